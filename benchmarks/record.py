@@ -1,0 +1,54 @@
+"""Write the result of a benchmark with what is needed to judge and repeat it."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+PACKAGES = ("tf_lottery", "keras", "tensorflow", "jax", "numpy", "tensorflow-model-optimization")
+
+
+def write(name, settings, results):
+    """Writes `results/NAME.json`.
+
+    Args:
+        name: String, the benchmark.
+        settings: Dict of the arguments and seeds.
+        results: What was measured, fit for JSON.
+    """
+    record = {
+        "benchmark": name,
+        "date": datetime.date.today().isoformat(),
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "hardware": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0))},
+        "settings": settings,
+        "results": results,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def read(name):
+    """Returns the record of a benchmark."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _versions():
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _cpu():
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()

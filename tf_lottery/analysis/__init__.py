@@ -1,0 +1,1 @@
+"""Look at sparse networks and at what experiments found."""

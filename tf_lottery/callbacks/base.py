@@ -1,0 +1,75 @@
+"""What the callbacks share: a sparse model and a count of training steps."""
+
+import keras
+
+from tf_lottery.model import check_sparse_model
+from tf_lottery.snapshot import training_step
+
+
+class SparsityCallback(keras.callbacks.Callback):
+    """A callback that acts on a `SparseModel` at certain training steps.
+
+    Steps are those of the optimizer, so that they go on when training is resumed. With
+    `steps_per_execution` above one a callback acts at the first chance at or after the
+    step that is due.
+
+    A subclass overrides `next_step`, which names the step that is due next, and
+    `on_step`, which acts.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._step = 0
+        self._due = None
+        self._last_batch = None
+
+    def set_model(self, model):
+        """Takes the model, which must be a `SparseModel`."""
+        check_sparse_model(model)
+        super().set_model(model)
+
+    @property
+    def step(self):
+        """Integer, the number of training steps made so far."""
+        return self._step
+
+    def next_step(self):
+        """Returns the step after the current one at which to act, or `None`."""
+        return None
+
+    def on_step(self):
+        """Acts. The variables of the model are up to date and can be set."""
+
+    def reset_step(self):
+        """Takes over the optimizer's step, after it was set or training began."""
+        self._step = training_step(self.model.optimizer)
+        self._due = self.next_step()
+
+    def on_train_begin(self, logs=None):
+        """Starts to count from the optimizer's step."""
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        self.reset_step()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts to count the epoch's batches."""
+        self._last_batch = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Takes over the step at an epoch's first batch, after all callbacks began it."""
+        if self._last_batch is None:
+            self._last_batch = batch - 1
+            self.reset_step()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts the batch, or the chunk of batches, and acts if a step is due."""
+        self._step += batch - self._last_batch
+        self._last_batch = batch
+        if self._due is None or self._step < self._due:
+            return
+        # Reading the step is not free on every backend, so batches are counted; but a loss
+        # scale skips steps, so what is due is confirmed with the optimizer.
+        self._step = training_step(self.model.optimizer)
+        if self._step >= self._due:
+            self.on_step()
+            self._due = self.next_step()

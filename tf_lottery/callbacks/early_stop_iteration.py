@@ -1,0 +1,132 @@
+"""The lottery ticket paper's measure of learning speed."""
+
+import json
+import pathlib
+
+import keras
+from keras import ops
+
+from tf_lottery import files
+from tf_lottery.callbacks.base import SparsityCallback
+
+
+class EarlyStopIteration(SparsityCallback):
+    """Finds the training step with the lowest validation loss.
+
+    The iteration at which early stopping would stop, the speed measure of "The Lottery
+    Ticket Hypothesis" (arXiv:1803.03635, appendix C). Training itself is never stopped. A
+    rewound step count starts a new run, so that every level of an iterative search has its
+    own; the step is then the optimizer's, which counts from the rewind step.
+
+    At the end of every epoch the logs receive `early_stop_iteration`, `early_stop_loss`
+    and the metrics at that step, for example `early_stop_accuracy`.
+
+    Args:
+        validation_data: Tuple of arrays `(x, y)`, or an iterable of such batches that can be
+            iterated again and again, for example a `tf.data.Dataset`.
+        frequency: Integer > 0. Steps between two evaluations. Defaults to `100`.
+        batch_size: Integer > 0. Examples per batch if arrays are given. Defaults to `1000`.
+        path: JSON file that keeps the runs, so that a killed training goes on with them.
+            Defaults to `None`: they are kept in memory only.
+
+    Attributes:
+        runs: List with a list per run of the evaluations, dicts of `epoch`, `iteration`,
+            `loss` and the metrics.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+
+    >>> measure = EarlyStopIteration((x_val, y_val), frequency=100)
+    >>> sparse.fit(x, y, epochs=10, callbacks=[measure])
+    >>> measure.best()["iteration"]
+    """
+
+    def __init__(self, validation_data, frequency=100, batch_size=1000, path=None):
+        super().__init__()
+        for name, value in {"frequency": frequency, "batch_size": batch_size}.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"Argument `{name}` must be an integer > 0. Received: {value!r}")
+        is_pair = isinstance(validation_data, tuple) and len(validation_data) == 2
+        if isinstance(validation_data, tuple) and not is_pair:
+            raise ValueError(
+                "Argument `validation_data` must be `(x, y)` or an iterable of such batches. "
+                f"Received: a tuple of {len(validation_data)}"
+            )
+        self.validation_data = validation_data
+        self.frequency = frequency
+        self.batch_size = batch_size
+        self.path = None if path is None else pathlib.Path(path)
+        self.runs = []
+        self._epoch = None
+
+    def best(self, run=-1):
+        """Returns the evaluation with the lowest loss, the earliest of equals.
+
+        Args:
+            run: Integer, which run. Defaults to `-1`, the latest.
+
+        Returns:
+            Dict of `epoch`, `iteration`, `loss` and the compiled metrics.
+        """
+        return min(self.runs[run], key=lambda evaluation: evaluation["loss"])
+
+    def next_step(self):
+        """Returns the next multiple of `frequency`."""
+        return (self.step // self.frequency + 1) * self.frequency
+
+    def on_train_begin(self, logs=None):
+        """Starts the first run, or goes on with those in the file."""
+        super().on_train_begin(logs)
+        self.runs, self._epoch = [[]], None
+        if self.path is not None and self.path.exists():
+            self.runs = json.loads(self.path.read_text())
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Forgets evaluations of epochs that are trained again."""
+        super().on_epoch_begin(epoch, logs)
+        if self._epoch is None:
+            kept = [[e for e in run if e["epoch"] < epoch] for run in self.runs]
+            self.runs = [run for run in kept if run] or [[]]
+        self._epoch = epoch
+
+    def on_step(self):
+        """Evaluates the model, without a trace in the metrics of the epoch."""
+        if self.runs[-1] and self.runs[-1][-1]["iteration"] >= self.step:
+            self.runs.append([])
+        metrics = self.model.metrics_variables
+        values = [ops.convert_to_numpy(variable).copy() for variable in metrics]
+        evaluation = {"epoch": self._epoch, "iteration": self.step, **self._evaluate()}
+        self.runs[-1].append(evaluation)
+        for variable, value in zip(metrics, values, strict=True):
+            variable.assign(value)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Adds the best evaluation of the run to `logs`."""
+        if logs is not None and self.runs[-1]:
+            best = {name: value for name, value in self.best().items() if name != "epoch"}
+            logs.update({f"early_stop_{name}": value for name, value in best.items()})
+        if self.path is not None:
+            with files.atomic_path(self.path) as temporary:
+                temporary.write_text(json.dumps(self.runs))
+
+    def _evaluate(self):
+        totals, size = {}, 0
+        for x, y in self._batches():
+            self.model.reset_metrics()
+            results = self.model.test_on_batch(x, y, return_dict=True)
+            count = len(keras.tree.flatten(y)[0])
+            size += count
+            for name, value in results.items():
+                totals[name] = totals.get(name, 0.0) + count * float(value)
+        return {name: total / size for name, total in totals.items()}
+
+    def _batches(self):
+        if not isinstance(self.validation_data, tuple):
+            yield from self.validation_data
+            return
+        x, y = self.validation_data
+        for begin in range(0, len(keras.tree.flatten(y)[0]), self.batch_size):
+            batch = slice(begin, begin + self.batch_size)
+            yield keras.tree.map_structure(lambda a, batch=batch: a[batch], (x, y))

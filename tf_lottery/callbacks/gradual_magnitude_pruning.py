@@ -1,0 +1,111 @@
+"""Gradual magnitude pruning: a schedule of sparsities during one training."""
+
+import warnings
+
+from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery.model import prune
+from tf_lottery.sparsity import masks as mask_ops
+from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity import scores as score_functions
+
+
+class GradualMagnitudePruning(SparsityCallback):
+    """Prunes the smallest weights little by little while the model trains.
+
+    "To prune, or not to prune" (Zhu & Gupta, arXiv:1710.01878). The masks are updated at
+    `schedule.begin_step`, every `frequency` steps after it and at `schedule.end_step`;
+    what is pruned stays pruned. Steps are the optimizer's, so a saved model goes on where
+    it stopped.
+
+    Args:
+        schedule: Function of the step to the sparsity, with the attributes `begin_step`
+            and `end_step`: `tfl.sparsity.Polynomial` or `Constant`.
+        frequency: Integer > 0. Steps between two updates. Defaults to `100`.
+        scope: `"global"` or `"layer"`; see `tfl.prune`. Defaults to `"global"`.
+        scores: Name or function; see `tfl.prune`. Scores that compare with the start of
+            training compare with the weights when `fit` began. Defaults to `"magnitude"`.
+        pattern: A pattern, or its name. Defaults to `"unstructured"`.
+        seed: Integer, for `scores="random"`. Defaults to `0`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+
+    >>> schedule = tfl.sparsity.Polynomial(final_value=0.9, begin_step=100, end_step=1000)
+    >>> sparse.fit(x, y, epochs=5, callbacks=[GradualMagnitudePruning(schedule)])
+    """
+
+    def __init__(
+        self,
+        schedule,
+        frequency=100,
+        scope="global",
+        scores="magnitude",
+        pattern="unstructured",
+        seed=0,
+    ):
+        super().__init__()
+        if not (callable(schedule) and hasattr(schedule, "begin_step")):
+            raise ValueError(
+                "Argument `schedule` must be a schedule such as `tfl.sparsity.Polynomial`. "
+                f"Received: schedule={schedule!r}"
+            )
+        if not isinstance(frequency, int) or frequency < 1:
+            raise ValueError(
+                f"Argument `frequency` must be an integer > 0. Received: frequency={frequency!r}"
+            )
+        self.schedule = schedule
+        self.frequency = frequency
+        self.scope = mask_ops.check_scope(scope)
+        self.scores = score_functions.get(scores)
+        self.pattern = patterns.get(pattern)
+        self.seed = seed
+        self._initial = None
+
+    def next_step(self):
+        """Returns the next step at which the masks are updated."""
+        begin, end = self.schedule.begin_step, self.schedule.end_step
+        if self.step < begin:
+            return begin
+        if self.step >= end:
+            return None
+        return min(self._last_step() + self.frequency, end)
+
+    def on_step(self):
+        """Prunes to the sparsity of the last step that was due."""
+        due = self._last_step()
+        prune(
+            self.model,
+            self.schedule(due),
+            scores=self.scores,
+            scope=self.scope,
+            pattern=self.pattern,
+            initial=self._initial,
+            seed=[self.seed, due],
+        )
+
+    def on_train_begin(self, logs=None):
+        """Prunes to the sparsity that is already due."""
+        super().on_train_begin(logs)
+        self._initial = self.model.get_kernels()
+        if self.step >= self.schedule.begin_step:
+            self.on_step()
+
+    def on_train_end(self, logs=None):
+        """Warns if training was too short for the schedule."""
+        if self.step < self.schedule.end_step:
+            warnings.warn(
+                f"Training stopped at step {self.step}, before the end of the schedule at step "
+                f"{self.schedule.end_step}: the sparsity is {self.model.sparsity:.3f} instead of "
+                f"{self.schedule(self.schedule.end_step):.3f}. Train longer or set an earlier "
+                "`end_step`.",
+                stacklevel=2,
+            )
+
+    def _last_step(self):
+        """Returns the last step up to now at which an update was due."""
+        begin, end = self.schedule.begin_step, self.schedule.end_step
+        if self.step >= end:
+            return end
+        return begin + (self.step - begin) // self.frequency * self.frequency

@@ -1,0 +1,316 @@
+"""Iterative magnitude pruning with rewinding: the search for lottery tickets."""
+
+import warnings
+
+from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery.callbacks.search_state import SearchState
+from tf_lottery.model import prune
+from tf_lottery.snapshot import Snapshot, start_averages
+from tf_lottery.sparsity import levels as levels_ops
+from tf_lottery.sparsity import masks as mask_ops
+from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity import scores as score_functions
+from tf_lottery.ticket import Ticket
+
+REWINDS = ("weights", "learning_rate", "none")
+OPTIMIZER_STATES = ("fresh", "rewound")
+
+
+class IterativeMagnitudePruning(SparsityCallback):
+    """Searches for lottery tickets: train, prune, rewind, again and again, in one `fit`.
+
+    Level 0 trains the model as it is. Every further level prunes `rate` of the surviving
+    weights with the lowest scores, goes back as `rewind` says, and trains again. After
+    `fit` the model is the trained network of the last level.
+
+    | `rewind` | weights and statistics | step of the learning-rate schedule |
+    |---|---|---|
+    | `"weights"` | rewound (arXiv:1803.03635, arXiv:1912.05671) | rewound |
+    | `"learning_rate"` | kept (arXiv:2003.02389) | rewound |
+    | `"none"` | kept: fine-tuning | goes on |
+
+    Learning-rate schedules of the optimizer follow, because they depend on its iterations.
+    A level that is rewound trains for as many whole epochs as lie between the rewind point
+    and `epochs_per_level`.
+
+    Args:
+        levels: Integer > 0. How many times to prune.
+        epochs_per_level: Integer > 0. Epochs of level 0.
+        rate: Float in (0, 1), the share of the surviving weights that a level prunes; with
+            `scope="layer"` also a dict of regular expressions to shares, of which the first
+            found in a kernel's path counts: `{"output": 0.1, ".": 0.2}`. Defaults to `0.2`.
+        scope: `"global"` ranks all weights together, `"layer"` each kernel by itself.
+            Defaults to `"global"`.
+        scores: Name or function; see `tfl.prune`. Scores that compare with the start of
+            training compare with the rewind point. Defaults to `"magnitude"`.
+        pattern: A pattern, or its name. Defaults to `"unstructured"`.
+        rewind: `"weights"`, `"learning_rate"` or `"none"`. Defaults to `"weights"`.
+        rewind_to_step: Integer >= 0, training steps since the search began, within level 0.
+            Defaults to `None`.
+        rewind_to_epoch: Integer >= 0, below `epochs_per_level`, instead of a step. Defaults
+            to `None`; without either the search rewinds to its beginning.
+        optimizer_state: `"fresh"`, as it was when the search began, or `"rewound"`, the
+            state that belongs to the weights a level starts from. Defaults to `"fresh"`.
+        directory: Folder that keeps tickets and progress. A search that was killed goes on
+            from its last epoch if it is started again with the same arguments, and ends
+            with the same weights if the order of the data depends on the epoch alone.
+            Defaults to `None`: nothing is kept.
+        verbose: Whether to print a line per level. Defaults to `None`: as `fit` does.
+        seed: Integer, for `scores="random"`. Defaults to `0`.
+
+    Attributes:
+        tickets: List of a `Ticket` per level: the masks and the weights it starts from.
+        history: List of a dict per level: `level`, `density` and `logs`, the values of
+            every epoch by name.
+        level: Integer, the current level.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+
+    >>> search = IterativeMagnitudePruning(levels=12, epochs_per_level=10, rewind_to_step=500)
+    >>> sparse.fit(x, y, epochs=search.epochs, callbacks=[search])
+    >>> search.tickets[-1].save("ticket.npz")
+    """
+
+    def __init__(
+        self,
+        levels,
+        epochs_per_level,
+        rate=0.2,
+        scope="global",
+        scores="magnitude",
+        pattern="unstructured",
+        rewind="weights",
+        rewind_to_step=None,
+        rewind_to_epoch=None,
+        optimizer_state="fresh",
+        directory=None,
+        verbose=None,
+        seed=0,
+    ):
+        super().__init__()
+        self.levels = _positive("levels", levels)
+        self.epochs_per_level = _positive("epochs_per_level", epochs_per_level)
+        self.scope = mask_ops.check_scope(scope)
+        self.rate = levels_ops.check_rate(rate, scope)
+        self.scores = score_functions.get(scores)
+        self.pattern = patterns.get(pattern)
+        self.rewind = _choice("rewind", rewind, REWINDS)
+        self.optimizer_state = _choice("optimizer_state", optimizer_state, OPTIMIZER_STATES)
+        self._check_rewind_point(rewind_to_step, rewind_to_epoch)
+        self.rewind_to_step = rewind_to_step
+        self.rewind_to_epoch = rewind_to_epoch
+        self.verbose = verbose
+        self.seed = seed
+        self.tickets, self.history, self.level = [], [], 0
+        self._state = None if directory is None else SearchState(directory, self._settings())
+        self._first_step = 0
+        self._epochs_done = 0
+        self._densities = {}
+        self._start = self._rewind_point = None
+
+    @property
+    def epochs(self):
+        """Number of epochs `fit` needs for all levels.
+
+        With `rewind_to_step` it is an upper bound: `fit` stops when the last level ends.
+        """
+        skipped = (self.rewind_to_epoch or 0) if self.rewind != "none" else 0
+        return self.epochs_per_level + self.levels * (self.epochs_per_level - skipped)
+
+    def next_step(self):
+        """Returns the step to rewind to while it lies ahead."""
+        if self._rewind_point is None and self.rewind_to_step:
+            return self._first_step + self.rewind_to_step
+        return None
+
+    def on_step(self):
+        """Remembers the rewind point."""
+        self._take_rewind_point()
+
+    def on_train_begin(self, logs=None):
+        """Starts a search, or goes on with the one in the directory."""
+        super().on_train_begin(logs)
+        if self._state is not None and self._state.exists():
+            self._resume()
+        else:
+            self._begin()
+        self._check_budget()
+        self.reset_step()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Prunes and rewinds if the epoch is the first of a level."""
+        if self._epochs_done >= self._epochs_in_level() and self.level < self.levels:
+            self._next_level()
+        super().on_epoch_begin(epoch, logs)
+        if self._epochs_done == 0:
+            self.reset_step()
+            self._announce()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Records the epoch, saves the progress and ends the search after the last level."""
+        self._epochs_done += 1
+        if self.level == 0 and self.rewind_to_epoch == self._epochs_done:
+            self._take_rewind_point()
+        logs = {} if logs is None else logs
+        logs.update(level=self.level, density=self.model.density)
+        for name, value in logs.items():
+            self.history[-1]["logs"].setdefault(name, []).append(float(value))
+        finished = self._epochs_done >= self._epochs_in_level()
+        if finished and self._rewind_point is None:
+            raise ValueError(
+                "Argument `rewind_to_step` must lie within the first level, which had "
+                f"{self.step - self._first_step} steps. Received: {self.rewind_to_step}"
+            )
+        if finished and self.level == self.levels:
+            self.model.stop_training = True
+        if self._state is not None:
+            self._save(epoch + 1)
+
+    def _begin(self):
+        self.tickets, self.history, self.level = [], [], 0
+        self._epochs_done = 0
+        self._first_step = self.step
+        masks = self.model.get_masks()
+        self._densities = {path: (float(mask.mean()), mask.size) for path, mask in masks.items()}
+        self._start = Snapshot(self.model)
+        self._rewind_point = None
+        self.history.append({"level": 0, "density": self.model.density, "logs": {}})
+        if not (self.rewind_to_step or self.rewind_to_epoch):
+            self._take_rewind_point()
+
+    def _take_rewind_point(self):
+        self._rewind_point = Snapshot(self.model)
+        self._add_ticket(self._rewind_point.weights)
+
+    def _next_level(self):
+        """Prunes the trained network and goes back to where the next level starts."""
+        self.level += 1
+        self._epochs_done = 0
+        prune(
+            self.model,
+            levels_ops.level_sparsity(self.rate, self.level, self._densities, self.scope),
+            scores=self.scores,
+            scope=self.scope,
+            pattern=self.pattern,
+            initial=self._rewind_point,
+            seed=[self.seed, self.level],
+        )
+        weights = Snapshot(self.model).weights
+        if self.rewind == "weights":
+            weights = self._rewind_point.weights
+            self._rewind_point.restore(self.model, parts=("weights",))
+        if self.rewind != "none":
+            self._rewind_point.restore(self.model, parts=("step",))
+        if self.optimizer_state == "fresh":
+            self._start.restore(self.model, parts=("optimizer",))
+            start_averages(self.model)
+        elif self.rewind == "weights":
+            self._rewind_point.restore(self.model, parts=("optimizer",))
+        self.model.masked.apply_masks()
+        self._add_ticket(weights)
+        self.history.append({"level": self.level, "density": self.model.density, "logs": {}})
+
+    def _add_ticket(self, weights):
+        settings = {**self._settings(), "step": self._rewind_point.step}
+        ticket = Ticket.from_model(self.model, weights, self.level, settings)
+        self.tickets.append(ticket)
+        if self._state is not None:
+            self._state.save_ticket(ticket)
+
+    def _epochs_in_level(self):
+        if self.level == 0 or self.rewind == "none":
+            return self.epochs_per_level
+        if self.rewind_to_epoch is not None:
+            return self.epochs_per_level - self.rewind_to_epoch
+        steps_per_epoch = self.params.get("steps")
+        skipped = (self.rewind_to_step or 0) // steps_per_epoch if steps_per_epoch else 0
+        return self.epochs_per_level - skipped
+
+    def _check_rewind_point(self, step, epoch):
+        if step is not None and epoch is not None:
+            raise ValueError(
+                "Arguments `rewind_to_step` and `rewind_to_epoch` exclude each other. "
+                f"Received: rewind_to_step={step}, rewind_to_epoch={epoch}"
+            )
+        if step is not None and (not isinstance(step, int) or step < 0):
+            raise ValueError(
+                f"Argument `rewind_to_step` must be an integer >= 0. Received: {step!r}"
+            )
+        if epoch is not None and not (isinstance(epoch, int) and 0 <= epoch < self.epochs_per_level):
+            raise ValueError(
+                "Argument `rewind_to_epoch` must be an integer >= 0 within the first level, below "
+                f"{self.epochs_per_level}. Received: {epoch!r}"
+            )
+
+    def _check_budget(self):
+        """Finds out early what would fail, or fall short, levels later."""
+        levels_ops.rates_by_path(self.rate, list(self.model.kernels))
+        steps_per_epoch, epochs = self.params.get("steps"), self.params.get("epochs")
+        limit = steps_per_epoch and steps_per_epoch * self.epochs_per_level
+        if limit and (self.rewind_to_step or 0) >= limit:
+            raise ValueError(
+                "Argument `rewind_to_step` must lie within the first level, which has "
+                f"{limit} steps. Received: rewind_to_step={self.rewind_to_step}"
+            )
+        if epochs is not None and epochs < self.epochs and not self.rewind_to_step:
+            warnings.warn(
+                f"`fit` has {epochs} epochs, but {self.levels} levels need {self.epochs}. "
+                "Call `fit` with `epochs=search.epochs`.",
+                stacklevel=2,
+            )
+
+    def _announce(self):
+        verbose = self.params.get("verbose", 1) if self.verbose is None else self.verbose
+        if verbose:
+            print(
+                f"Level {self.level}/{self.levels}: density {self.model.density:.2%}, "
+                f"{self._epochs_in_level()} epochs from step {self.step}"
+            )
+
+    def _settings(self):
+        """Returns what must not change when a search goes on, fit for JSON."""
+        names = "epochs_per_level rate scope rewind rewind_to_step rewind_to_epoch optimizer_state seed"
+        settings = {name: getattr(self, name) for name in names.split()}
+        score = getattr(self.scores, "__name__", type(self.scores).__name__)
+        return {**settings, "scores": score, "pattern": type(self.pattern).__name__}
+
+    def _save(self, fit_epoch):
+        progress = {
+            "level": self.level,
+            "epochs_done": self._epochs_done,
+            "first_step": self._first_step,
+            "fit_epoch": fit_epoch,
+            "history": self.history,
+            "densities": self._densities,
+        }
+        self._state.save(progress, Snapshot(self.model), self._start, self._rewind_point)
+
+    def _resume(self):
+        progress, now, self._start, self._rewind_point = self._state.load(self.model)
+        now.restore(self.model)
+        self.level = progress["level"]
+        self.history = progress["history"]
+        self._epochs_done = progress["epochs_done"]
+        self._first_step = progress["first_step"]
+        self._densities = progress["densities"]
+        self.tickets = self._state.load_tickets(self.level if self._rewind_point else -1)
+        # There is no public way to tell `fit` where to start; Keras' own `BackupAndRestore`
+        # does the same.
+        self.model._initial_epoch = progress["fit_epoch"]
+        if self.level == self.levels and self._epochs_done >= self._epochs_in_level():
+            self.model._initial_epoch = self.params["epochs"]
+
+
+def _positive(name, value):
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"Argument `{name}` must be an integer > 0. Received: {name}={value!r}")
+    return value
+
+
+def _choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"Argument `{name}` must be one of {choices}. Received: {name}={value!r}")
+    return value

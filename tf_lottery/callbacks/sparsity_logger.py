@@ -1,0 +1,64 @@
+"""Show sparsity beside loss and accuracy."""
+
+import pathlib
+
+from tf_lottery import report
+from tf_lottery.callbacks.base import SparsityCallback
+
+
+class SparsityLogger(SparsityCallback):
+    """Adds the sparsity to the logs of every epoch, and to TensorBoard if asked.
+
+    `fit` then prints it, its history keeps it, and callbacks that come later in the list
+    can monitor it.
+
+    Args:
+        log_dir: Folder for TensorBoard, which needs TensorFlow: the sparsity of the model
+            and of every kernel as scalars and the kept weights as histograms. Defaults to
+            `None`: none is written.
+        prefix: String put before the names of the logs. Defaults to `""`.
+
+    Example:
+
+    >>> sparse.fit(x, y, callbacks=[SparsityLogger()]).history["sparsity"]
+    [0.9]
+    """
+
+    def __init__(self, log_dir=None, prefix=""):
+        super().__init__()
+        self.log_dir = None if log_dir is None else pathlib.Path(log_dir)
+        self.prefix = prefix
+        self._writer = None
+
+    def on_train_begin(self, logs=None):
+        """Opens the TensorBoard file."""
+        super().on_train_begin(logs)
+        if self.log_dir is not None:
+            import tensorflow as tf
+
+            self._writer = tf.summary.create_file_writer(str(self.log_dir))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Adds the sparsity to `logs`."""
+        summary = report.summary(self.model)
+        if logs is not None:
+            logs[f"{self.prefix}sparsity"] = summary.sparsity
+        if self._writer is not None:
+            self._write(epoch, summary)
+
+    def on_train_end(self, logs=None):
+        """Closes the TensorBoard file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _write(self, epoch, summary):
+        import tensorflow as tf
+
+        masks, kernels = self.model.get_masks(), self.model.get_kernels()
+        with self._writer.as_default(step=epoch):
+            tf.summary.scalar(f"{self.prefix}sparsity", summary.sparsity)
+            for row in summary.rows:
+                tf.summary.scalar(f"{self.prefix}sparsity/{row.path}", row.sparsity)
+                tf.summary.histogram(f"{self.prefix}kept/{row.path}", kernels[row.path][masks[row.path]])
+        self._writer.flush()

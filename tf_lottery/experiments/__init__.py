@@ -1,0 +1,1 @@
+"""Models, data and whole experiments of the papers."""

@@ -1,0 +1,96 @@
+"""Files of named arrays: written atomically, read without running any code."""
+
+import contextlib
+import json
+import os
+import pathlib
+import uuid
+import zipfile
+import zlib
+
+import numpy as np
+
+_HEADER = "tf_lottery"
+
+
+def save_arrays(path, kind, arrays, metadata):
+    """Writes arrays and metadata into one `.npz` file, or leaves what is there untouched.
+
+    Args:
+        path: The file. Its folder must exist.
+        kind: String that says what the file holds, checked when it is loaded.
+        arrays: Dict of names to arrays.
+        metadata: Dict of values fit for JSON.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    # NumPy's format knows no bfloat16 or float8: it keeps their bytes and loses the type.
+    dtypes = {name: a.dtype.name for name, a in arrays.items() if a.dtype.kind == "V"}
+    header = json.dumps({"kind": kind, "version": 1, "dtypes": dtypes, "metadata": metadata})
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **{_HEADER: np.array(header)}, **arrays)
+
+
+def load_arrays(path, kind):
+    """Reads a file that `save_arrays` wrote.
+
+    Args:
+        path: The file.
+        kind: String, what the file must hold.
+
+    Returns:
+        A dict of names to arrays, and the metadata.
+
+    Raises:
+        OSError: If there is no such file or it cannot be read.
+        ValueError: If it is truncated, was not written by `tf_lottery`, or holds
+            something else.
+    """
+    foreign = f"Argument `path` must be a {kind} file of tf_lottery. Received: path={str(path)!r}"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile) or _HEADER not in file:
+                raise ValueError(f"{foreign}, a file of another program")
+            header = json.loads(str(file[_HEADER]))
+            arrays = {name: file[name] for name in file.files if name != _HEADER}
+    except (zipfile.BadZipFile, zlib.error, EOFError, json.JSONDecodeError) as error:
+        raise ValueError(f"{foreign}, which is damaged ({error})") from error
+    except ValueError as error:
+        if str(error).startswith("Argument `path`"):
+            raise
+        raise ValueError(f"{foreign}, which is damaged or of another program ({error})") from error
+    if header["kind"] != kind:
+        raise ValueError(f"{foreign}, a {header['kind']} file")
+    for name, dtype in header["dtypes"].items():
+        arrays[name] = arrays[name].view(np.dtype(dtype))
+    return arrays, header["metadata"]
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Gives a temporary file that takes the place of `path` if the block succeeds.
+
+    Args:
+        path: The file to write. Its folder must exist.
+
+    Yields:
+        The path of the temporary file, beside `path`.
+
+    Raises:
+        OSError: If the folder does not exist or cannot be written, or `path` is a folder.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"Argument `path` must be a file. Received: {str(path)!r}, a folder")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"Argument `path` must lie in an existing folder. Received: path={str(path)!r}"
+        )
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.part"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

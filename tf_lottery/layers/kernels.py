@@ -1,0 +1,147 @@
+"""Which weights of a layer can be pruned, at any depth."""
+
+import collections
+import dataclasses
+import inspect
+import re
+
+import keras
+
+_KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel")
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+
+IS_DEPTHWISE = "a depthwise kernel: has few weights, pruned only if `include` asks for it"
+IS_EMBEDDING = "an embedding: looked up, not multiplied, pruned only if `include` asks for it"
+IS_UNKNOWN = "not the kernel of a known kind of layer, pruned only if `include` asks for it"
+IS_INTEGER = "not floating point, for example quantized"
+NOT_INCLUDED = "not selected by `include`"
+EXCLUDED = "selected by `exclude`"
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelSelection:
+    """The weights that can be pruned, and those of rank two or more that cannot.
+
+    Args:
+        kernels: List of variables, in the order of `layer.weights`.
+        skipped: Dict of variable paths to the reason why they are not pruned.
+    """
+
+    kernels: list
+    skipped: dict
+
+
+def find_kernels(layer, include=None, exclude=None):
+    """Finds the kernels of a layer or model, at any depth.
+
+    By default these are the kernels of rank two or more of dense, einsum, convolutional
+    and recurrent layers and of attention, and the pointwise kernels of separable
+    convolutions; never biases, normalization, embeddings or depthwise kernels.
+
+    Args:
+        layer: A built `keras.Layer` or model.
+        include: What to prune instead of the default: a regular expression, searched for
+            in `variable.path`; a layer class; a callable `(variable, layer) -> bool`; or a
+            list of these, of which one must select the weight. Expressions and classes
+            select weights of rank two or more except biases, a callable any.
+        exclude: What not to prune, in the same form. Wins over `include`.
+
+    Returns:
+        A `KernelSelection`.
+
+    Raises:
+        ValueError: If `include` or `exclude` has another form, or an expression is broken.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    >>> [kernel.shape for kernel in find_kernels(model).kernels]
+    [(4, 3), (3, 2)]
+    """
+    included = _matcher("include", include)
+    excluded = _matcher("exclude", exclude)
+    kernels, skipped = [], {}
+    owners = _owners(layer)
+    for weight in layer.weights:
+        owner = owners[id(weight)]
+        is_array = len(weight.shape) >= 2 and not weight.name.endswith("bias")
+        if not keras.backend.is_float_dtype(weight.dtype):
+            reason = IS_INTEGER if is_array else None
+        elif excluded is not None and excluded(weight, owner, is_array):
+            reason = EXCLUDED
+        elif included is not None:
+            reason = "" if included(weight, owner, is_array) else NOT_INCLUDED
+        else:
+            reason = _default_reason(weight, owner)
+        if reason == "":
+            kernels.append(weight)
+        elif is_array and reason is not None:
+            skipped[weight.path] = reason
+    return KernelSelection(kernels, skipped)
+
+
+def unique_paths(variables):
+    """Returns the variables' paths, a repeated one with `#2`, `#3`, ... appended.
+
+    Args:
+        variables: List of Keras variables.
+
+    Returns:
+        List of strings, all different.
+    """
+    counts = collections.Counter()
+    paths = []
+    for variable in variables:
+        counts[variable.path] += 1
+        count = counts[variable.path]
+        paths.append(variable.path if count == 1 else f"{variable.path}#{count}")
+    return paths
+
+
+def _default_reason(weight, owner):
+    """Returns why `weight` is skipped by default, empty if it is not."""
+    if isinstance(owner, _DEPTHWISE) or weight.name == "depthwise_kernel":
+        return IS_DEPTHWISE
+    if isinstance(owner, keras.layers.Embedding):
+        return IS_EMBEDDING
+    if weight.name in _KERNEL_NAMES and len(weight.shape) >= 2:
+        return ""
+    return IS_UNKNOWN
+
+
+def _owners(layer):
+    """Returns the layer that created each weight: the deepest one that lists it."""
+    owners = {}
+    # Keras has no public way to walk the sublayers of an arbitrary layer. The walk
+    # visits a layer before its sublayers, so the deepest owner is written last.
+    for sublayer in layer._flatten_layers():
+        owners.update((id(weight), sublayer) for weight in sublayer.weights)
+    return owners
+
+
+def _matcher(name, rules):
+    """Returns a function `(weight, owner, is_array) -> bool`, or `None` without rules."""
+    if rules is None:
+        return None
+    checks = [_check(name, rule) for rule in (rules if isinstance(rules, list | tuple) else [rules])]
+    return lambda weight, owner, is_array: any(c(weight, owner, is_array) for c in checks)
+
+
+def _check(name, rule):
+    if isinstance(rule, str):
+        try:
+            expression = re.compile(rule)
+        except re.error as error:
+            raise ValueError(
+                f"Argument `{name}` must hold valid regular expressions. "
+                f"Received: {rule!r} ({error})"
+            ) from error
+        return lambda weight, owner, is_array: is_array and bool(expression.search(weight.path))
+    if inspect.isclass(rule) and issubclass(rule, keras.Layer):
+        return lambda weight, owner, is_array: is_array and isinstance(owner, rule)
+    if callable(rule) and not inspect.isclass(rule):
+        return lambda weight, owner, is_array: bool(rule(weight, owner))
+    raise ValueError(
+        f"Argument `{name}` must be a regular expression, a layer class, a callable "
+        f"`(variable, layer) -> bool` or a list of these. Received: {rule!r}"
+    )

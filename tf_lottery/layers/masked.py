@@ -1,0 +1,131 @@
+"""The wrapper that holds masks and computes with the masked kernels."""
+
+import keras
+from keras import ops
+
+from tf_lottery.layers.functional_call import functional_call
+from tf_lottery.layers.kernels import find_kernels, unique_paths
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+class Masked(keras.layers.Layer):
+    """Computes with `kernel * mask` in place of the kernels of a layer.
+
+    The masks are non-trainable boolean variables of the wrapper, all true at first. As
+    the product is part of the forward pass, gradients of pruned weights are zero, norms
+    of gradients are those of the sparse network, and no optimizer can revive a weight.
+
+    Args:
+        layer: A `keras.Layer` or model, wrapped and not copied.
+        include: Which weights get a mask instead of the default; see
+            `tf_lottery.layers.find_kernels`. Defaults to `None`.
+        exclude: Which weights get none. Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Attributes:
+        layer: The wrapped layer.
+        kernels: List of the variables that have a mask.
+        masks: List of the masks, in the order of `kernels`.
+        paths: List of the kernels' paths, made unique.
+        skipped: Dict of paths of weights without a mask to the reason.
+
+    Example:
+
+    >>> masked = Masked(keras.layers.Dense(1, use_bias=False, kernel_initializer="ones"))
+    >>> masked.build((None, 2))
+    >>> masked.masks[0].assign([[True], [False]])
+    >>> masked(np.array([[3.0, 5.0]]))
+    array([[3.]], dtype=float32)
+    """
+
+    def __init__(self, layer, include=None, exclude=None, **kwargs):
+        if not isinstance(layer, keras.Layer):
+            raise ValueError(
+                f"Argument `layer` must be a `keras.Layer` or a model. Received: {layer!r}"
+            )
+        # Under a float32 policy the wrapper reads variables uncast; the layers inside
+        # cast them as they always do.
+        super().__init__(**{"name": f"masked_{layer.name}", **kwargs, "dtype": "float32"})
+        self.layer = layer
+        self._rules = {"include": include, "exclude": exclude}
+        self._kernel_positions = None
+        self.kernels, self.masks, self.paths, self.skipped = [], [], [], {}
+
+    def build(self, input_shape=None):
+        """Builds the layer if that has not happened and creates the masks."""
+        if not self.layer.built:
+            self.layer.build(input_shape)
+        weights = self.layer.weights
+        if self._kernel_positions is None:
+            selection = find_kernels(self.layer, **self._rules)
+            chosen = {id(kernel) for kernel in selection.kernels}
+            self._kernel_positions = [i for i, w in enumerate(weights) if id(w) in chosen]
+            self.skipped = selection.skipped
+        for position in self._kernel_positions:
+            kernel = weights[position]
+            mask = self.add_weight(
+                name=f"mask_{position}",
+                shape=kernel.shape,
+                initializer="ones",
+                dtype="bool",
+                trainable=False,
+                autocast=False,
+            )
+            self.kernels.append(kernel)
+            self.masks.append(mask)
+        self.paths = unique_paths(self.kernels)
+        self.built = True
+
+    def call(self, inputs, *args, training=None, **kwargs):
+        """Calls the layer with its kernels masked."""
+        masked = [
+            (kernel, kernel.value * ops.cast(mask.value, kernel.dtype))
+            for kernel, mask in zip(self.kernels, self.masks, strict=True)
+        ]
+        return functional_call(
+            self.layer, masked, inputs, *args, training=training, **kwargs
+        )
+
+    def apply_masks(self):
+        """Writes zeros into the pruned positions of the kernels."""
+        for kernel, mask in zip(self.kernels, self.masks, strict=True):
+            kernel.assign(kernel.value * ops.cast(mask.value, kernel.dtype))
+
+    def save_own_variables(self, store):
+        """Saves the masks and the states of the layer's random seeds.
+
+        Keras leaves the seeds out of its files; with them, training goes on after loading
+        as if it had never stopped.
+        """
+        super().save_own_variables(store)
+        for i, seed in enumerate(self._seeds()):
+            store[f"seed_{i}"] = ops.convert_to_numpy(seed)
+
+    def load_own_variables(self, store):
+        """Loads what `save_own_variables` saved."""
+        seeds = {key: store[key] for key in store.keys() if key.startswith("seed_")}
+        super().load_own_variables({key: store[key] for key in store.keys() if key not in seeds})
+        for i, seed in enumerate(self._seeds()):
+            seed.assign(seeds[f"seed_{i}"])
+
+    def _seeds(self):
+        weights = {id(weight) for weight in self.layer.weights}
+        return [v for v in self.layer.non_trainable_variables if id(v) not in weights]
+
+    def get_config(self):
+        """Returns the configuration; rules are kept as the weights they selected."""
+        return {
+            **super().get_config(),
+            "layer": keras.saving.serialize_keras_object(self.layer),
+            "kernel_positions": self._kernel_positions,
+            "skipped": self.skipped,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the wrapper that `config` describes."""
+        config = dict(config)
+        positions, skipped = config.pop("kernel_positions"), config.pop("skipped")
+        masked = cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
+        masked._kernel_positions, masked.skipped = positions, dict(skipped)
+        return masked

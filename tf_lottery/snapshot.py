@@ -1,0 +1,197 @@
+"""The training state of a model at one moment, and how to go back to it."""
+
+import keras
+from keras import ops
+
+from tf_lottery import files
+from tf_lottery.layers import Masked
+from tf_lottery.layers.kernels import unique_paths
+
+PARTS = ("weights", "masks", "seeds", "optimizer", "step")
+
+
+class Snapshot:
+    """A copy of everything that training changes in a model.
+
+    It has five parts: `"weights"`, with batch statistics; `"masks"`; `"seeds"`, the
+    states of random layers; `"optimizer"`, its slots, learning rate and loss scale; and
+    `"step"`, the optimizer's iteration count, which learning-rate schedules follow.
+
+    Args:
+        model: A built model, sparse or not. Without an optimizer the last two parts are
+            empty.
+
+    Example:
+
+    >>> start = tfl.Snapshot(sparse)
+    >>> sparse.fit(x, y)
+    >>> start.restore(sparse, parts=("weights", "step"))
+    """
+
+    def __init__(self, model):
+        variables = _variables(model)
+        self._values = {part: _to_numpy(variables[part]) for part in PARTS}
+        self._paths = unique_paths(variables["weights"])
+
+    @property
+    def weights(self):
+        """Dict of paths to the weights, masks not applied."""
+        return dict(zip(self._paths, self._values["weights"], strict=True))
+
+    @property
+    def kernels(self):
+        """Dict of paths to the weights, what `initial` of `tfl.prune` looks up."""
+        return self.weights
+
+    @property
+    def step(self):
+        """Number of training steps made, 0 without an optimizer."""
+        return int(self._values["step"][-1]) if self._values["step"] else 0
+
+    def restore(self, model, parts=PARTS):
+        """Sets a model to the state of this snapshot.
+
+        Args:
+            model: The model the snapshot is of, or another instance of its architecture.
+            parts: Tuple of the parts to restore. Defaults to all of them.
+
+        Raises:
+            ValueError: If a part is unknown or the model has another architecture or
+                optimizer; then nothing is changed.
+        """
+        for part in parts:
+            if part not in PARTS:
+                raise ValueError(f"Argument `parts` must be among {PARTS}. Received: {part!r}")
+        variables = _variables(model)
+        for part in parts:
+            _check_fits(part, variables[part], self._values[part])
+        for part in parts:
+            for variable, value in zip(variables[part], self._values[part], strict=True):
+                variable.assign(value)
+
+    def to_arrays(self, prefix=""):
+        """Returns the parts as a dict of names to arrays, fit for one file.
+
+        Args:
+            prefix: String put before every name. Defaults to `""`.
+        """
+        return {
+            f"{prefix}{part}/{i}": value
+            for part in PARTS
+            for i, value in enumerate(self._values[part])
+        }
+
+    @classmethod
+    def from_arrays(cls, model, arrays, prefix=""):
+        """Returns the snapshot that `to_arrays` took apart.
+
+        Args:
+            model: A model of the same architecture.
+            arrays: Dict of names to arrays; others than those of `prefix` are ignored.
+            prefix: String that stands before every name. Defaults to `""`.
+        """
+        snapshot = cls.__new__(cls)
+        snapshot._paths = unique_paths(_variables(model)["weights"])
+        snapshot._values = {}
+        for part in PARTS:
+            start = f"{prefix}{part}/"
+            names = [name for name in arrays if name.startswith(start)]
+            names.sort(key=lambda name, start=start: int(name.removeprefix(start)))
+            snapshot._values[part] = [arrays[name] for name in names]
+        if len(snapshot._values["weights"]) != len(snapshot._paths):
+            _check_fits("weights", _variables(model)["weights"], snapshot._values["weights"])
+        return snapshot
+
+    def save(self, path):
+        """Writes the snapshot into a file, atomically.
+
+        Args:
+            path: The `.npz` file.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        files.save_arrays(path, "snapshot", self.to_arrays(), {})
+
+    @classmethod
+    def load(cls, path, model):
+        """Reads a snapshot from a file.
+
+        Args:
+            path: The `.npz` file.
+            model: A model of the same architecture.
+
+        Raises:
+            OSError: If there is no such file.
+            ValueError: If the file is damaged, or of something or somebody else.
+        """
+        return cls.from_arrays(model, files.load_arrays(path, "snapshot")[0])
+
+
+def training_step(optimizer):
+    """Returns the number of training steps an optimizer has made.
+
+    Batches count, also those that only accumulate gradients; batches a loss scale skipped
+    do not. It is the step that learning-rate schedules see.
+
+    Args:
+        optimizer: A Keras optimizer.
+    """
+    return int(ops.convert_to_numpy(_step_variables(optimizer)[-1]))
+
+
+def start_averages(model):
+    """Lets the moving averages of an optimizer with `use_ema` start at the weights.
+
+    Averages start from zero only at iteration 0, so after rewinding to a later step they
+    have to be set.
+
+    Args:
+        model: A compiled model.
+    """
+    averages = {v.path: v for v in model.optimizer.variables if v.name.endswith("_average")}
+    for variable in model.trainable_variables:
+        suffix = f"/{variable.path.replace('/', '_')}_average"
+        for path, average in averages.items():
+            if path.endswith(suffix):
+                average.assign(variable.value)
+
+
+def _step_variables(optimizer):
+    """Returns the iteration counters, the one of the innermost optimizer last."""
+    return [variable for variable in optimizer.variables if variable.name == "iteration"]
+
+
+def _variables(model):
+    """Returns the variables of each part of the training state."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    masked = [layer for layer in model._flatten_layers() if isinstance(layer, Masked)]
+    masks = [mask for layer in masked for mask in layer.masks]
+    known = {id(variable) for variable in model.weights}
+    metrics = {id(variable) for variable in model.metrics_variables}
+    steps = [] if optimizer is None else _step_variables(optimizer)
+    counted = {id(variable) for variable in [*masks, *steps]}
+    return {
+        "weights": [v for v in model.weights if id(v) not in counted],
+        "masks": masks,
+        "seeds": [v for v in model.variables if id(v) not in known | metrics],
+        "optimizer": [v for v in optimizer.variables if id(v) not in counted] if optimizer else [],
+        "step": steps,
+    }
+
+
+def _to_numpy(variables):
+    # A copy: on the CPU a NumPy array can share memory with the variable.
+    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+
+
+def _check_fits(part, variables, values):
+    expected = [tuple(variable.shape) for variable in variables]
+    received = [value.shape for value in values]
+    if expected != received:
+        raise ValueError(
+            f"Argument `model` must have the {part} of the snapshot: {len(received)} arrays of "
+            f"shapes {received[:8]}. Received: {len(expected)} of shapes {expected[:8]}"
+        )

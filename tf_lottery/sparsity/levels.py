@@ -1,0 +1,90 @@
+"""How much iterative pruning prunes at each level."""
+
+import re
+
+from tf_lottery.sparsity.masks import check_sparsity
+from tf_lottery.sparsity.schedules import Geometric
+
+
+def check_rate(rate, scope):
+    """Checks the share of surviving weights that a level prunes.
+
+    Args:
+        rate: Float in (0, 1); with `scope="layer"` also a dict of regular expressions to
+            floats in [0, 1).
+        scope: `"global"` or `"layer"`.
+
+    Returns:
+        `rate`.
+
+    Raises:
+        ValueError: If it is out of range or a dict with `scope="global"`.
+    """
+    if isinstance(rate, dict) and scope != "layer":
+        raise ValueError(
+            "Argument `rate` must be one number with `scope='global'`; use `scope='layer'` for "
+            f"one per layer. Received: rate={rate}"
+        )
+    values = list(rate.values()) if isinstance(rate, dict) else [rate]
+    if max((check_sparsity(value, "rate") for value in values), default=0) == 0:
+        raise ValueError(f"Argument `rate` must be above 0. Received: rate={rate}")
+    return rate
+
+
+def rates_by_path(rate, paths):
+    """Returns the rate of every kernel.
+
+    Args:
+        rate: Float, or dict of regular expressions to floats, of which the first that is
+            found in a path counts.
+        paths: List of kernel paths.
+
+    Returns:
+        Dict of paths to floats.
+
+    Raises:
+        ValueError: If a path has no rate, or an expression is of no use.
+
+    Example:
+
+    >>> rates_by_path({"output": 0.1, ".": 0.2}, ["hidden/kernel", "output/kernel"])
+    {'hidden/kernel': 0.2, 'output/kernel': 0.1}
+    """
+    if not isinstance(rate, dict):
+        return dict.fromkeys(paths, rate)
+    found = {path: [rule for rule in rate if re.search(rule, path)] for path in paths}
+    for path, rules in found.items():
+        if not rules:
+            raise ValueError(
+                "Argument `rate` must have an expression for every kernel; add '.' for the rest. "
+                f"Received: rate={rate}, none fits {path!r}"
+            )
+    useless = set(rate) - {rules[0] for rules in found.values()}
+    if useless:
+        raise ValueError(
+            "Argument `rate` must only have expressions that some kernel needs. "
+            f"Received: {sorted(useless)}, of no use for {list(paths)}"
+        )
+    return {path: rate[rules[0]] for path, rules in found.items()}
+
+
+def level_sparsity(rate, level, densities, scope):
+    """Returns the sparsity at a level, counted from the dense network.
+
+    Args:
+        rate: Float, or dict of regular expressions to floats.
+        level: Integer >= 0, how many times the network has been pruned.
+        densities: Dict of kernel paths to `(density, size)` at level 0.
+        scope: `"global"` or `"layer"`.
+
+    Returns:
+        Float with `scope="global"`, else a dict of paths to floats.
+    """
+    if scope == "global":
+        kept = sum(density * size for density, size in densities.values())
+        density = kept / sum(size for _, size in densities.values())
+        return 1.0 - density * (1.0 - Geometric(rate)(level))
+    return {
+        path: 1.0 - densities[path][0] * (1.0 - Geometric(path_rate)(level))
+        for path, path_rate in rates_by_path(rate, list(densities)).items()
+    }
