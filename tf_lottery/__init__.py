@@ -1,9 +1,13 @@
 """Sparse neural networks in Keras 3."""
 
 from tf_lottery import callbacks as callbacks
+from tf_lottery import export as export
 from tf_lottery import layers as layers
 from tf_lottery import sparsity as sparsity
 from tf_lottery._version import __version__ as __version__
+from tf_lottery.export import ExportError as ExportError
+from tf_lottery.export import ExportReport as ExportReport
+from tf_lottery.export import export_tflite as export_tflite
 from tf_lottery.model import SparseModel as SparseModel
 from tf_lottery.model import prune as prune
 from tf_lottery.model import sparsify as sparsify

@@ -1,6 +1,7 @@
 """Files of named arrays: written atomically, read without running any code."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -50,16 +51,13 @@ def load_arrays(path, kind):
     """
     foreign = f"Argument `path` must be a {kind} file of tf_lottery. Received: path={str(path)!r}"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile) or _HEADER not in file:
-                raise ValueError(f"{foreign}, a file of another program")
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("an array without names")
+        with file:
             header = json.loads(str(file[_HEADER]))
             arrays = {name: file[name] for name in file.files if name != _HEADER}
-    except (zipfile.BadZipFile, zlib.error, EOFError, json.JSONDecodeError) as error:
-        raise ValueError(f"{foreign}, which is damaged ({error})") from error
-    except ValueError as error:
-        if str(error).startswith("Argument `path`"):
-            raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
         raise ValueError(f"{foreign}, which is damaged or of another program ({error})") from error
     if header["kind"] != kind:
         raise ValueError(f"{foreign}, a {header['kind']} file")
@@ -79,16 +77,19 @@ def atomic_path(path):
         The path of the temporary file, beside `path`.
 
     Raises:
-        OSError: If the folder does not exist or cannot be written, or `path` is a folder.
+        OSError: If the folder does not exist or cannot be written, or `path` is a folder;
+            raised before the block runs.
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"Argument `path` must be a file. Received: {str(path)!r}, a folder")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"Argument `path` must lie in an existing folder. Received: path={str(path)!r}"
-        )
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.part"
+        message = "Argument `path` must name a file, not a folder. Received"
+        raise IsADirectoryError(errno.EISDIR, message, str(path))
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        message = f"Argument `path` must lie in a folder to write to ({error.strerror}). Received"
+        raise OSError(error.errno, message, str(path)) from None
     try:
         yield temporary
         os.replace(temporary, path)

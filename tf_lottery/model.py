@@ -90,7 +90,8 @@ class SparseModel(keras.Model):
         for path, mask in masks.items():
             if path not in variables:
                 raise ValueError(
-                    f"Argument `masks` must have paths among {sorted(variables)}. Received: {path!r}"
+                    "Argument `masks` must have paths of the model's kernels, "
+                    f"{sorted(variables)}. Received: {path!r}"
                 )
             if mask.dtype != bool or mask.shape != tuple(variables[path].shape):
                 raise ValueError(
@@ -122,7 +123,11 @@ class SparseModel(keras.Model):
     @classmethod
     def from_config(cls, config):
         """Returns the model that `config` describes."""
-        return cls(None, masked=keras.saving.deserialize_keras_object(config["masked"]), name=config["name"])
+        return cls(
+            None,
+            masked=keras.saving.deserialize_keras_object(config["masked"]),
+            name=config["name"],
+        )
 
 
 def sparsify(
@@ -175,7 +180,13 @@ def sparsify(
 
 
 def prune(
-    model, sparsity, scores="magnitude", scope="global", pattern="unstructured", initial=None, seed=0
+    model,
+    sparsity,
+    scores="magnitude",
+    scope="global",
+    pattern="unstructured",
+    initial=None,
+    seed=0,
 ):
     """Prunes a sparse model once, without training.
 

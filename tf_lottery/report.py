@@ -6,6 +6,8 @@ import keras
 import numpy as np
 
 from tf_lottery.layers import Masked, find_kernels
+from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.printable import Printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,7 @@ class KernelRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class Summary(Printable):
     """The sparsity of a model's kernels.
 
     Printing it shows a table; `to_dict()` gives plain numbers.
@@ -99,14 +101,6 @@ class Summary:
             table.caption_justify = "left"
         return table
 
-    def __str__(self):
-        from rich.console import Console
-
-        console = Console(width=110)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
-
 
 def summary(model):
     """Summarizes which kernels of a model are sparse and how much.
@@ -130,13 +124,15 @@ def summary(model):
         raise ValueError(f"Argument `model` must be a built Keras model. Received: {model!r}")
     masked = model if isinstance(model, Masked) else getattr(model, "masked", None)
     if isinstance(masked, Masked):
-        pairs, skipped, layer = zip(masked.kernels, masked.masks, strict=True), masked.skipped, masked.layer
+        layer, kernels, counted = masked.layer, masked.kernels, masked.masks
+        skipped = masked.skipped
     else:
-        selection = find_kernels(model)
-        pairs, skipped, layer = zip(*[selection.kernels] * 2, strict=True), selection.skipped, model
+        layer, selection = model, find_kernels(model)
+        kernels = counted = selection.kernels
+        skipped = selection.skipped
     rows = [
-        KernelRow(kernel.path, tuple(kernel.shape), int(np.prod(kernel.shape)), _nonzeros(counted))
-        for kernel, counted in pairs
+        KernelRow(path, tuple(kernel.shape), int(np.prod(kernel.shape)), _nonzeros(variable))
+        for path, kernel, variable in zip(unique_paths(kernels), kernels, counted, strict=True)
     ]
     return Summary(layer.name, rows, dict(skipped), layer.count_params())
 

@@ -57,7 +57,7 @@ class Ticket:
         if not self.masks:
             raise ValueError("Argument `masks` must hold at least one mask. Received: {}")
         for path, mask in self.masks.items():
-            if not isinstance(path, str) or getattr(mask, "dtype", None) != bool:
+            if not isinstance(path, str) or getattr(mask, "dtype", None) != np.dtype(bool):
                 raise ValueError(
                     "Argument `masks` must be a dict of kernel paths to boolean arrays. "
                     f"Received: {path!r}: {type(mask).__name__} of "
@@ -146,7 +146,9 @@ class Ticket:
             for source, target in pairs.items():
                 targets[target].assign(self.weights[source])
         model.set_masks(masks)
-        return TicketMatch(list(pairs.values()) if weights else list(masks), {**missing, **unmatched})
+        return TicketMatch(
+            list(pairs.values()) if weights else list(masks), {**missing, **unmatched}
+        )
 
     def overlap(self, other):
         """Measures how far two tickets keep the same weights.

@@ -51,7 +51,10 @@ def _draw(axis, rows, key, kind):
     line = axis.plot(
         densities, means, "o-" if kind == "ticket" else "s--", markersize=4, label=LABELS[kind]
     )[0]
-    low, high = [min(replicates) for replicates in values], [max(replicates) for replicates in values]
+    low, high = (
+        [min(replicates) for replicates in values],
+        [max(replicates) for replicates in values],
+    )
     axis.fill_between(densities, low, high, color=line.get_color(), alpha=0.15)
 
 

@@ -239,7 +239,9 @@ class IterativeMagnitudePruning(SparsityCallback):
             raise ValueError(
                 f"Argument `rewind_to_step` must be an integer >= 0. Received: {step!r}"
             )
-        if epoch is not None and not (isinstance(epoch, int) and 0 <= epoch < self.epochs_per_level):
+        if epoch is not None and not (
+            isinstance(epoch, int) and 0 <= epoch < self.epochs_per_level
+        ):
             raise ValueError(
                 "Argument `rewind_to_epoch` must be an integer >= 0 within the first level, below "
                 f"{self.epochs_per_level}. Received: {epoch!r}"
@@ -272,7 +274,9 @@ class IterativeMagnitudePruning(SparsityCallback):
 
     def _settings(self):
         """Returns what must not change when a search goes on, fit for JSON."""
-        names = "epochs_per_level rate scope rewind rewind_to_step rewind_to_epoch optimizer_state seed"
+        names = (
+            "epochs_per_level rate scope rewind rewind_to_step rewind_to_epoch optimizer_state seed"
+        )
         settings = {name: getattr(self, name) for name in names.split()}
         score = getattr(self.scores, "__name__", type(self.scores).__name__)
         return {**settings, "scores": score, "pattern": type(self.pattern).__name__}

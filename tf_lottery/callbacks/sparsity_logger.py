@@ -60,5 +60,7 @@ class SparsityLogger(SparsityCallback):
             tf.summary.scalar(f"{self.prefix}sparsity", summary.sparsity)
             for row in summary.rows:
                 tf.summary.scalar(f"{self.prefix}sparsity/{row.path}", row.sparsity)
-                tf.summary.histogram(f"{self.prefix}kept/{row.path}", kernels[row.path][masks[row.path]])
+                tf.summary.histogram(
+                    f"{self.prefix}kept/{row.path}", kernels[row.path][masks[row.path]]
+                )
         self._writer.flush()

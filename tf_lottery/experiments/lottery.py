@@ -9,8 +9,9 @@ import keras
 from tf_lottery import callbacks, files
 from tf_lottery.experiments.data import ShuffledBatches
 from tf_lottery.experiments.models import lenet_300_100
-from tf_lottery.model import sparsify
-from tf_lottery.ticket import Ticket
+from tf_lottery.experiments.run_folder import check_settings, save_model
+from tf_lottery.model import sparsify, strip
+from tf_lottery.snapshot import Snapshot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,8 @@ class LotterySettings:
         steps_per_execution: Integer, steps per call of the compiled function.
         control_levels: Tuple of levels whose mask is also trained from a random
             reinitialization; `None` is all.
+        jit_compile: Whether to compile with XLA, which takes seconds and makes steps no faster
+            where they are small, or `"auto"`: where Keras does.
     """
 
     levels: int = 15
@@ -41,13 +44,16 @@ class LotterySettings:
     frequency: int = 100
     steps_per_execution: int = 50
     control_levels: tuple | None = None
+    jit_compile: bool | str = True
 
 
-def run_lottery(data, settings, directory, seed=0, verbose=0):
+def run_lottery(data, settings, directory, seed=0, verbose=0, on_row=None):
     """Searches tickets in LeNet-300-100 and retrains their masks from new random weights.
 
     Experiment of "The Lottery Ticket Hypothesis" (arXiv:1803.03635, figures 3 and 4). A run
-    that was killed goes on where it stopped when it is called again.
+    that was killed goes on where it stopped when it is called again. The folder receives,
+    per level, the ticket (`ticket_07.npz`) and the network trained from it
+    (`trained_07.keras`, a plain Keras model).
 
     Args:
         data: `Data` of images.
@@ -56,19 +62,34 @@ def run_lottery(data, settings, directory, seed=0, verbose=0):
         seed: Integer, the replicate: initial weights and order of the data. Defaults to
             `0`.
         verbose: As in `fit`, with a line per level. Defaults to `0`.
+        on_row: Function that is called with a row when its training ends, hence not with
+            rows that an earlier run has left. Defaults to `None`.
 
     Returns:
         List of dicts with `kind` (`"ticket"` or `"reinitialized"`), `level`, `density`,
         `iteration` (of the lowest validation loss), `loss` and `accuracy` there on the
         validation examples, and `test_accuracy` at the end of training.
+
+    Raises:
+        ValueError: If `directory` holds a run with other arguments.
+        OSError: If `directory` cannot be written.
+
+    Example:
+
+    >>> settings = LotterySettings(levels=2, epochs_per_level=1, steps_per_epoch=200)
+    >>> rows = run_lottery(data.load("digits"), settings, "runs/lottery")
+    >>> [row["kind"] for row in rows]
+    ['ticket', 'ticket', 'ticket', 'reinitialized', 'reinitialized']
     """
     directory = pathlib.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    tickets, rows = _search(data, settings, directory, seed, verbose)
+    check_settings(directory, {"dataset": data.name, "seed": seed, **dataclasses.asdict(settings)})
+    on_row = on_row or (lambda row: None)
+    tickets, rows = _search(data, settings, directory, seed, verbose, on_row)
     levels = range(1, settings.levels + 1)
-    for level in levels if settings.control_levels is None else settings.control_levels:
-        rows.append(_reinitialize(data, settings, directory, seed, tickets[level], verbose))
-    return rows
+    if settings.control_levels is not None:
+        levels = settings.control_levels
+    controls = [tickets[level] for level in levels]
+    return rows + _reinitialize(data, settings, directory, seed, controls, verbose, on_row)
 
 
 def build_model(data, settings, seed):
@@ -84,13 +105,33 @@ def build_model(data, settings, seed):
         keras.optimizers.Adam(settings.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        jit_compile=True,
+        jit_compile=settings.jit_compile,
         steps_per_execution=settings.steps_per_execution,
     )
     return model
 
 
-def _search(data, settings, directory, seed, verbose):
+class _EndOfLevel(keras.callbacks.Callback):
+    """Keeps the trained network of every level and reports the level.
+
+    It stands before the search, which only then records that the level is done: should the
+    program be killed in between, the epoch is trained again.
+    """
+
+    def __init__(self, epochs_per_level, directory, on_row):
+        super().__init__()
+        self.epochs_per_level = epochs_per_level
+        self.directory = directory
+        self.on_row = on_row
+
+    def on_epoch_end(self, epoch, logs=None):
+        levels, remainder = divmod(epoch + 1, self.epochs_per_level)
+        if remainder == 0:
+            save_model(strip(self.model), self.directory / f"trained_{levels - 1:02d}.keras")
+            self.on_row(_row("ticket", levels - 1, self.model.density, logs))
+
+
+def _search(data, settings, directory, seed, verbose, on_row):
     search = callbacks.IterativeMagnitudePruning(
         levels=settings.levels,
         epochs_per_level=settings.epochs_per_level,
@@ -101,28 +142,42 @@ def _search(data, settings, directory, seed, verbose):
     )
     model = build_model(data, settings, seed)
     path = directory / "evaluations.json"
-    _train(model, data, settings, seed, search.epochs, path, [search])
+    end_of_level = _EndOfLevel(settings.epochs_per_level, directory, on_row)
+    _train(model, data, settings, seed, search.epochs, path, [end_of_level, search])
     rows = [
-        _row("ticket", level["level"], level["density"], level["logs"]) for level in search.history
+        _row("ticket", level["level"], level["density"], _last(level["logs"]))
+        for level in search.history
     ]
     return search.tickets, rows
 
 
-def _reinitialize(data, settings, directory, seed, ticket, verbose):
-    """Trains the ticket's mask from new weights, or reads the result of having done so."""
-    path = directory / f"reinitialized_{ticket.level:02d}.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    if verbose:
-        print(f"Level {ticket.level}: density {ticket.density:.2%}, reinitialized")
+def _reinitialize(data, settings, directory, seed, tickets, verbose, on_row):
+    """Trains the tickets' masks from new weights, or reads the results of having done so."""
+    rows, model, start = [], None, None
+    for ticket in tickets:
+        path = directory / f"reinitialized_{ticket.level:02d}.json"
+        if not path.exists():
+            if verbose:
+                print(f"Level {ticket.level}: density {ticket.density:.2%}, reinitialized")
+            if model is None:
+                model = build_model(data, settings, seed)
+                start = Snapshot(model)
+            start.restore(model)
+            row = _train_control(model, data, settings, seed, ticket)
+            with files.atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(row))
+            on_row(row)
+        rows.append(json.loads(path.read_text()))
+    return rows
+
+
+def _train_control(model, data, settings, seed, ticket):
     new_seed = 1000 * (seed + 1) + ticket.level
-    model = build_model(data, settings, new_seed)
+    initial = lenet_300_100(data.input_shape, data.num_classes, new_seed)
+    model.model.set_weights(initial.get_weights())
     ticket.apply(model, weights=False)
     history = _train(model, data, settings, new_seed, settings.epochs_per_level, None, [])
-    row = _row("reinitialized", ticket.level, ticket.density, history.history)
-    with files.atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(row))
-    return row
+    return _row("reinitialized", ticket.level, ticket.density, _last(history.history))
 
 
 def _train(model, data, settings, seed, epochs, path, extra):
@@ -132,6 +187,7 @@ def _train(model, data, settings, seed, epochs, path, extra):
     return model.fit(
         batches,
         epochs=epochs,
+        shuffle=False,
         validation_data=data.test,
         validation_freq=settings.epochs_per_level,
         validation_batch_size=1000,
@@ -140,13 +196,17 @@ def _train(model, data, settings, seed, epochs, path, extra):
     )
 
 
+def _last(history):
+    return {name: values[-1] for name, values in history.items()}
+
+
 def _row(kind, level, density, logs):
     return {
         "kind": kind,
         "level": level,
         "density": density,
-        "iteration": int(logs["early_stop_iteration"][-1]),
-        "loss": float(logs["early_stop_loss"][-1]),
-        "accuracy": float(logs["early_stop_accuracy"][-1]),
-        "test_accuracy": float(logs["val_accuracy"][-1]),
+        "iteration": int(logs["early_stop_iteration"]),
+        "loss": float(logs["early_stop_loss"]),
+        "accuracy": float(logs["early_stop_accuracy"]),
+        "test_accuracy": float(logs["val_accuracy"]),
     }

@@ -123,7 +123,9 @@ def _matcher(name, rules):
     """Returns a function `(weight, owner, is_array) -> bool`, or `None` without rules."""
     if rules is None:
         return None
-    checks = [_check(name, rule) for rule in (rules if isinstance(rules, list | tuple) else [rules])]
+    checks = [
+        _check(name, rule) for rule in (rules if isinstance(rules, list | tuple) else [rules])
+    ]
     return lambda weight, owner, is_array: any(c(weight, owner, is_array) for c in checks)
 
 

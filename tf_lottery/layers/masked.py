@@ -24,9 +24,7 @@ class Masked(keras.layers.Layer):
 
     Attributes:
         layer: The wrapped layer.
-        kernels: List of the variables that have a mask.
         masks: List of the masks, in the order of `kernels`.
-        paths: List of the kernels' paths, made unique.
         skipped: Dict of paths of weights without a mask to the reason.
 
     Example:
@@ -49,7 +47,7 @@ class Masked(keras.layers.Layer):
         self.layer = layer
         self._rules = {"include": include, "exclude": exclude}
         self._kernel_positions = None
-        self.kernels, self.masks, self.paths, self.skipped = [], [], [], {}
+        self.masks, self.skipped = [], {}
 
     def build(self, input_shape=None):
         """Builds the layer if that has not happened and creates the masks."""
@@ -71,10 +69,20 @@ class Masked(keras.layers.Layer):
                 trainable=False,
                 autocast=False,
             )
-            self.kernels.append(kernel)
             self.masks.append(mask)
-        self.paths = unique_paths(self.kernels)
         self.built = True
+
+    @property
+    def kernels(self):
+        """List of the variables that have a mask."""
+        # Not an attribute: Keras would take the variables for the wrapper's own.
+        weights = self.layer.weights
+        return [weights[position] for position in self._kernel_positions or ()]
+
+    @property
+    def paths(self):
+        """List of the kernels' paths, made unique."""
+        return unique_paths(self.kernels)
 
     def call(self, inputs, *args, training=None, **kwargs):
         """Calls the layer with its kernels masked."""
@@ -82,9 +90,7 @@ class Masked(keras.layers.Layer):
             (kernel, kernel.value * ops.cast(mask.value, kernel.dtype))
             for kernel, mask in zip(self.kernels, self.masks, strict=True)
         ]
-        return functional_call(
-            self.layer, masked, inputs, *args, training=training, **kwargs
-        )
+        return functional_call(self.layer, masked, inputs, *args, training=training, **kwargs)
 
     def apply_masks(self):
         """Writes zeros into the pruned positions of the kernels."""
@@ -103,10 +109,12 @@ class Masked(keras.layers.Layer):
 
     def load_own_variables(self, store):
         """Loads what `save_own_variables` saved."""
-        seeds = {key: store[key] for key in store.keys() if key.startswith("seed_")}
-        super().load_own_variables({key: store[key] for key in store.keys() if key not in seeds})
-        for i, seed in enumerate(self._seeds()):
-            seed.assign(seeds[f"seed_{i}"])
+        # The stores of Keras are not mappings: they have keys, but cannot be iterated.
+        values = {key: store[key] for key in store.keys()}  # noqa: SIM118
+        seeds = [values.pop(f"seed_{i}") for i in range(len(self._seeds()))]
+        super().load_own_variables(values)
+        for seed, value in zip(self._seeds(), seeds, strict=True):
+            seed.assign(value)
 
     def _seeds(self):
         weights = {id(weight) for weight in self.layer.weights}

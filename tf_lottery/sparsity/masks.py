@@ -145,12 +145,18 @@ def _top_k(parts, sparsity, alive):
     num_alive = size if alive is None else sum(int(np.count_nonzero(part)) for part in alive)
     num_kept = min(size - num_pruned, num_alive)
     if num_kept == num_alive:
-        return [np.ones(p.size, bool) for p in parts] if alive is None else [a.copy() for a in alive]
+        return (
+            [np.ones(p.size, bool) for p in parts] if alive is None else [a.copy() for a in alive]
+        )
+    if num_kept == 0:
+        return [np.zeros(part.size, bool) for part in parts]
     ranked = np.empty(num_alive, np.result_type(*parts))
     if alive is None:
         np.concatenate(parts, out=ranked)
     else:
-        np.concatenate([part[living] for part, living in zip(parts, alive, strict=True)], out=ranked)
+        np.concatenate(
+            [part[living] for part, living in zip(parts, alive, strict=True)], out=ranked
+        )
     # The maximum is NaN if any score is, and needs no temporary array.
     if np.isnan(ranked.max()):
         raise ValueError("Argument `scores` must be numbers. Received: at least one NaN")

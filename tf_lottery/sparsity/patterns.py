@@ -4,9 +4,12 @@ import dataclasses
 
 import keras
 
+from tf_lottery.sparsity.serializable import Serializable
+
+
 @keras.saving.register_keras_serializable("tf_lottery")
 @dataclasses.dataclass(frozen=True)
-class Unstructured:
+class Unstructured(Serializable):
     """Every weight is kept or pruned on its own.
 
     A pattern pools the scores of a kernel into the scores of its groups; the
@@ -26,10 +29,6 @@ class Unstructured:
     def expand(self, group_mask, shape):
         """Returns the mask of `shape` that keeps the groups in `group_mask`."""
         return group_mask.reshape(shape)
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return dataclasses.asdict(self)
 
 
 _PATTERNS = {"unstructured": Unstructured}

@@ -4,6 +4,8 @@ import dataclasses
 
 import keras
 
+from tf_lottery.sparsity.serializable import Serializable
+
 
 def _check_fraction(name, value):
     if not 0 <= value < 1:
@@ -22,7 +24,7 @@ def _check_steps(begin_step, end_step):
 
 @keras.saving.register_keras_serializable("tf_lottery")
 @dataclasses.dataclass(frozen=True)
-class Constant:
+class Constant(Serializable):
     """A value that holds from `begin_step` on.
 
     Args:
@@ -52,14 +54,10 @@ class Constant:
         """Returns the value at `step`."""
         return self.value if step >= self.begin_step else 0.0
 
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return dataclasses.asdict(self)
-
 
 @keras.saving.register_keras_serializable("tf_lottery")
 @dataclasses.dataclass(frozen=True)
-class Polynomial:
+class Polynomial(Serializable):
     """The gradual schedule of Zhu & Gupta: fast at first, gentle at the end.
 
     `final + (initial - final) * (1 - (t - begin) / (end - begin)) ** power`,
@@ -101,14 +99,10 @@ class Polynomial:
         remaining = 1 - (step - self.begin_step) / (self.end_step - self.begin_step)
         return self.final_value + (self.initial_value - self.final_value) * remaining**self.power
 
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return dataclasses.asdict(self)
-
 
 @keras.saving.register_keras_serializable("tf_lottery")
 @dataclasses.dataclass(frozen=True)
-class Geometric:
+class Geometric(Serializable):
     """The sparsity of iterative pruning: every level prunes `rate` of what is left.
 
     `1 - (1 - rate) ** level`, the densities of "The Lottery Ticket Hypothesis"
@@ -132,7 +126,3 @@ class Geometric:
     def __call__(self, level):
         """Returns the sparsity at `level`; level 0 is dense."""
         return 1.0 - (1.0 - self.rate) ** level
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return dataclasses.asdict(self)

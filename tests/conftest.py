@@ -1,0 +1,159 @@
+"""Tiny models of every kind, toy data and the folder of the real data sets."""
+
+import os
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    """A model that Keras cannot clone: layers without names, made in the constructor."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.flatten = layers.Flatten()
+        self.hidden = layers.Dense(8, "relu")
+        self.dropout = layers.Dropout(0.3)
+        self.head = layers.Dense(3, dtype="float32")
+
+    def call(self, inputs, training=None):
+        x = self.hidden(self.flatten(inputs))
+        return self.head(self.dropout(x, training=training))
+
+
+def dense():
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(8, "relu", name="hidden"),
+            layers.Dense(3, name="output", dtype="float32"),
+        ]
+    )
+
+
+def nested():
+    """One block with convolution and batch statistics, used twice."""
+    inputs = keras.Input((6, 6, 2))
+    block = keras.Sequential(
+        [layers.Conv2D(4, 3, padding="same"), layers.BatchNormalization()], name="block"
+    )
+    x = layers.Concatenate()([block(inputs), layers.ReLU()(block(inputs))])
+    x = layers.SeparableConv2D(4, 3)(x)
+    x = layers.DepthwiseConv2D(3)(x)
+    return keras.Model(inputs, layers.Dense(3, dtype="float32")(layers.Flatten()(x)))
+
+
+def recurrent():
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(11, 4)(inputs)
+    x = layers.LSTM(5, return_sequences=True)(x)
+    x = layers.Bidirectional(layers.GRU(4))(x)
+    return keras.Model(inputs, layers.Dense(3, dtype="float32")(x))
+
+
+def attention():
+    inputs = keras.Input((4, 6))
+    x = layers.MultiHeadAttention(2, 3, kernel_regularizer=keras.regularizers.L2(1e-3))(
+        inputs, inputs
+    )
+    x = layers.LayerNormalization()(x + inputs)
+    return keras.Model(inputs, layers.Dense(3, dtype="float32")(layers.Flatten()(x)))
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 4, 2), "float32"))
+    return model
+
+
+def dict_inputs():
+    inputs = {"a": keras.Input((4,), name="a"), "b": keras.Input((5,), name="b")}
+    x = layers.Concatenate()([layers.Dense(4, "relu")(inputs["a"]), inputs["b"]])
+    return keras.Model(inputs, layers.Dense(3, dtype="float32")(x))
+
+
+MODELS = {
+    model.__name__: model
+    for model in (dense, nested, recurrent, attention, subclassed, dict_inputs)
+}
+SHAPES = {
+    "dense": (6,),
+    "nested": (6, 6, 2),
+    "attention": (4, 6),
+    "subclassed": (4, 2),
+}
+
+
+@pytest.fixture
+def make_model():
+    """Function of a kind of model to a new model, always with the same initial weights."""
+
+    def make(kind="dense"):
+        model = MODELS[kind]()
+        rng = np.random.default_rng(1)
+        for weight in model.weights:
+            if len(weight.shape) >= 2:
+                scale = 1 / np.sqrt(np.prod(weight.shape[:-1]))
+                weight.assign(rng.normal(0, scale, weight.shape))
+        for variable in model.variables:
+            if variable.name == "seed_generator_state":
+                variable.assign(np.array([1, 2], variable.dtype))
+        return model
+
+    return make
+
+
+@pytest.fixture
+def make_data():
+    """Function of a kind of model to 24 examples that fit it."""
+
+    def make(kind="dense", size=24):
+        rng = np.random.default_rng(0)
+        y = rng.integers(0, 3, size).astype("int32")
+        if kind == "recurrent":
+            return rng.integers(0, 11, (size, 5)).astype("int32"), y
+        if kind == "dict_inputs":
+            x = {"a": rng.normal(size=(size, 4)), "b": rng.normal(size=(size, 5))}
+            return {name: array.astype("float32") for name, array in x.items()}, y
+        return rng.normal(size=(size, *SHAPES[kind])).astype("float32"), y
+
+    return make
+
+
+@pytest.fixture
+def compile_model():
+    """Function that compiles a model as the tests need it."""
+
+    def compile_model(model, optimizer=None, **kwargs):
+        model.compile(
+            optimizer or keras.optimizers.AdamW(0.01, global_clipnorm=1.0),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            **kwargs,
+        )
+        return model
+
+    return compile_model
+
+
+@pytest.fixture
+def tfds_dir():
+    """Folder of TensorFlow Datasets with MNIST, or the test is skipped."""
+    beside = pathlib.Path(__file__).parents[2] / "shared" / "tfds"
+    folder = pathlib.Path(os.environ.get("TFDS_DATA_DIR", beside))
+    if not (folder / "mnist").is_dir():
+        pytest.skip("MNIST is not there: set TFDS_DATA_DIR to a folder of TensorFlow Datasets")
+    return folder
+
+
+@pytest.fixture
+def precision(request):
+    """Sets the global dtype policy for one test."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(request.param)
+    yield request.param
+    keras.config.set_dtype_policy(before)

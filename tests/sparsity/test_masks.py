@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+
+from tf_lottery.sparsity import masks
+
+SCORES = np.array([[4.0, 1.0, 6.0], [2.0, 5.0, 3.0]])
+
+
+def test_keeps_the_highest_scores():
+    np.testing.assert_array_equal(
+        masks.top_k_masks(SCORES, 0.5), [[True, False, True], [False, True, False]]
+    )
+
+
+def test_equal_scores_keep_the_lower_flat_index():
+    scores = np.array([[1.0, 2.0, 1.0], [1.0, 1.0, 0.0]])
+    np.testing.assert_array_equal(
+        masks.top_k_masks(scores, 0.5), [[True, True, True], [False, False, False]]
+    )
+
+
+def test_equal_scores_across_arrays_keep_the_first_array():
+    scores = {"b": np.ones(3), "a": np.ones(3)}
+    found = masks.top_k_masks(scores, 0.5)
+    np.testing.assert_array_equal(found["b"], [True, True, True])
+    np.testing.assert_array_equal(found["a"], [False, False, False])
+
+
+def test_global_scope_ranks_all_arrays_together():
+    scores = {"small": np.array([1.0, 2.0, 3.0]), "large": np.array([4.0, 5.0, 6.0])}
+    found = masks.top_k_masks(scores, 0.5, scope="global")
+    np.testing.assert_array_equal(found["small"], [False, False, False])
+    np.testing.assert_array_equal(found["large"], [True, True, True])
+
+
+def test_layer_scope_ranks_each_array_by_itself():
+    scores = {"small": np.array([1.0, 2.0, 3.0, 0.0]), "large": np.array([4.0, 5.0])}
+    found = masks.top_k_masks(scores, {"small": 0.75, "large": 0.5}, scope="layer")
+    np.testing.assert_array_equal(found["small"], [False, False, True, False])
+    np.testing.assert_array_equal(found["large"], [False, True])
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 12345])
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 1 / 3, 0.5, 0.9, 0.999])
+def test_counts_are_exact(size, sparsity):
+    scores = np.random.default_rng(size).normal(size=size).astype("float32")
+    pruned = size - np.count_nonzero(masks.top_k_masks(scores, sparsity))
+    assert pruned == round(sparsity * size)
+
+
+def test_counts_are_exact_with_many_ties():
+    scores = np.random.default_rng(0).integers(0, 3, 1000).astype("float32")
+    kept = masks.top_k_masks(scores, 0.77)
+    assert np.count_nonzero(kept) == 230
+    assert scores[kept].min() >= scores[~kept].max()
+
+
+def test_agrees_with_a_stable_sort():
+    rng = np.random.default_rng(3)
+    scores = rng.integers(0, 50, 500).astype("float32")
+    order = np.argsort(-scores, kind="stable")
+    expected = np.zeros(500, bool)
+    expected[order[:125]] = True
+    np.testing.assert_array_equal(masks.top_k_masks(scores, 0.75), expected)
+
+
+def test_refining_never_revives():
+    mask = np.array([[False, True, True], [True, False, True]])
+    np.testing.assert_array_equal(
+        masks.top_k_masks(SCORES, 0.5, masks=mask), [[False, False, True], [True, False, True]]
+    )
+    np.testing.assert_array_equal(
+        masks.top_k_masks(SCORES, 4 / 6, masks=mask), [[False, False, True], [False, False, True]]
+    )
+
+
+def test_refining_to_less_sparsity_changes_nothing():
+    mask = np.array([[False, True, True], [True, False, False]])
+    np.testing.assert_array_equal(masks.top_k_masks(SCORES, 0.1, masks=mask), mask)
+
+
+def test_refining_chain_is_nested_and_exact():
+    rng = np.random.default_rng(0)
+    scores = {"a": rng.normal(size=(30, 7)), "b": rng.normal(size=(11, 5))}
+    before, size = None, 30 * 7 + 11 * 5
+    for sparsity in (0.2, 0.36, 0.8, 0.97):
+        after = masks.top_k_masks(scores, sparsity, masks=before)
+        assert sum(np.count_nonzero(~m) for m in after.values()) == round(sparsity * size)
+        if before is not None:
+            assert all(np.all(before[name] >= after[name]) for name in after)
+        before = after
+        scores = {name: rng.normal(size=array.shape) for name, array in scores.items()}
+
+
+def test_negative_and_infinite_scores_are_ranked():
+    scores = np.array([-np.inf, -2.0, -1.0, np.inf])
+    np.testing.assert_array_equal(masks.top_k_masks(scores, 0.5), [False, False, True, True])
+
+
+def test_scores_are_left_unchanged():
+    scores = SCORES.copy()
+    masks.top_k_masks(scores, 0.5)
+    np.testing.assert_array_equal(scores, SCORES)
+
+
+def test_density_counts_over_all_arrays():
+    assert masks.density({"a": np.array([True, False]), "b": np.zeros(6, bool)}) == 1 / 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sparsity": 1.0}, r"`sparsity` must be in \[0, 1\). Received: sparsity=1.0"),
+        ({"sparsity": -0.1}, "Received: sparsity=-0.1"),
+        ({"sparsity": "half"}, "must be a number"),
+        ({"sparsity": True}, "must be a number"),
+        ({"sparsity": 0.5, "scope": "gobal"}, "`scope` must be one of .*Received: scope='gobal'"),
+        ({"sparsity": 0.5, "pattern": "2of4"}, "`pattern`"),
+        ({"sparsity": {"scores": 0.5}}, "single number with `scope='global'`"),
+        ({"sparsity": {"other": 0.5}, "scope": "layer"}, "names of `scores`"),
+        ({"sparsity": 0.5, "masks": np.ones((2, 3))}, "boolean array"),
+        ({"sparsity": 0.5, "masks": np.ones((3, 2), bool)}, "shape"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        masks.top_k_masks(SCORES, **arguments)
+
+
+def test_scores_that_are_not_numbers_are_refused():
+    with pytest.raises(ValueError, match="at least one NaN"):
+        masks.top_k_masks(np.array([1.0, np.nan, 2.0]), 0.5)
+
+
+def test_no_scores_are_refused():
+    with pytest.raises(ValueError, match="at least one array"):
+        masks.top_k_masks({}, 0.5)
+
+
+def test_masks_of_other_names_are_refused():
+    with pytest.raises(ValueError, match="names of `scores`"):
+        masks.top_k_masks({"a": SCORES}, 0.5, masks={"b": SCORES > 0})

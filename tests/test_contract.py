@@ -1,0 +1,261 @@
+"""What every algorithm promises, for every kind of model, precision and mode of training."""
+
+import keras
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+
+KINDS = ["dense", "nested", "recurrent", "attention", "subclassed", "dict_inputs"]
+PRECISIONS = ["float32", "mixed_float16", "mixed_bfloat16"]
+MODES = {
+    "eager": {"run_eagerly": True},
+    "jit": {"jit_compile": True},
+    "chunks": {"steps_per_execution": 3},
+    "jit_chunks": {"jit_compile": True, "steps_per_execution": 3},
+}
+BATCH_SIZE, STEPS_PER_EPOCH, EPOCHS = 4, 6, 3
+
+
+def iterative_magnitude_pruning(**kwargs):
+    return tfl.callbacks.IterativeMagnitudePruning(
+        levels=2, epochs_per_level=1, rate=0.5, rewind_to_step=2, verbose=0, **kwargs
+    )
+
+
+def gradual_magnitude_pruning():
+    schedule = tfl.sparsity.Polynomial(final_value=0.75, begin_step=2, end_step=12)
+    return tfl.callbacks.GradualMagnitudePruning(schedule, frequency=3)
+
+
+ALGORITHMS = {"imp": iterative_magnitude_pruning, "gmp": gradual_magnitude_pruning}
+FINAL_SPARSITY = 0.75
+
+
+class ZeroWatch(keras.callbacks.Callback):
+    """Checks after every batch that zeros are zero and that survivors of both signs move."""
+
+    def __init__(self):
+        super().__init__()
+        self.before = None
+        self.batches = 0
+        self.moved = {"positive": set(), "negative": set()}
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches += 1
+        kernels, masks = self.model.get_kernels(), self.model.get_masks()
+        stripped = {}
+        for path, kernel in kernels.items():
+            assert np.all(kernel[~masks[path]] == 0)
+            stripped[path] = kernel
+        if self.before is not None:
+            for path, kernel in kernels.items():
+                changed = (kernel != self.before[path]) & masks[path] & (self.before[path] != 0)
+                if np.any(changed & (self.before[path] > 0)):
+                    self.moved["positive"].add(path)
+                if np.any(changed & (self.before[path] < 0)):
+                    self.moved["negative"].add(path)
+        self.before = stripped
+
+
+def train(model, data, callbacks, epochs=EPOCHS, **kwargs):
+    x, y = data
+    return model.fit(
+        x,
+        y,
+        batch_size=BATCH_SIZE,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+        **kwargs,
+    )
+
+
+def check_promises(algorithm, kind, make_model, make_data, compile_model, **mode):
+    plain = make_model(kind)
+    model = compile_model(tfl.sparsify(plain), **mode)
+    data = make_data(kind)
+    watch = ZeroWatch()
+    train(model, data, [ALGORITHMS[algorithm](), watch])
+    kept = sum(np.count_nonzero(mask) for mask in model.get_masks().values())
+    size = sum(mask.size for mask in model.get_masks().values())
+    assert abs(kept - (1 - FINAL_SPARSITY) * size) <= 1
+    assert watch.batches == EPOCHS * STEPS_PER_EPOCH // mode.get("steps_per_execution", 1)
+    paths = set(model.kernels)
+    assert watch.moved["positive"] | watch.moved["negative"] == paths
+    assert watch.moved["negative"]
+    called, predicted = model(data[0]), model.predict(data[0], verbose=0)
+    stripped = tfl.strip(model)
+    assert stripped is plain
+    np.testing.assert_array_equal(stripped(data[0]), called)
+    # Graph optimizations round half precision differently in differently shaped graphs.
+    tolerance = 1e-6 if keras.config.dtype_policy().name == "float32" else 1e-2
+    np.testing.assert_allclose(stripped.predict(data[0], verbose=0), predicted, atol=tolerance)
+    zeros = sum(np.sum(keras.ops.convert_to_numpy(k) == 0) for k in model.kernels.values())
+    assert zeros >= size - kept
+
+
+def skip_if_impossible(kind, precision):
+    if (kind, precision, keras.backend.backend()) == ("attention", "mixed_float16", "jax"):
+        pytest.skip("JAX has no float16 attention on the CPU")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", PRECISIONS, indirect=True)
+def test_every_model_in_every_precision(
+    algorithm, kind, precision, make_model, make_data, compile_model
+):
+    skip_if_impossible(kind, precision)
+    check_promises(algorithm, kind, make_model, make_data, compile_model)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_model_in_every_mode(algorithm, kind, mode, make_model, make_data, compile_model):
+    check_promises(algorithm, kind, make_model, make_data, compile_model, **MODES[mode])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("kind", ["nested", "subclassed"])
+def test_mixed_precision_compiled_in_chunks(
+    algorithm, kind, make_model, make_data, compile_model, request
+):
+    before = keras.config.dtype_policy()
+    request.addfinalizer(lambda: keras.config.set_dtype_policy(before))
+    keras.config.set_dtype_policy("mixed_float16")
+    check_promises(
+        algorithm,
+        kind,
+        make_model,
+        make_data,
+        compile_model,
+        jit_compile=True,
+        steps_per_execution=2,
+    )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("kind", ["nested", "recurrent", "attention", "subclassed"])
+def test_stripped_model_saves_as_a_plain_model(
+    algorithm, kind, make_model, make_data, compile_model, tmp_path
+):
+    model = compile_model(tfl.sparsify(make_model(kind)))
+    data = make_data(kind)
+    train(model, data, [ALGORITHMS[algorithm]()])
+    tfl.strip(model).save(tmp_path / "plain.keras")
+    loaded = keras.saving.load_model(tmp_path / "plain.keras")
+    assert type(loaded) is type(model.model)
+    np.testing.assert_array_equal(
+        loaded.predict(data[0], verbose=0), model.predict(data[0], verbose=0)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_model_goes_on_as_if_it_had_never_stopped(
+    kind, make_model, make_data, compile_model, tmp_path
+):
+    data = make_data(kind)
+    model = compile_model(tfl.sparsify(make_model(kind)))
+    train(model, data, [gradual_magnitude_pruning()], epochs=1)
+    model.save(tmp_path / "sparse.keras")
+    loaded = keras.saving.load_model(tmp_path / "sparse.keras")
+    for either in (model, loaded):
+        train(either, data, [gradual_magnitude_pruning()], epochs=2)
+    assert_equal_state(model, loaded)
+    assert model.sparsity == pytest.approx(FINAL_SPARSITY, abs=0.01)
+
+
+class Kill(keras.callbacks.Callback):
+    """Stops training as a signal would, with nothing after it."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches -= 1
+        if self.batches == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("batches", [1, 4, 9, 17])
+@pytest.mark.parametrize("kind", ["nested", "subclassed"])
+@pytest.mark.parametrize("rewind", ["weights", "learning_rate"])
+def test_killed_search_ends_with_the_same_weights(
+    batches, kind, rewind, make_model, make_data, compile_model, tmp_path
+):
+    data = make_data(kind)
+
+    def start(directory, *others):
+        model = compile_model(tfl.sparsify(make_model(kind)))
+        search = iterative_magnitude_pruning(directory=directory, rewind=rewind)
+        train(model, data, [*others, search], epochs=search.epochs)
+        return model, search
+
+    whole, expected = start(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "killed", Kill(batches))
+    resumed, search = start(tmp_path / "killed")
+    again, finished = start(tmp_path / "killed")
+    for model, found in ((resumed, search), (again, finished)):
+        assert_equal_state(whole, model)
+        assert found.history == expected.history
+        assert [t.overlap(e) for t, e in zip(found.tickets, expected.tickets, strict=True)] == [
+            1
+        ] * 3
+
+
+@pytest.mark.parametrize("batches", [5, 14])
+def test_killed_gradual_pruning_ends_with_the_same_weights(
+    batches, make_model, make_data, compile_model, tmp_path
+):
+    data = make_data("subclassed")
+
+    def start(directory, *others):
+        model = compile_model(tfl.sparsify(make_model("subclassed")))
+        backup = keras.callbacks.BackupAndRestore(directory, delete_checkpoint=False)
+        train(model, data, [backup, gradual_magnitude_pruning(), *others])
+        return model
+
+    whole = start(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "killed", Kill(batches))
+    assert_equal_state(whole, start(tmp_path / "killed"))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_same_seed_same_result(algorithm, make_model, make_data, compile_model):
+    models = []
+    for _ in range(2):
+        model = compile_model(tfl.sparsify(make_model("nested")))
+        train(model, make_data("nested"), [ALGORITHMS[algorithm]()])
+        models.append(model)
+    assert_equal_state(*models)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_two_devices_keep_the_same_zeros(algorithm, make_model, make_data, compile_model):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("MirroredStrategy belongs to TensorFlow")
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        pytest.skip("needs two logical devices; test_devices.py provides them")
+    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    with strategy.scope():
+        check_promises(algorithm, "nested", make_model, make_data, compile_model)
+
+
+def assert_equal_state(model, other):
+    for variable, twin in zip(
+        [*model.variables, *model.optimizer.variables],
+        [*other.variables, *other.optimizer.variables],
+        strict=True,
+    ):
+        value, expected = map(keras.ops.convert_to_numpy, (twin, variable))
+        if variable not in model.metrics_variables:
+            np.testing.assert_array_equal(value, expected, err_msg=variable.path)

@@ -1,0 +1,99 @@
+import keras
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+from tf_lottery.snapshot import start_averages, training_step
+
+
+def values(variables):
+    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+
+
+def assert_same(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def trained(make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model("subclassed"), sparsity=0.5))
+    model.fit(*make_data("subclassed"), batch_size=8, epochs=1, verbose=0)
+    return model
+
+
+def test_everything_goes_back(trained, make_data):
+    snapshot = tfl.Snapshot(trained)
+    variables, optimizer = values(trained.variables), values(trained.optimizer.variables)
+    assert snapshot.step == 3
+    trained.fit(*make_data("subclassed"), batch_size=8, epochs=2, verbose=0)
+    tfl.prune(trained, 0.75)
+    snapshot.restore(trained)
+    assert_same(values(trained.variables), variables)
+    assert_same(values(trained.optimizer.variables), optimizer)
+
+
+def test_only_the_asked_parts_go_back(trained, make_data):
+    snapshot = tfl.Snapshot(trained)
+    trained.fit(*make_data("subclassed"), batch_size=8, epochs=1, verbose=0)
+    tfl.prune(trained, 0.75)
+    slots = values(trained.optimizer.variables)[1:]
+    snapshot.restore(trained, parts=("weights", "step"))
+    assert training_step(trained.optimizer) == 3
+    assert trained.sparsity == 0.75
+    assert_same(values(trained.optimizer.variables)[1:], slots)
+    for path, weight in zip(snapshot.weights, trained.model.weights, strict=True):
+        np.testing.assert_array_equal(weight, snapshot.weights[path])
+
+
+def test_file_keeps_everything(trained, make_data, make_model, compile_model, tmp_path):
+    tfl.Snapshot(trained).save(tmp_path / "snapshot.npz")
+    other = compile_model(tfl.sparsify(make_model("subclassed")))
+    tfl.Snapshot.load(tmp_path / "snapshot.npz", other).restore(other)
+    assert_same(values(other.variables), values(trained.variables))
+    assert_same(values(other.optimizer.variables), values(trained.optimizer.variables))
+
+
+def test_model_without_optimizer(make_model):
+    model = make_model()
+    snapshot = tfl.Snapshot(model)
+    model.layers[0].kernel.assign(np.zeros((6, 8)))
+    snapshot.restore(model)
+    assert snapshot.step == 0
+    assert np.any(keras.ops.convert_to_numpy(model.layers[0].kernel))
+
+
+def test_other_architecture_is_refused_and_unchanged(trained, make_model):
+    other = make_model("dense")
+    before = values(other.weights)
+    with pytest.raises(ValueError, match="`model` must have the weights of the snapshot.*Received"):
+        tfl.Snapshot(trained).restore(other)
+    assert_same(values(other.weights), before)
+
+
+def test_unknown_part_is_refused(trained):
+    with pytest.raises(ValueError, match="`parts` must be among .*Received: 'weigths'"):
+        tfl.Snapshot(trained).restore(trained, parts=("weigths",))
+
+
+def test_step_is_that_of_the_innermost_optimizer(make_model, make_data, compile_model):
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))
+    model = compile_model(tfl.sparsify(make_model()), optimizer)
+    model.fit(*make_data(), batch_size=8, epochs=2, verbose=0)
+    assert training_step(optimizer) == 6
+    snapshot = tfl.Snapshot(model)
+    model.fit(*make_data(), batch_size=8, epochs=1, verbose=0)
+    snapshot.restore(model, parts=("step",))
+    assert training_step(optimizer) == 6
+
+
+def test_averages_start_at_the_weights(make_model, make_data, compile_model):
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True)
+    model = compile_model(tfl.sparsify(make_model()), optimizer)
+    model.fit(*make_data(), batch_size=8, epochs=1, verbose=0)
+    for variable in model.trainable_variables:
+        variable.assign(variable + 1.0)
+    start_averages(model)
+    averages = [v for v in optimizer.variables if v.name.endswith("_average")]
+    assert len(averages) == 4
+    assert_same(values(averages), values(model.trainable_variables))

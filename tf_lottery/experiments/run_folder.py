@@ -1,0 +1,97 @@
+"""The folder of a run: one set of arguments, files that are written whole."""
+
+import json
+import os
+import pathlib
+
+from tf_lottery import files
+
+
+def check_settings(directory, settings):
+    """Makes a folder for a run, or finds in it a run with the same arguments.
+
+    Args:
+        directory: The folder. It and its parents are made if they do not exist.
+        settings: Dict fit for JSON, the arguments that decide the result.
+
+    Returns:
+        The folder as a `pathlib.Path`.
+
+    Raises:
+        ValueError: If the folder holds a run with other arguments.
+        OSError: If the folder cannot be made or written.
+
+    Example:
+
+    >>> check_settings("runs/lottery", {"dataset": "digits", "seed": 0})
+    PosixPath('runs/lottery')
+    """
+    directory = pathlib.Path(directory)
+    path = directory / "settings.json"
+    settings = json.loads(json.dumps(settings))
+    directory.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_json(path, settings)
+        return directory
+    found = read_json(path)
+    if found != settings:
+        names = [n for n in {**found, **settings} if found.get(n) != settings.get(n)]
+        raise ValueError(
+            "Argument `directory` must be empty or hold a run with the same arguments. "
+            f"Received: {str(directory)!r}, a run with "
+            + ", ".join(f"{n}={found.get(n)!r} instead of {settings.get(n)!r}" for n in names)
+        )
+    return directory
+
+
+def read_json(path):
+    """Returns what a JSON file holds.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it is damaged or holds no dict.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"Argument `path` must be a JSON file of a run. Received: {str(path)!r}")
+    return content
+
+
+def write_json(path, content):
+    """Writes a JSON file, atomically.
+
+    Args:
+        path: The file.
+        content: Dict fit for JSON.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    with files.atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def save_model(model, path):
+    """Saves a Keras model, atomically.
+
+    Args:
+        model: A `keras.Model`.
+        path: The `.keras` file. An existing one is replaced, or kept if saving fails.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    with files.atomic_path(path) as temporary:
+        # Keras insists on the suffix.
+        archive = temporary.with_name(f"{temporary.name}.keras")
+        try:
+            model.save(archive)
+            os.replace(archive, temporary)
+        finally:
+            archive.unlink(missing_ok=True)

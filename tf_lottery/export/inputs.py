@@ -1,0 +1,149 @@
+"""The inputs on which a file is compared with Keras."""
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+
+NUM_SAMPLES = 4
+SIGNATURE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# The kinds of NumPy arrays that an input of a Keras data type takes.
+KINDS = {"float": "fiub", "int": "iub", "uint": "iub", "bool": "b"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """The sample inputs of a model, in the order of its inputs.
+
+    Args:
+        names: List of the inputs' names in the file.
+        structure: The model's inputs as Keras nests them.
+        batch: Integer, the number of examples of a run.
+        arrays: List of arrays with all examples.
+    """
+
+    names: list
+    structure: object
+    batch: int
+    arrays: list
+
+    def pack(self, tensors):
+        """Returns the tensors nested as the model takes them."""
+        return keras.tree.pack_sequence_as(self.structure, list(tensors))
+
+    def steps(self):
+        """Yields a dict of names to arrays for every run."""
+        for start in range(0, len(self.arrays[0]), self.batch):
+            yield {
+                name: array[start : start + self.batch]
+                for name, array in zip(self.names, self.arrays, strict=True)
+            }
+
+
+def make_inputs(model, sample_inputs, seed):
+    """Returns the inputs to compare on, checked or made from the model's input shapes.
+
+    Args:
+        model: A built `keras.Model`.
+        sample_inputs: What the user gave: array, list or dict of arrays, or `None`.
+        seed: Integer, for inputs that are made.
+
+    Raises:
+        ValueError: If the arrays do not fit or none can be made.
+    """
+    structure = _input_structure(model, sample_inputs)
+    tensors = keras.tree.flatten(structure)
+    keys = flat_keys(structure) or [tensor.name for tensor in tensors]
+    if sample_inputs is None:
+        rng = np.random.default_rng(seed)
+        arrays = [_random_array(*pair, rng) for pair in zip(keys, tensors, strict=True)]
+    else:
+        arrays = _flat_samples(sample_inputs, structure, keys)
+        _check_samples(arrays, sample_inputs, keys, tensors)
+        arrays = [x.astype(tensor.dtype) for x, tensor in zip(arrays, tensors, strict=True)]
+    # Keras numbers the inputs that it names itself; the file shall not depend on the count.
+    own = all(SIGNATURE_NAME.fullmatch(key) and "keras_tensor" not in key for key in keys)
+    names = keys if own else [f"input_{i}" for i in range(len(keys))]
+    return Inputs(names, structure, tensors[0].shape[0] or 1, arrays)
+
+
+def flat_keys(structure):
+    """Returns the keys of a dict of tensors in the order of `keras.tree`, else `None`.
+
+    Args:
+        structure: Tensors as Keras nests them.
+    """
+    if isinstance(structure, dict) and len(structure) == len(keras.tree.flatten(structure)):
+        return keras.tree.flatten({key: str(key) for key in structure})
+    return None
+
+
+def _input_structure(model, sample_inputs):
+    if getattr(model, "inputs", None):
+        return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    floatx = keras.config.floatx()
+    if sample_inputs is not None:
+        arrays = keras.tree.map_structure(np.asarray, sample_inputs)
+        return keras.tree.map_structure(
+            lambda x: keras.KerasTensor(
+                (None, *x.shape[1:]), floatx if x.dtype.kind == "f" else x.dtype.name
+            ),
+            arrays,
+        )
+    shapes = (model.get_build_config() or {}).get("input_shape")
+    if shapes is None:
+        raise ValueError(
+            "Argument `sample_inputs` must be given for a model that does not know the shapes "
+            f"of its inputs. Received: sample_inputs=None, model={model.name!r}"
+        )
+    return keras.tree.map_shape_structure(
+        lambda shape: keras.KerasTensor((None, *shape[1:]), floatx), shapes
+    )
+
+
+def _random_array(key, tensor, rng):
+    shape, kinds = tensor.shape[1:], _kinds(tensor)
+    if None in shape or not kinds:
+        raise ValueError(
+            "Argument `sample_inputs` must be given for a model with inputs of open shape or "
+            f"not of numbers. Received: sample_inputs=None, input {key!r} of shape "
+            f"{tensor.shape} and dtype {tensor.dtype}"
+        )
+    shape = (NUM_SAMPLES * (tensor.shape[0] or 1), *shape)
+    values = rng.normal(size=shape) if "f" in kinds else rng.integers(0, 2, size=shape)
+    return values.astype(tensor.dtype)
+
+
+def _flat_samples(sample_inputs, structure, keys):
+    if isinstance(sample_inputs, dict):
+        if set(sample_inputs) == set(keys):
+            sample_inputs = [sample_inputs[key] for key in keys]
+        elif not isinstance(structure, dict) or set(sample_inputs) != set(structure):
+            return []
+    return [np.asarray(array) for array in keras.tree.flatten(sample_inputs)]
+
+
+def _check_samples(arrays, sample_inputs, keys, tensors):
+    def fits(array, tensor):
+        return (
+            array.ndim == len(tensor.shape)
+            and array.dtype.kind in _kinds(tensor)
+            and all(b in (None, a) for a, b in zip(array.shape[1:], tensor.shape[1:], strict=True))
+            and len(array) == len(arrays[0]) > 0
+            and len(array) % (tensor.shape[0] or 1) == 0
+        )
+
+    if len(arrays) != len(keys) or not all(map(fits, arrays, tensors)):
+        wanted = {key: f"{x.shape} {x.dtype}" for key, x in zip(keys, tensors, strict=True)}
+        received = keras.tree.map_structure(
+            lambda x: f"{np.shape(x)} {np.asarray(x).dtype.name}", sample_inputs
+        )
+        raise ValueError(
+            "Argument `sample_inputs` must have one array per input, all with the same number "
+            f"of examples, of these shapes and types: {wanted}. Received: {received}"
+        )
+
+
+def _kinds(tensor):
+    return KINDS.get(tensor.dtype.rstrip("0123456789"), "")

@@ -1,0 +1,16 @@
+"""What schedules and patterns share: they are values that Keras can serialize."""
+
+import dataclasses
+
+
+class Serializable:
+    """Base of frozen dataclasses whose configuration is their fields."""
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the object that `config` describes."""
+        return cls(**config)
