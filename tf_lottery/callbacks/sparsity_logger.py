@@ -13,7 +13,7 @@ class SparsityLogger(SparsityCallback):
     can monitor it.
 
     Args:
-        log_dir: Folder for TensorBoard, which needs TensorFlow: the sparsity of the model
+        log_dir: Folder for TensorBoard; writing needs TensorFlow: the sparsity of the model
             and of every kernel as scalars and the kept weights as histograms. Defaults to
             `None`: none is written.
         prefix: String put before the names of the logs. Defaults to `""`.

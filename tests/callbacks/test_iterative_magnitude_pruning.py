@@ -1,0 +1,274 @@
+import keras
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+from tf_lottery.callbacks import IterativeMagnitudePruning
+from tf_lottery.experiments.models import lenet_300_100
+from tf_lottery.snapshot import training_step
+
+PUBLISHED = [
+    100,
+    80.0,
+    64.1,
+    51.3,
+    41.1,
+    32.9,
+    26.3,
+    21.1,
+    16.9,
+    13.5,
+    10.8,
+    8.7,
+    6.9,
+    5.6,
+    4.5,
+    3.6,
+]
+
+
+class Watch(keras.callbacks.Callback):
+    """Remembers kernels, optimizer and step when a batch begins."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernels, self.optimizer, self.steps = [], [], []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        model = self.model
+        self.kernels.append(model.get_kernels())
+        slots = [v for v in model.optimizer.variables if v.name.endswith("momentum")]
+        self.optimizer.append([keras.ops.convert_to_numpy(v).copy() for v in slots])
+        self.steps.append(training_step(model.optimizer))
+
+
+@pytest.fixture
+def search(make_model, make_data, compile_model):
+    """Function that runs a search of 6 steps an epoch and returns it with what was watched."""
+
+    def run(optimizer=None, kind="dense", **kwargs):
+        arguments = {"levels": 2, "epochs_per_level": 2, "rate": 0.5, "verbose": 0, **kwargs}
+        callback = IterativeMagnitudePruning(**arguments)
+        model = compile_model(tfl.sparsify(make_model(kind)), optimizer)
+        watch = Watch()
+        x, y = make_data(kind)
+        model.fit(
+            x, y, batch_size=4, epochs=callback.epochs, shuffle=False, verbose=0,
+            callbacks=[callback, watch],
+        )  # fmt: skip
+        return callback, watch, model
+
+    return run
+
+
+def test_lenet_densities_are_those_of_the_paper(compile_model):
+    model = compile_model(tfl.sparsify(lenet_300_100(seed=0)))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 28, 28, 1)), rng.integers(0, 10, 8)
+    callback = IterativeMagnitudePruning(
+        15, 1, rate={"output": 0.1, ".": 0.2}, scope="layer", verbose=0
+    )
+    model.fit(x, y, epochs=callback.epochs, verbose=0, callbacks=[callback])
+    densities = [100 * ticket.density for ticket in callback.tickets]
+    assert densities == pytest.approx(PUBLISHED, abs=0.06)
+    assert [ticket.level for ticket in callback.tickets] == list(range(16))
+
+
+def test_levels_start_at_the_rewind_weights_times_the_mask(search):
+    callback, watch, _ = search(rewind_to_step=3)
+    rewind = watch.kernels[3]
+    for level, first_batch in ((1, 12), (2, 24)):
+        masks = callback.tickets[level].masks
+        for path, kernel in watch.kernels[first_batch].items():
+            np.testing.assert_array_equal(kernel, rewind[path] * masks[path])
+            np.testing.assert_array_equal(callback.tickets[level].weights[path], rewind[path])
+
+
+def test_masks_are_nested(search):
+    callback, _, _ = search(levels=3)
+    for before, after in zip(callback.tickets, callback.tickets[1:], strict=False):
+        assert all(np.all(before.masks[path] >= after.masks[path]) for path in after.masks)
+        assert after.density < before.density
+
+
+@pytest.mark.parametrize(
+    ("arguments", "starts", "epochs"),
+    [
+        ({}, [0, 0, 0], 6),
+        ({"rewind_to_step": 3}, [0, 3, 3], 6),
+        ({"rewind_to_step": 7}, [0, 7, 7], 4),
+        ({"rewind_to_epoch": 1}, [0, 6, 6], 4),
+        ({"rewind_to_epoch": 1, "rewind": "learning_rate"}, [0, 6, 6], 4),
+        ({"rewind_to_epoch": 1, "rewind": "none"}, [0, 12, 24], 6),
+    ],
+)
+def test_steps_are_rewound(arguments, starts, epochs, search):
+    callback, watch, _ = search(**arguments)
+    assert len(watch.steps) == 6 * epochs
+    lengths = [12] + [(6 * epochs - 12) // 2] * 2
+    firsts = np.cumsum([0, *lengths[:2]])
+    assert [watch.steps[first] for first in firsts] == starts
+    for first, length in zip(firsts, lengths, strict=True):
+        assert np.diff(watch.steps[first : first + length]).tolist() == [1] * (length - 1)
+
+
+def test_learning_rate_schedule_goes_on_from_the_rewind_step(search):
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([5, 8], [0.1, 0.01, 0.001])
+    callback, watch, model = search(keras.optimizers.SGD(schedule), rewind_to_step=7)
+    assert watch.steps[12] == 7
+    rates = [float(schedule(step)) for step in watch.steps[12:18]]
+    assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001, 0.001, 0.001])
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("rewind", ["learning_rate", "none"])
+def test_weights_are_kept_without_weight_rewinding(rewind, search):
+    callback, watch, _ = search(rewind=rewind)
+    start = watch.kernels[0]
+    for path, kernel in watch.kernels[12].items():
+        mask = callback.tickets[1].masks[path]
+        np.testing.assert_array_equal(kernel, callback.tickets[1].weights[path] * mask)
+        assert not np.allclose(kernel[mask], start[path][mask], atol=1e-4)
+
+
+def test_batch_statistics_are_rewound(search):
+    callback, _, _ = search(kind="nested", rewind_to_step=2)
+    statistics = [path for path in callback.tickets[1].weights if "moving_mean" in path]
+    assert statistics
+    for path in statistics:
+        np.testing.assert_array_equal(
+            callback.tickets[1].weights[path], callback.tickets[0].weights[path]
+        )
+
+
+def test_fresh_optimizer_forgets(search):
+    _, watch, _ = search(rewind_to_step=3)
+    for slots in (watch.optimizer[12], watch.optimizer[24]):
+        assert all(not np.any(slot) for slot in slots)
+    assert any(np.any(slot) for slot in watch.optimizer[11])
+
+
+@pytest.mark.parametrize(("rewind", "source"), [("weights", 3), ("learning_rate", None)])
+def test_rewound_optimizer_belongs_to_the_weights(rewind, source, search):
+    _, watch, _ = search(rewind_to_step=3, rewind=rewind, optimizer_state="rewound")
+    if source is not None:
+        for slot, expected in zip(watch.optimizer[12], watch.optimizer[source], strict=True):
+            np.testing.assert_array_equal(slot, expected)
+    else:
+        assert all(np.any(slot) for slot in watch.optimizer[12])
+
+
+def test_chunks_of_steps_rewind_to_a_boundary(make_model, make_data, compile_model):
+    callback = IterativeMagnitudePruning(1, 2, rewind_to_step=4, verbose=0)
+    model = compile_model(tfl.sparsify(make_model()), steps_per_execution=3)
+    model.fit(*make_data(), batch_size=4, epochs=callback.epochs, verbose=0, callbacks=[callback])
+    assert callback.tickets[1].provenance["step"] == 6
+
+
+def test_history_has_the_logs_of_every_epoch(search):
+    callback, _, _ = search()
+    assert [entry["level"] for entry in callback.history] == [0, 1, 2]
+    assert [entry["density"] for entry in callback.history] == [1.0, 0.5, 0.25]
+    assert all(len(entry["logs"]["loss"]) == 2 for entry in callback.history)
+
+
+def test_levels_are_announced(make_model, make_data, compile_model, capsys):
+    callback = IterativeMagnitudePruning(1, 1, rate=0.5, verbose=1)
+    model = compile_model(tfl.sparsify(make_model()))
+    history = model.fit(*make_data(), epochs=callback.epochs, verbose=0, callbacks=[callback])
+    assert capsys.readouterr().out.splitlines() == [
+        "Level 0/1: density 100.00%, 1 epochs from step 0",
+        "Level 1/1: density 50.00%, 1 epochs from step 0",
+    ]
+    assert history.history["density"] == [1.0, 0.5]
+
+
+def test_sparse_start_counts_as_level_zero(make_model, make_data, compile_model):
+    callback = IterativeMagnitudePruning(2, 1, rate=0.5, verbose=0)
+    model = compile_model(tfl.sparsify(make_model(), sparsity=0.5))
+    model.fit(*make_data(), epochs=callback.epochs, verbose=0, callbacks=[callback])
+    assert [ticket.density for ticket in callback.tickets] == [0.5, 0.25, 0.125]
+
+
+def test_averaging_optimizer_starts_at_the_rewound_weights(search):
+    callback, _, model = search(keras.optimizers.SGD(0.01, use_ema=True), rewind_to_step=3)
+    assert model.density == 0.25
+
+
+def test_more_levels_go_on_with_a_finished_search(make_model, make_data, compile_model, tmp_path):
+    def run(levels):
+        callback = IterativeMagnitudePruning(levels, 1, directory=tmp_path, verbose=0)
+        model = compile_model(tfl.sparsify(make_model()))
+        history = model.fit(
+            *make_data(), epochs=callback.epochs, verbose=0, shuffle=False, callbacks=[callback]
+        )
+        return callback, len(history.epoch)
+
+    assert run(1)[1] == 2
+    callback, epochs = run(3)
+    assert epochs == 2
+    assert [ticket.level for ticket in callback.tickets] == [0, 1, 2, 3]
+
+
+def test_directory_of_another_search_is_refused(search, tmp_path):
+    search(directory=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="`directory` must be empty or hold .*'rate': 0.3"):
+        search(directory=tmp_path, rate=0.3)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_damaged_progress_is_refused(search, tmp_path):
+    search(directory=tmp_path)
+    progress = tmp_path / "search.npz"
+    progress.write_bytes(progress.read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged"):
+        search(directory=tmp_path)
+
+
+def test_short_fit_is_warned_about(make_model, make_data, compile_model):
+    callback = IterativeMagnitudePruning(3, 2, verbose=0)
+    model = compile_model(tfl.sparsify(make_model()))
+    with pytest.warns(UserWarning, match="has 2 epochs, but 3 levels need 8"):
+        model.fit(*make_data(), epochs=2, verbose=0, callbacks=[callback])
+
+
+def test_rewind_step_beyond_the_first_level_is_refused_at_once(search):
+    with pytest.raises(ValueError, match="within the first level, which has 12 steps.*: 12|=12"):
+        search(rewind_to_step=12)
+
+
+def test_rate_for_no_kernel_is_refused_at_once(search):
+    with pytest.raises(ValueError, match=r"\['ouput'\], of no use"):
+        search(rate={"ouput": 0.1, ".": 0.2}, scope="layer")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"levels": 0}, "`levels` must be an integer > 0"),
+        ({"levels": 1.5}, "`levels`"),
+        ({"epochs_per_level": 0}, "`epochs_per_level`"),
+        ({"rate": 0.0}, "`rate`"),
+        ({"rate": 1.0}, "`rate`"),
+        ({"rate": {".": 0.2}}, "`rate` must be one number"),
+        ({"scope": "gobal"}, "`scope`"),
+        ({"scores": "magnitud"}, "`scores`"),
+        ({"pattern": "2of4"}, "`pattern`"),
+        ({"rewind": "weight"}, "`rewind` must be one of"),
+        ({"optimizer_state": "old"}, "`optimizer_state`"),
+        ({"rewind_to_step": -1}, "`rewind_to_step`"),
+        ({"rewind_to_step": 2.0}, "`rewind_to_step`"),
+        ({"rewind_to_epoch": 2}, "`rewind_to_epoch`.*below 2"),
+        ({"rewind_to_step": 1, "rewind_to_epoch": 1}, "exclude each other"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=f"{message}.*Received"):
+        IterativeMagnitudePruning(**{"levels": 2, "epochs_per_level": 2, **arguments})
+
+
+def test_plain_model_is_refused(make_model, make_data, compile_model):
+    model = compile_model(make_model())
+    with pytest.raises(ValueError, match="`model` must be a `SparseModel`"):
+        model.fit(*make_data(), verbose=0, callbacks=[IterativeMagnitudePruning(1, 1)])

@@ -1,0 +1,8 @@
+"""Runs the command `tf-lottery`."""
+
+import sys
+
+from tf_lottery.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

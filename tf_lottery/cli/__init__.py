@@ -1,0 +1,66 @@
+"""The command `tf-lottery`.
+
+Every subcommand is a module with `add_parser`, which is light, and `run`, which imports Keras:
+help and typing errors are answered at once.
+"""
+
+import os
+import sys
+
+from tf_lottery._version import __version__
+from tf_lottery.cli import demo, export, summary, train
+from tf_lottery.cli.parser import Parser
+from tf_lottery.cli.terminal import one_line
+
+DESCRIPTION = """\
+Sparse neural networks in Keras 3: find lottery tickets, prune while training, look into the
+result and write it to a TFLite file that was run and compared before it is handed out.
+
+Start with `tf-lottery demo`, which needs no data and no network. `tf-lottery COMMAND -h`
+explains a command and gives an example."""
+
+INTERRUPTED = 130
+
+
+def main(argv=None):
+    """Runs the command.
+
+    Args:
+        argv: List of strings, the arguments. Defaults to those of the process.
+
+    Returns:
+        Integer, the exit code: 0, 2 after an error, 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: After `-h` and `--version` (code 0) and for arguments that cannot be
+            parsed (code 2).
+
+    Example:
+
+    >>> main(["summary", "ticket.npz"])
+    0
+    """
+    args = _make_parser().parse_args(argv)
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("tf-lottery: interrupted", args.when_interrupted, file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of the output left, as `head` does; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"tf-lottery {args.command}: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _make_parser():
+    parser = Parser(prog="tf-lottery", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"tf-lottery {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in (demo, train, summary, export):
+        module.add_parser(commands)
+    return parser

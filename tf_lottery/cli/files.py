@@ -1,0 +1,66 @@
+"""Files that users name: which kind they are, and models read with clear errors."""
+
+import errno
+import os
+import pathlib
+import zipfile
+
+import keras
+
+# Importing it registers the classes of sparse models with Keras.
+import tf_lottery.model as _model  # noqa: F401
+
+
+def kind(path):
+    """Returns whether a file holds a `"model"` or a `"ticket"`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it holds something else.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{_expected(path)}, a damaged file or one of another kind") from error
+    if "tf_lottery.npy" in names:
+        return "ticket"
+    if "config.json" in names and path.suffix == ".keras":
+        return "model"
+    raise ValueError(f"{_expected(path)}, a file of another kind")
+
+
+def load_model(path):
+    """Returns the Keras model in a file, not compiled.
+
+    Args:
+        path: The `.keras` file.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it is damaged, holds something else, or a class that Keras does not
+            know.
+    """
+    if kind(path) != "model":
+        raise ValueError(
+            "FILE must be a .keras model: a ticket holds masks and the weights to start from, "
+            f"not a trained network. Received: {str(path)!r}, a ticket"
+        )
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        raise ValueError(
+            f"{_expected(path)}, which Keras cannot load: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _expected(path):
+    return f"FILE must be a .keras model or a ticket of tf_lottery (.npz). Received: {str(path)!r}"

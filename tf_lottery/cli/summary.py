@@ -1,0 +1,69 @@
+"""`tf-lottery summary`: what is sparse in a file."""
+
+import json
+
+from tf_lottery.cli.parser import add_command
+from tf_lottery.cli.terminal import import_keras
+
+DESCRIPTION = """\
+Shows what is sparse in a file: of a Keras model (.keras, masked or stripped) or of a lottery
+ticket (.npz) the shape, size and sparsity of every kernel; of a ticket also its level and where
+it comes from. Use it to see what a file holds before you train, apply or export it.
+
+  tf-lottery summary runs/demo/ticket_07.npz
+  tf-lottery summary model.keras --json"""
+
+
+def add_parser(commands):
+    """Adds the subcommand.
+
+    Args:
+        commands: What `add_subparsers` returned.
+    """
+    parser = add_command(
+        commands, "summary", run, "show what is sparse in a model or a ticket", DESCRIPTION
+    )
+    parser.add_argument("file", metavar="FILE", help="a .keras model or a .npz ticket")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args):
+    """Runs the subcommand.
+
+    Args:
+        args: The parsed arguments.
+    """
+    import_keras()
+    from rich.console import Console
+
+    from tf_lottery import report
+    from tf_lottery.cli import files
+
+    ticket = None
+    if files.kind(args.file) == "ticket":
+        from tf_lottery.ticket import Ticket
+
+        ticket = Ticket.load(args.file)
+        summary = _ticket_summary(ticket)
+    else:
+        summary = report.summary(files.load_model(args.file))
+    if args.json:
+        extra = {"level": ticket.level, "provenance": ticket.provenance} if ticket else {}
+        print(json.dumps({**summary.to_dict(), "density": summary.density, **extra}, indent=1))
+        return
+    console = Console()
+    console.print(summary)
+    if ticket:
+        origin = ", ".join(f"{name} {value}" for name, value in ticket.provenance.items())
+        console.print(f"Ticket of level {ticket.level}, density {ticket.density:.2%}: {origin}")
+
+
+def _ticket_summary(ticket):
+    from tf_lottery.report import KernelRow, Summary
+
+    rows = [
+        KernelRow(path, mask.shape, mask.size, int(mask.sum()))
+        for path, mask in ticket.masks.items()
+    ]
+    num_parameters = sum(weight.size for weight in ticket.weights.values())
+    return Summary(ticket.provenance.get("model", "ticket"), rows, {}, num_parameters)

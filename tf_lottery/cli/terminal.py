@@ -1,0 +1,59 @@
+"""What the command prints, and what it keeps from being printed."""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import tempfile
+
+_NOTE = re.compile(r"[IW]\d{4} |WARNING: All log messages |To enable the following")
+_MOST_CHARACTERS = 600
+
+
+def one_line(error):
+    """Returns an exception's message without line breaks, shortened if it is a long one.
+
+    Args:
+        error: An exception.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
+
+
+def import_keras():
+    """Imports Keras without the notes that TensorFlow logs, and returns it.
+
+    A user who sets `TF_CPP_MIN_LOG_LEVEL` gets what it asks for.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        import keras
+
+        return keras
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    with _without_notes():
+        import keras
+    return keras
+
+
+@contextlib.contextmanager
+def _without_notes():
+    """Drops known notes from the standard error output and passes on all else afterwards.
+
+    TensorFlow writes them while it is imported, in C++, before its log level counts.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            log.seek(0)
+            for line in log.read().decode(errors="replace").splitlines(keepends=True):
+                if not _NOTE.match(line):
+                    sys.stderr.write(line)
