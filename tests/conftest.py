@@ -9,6 +9,18 @@ import pytest
 from keras import layers
 
 
+def pytest_configure(config):
+    """Gives TensorFlow several devices where a test asks for them; see test_backends.py."""
+    if "TF_LOTTERY_TEST_DEVICES" in os.environ:
+        import tensorflow as tf
+
+        devices = [tf.config.LogicalDeviceConfiguration()] * int(
+            os.environ["TF_LOTTERY_TEST_DEVICES"]
+        )
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, devices)
+
+
 @keras.saving.register_keras_serializable("tests")
 class Subclassed(keras.Model):
     """A model that Keras cannot clone: layers without names, made in the constructor."""

@@ -181,9 +181,10 @@ class Kill(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("batches", [1, 4, 9, 17])
+@pytest.mark.parametrize(
+    ("batches", "rewind"), [(1, "weights"), (9, "learning_rate"), (17, "weights")]
+)
 @pytest.mark.parametrize("kind", ["nested", "subclassed"])
-@pytest.mark.parametrize("rewind", ["weights", "learning_rate"])
 def test_killed_search_ends_with_the_same_weights(
     batches, kind, rewind, make_model, make_data, compile_model, tmp_path
 ):

@@ -50,6 +50,15 @@ def test_prune_refines_in_any_training_loop(make_model):
     assert sparse.sparsity == 0.5
 
 
+def test_emptied_kernel_is_warned_about_once(make_model):
+    sparse = tfl.sparsify(make_model())
+    list(sparse.kernels.values())[1].assign(np.full((8, 3), 1e-9))
+    with pytest.warns(UserWarning, match=r"no weight in \['.*output/kernel'\]") as warned:
+        tfl.prune(sparse, 0.5)
+        tfl.prune(sparse, 0.6)
+    assert sum("no weight" in str(warning.message) for warning in warned) == 1
+
+
 def test_prune_compares_with_a_snapshot(make_model):
     sparse = tfl.sparsify(make_model())
     start = tfl.Snapshot(sparse)

@@ -1,10 +1,13 @@
 """Make a model sparse and get it back."""
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
 
 from tf_lottery import report
+from tf_lottery.checks import choice
 from tf_lottery.layers import Masked
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
@@ -171,7 +174,7 @@ def sparsify(
     0.25
     """
     mask_ops.check_sparsity(sparsity)
-    mask_ops.check_scope(scope)
+    choice("scope", scope, mask_ops.SCOPES)
     score_functions.get(scores)
     sparse = SparseModel(model, include, exclude)
     if sparsity:
@@ -225,7 +228,15 @@ def prune(
         path: score(kernel, initial_weights=initial.get(path), rng=rng)
         for path, kernel in model.get_kernels().items()
     }
-    masks = mask_ops.top_k_masks(values, sparsity, scope, pattern, model.get_masks())
+    before = model.get_masks()
+    masks = mask_ops.top_k_masks(values, sparsity, scope, pattern, before)
+    emptied = [path for path in masks if before[path].any() and not masks[path].any()]
+    if emptied:
+        warnings.warn(
+            f"Pruning left no weight in {emptied}: no signal passes. Prune less, use "
+            "`scope='layer'`, or exclude these kernels.",
+            stacklevel=2,
+        )
     model.set_masks(masks)
     return masks
 

@@ -210,6 +210,14 @@ def test_more_levels_go_on_with_a_finished_search(make_model, make_data, compile
     assert [ticket.level for ticket in callback.tickets] == [0, 1, 2, 3]
 
 
+def test_fit_after_a_resumed_search_trains(make_model, make_data, compile_model, tmp_path):
+    for _ in range(2):
+        callback = IterativeMagnitudePruning(1, 1, directory=tmp_path, verbose=0)
+        model = compile_model(tfl.sparsify(make_model()))
+        model.fit(*make_data(), epochs=callback.epochs, verbose=0, callbacks=[callback])
+    assert len(model.fit(*make_data(), epochs=1, verbose=0).epoch) == 1
+
+
 def test_directory_of_another_search_is_refused(search, tmp_path):
     search(directory=tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

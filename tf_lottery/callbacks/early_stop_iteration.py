@@ -8,6 +8,7 @@ from keras import ops
 
 from tf_lottery import files
 from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery.checks import positive_integer
 
 
 class EarlyStopIteration(SparsityCallback):
@@ -45,9 +46,6 @@ class EarlyStopIteration(SparsityCallback):
 
     def __init__(self, validation_data, frequency=100, batch_size=1000, path=None):
         super().__init__()
-        for name, value in {"frequency": frequency, "batch_size": batch_size}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"Argument `{name}` must be an integer > 0. Received: {value!r}")
         is_pair = isinstance(validation_data, tuple) and len(validation_data) == 2
         if isinstance(validation_data, tuple) and not is_pair:
             raise ValueError(
@@ -55,8 +53,8 @@ class EarlyStopIteration(SparsityCallback):
                 f"Received: a tuple of {len(validation_data)}"
             )
         self.validation_data = validation_data
-        self.frequency = frequency
-        self.batch_size = batch_size
+        self.frequency = positive_integer("frequency", frequency)
+        self.batch_size = positive_integer("batch_size", batch_size)
         self.path = None if path is None else pathlib.Path(path)
         self.runs = []
         self._epoch = None

@@ -3,6 +3,7 @@
 import warnings
 
 from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery.checks import choice, positive_integer
 from tf_lottery.model import prune
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
@@ -51,13 +52,9 @@ class GradualMagnitudePruning(SparsityCallback):
                 "Argument `schedule` must be a schedule such as `tfl.sparsity.Polynomial`. "
                 f"Received: schedule={schedule!r}"
             )
-        if not isinstance(frequency, int) or frequency < 1:
-            raise ValueError(
-                f"Argument `frequency` must be an integer > 0. Received: frequency={frequency!r}"
-            )
         self.schedule = schedule
-        self.frequency = frequency
-        self.scope = mask_ops.check_scope(scope)
+        self.frequency = positive_integer("frequency", frequency)
+        self.scope = choice("scope", scope, mask_ops.SCOPES)
         self.scores = score_functions.get(scores)
         self.pattern = patterns.get(pattern)
         self.seed = seed

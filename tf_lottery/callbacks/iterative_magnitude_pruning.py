@@ -4,6 +4,7 @@ import warnings
 
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.search_state import SearchState
+from tf_lottery.checks import choice, positive_integer
 from tf_lottery.model import prune
 from tf_lottery.snapshot import Snapshot, start_averages
 from tf_lottery.sparsity import levels as levels_ops
@@ -91,14 +92,14 @@ class IterativeMagnitudePruning(SparsityCallback):
         seed=0,
     ):
         super().__init__()
-        self.levels = _positive("levels", levels)
-        self.epochs_per_level = _positive("epochs_per_level", epochs_per_level)
-        self.scope = mask_ops.check_scope(scope)
+        self.levels = positive_integer("levels", levels)
+        self.epochs_per_level = positive_integer("epochs_per_level", epochs_per_level)
+        self.scope = choice("scope", scope, mask_ops.SCOPES)
         self.rate = levels_ops.check_rate(rate, scope)
         self.scores = score_functions.get(scores)
         self.pattern = patterns.get(pattern)
-        self.rewind = _choice("rewind", rewind, REWINDS)
-        self.optimizer_state = _choice("optimizer_state", optimizer_state, OPTIMIZER_STATES)
+        self.rewind = choice("rewind", rewind, REWINDS)
+        self.optimizer_state = choice("optimizer_state", optimizer_state, OPTIMIZER_STATES)
         self._check_rewind_point(rewind_to_step, rewind_to_epoch)
         self.rewind_to_step = rewind_to_step
         self.rewind_to_epoch = rewind_to_epoch
@@ -142,6 +143,7 @@ class IterativeMagnitudePruning(SparsityCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Prunes and rewinds if the epoch is the first of a level."""
+        self.model._initial_epoch = None
         if self._epochs_done >= self._epochs_in_level() and self.level < self.levels:
             self._next_level()
         super().on_epoch_begin(epoch, logs)
@@ -168,6 +170,10 @@ class IterativeMagnitudePruning(SparsityCallback):
             self.model.stop_training = True
         if self._state is not None:
             self._save(epoch + 1)
+
+    def on_train_end(self, logs=None):
+        """Lets the next `fit` start at its own first epoch."""
+        self.model._initial_epoch = None
 
     def _begin(self):
         self.tickets, self.history, self.level = [], [], 0
@@ -306,15 +312,3 @@ class IterativeMagnitudePruning(SparsityCallback):
         self.model._initial_epoch = progress["fit_epoch"]
         if self.level == self.levels and self._epochs_done >= self._epochs_in_level():
             self.model._initial_epoch = self.params["epochs"]
-
-
-def _positive(name, value):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"Argument `{name}` must be an integer > 0. Received: {name}={value!r}")
-    return value
-
-
-def _choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"Argument `{name}` must be one of {choices}. Received: {name}={value!r}")
-    return value

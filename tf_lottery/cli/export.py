@@ -37,11 +37,16 @@ def add_parser(commands):
     parser.add_argument(
         "--tolerance",
         type=positive,
+        metavar="T",
         default=1e-4,
         help="largest difference from Keras, as a fraction of the largest output (default: 1e-4)",
     )
     parser.add_argument(
-        "--runs", type=whole(1), default=50, help="runs to time each file (default: 50)"
+        "--runs",
+        type=whole(1),
+        default=50,
+        metavar="N",
+        help="runs to time each file (default: 50)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -58,11 +63,11 @@ def run(args):
         RuntimeError: If the file would be wrong or the backend is not TensorFlow.
     """
     import_keras()
-    from tf_lottery.cli import files
+    from tf_lottery.cli import inputs
 
     source = pathlib.Path(args.file)
     target = source.with_suffix(".tflite") if args.out is None else pathlib.Path(args.out)
-    model = files.load_model(source)
+    model = inputs.load_model(source)
     if target.exists() and target.samefile(source):
         raise ValueError(f"-o must not be the model itself. Received: {str(target)!r}")
     from rich.console import Console

@@ -76,6 +76,7 @@ def add_run_options(parser, out):
     parser.add_argument(
         "--seed",
         type=whole(0),
+        metavar="N",
         default=0,
         help="decides initial weights and the order of the data (default: 0)",
     )

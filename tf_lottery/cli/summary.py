@@ -37,16 +37,16 @@ def run(args):
     from rich.console import Console
 
     from tf_lottery import report
-    from tf_lottery.cli import files
+    from tf_lottery.cli import inputs
 
     ticket = None
-    if files.kind(args.file) == "ticket":
+    if inputs.kind(args.file) == "ticket":
         from tf_lottery.ticket import Ticket
 
         ticket = Ticket.load(args.file)
         summary = _ticket_summary(ticket)
     else:
-        summary = report.summary(files.load_model(args.file))
+        summary = report.summary(inputs.load_model(args.file))
     if args.json:
         extra = {"level": ticket.level, "provenance": ticket.provenance} if ticket else {}
         print(json.dumps({**summary.to_dict(), "density": summary.density, **extra}, indent=1))

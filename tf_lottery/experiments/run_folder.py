@@ -7,6 +7,10 @@ import pathlib
 from tf_lottery import files
 
 
+class OtherRunError(ValueError):
+    """The folder holds a run with other arguments."""
+
+
 def check_settings(directory, settings):
     """Makes a folder for a run, or finds in it a run with the same arguments.
 
@@ -18,7 +22,7 @@ def check_settings(directory, settings):
         The folder as a `pathlib.Path`.
 
     Raises:
-        ValueError: If the folder holds a run with other arguments.
+        OtherRunError: If the folder holds a run with other arguments. It is a `ValueError`.
         OSError: If the folder cannot be made or written.
 
     Example:
@@ -36,7 +40,7 @@ def check_settings(directory, settings):
     found = read_json(path)
     if found != settings:
         names = [n for n in {**found, **settings} if found.get(n) != settings.get(n)]
-        raise ValueError(
+        raise OtherRunError(
             "Argument `directory` must be empty or hold a run with the same arguments. "
             f"Received: {str(directory)!r}, a run with "
             + ", ".join(f"{n}={found.get(n)!r} instead of {settings.get(n)!r}" for n in names)
@@ -95,3 +99,23 @@ def save_model(model, path):
             os.replace(archive, temporary)
         finally:
             archive.unlink(missing_ok=True)
+
+
+def remove_files(directory, patterns):
+    """Deletes the files of a run, and the folders that are empty then.
+
+    Args:
+        directory: The folder. Nothing happens unless it holds a run.
+        patterns: Tuple of patterns of paths in the folder.
+    """
+    directory = pathlib.Path(directory)
+    if not (directory / "settings.json").exists():
+        return
+    folders = {directory}
+    for pattern in patterns:
+        for path in directory.glob(pattern):
+            path.unlink()
+            folders.add(path.parent)
+    for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+        if not any(folder.iterdir()):
+            folder.rmdir()

@@ -6,6 +6,7 @@ weights, and it needs one copy of the scores.
 
 import numpy as np
 
+from tf_lottery.checks import choice
 from tf_lottery.sparsity import patterns
 
 SCOPES = ("global", "layer")
@@ -83,13 +84,6 @@ def check_sparsity(sparsity, name="sparsity"):
     return float(sparsity)
 
 
-def check_scope(scope):
-    """Returns `scope`, or raises a `ValueError` if it is not one of `SCOPES`."""
-    if scope not in SCOPES:
-        raise ValueError(f"Argument `scope` must be one of {SCOPES}. Received: scope={scope!r}")
-    return scope
-
-
 def density(masks):
     """Returns the fraction of weights that `masks`, a dict of arrays, keep."""
     size = sum(np.size(mask) for mask in masks.values())
@@ -100,7 +94,7 @@ def _sparsities(scores, sparsity, scope):
     """Returns one checked sparsity for every name."""
     if not scores:
         raise ValueError("Argument `scores` must hold at least one array. Received: {}")
-    check_scope(scope)
+    choice("scope", scope, SCOPES)
     if not isinstance(sparsity, dict):
         return dict.fromkeys(scores, check_sparsity(sparsity))
     if scope == "global":

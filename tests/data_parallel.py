@@ -1,0 +1,23 @@
+"""Trains on two devices through `keras.distribution.DataParallel`; a script for the tests."""
+
+import keras
+import numpy as np
+
+import tf_lottery as tfl
+
+if __name__ == "__main__":
+    devices = keras.distribution.list_devices()
+    assert len(devices) == 2, devices
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    inputs = keras.Input((6,))
+    hidden = keras.layers.BatchNormalization()(keras.layers.Dense(8, "relu")(inputs))
+    model = tfl.sparsify(keras.Model(inputs, keras.layers.Dense(3)(hidden)))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(48, 6)).astype("float32"), rng.integers(0, 3, 48)
+    search = tfl.callbacks.IterativeMagnitudePruning(2, 1, rate=0.5, rewind_to_step=2, verbose=0)
+    model.fit(x, y, batch_size=8, epochs=search.epochs, verbose=0, callbacks=[search])
+    assert [ticket.density for ticket in search.tickets] == [1.0, 0.5, 0.25]
+    predictions = model.predict(x, batch_size=8, verbose=0)
+    stripped = tfl.strip(model).predict(x, batch_size=8, verbose=0)
+    np.testing.assert_allclose(stripped, predictions, atol=1e-6)

@@ -1,0 +1,52 @@
+"""Go on with a training that was killed."""
+
+import pathlib
+
+import keras
+
+from tf_lottery import files
+from tf_lottery.snapshot import Snapshot
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps the state of a training in one file after every epoch, and goes on from it.
+
+    Weights, masks, random states, optimizer and the epoch are written together or not at all.
+    It stands first in the list, so that other callbacks begin with the restored state.
+
+    Args:
+        path: The `.npz` file.
+
+    Attributes:
+        history: Dict of the names of logs to a list with a value per epoch, those before
+            the training was killed included.
+
+    Example:
+
+    >>> checkpoint = Checkpoint("checkpoint.npz")
+    >>> sparse.fit(batches, epochs=10, callbacks=[checkpoint, pruning])
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+        self.history = {}
+
+    def on_train_begin(self, logs=None):
+        """Restores the state that the file holds."""
+        self.history = {}
+        if not self.path.exists():
+            return
+        arrays, progress = files.load_arrays(self.path, "checkpoint")
+        Snapshot.from_arrays(self.model, arrays).restore(self.model)
+        self.history = progress["history"]
+        # There is no public way to tell `fit` where to start; Keras' own `BackupAndRestore`
+        # does the same.
+        self.model._initial_epoch = progress["epoch"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the file."""
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        progress = {"epoch": epoch + 1, "history": self.history}
+        files.save_arrays(self.path, "checkpoint", Snapshot(self.model).to_arrays(), progress)
