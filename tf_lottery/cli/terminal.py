@@ -31,9 +31,13 @@ def import_keras():
 
         return keras
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with _without_notes():
+    with _without_notes(), contextlib.suppress(ImportError):
         import keras
+
+        # Keras imports it anyway to save and load models, whatever its backend.
+        import tensorflow  # noqa: F401
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     return keras
 
 

@@ -1,5 +1,7 @@
 """`tf-lottery train`: train a sparse network and save it."""
 
+import sys
+
 from tf_lottery.cli.parser import (
     MODELS,
     REWINDS,
@@ -132,7 +134,9 @@ def run(args):
     arrays = data.load(args.dataset, args.data_dir, args.download)
     if args.fresh:
         training.remove_training(args.out)
-    results = training.run_training(arrays, settings, args.out, args.seed)
+    # Keras' bar is made of control characters; a file or a pipe gets a line per epoch.
+    verbose = 1 if sys.stdout.isatty() else 2
+    results = training.run_training(arrays, settings, args.out, args.seed, verbose)
     console = Console()
     console.print(report.summary(inputs.load_model(f"{args.out}/model.keras")))
     console.print(

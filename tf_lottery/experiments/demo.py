@@ -31,7 +31,7 @@ FILES = (
 _SHORT = LotterySettings(levels=14, epochs_per_level=1, jit_compile=False)
 SETTINGS = {
     "digits": dataclasses.replace(
-        _SHORT, steps_per_epoch=400, learning_rate=3e-3, frequency=10, steps_per_execution=10
+        _SHORT, steps_per_epoch=400, learning_rate=3e-3, frequency=20, steps_per_execution=20
     ),
     "mnist": dataclasses.replace(_SHORT, steps_per_epoch=3000),
     "cifar10": dataclasses.replace(_SHORT, steps_per_epoch=3000),
@@ -60,11 +60,6 @@ class DemoResult:
     def levels(self):
         """List of the levels, 0 being the dense network."""
         return sorted({row["level"] for row in self.rows})
-
-    @property
-    def num_replicates(self):
-        """How often the experiment was made."""
-        return len({row["replicate"] for row in self.rows})
 
     def mean(self, kind, level, key):
         """Returns the mean over replicates, or `None` for what was not trained.
@@ -102,8 +97,9 @@ class DemoResult:
             name = str(level) if level else "dense"
             ratio = _text("{:.2f}", self.ratio(level))
             table.add_row(name, density, *cells, sizes.get(level, ""), ratio)
+        replicates = len({row["replicate"] for row in self.rows})
         table.caption = (
-            f"Means of {self.num_replicates} replicates. Accuracy: on {self.num_test_examples:,} "
+            f"Means of {replicates} replicate(s). Accuracy: on {self.num_test_examples:,} "
             "test images after training. Step: where the validation loss was lowest. Reinit.: the "
             "ticket's mask with new random weights."
         )
@@ -128,7 +124,7 @@ class DemoResult:
             sentences.append(self._comparison(sparse))
         sentences.append(
             f"The file of the sparsest one has {self.ratio(last):.0%} of the dense one's bytes. A "
-            "sparse file is always smaller; it is faster only where the device's kernels use it."
+            "sparse file is smaller; it is faster only where the device's kernels use it."
         )
         return sentences
 

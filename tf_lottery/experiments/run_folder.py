@@ -7,10 +7,6 @@ import pathlib
 from tf_lottery import files
 
 
-class OtherRunError(ValueError):
-    """The folder holds a run with other arguments."""
-
-
 def check_settings(directory, settings):
     """Makes a folder for a run, or finds in it a run with the same arguments.
 
@@ -22,7 +18,7 @@ def check_settings(directory, settings):
         The folder as a `pathlib.Path`.
 
     Raises:
-        OtherRunError: If the folder holds a run with other arguments. It is a `ValueError`.
+        ValueError: If the folder holds a run with other arguments.
         OSError: If the folder cannot be made or written.
 
     Example:
@@ -33,17 +29,22 @@ def check_settings(directory, settings):
     directory = pathlib.Path(directory)
     path = directory / "settings.json"
     settings = json.loads(json.dumps(settings))
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"Argument `directory` (--out) must be a folder ({error.strerror}). Received"
+        raise OSError(error.errno, message, str(directory)) from None
     if not path.exists():
         write_json(path, settings)
         return directory
     found = read_json(path)
     if found != settings:
         names = [n for n in {**found, **settings} if found.get(n) != settings.get(n)]
-        raise OtherRunError(
-            "Argument `directory` must be empty or hold a run with the same arguments. "
-            f"Received: {str(directory)!r}, a run with "
-            + ", ".join(f"{n}={found.get(n)!r} instead of {settings.get(n)!r}" for n in names)
+        differences = [f"{n}={found.get(n)!r} instead of {settings.get(n)!r}" for n in names]
+        raise ValueError(
+            "Argument `directory` (--out) must be a new folder or hold a run with the same "
+            "arguments; choose another one, or --fresh to delete that run. "
+            f"Received: {str(directory)!r}, a run with {', '.join(differences)}"
         )
     return directory
 

@@ -130,7 +130,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
     x, y = data.train
     batches = ShuffledBatches(x, y, settings.batch_size, seed=seed)
     if settings.method == "imp":
-        pruning, epochs = _imp(settings, directory)
+        pruning, epochs = _imp(settings, directory, len(batches))
     else:
         pruning, epochs = _gmp(settings, directory, len(batches))
     all_settings = {"dataset": data.name, "seed": seed, **dataclasses.asdict(settings)}
@@ -180,7 +180,13 @@ def _compiled_model(data, settings, seed):
     return model
 
 
-def _imp(settings, directory):
+def _imp(settings, directory, steps_per_epoch):
+    steps = settings.epochs * steps_per_epoch
+    if settings.rewind_to_step >= steps:
+        raise ValueError(
+            "Argument `rewind_to_step` must lie within the first level, which has "
+            f"{steps} steps. Received: rewind_to_step={settings.rewind_to_step}"
+        )
     search = callbacks.IterativeMagnitudePruning(
         levels=settings.levels,
         epochs_per_level=settings.epochs,

@@ -1,0 +1,33 @@
+import pathlib
+import sys
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import tables
+
+    yield tables
+    for name in ("tables", "record"):
+        sys.modules.pop(name, None)
+
+
+def test_readme_shows_the_recorded_results(tables):
+    text = tables.README.read_text()
+    assert tables.fill(text) == text
+
+
+def test_every_table_has_its_place(tables):
+    text = tables.README.read_text()
+    for name in ("lottery_mnist", "step_cost", "export_ticket"):
+        assert text.count(f"<!-- {name} -->") == 1
+    assert text.count("<!-- end -->") == 3
+
+
+def test_old_numbers_are_replaced(tables):
+    text = tables.README.read_text().replace("21.1%", "99.9%")
+    assert "21.1%" in tables.fill(text)

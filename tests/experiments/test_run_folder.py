@@ -1,0 +1,82 @@
+import keras
+import numpy as np
+import pytest
+
+from tf_lottery.experiments import run_folder
+
+SETTINGS = {"seed": 0, "levels": (1, 2)}
+
+
+def test_same_settings_again(tmp_path):
+    folder = run_folder.check_settings(tmp_path / "a" / "b", SETTINGS)
+    assert folder == tmp_path / "a" / "b"
+    run_folder.check_settings(folder, SETTINGS)
+
+
+def test_other_settings_are_named(tmp_path):
+    run_folder.check_settings(tmp_path, SETTINGS)
+    with pytest.raises(ValueError, match=r"--out.*Received: .*seed=0 instead of 1, rate=None"):
+        run_folder.check_settings(tmp_path, {**SETTINGS, "seed": 1, "rate": 0.2})
+    assert run_folder.read_json(tmp_path / "settings.json")["seed"] == 0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\0"])
+def test_damaged_settings(tmp_path, content):
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(ValueError, match="`path` must be a JSON file of a run"):
+        run_folder.check_settings(tmp_path, SETTINGS)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match="`directory`.* must be a folder"):
+            run_folder.check_settings(path, SETTINGS)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_save_model_replaces_the_file_or_keeps_it(tmp_path, monkeypatch):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    path = tmp_path / "model.keras"
+    run_folder.save_model(model, path)
+    run_folder.save_model(model, path)
+    loaded = keras.saving.load_model(path)
+    np.testing.assert_array_equal(loaded.weights[0], model.weights[0])
+
+    content = path.read_bytes()
+
+    def fail(file):
+        file.write_text("half a model")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(model, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run_folder.save_model(model, path)
+    assert path.read_bytes() == content
+    assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_remove_files_leaves_what_is_not_of_the_run(tmp_path):
+    folder = run_folder.check_settings(tmp_path / "run", SETTINGS)
+    (folder / "search").mkdir()
+    for name in ("search/ticket_01.npz", "search/notes.txt", "model.keras", "mine.keras"):
+        (folder / name).write_text("")
+    patterns = ("settings.json", "search/ticket_*.npz", "model.keras")
+    run_folder.remove_files(folder, patterns)
+    left = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert left == {"notes.txt", "mine.keras"}
+
+
+def test_remove_files_removes_empty_folders(tmp_path):
+    folder = run_folder.check_settings(tmp_path / "run", SETTINGS)
+    (folder / "search").mkdir()
+    (folder / "search" / "a.npz").write_text("")
+    run_folder.remove_files(folder, ("settings.json", "search/*.npz"))
+    assert not folder.exists()
+
+
+def test_remove_files_needs_a_run(tmp_path):
+    (tmp_path / "model.keras").write_text("mine")
+    run_folder.remove_files(tmp_path, ("*",))
+    run_folder.remove_files(tmp_path / "missing", ("*",))
+    assert (tmp_path / "model.keras").exists()

@@ -1,0 +1,396 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+from tf_lottery import cli
+from tf_lottery.cli import parser as options
+from tf_lottery.experiments import checkpoint, data, demo, lottery, training
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMANDS = ("demo", "train", "summary", "export")
+on_tensorflow = keras.backend.backend() == "tensorflow"
+needs_tensorflow = pytest.mark.skipif(
+    not on_tensorflow, reason="the export needs Keras on TensorFlow"
+)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Starts without a log level, as a new user does, and restores what the command sets."""
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+
+
+@pytest.fixture
+def command(capsys):
+    """Function of arguments to exit code, standard output and standard error output."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            code = error.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def refused(command):
+    """Function of arguments to the one line that the command refuses them with."""
+
+    def run(*arguments):
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, "")
+        assert err.endswith("\n") and err.count("\n") == 1, err
+        assert err.startswith("tf-lottery")
+        return err
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path, make_model):
+    """Paths of a sparse model, the same stripped, and its ticket, which are 75% sparse."""
+    sparse = tfl.sparsify(make_model(), sparsity=0.75)
+    sparse.save(tmp_path / "sparse.keras")
+    tfl.Ticket.from_model(sparse, level=3).save(tmp_path / "ticket.npz")
+    tfl.strip(sparse).save(tmp_path / "plain.keras")
+    return {path.stem: path for path in tmp_path.iterdir()}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def run_process(*arguments):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_teaches(command, name):
+    code, out, err = command(name, "-h")
+    assert (code, err) == (0, "")
+    description = out.split("\n\n")[1]
+    assert len(description) > 200
+    assert "Use " in description
+    assert f"\n  tf-lottery {name}" in out
+
+
+def test_help_lists_the_commands(command):
+    code, out, _ = command("-h")
+    assert code == 0
+    for name in COMMANDS:
+        assert f"\n    {name} " in out
+
+
+def test_version(command):
+    assert command("--version") == (0, f"tf-lottery {tfl.__version__}\n", "")
+
+
+def test_help_does_not_wait_for_keras():
+    code = (
+        "import sys; sys.argv = ['tf-lottery', 'demo', '-h']\n"
+        "from tf_lottery.cli import main\n"
+        "try: main()\n"
+        "finally: assert 'keras' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    result = run_process("-c", code)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_process_prints_nothing_but_its_result(files):
+    result = run_process("-m", "tf_lottery", "summary", files["sparse"])
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "75.00%" in result.stdout
+
+
+def test_choices_are_the_library_s():
+    assert data.DATASETS == options.DATASETS == tuple(demo.SETTINGS)
+    assert tuple(training.MODELS) == options.MODELS
+    assert tfl.sparsity.masks.SCOPES == options.SCOPES
+    rewinds = sys.modules["tf_lottery.callbacks.iterative_magnitude_pruning"].REWINDS
+    assert rewinds == options.REWINDS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "COMMAND"),
+        ("dmo", "invalid choice: 'dmo'"),
+        ("demo --dataset minst", "--dataset: invalid choice: 'minst'"),
+        ("demo --levels 0", "--levels: must be an integer from 1 to 30. Received: '0'"),
+        ("demo --levels two", "Received: 'two'"),
+        ("demo --replicates 0", "--replicates: must be an integer >= 1"),
+        ("demo --seed -1", "--seed: must be an integer >= 0"),
+        ("demo --level 2", "unrecognized arguments: --level"),
+        ("train --dataset digits", "required: --method"),
+        ("train --method ipm", "--method: invalid choice: 'ipm'"),
+        ("train --method gmp --sparsity 1.5", "above 0 and below 1. Received: '1.5'"),
+        ("train --method gmp --sparsity -1", "above 0 and below 1. Received: '-1'"),
+        ("train --method gmp --sparsity nan", "above 0 and below 1. Received: 'nan'"),
+        ("train --method gmp --scope all", "--scope: invalid choice: 'all'"),
+        ("train --method gmp --epochs 0", "--epochs: must be an integer >= 1"),
+        ("train --method gmp --learning-rate 0", "must be a number above 0. Received: '0'"),
+        ("train --method gmp --levels 3", "--levels is an option of --method imp"),
+        ("train --method gmp --rewind-to-step 3", "--rewind-to-step is an option of --method imp"),
+        ("train --method imp --levels 2 --rate 0.2", "--levels and --rate exclude each other"),
+        ("export model.keras --storage spars", "--storage: invalid choice: 'spars'"),
+        ("export model.keras --tolerance inf", "must be a number above 0. Received: 'inf'"),
+        ("summary", "required: FILE"),
+    ],
+)
+def test_wrong_arguments(refused, arguments, words):
+    assert words in refused(*arguments.split())
+
+
+@pytest.mark.parametrize("name", ["demo", "train --method gmp"])
+def test_missing_data_set(refused, tmp_path, name):
+    line = refused(
+        *name.split(), "--dataset", "mnist", "--data-dir", tmp_path, "--out", tmp_path / "run"
+    )
+    assert "holds 'mnist'" in line and str(tmp_path) in line and "--download" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["train --method gmp", "train --method imp"])
+def test_a_file_in_place_of_the_folder(refused, tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert "--out" in refused(*name.split(), "--out", out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_arguments_that_fit_no_network(refused, tmp_path):
+    out = ("--out", tmp_path / "run")
+    line = refused("train", "--method", "imp", "--rewind-to-step", 9999, *out)
+    assert "`rewind_to_step` must lie within the first level" in line
+    assert "`batch_size`" in refused("train", "--method", "gmp", "--batch-size", 2000, *out)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["summary", "export"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "folder", "text", "truncated", "array", "zip", "config"]
+)
+def test_files_that_are_neither_model_nor_ticket(refused, tmp_path, files, name, kind):
+    path = tmp_path / "broken.keras"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("hello")
+    elif kind == "truncated":
+        path.write_bytes(files["plain"].read_bytes()[:5000])
+    elif kind == "array":
+        np.save(tmp_path / "array.npy", np.ones(3))
+        path = tmp_path / "array.npy"
+    elif kind == "zip":
+        np.savez(tmp_path / "arrays.npz", np.ones(3))
+        path = tmp_path / "arrays.npz"
+    elif kind == "config":
+        import zipfile
+
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", "{}")
+    before = contents(tmp_path)
+    assert str(path) in refused(name, path)
+    assert contents(tmp_path) == before
+
+
+def test_truncated_ticket(refused, tmp_path, files):
+    path = tmp_path / "broken.npz"
+    path.write_bytes(files["ticket"].read_bytes()[:-100])
+    assert "damaged" in refused("summary", path)
+
+
+def test_model_of_an_unknown_class(refused, tmp_path, make_model, monkeypatch):
+    make_model("subclassed").save(tmp_path / "own.keras")
+    monkeypatch.setattr(keras.saving, "get_custom_objects", dict)
+    monkeypatch.delitem(keras.saving.get_custom_objects(), "tests>Subclassed", raising=False)
+    objects = keras.src.saving.object_registration.GLOBAL_CUSTOM_OBJECTS
+    monkeypatch.delitem(objects, "tests>Subclassed")
+    assert "Could not locate class 'Subclassed'" in refused("summary", tmp_path / "own.keras")
+
+
+@pytest.mark.parametrize("name", ["sparse", "plain", "ticket"])
+def test_summary(command, files, name):
+    code, out, err = command("summary", files[name])
+    assert (code, err) == (0, "")
+    assert "hidden/kernel" in out and "75.00%" in out
+    assert ("Ticket of level 3, density 25.00%" in out) == (name == "ticket")
+
+
+@pytest.mark.parametrize("name", ["sparse", "plain", "ticket"])
+def test_summary_as_json(command, files, name):
+    code, out, _ = command("summary", files[name], "--json")
+    summary = json.loads(out)
+    assert (code, summary["density"], summary["size"], summary["nonzeros"]) == (0, 0.25, 72, 18)
+    assert [kernel["nonzeros"] for kernel in summary["kernels"]] == [12, 6]
+    assert ("provenance" in summary) == (name == "ticket")
+
+
+@needs_tensorflow
+def test_export(command, files, tmp_path):
+    code, out, err = command("export", files["sparse"], "-o", tmp_path / "new.tflite", "--runs", 3)
+    assert (code, err) == (0, "")
+    assert "sparse (written)" in out
+    assert (tmp_path / "new.tflite").stat().st_size > 0
+
+
+@needs_tensorflow
+def test_export_beside_the_model_as_json(command, files):
+    code, out, _ = command("export", files["plain"], "--storage", "dense", "--json", "--runs", 3)
+    report = json.loads(out)
+    path = files["plain"].with_suffix(".tflite")
+    assert (code, report["path"], report["storage"]) == (0, str(path), "dense")
+    assert report["num_bytes"] == path.stat().st_size
+
+
+@needs_tensorflow
+def test_export_that_fails_leaves_what_was_there(refused, tmp_path, make_model):
+    model = make_model()
+    model.weights[0].assign(np.full(model.weights[0].shape, np.nan))
+    source, target = tmp_path / "model.keras", tmp_path / "old.tflite"
+    model.save(source)
+    target.write_text("old")
+    before = contents(tmp_path)
+    assert "NaN" in refused("export", source, "-o", target)
+    assert "folder" in refused("export", source, "-o", tmp_path / "missing" / "x.tflite")
+    assert "model itself" in refused("export", source, "-o", source)
+    assert contents(tmp_path) == before
+
+
+def test_export_of_a_ticket(refused, files):
+    assert "a ticket holds masks" in refused("export", files["ticket"])
+
+
+@pytest.mark.skipif(on_tensorflow, reason="about the other backends")
+def test_other_backends_name_the_way_out(refused, files, tmp_path):
+    assert "KERAS_BACKEND=tensorflow" in refused("export", files["plain"])
+    assert "KERAS_BACKEND=tensorflow" in refused("demo", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+TRAIN = {
+    "gmp": "train --method gmp --sparsity 0.8 --epochs 2 --batch-size 200",
+    "imp": "train --method imp --sparsity 0.5 --rate 0.3 --epochs 1 --batch-size 200",
+}
+
+
+@pytest.mark.parametrize("method", TRAIN)
+def test_train(command, tmp_path, method):
+    arguments = (*TRAIN[method].split(), "--out", tmp_path / "run")
+    code, out, err = command(*arguments)
+    assert (code, err) == (0, "")
+    assert "Test accuracy" in out and "model.keras" in out
+    ticket = tfl.Ticket.load(tmp_path / "run" / "ticket.npz")
+    assert ticket.density == pytest.approx({"gmp": 0.2, "imp": 0.5}[method])
+    assert ticket.level == {"gmp": 0, "imp": 2}[method]
+    before = contents(tmp_path / "run")
+    code, again, _ = command(*arguments)
+    assert code == 0 and "Epoch" not in again
+    assert again.splitlines()[-3:] == out.splitlines()[-3:]
+    assert contents(tmp_path / "run") == before
+
+
+def test_interrupted_training_goes_on(command, tmp_path, monkeypatch):
+    arguments = TRAIN["gmp"].split()
+    assert command(*arguments, "--out", tmp_path / "a")[0] == 0
+    on_epoch_end = checkpoint.Checkpoint.on_epoch_end
+
+    def interrupt(self, epoch, logs=None):
+        on_epoch_end(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_end", interrupt)
+    code, _, err = command(*arguments, "--out", tmp_path / "b")
+    assert code == 130
+    assert err == "tf-lottery: interrupted (the same command goes on from the last epoch)\n"
+    monkeypatch.undo()
+    code, out, _ = command(*arguments, "--out", tmp_path / "b")
+    assert code == 0 and "Epoch 1/2" not in out
+    a, b = (tfl.Ticket.load(tmp_path / name / "ticket.npz") for name in "ab")
+    for name, weight in a.weights.items():
+        np.testing.assert_array_equal(weight, b.weights[name])
+    assert a.overlap(b) == 1.0
+
+
+def test_other_arguments_in_the_same_folder(command, refused, tmp_path):
+    arguments = (*TRAIN["gmp"].split(), "--out", tmp_path)
+    assert command(*arguments)[0] == 0
+    (tmp_path / "notes.txt").write_text("mine")
+    before = contents(tmp_path)
+    line = refused(*arguments, "--seed", 1)
+    assert "--fresh" in line and "seed=0 instead of 1" in line
+    assert contents(tmp_path) == before
+    assert command(*arguments, "--seed", 1, "--fresh")[0] == 0
+    assert json.loads((tmp_path / "settings.json").read_text())["seed"] == 1
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_train_on_mnist(command, tfds_dir, tmp_path):
+    arguments = "train --method gmp --sparsity 0.9 --epochs 1 --batch-size 2000 --dataset mnist"
+    code, _, err = command(*arguments.split(), "--data-dir", tfds_dir, "--out", tmp_path)
+    assert (code, err) == (0, "")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["settings"]["dataset"] == "mnist"
+    assert results["density"] == pytest.approx(0.1, abs=1e-5)
+
+
+@needs_tensorflow
+def test_demo(command, tmp_path, monkeypatch):
+    tiny = lottery.dataclasses.replace(demo.SETTINGS["digits"], steps_per_epoch=20)
+    monkeypatch.setitem(demo.SETTINGS, "digits", tiny)
+    arguments = ("demo", "--levels", 2, "--replicates", 1, "--out", tmp_path / "run")
+    code, out, err = command(*arguments)
+    assert code == 0
+    assert "│     2 │   64.3% │" in out
+    assert "Next: tf-lottery summary" in out.replace("\n", " ")
+    trained = [line for line in err.splitlines() if "accuracy" in line]
+    assert len(trained) == 5
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "dense.tflite",
+        "lottery.png",
+        "replicate_0",
+        "results.json",
+        "settings.json",
+        "ticket_02.tflite",
+    }
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    code, _, err = command(*arguments)
+    assert code == 0 and "accuracy" not in err
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
+
+
+@needs_tensorflow
+def test_demo_interrupted(command, tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run_lottery", interrupt)
+    code, out, err = command("demo", "--out", tmp_path)
+    assert (code, out) == (130, "")
+    assert err == "tf-lottery: interrupted (the same command goes on where it stopped)\n"
+
+
+def test_reader_that_leaves(files):
+    script = f"{sys.executable} -m tf_lottery summary {files['sparse']} | true"
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert result.stderr == ""
