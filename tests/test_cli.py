@@ -377,6 +377,15 @@ def test_demo(command, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
 
 
+def test_demo_shows_a_bar_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    row = {"replicate": 1, "level": 2, "density": 0.64, "test_accuracy": 0.9}
+    with cli.demo.show_progress(levels=2, replicates=2) as on_row:
+        for kind in ("ticket", "reinitialized", "export"):
+            on_row({**row, "kind": kind})
+    assert "Exports level 2: density 64.0%" in capsys.readouterr().err
+
+
 @needs_tensorflow
 def test_demo_interrupted(command, tmp_path, monkeypatch):
     def interrupt(*args, **kwargs):

@@ -125,5 +125,5 @@ def test_files_that_are_no_tickets_are_refused(ticket, tmp_path):
         tfl.Ticket.load(tmp_path / "snapshot.npz")
     with pytest.raises(FileNotFoundError):
         tfl.Ticket.load(tmp_path / "missing.npz")
-    with pytest.raises(FileNotFoundError, match="existing folder"):
+    with pytest.raises(FileNotFoundError, match="must lie in a folder to write to.*Received"):
         ticket.save(tmp_path / "missing" / "ticket.npz")

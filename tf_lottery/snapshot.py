@@ -154,7 +154,8 @@ def start_averages(model):
         suffix = f"/{variable.path.replace('/', '_')}_average"
         for path, average in averages.items():
             if path.endswith(suffix):
-                average.assign(variable.value)
+                # By value: on JAX the two would share a buffer, which a step cannot donate twice.
+                average.assign(ops.convert_to_numpy(variable).copy())
 
 
 def _step_variables(optimizer):
