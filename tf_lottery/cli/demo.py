@@ -13,7 +13,8 @@ Finds lottery tickets in LeNet-300-100: trains, prunes 20% of the weights, rewin
 their initial values and trains again, level by level down to about 5% density. Then it trains the
 same masks from new random weights, writes a few of the networks to TFLite files, prints a table
 of all that and says in words what it shows. Use it to see what the library does: with the digits
-that come with scikit-learn it takes a minute or two and no network, with mnist some ten.
+that come with scikit-learn it takes a minute or two and no network, with mnist a quarter of an
+hour, with cifar10 more.
 
   tf-lottery demo
   tf-lottery demo --dataset mnist --data-dir ~/tensorflow_datasets --out runs/mnist"""
@@ -70,7 +71,7 @@ def run(args):
     arrays = data.load(args.dataset, args.data_dir, args.download)
     if args.fresh:
         demo.remove_demo(args.out)
-    with _progress(settings.levels, args.replicates) as on_row:
+    with show_progress(settings.levels, args.replicates) as on_row:
         result = demo.run_demo(arrays, settings, args.out, args.seed, args.replicates, on_row)
     console = Console()
     console.print(result)
@@ -87,8 +88,16 @@ def run(args):
 
 
 @contextlib.contextmanager
-def _progress(levels, replicates):
-    """Shows how far the demonstration is: a bar on a terminal, else a line a step."""
+def show_progress(levels, replicates):
+    """Shows how far the demonstration is: a bar on a terminal, else a line a step.
+
+    Args:
+        levels: Integer, of every replicate.
+        replicates: Integer.
+
+    Yields:
+        The function to give to `run_demo` as `on_row`.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -98,7 +107,7 @@ def _progress(levels, replicates):
         return
     # A training for the dense network and two per level; the exports take the last share.
     trainings = 2 * levels + 1
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (BarColumn(10), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("Trains the dense network", total=replicates * trainings + 2)
 
@@ -116,6 +125,6 @@ def _describe(row):
     if row["kind"] == "export":
         return f"Exports level {row['level']}: density {row['density']:.1%}"
     return (
-        f"Replicate {row['replicate']}, level {row['level']}, {row['kind']}: "
+        f"Replicate {row['replicate']}, {row['kind']} {row['level']}: "
         f"density {row['density']:.1%}, accuracy {row['test_accuracy']:.1%}"
     )

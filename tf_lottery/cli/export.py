@@ -9,8 +9,8 @@ from tf_lottery.cli.terminal import import_keras
 DESCRIPTION = """\
 Writes a .keras model, masked or stripped, to a TFLite file without its zeros, runs the file,
 compares it with Keras and times it; a file that does not load or disagrees is not written.
-Use it when training is done. A sparse file is smaller; it is faster only where the
-device's kernels skip zeros, so look at the milliseconds of both files. Needs Keras on TensorFlow.
+Use it when training is done. The sparse file is smaller; it is faster only where the device's
+kernels skip zeros, so look at the milliseconds of both files. Needs Keras on TensorFlow.
 
   tf-lottery export runs/train/model.keras -o model.tflite"""
 

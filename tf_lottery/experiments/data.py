@@ -71,7 +71,8 @@ class ShuffledBatches(keras.utils.PyDataset):
 
     A training that was killed can thus go on with the very batches it would have seen.
     The stream runs through the data again and again, freshly shuffled each time, and is
-    cut into epochs of `steps_per_epoch`. Pass `follow_epoch()` to `fit` as a callback.
+    cut into epochs of `steps_per_epoch`. Pass `follow_epoch()` to `fit` as a callback, and
+    `shuffle=False`, since Keras would shuffle the batches of an epoch once more, at random.
 
     Args:
         x: Array of inputs.
@@ -83,7 +84,7 @@ class ShuffledBatches(keras.utils.PyDataset):
     Example:
 
     >>> batches = ShuffledBatches(x, y, batch_size=60)
-    >>> model.fit(batches, epochs=3, callbacks=[batches.follow_epoch()])
+    >>> model.fit(batches, epochs=3, shuffle=False, callbacks=[batches.follow_epoch()])
     """
 
     def __init__(self, x, y, batch_size, steps_per_epoch=None, seed=0):

@@ -123,8 +123,8 @@ class DemoResult:
         if sparse:
             sentences.append(self._comparison(sparse))
         sentences.append(
-            f"The file of the sparsest one has {self.ratio(last):.0%} of the dense one's bytes. A "
-            "sparse file is smaller; it is faster only where the device's kernels use it."
+            f"The file of the sparsest one has {self.ratio(last):.0%} of the dense one's bytes; "
+            "it runs faster only where the device's kernels use the zeros."
         )
         return sentences
 
