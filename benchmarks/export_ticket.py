@@ -39,9 +39,7 @@ def main():
     if match.unmatched:
         raise SystemExit(f"the ticket does not fit: {match.unmatched}")
     batches = data.ShuffledBatches(*mnist.train, settings.batch_size, STEPS_PER_EPOCH)
-    model.fit(
-        batches, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[batches.follow_epoch()]
-    )
+    model.fit(batches, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[batches.follow_epoch()])
     accuracy = model.evaluate(*mnist.test, verbose=0, return_dict=True)["accuracy"]
     samples = mnist.test[0][:500]
     logits = tfl.strip(model)

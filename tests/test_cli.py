@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import tf_lottery as tfl
-from tf_lottery import cli
-from tf_lottery.cli import parser as options
+import tf_lottery_cli as cli
 from tf_lottery.experiments import checkpoint, data, demo, lottery, training
+from tf_lottery_cli import parser as options
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMANDS = ("demo", "train", "summary", "export")
@@ -105,7 +105,7 @@ def test_version(command):
 def test_help_does_not_wait_for_keras():
     code = (
         "import sys; sys.argv = ['tf-lottery', 'demo', '-h']\n"
-        "from tf_lottery.cli import main\n"
+        "from tf_lottery_cli import main\n"
         "try: main()\n"
         "finally: assert 'keras' not in sys.modules and 'numpy' not in sys.modules"
     )
@@ -114,7 +114,7 @@ def test_help_does_not_wait_for_keras():
 
 
 def test_a_process_prints_nothing_but_its_result(files):
-    result = run_process("-m", "tf_lottery", "summary", files["sparse"])
+    result = run_process("-m", "tf_lottery_cli", "summary", files["sparse"])
     assert (result.returncode, result.stderr) == (0, "")
     assert "75.00%" in result.stdout
 
@@ -398,7 +398,7 @@ def test_demo_interrupted(command, tmp_path, monkeypatch):
 
 
 def test_reader_that_leaves(files):
-    script = f"{sys.executable} -m tf_lottery summary {files['sparse']} | true"
+    script = f"{sys.executable} -m tf_lottery_cli summary {files['sparse']} | true"
     result = subprocess.run(
         ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300
     )

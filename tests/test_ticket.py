@@ -86,6 +86,13 @@ def test_automatic_numbers_in_names_do_not_matter():
         np.testing.assert_array_equal(a, b)
 
 
+def test_loaded_model_has_the_same_kernels(ticket, make_model, tmp_path):
+    make_model().save(tmp_path / "plain.keras")
+    other = tfl.sparsify(keras.saving.load_model(tmp_path / "plain.keras"))
+    assert ticket.apply(other).unmatched == {}
+    assert other.density == ticket.density
+
+
 def test_overlap_is_intersection_over_union():
     def ticket(*mask):
         return tfl.Ticket({"a/kernel": np.array(mask, bool)}, {})

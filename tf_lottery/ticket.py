@@ -109,8 +109,9 @@ class Ticket:
         """Sets the masks of a model and the weights to start from.
 
         Weights are matched by path and shape. Should the automatic numbers in layer names
-        differ (`dense_3` and `dense`), because the model was built a second time, then the
-        order of equally named layers counts instead. Optimizer and masks of kernels the
+        differ (`dense_3` and `dense`), because the model was built a second time, or the name
+        of an enclosing model, because it was loaded, then the order of equally named layers
+        counts instead. Optimizer and masks of kernels the
         ticket does not know stay as they are.
 
         Args:
@@ -219,26 +220,45 @@ class Ticket:
 
 
 def _match(sources, targets):
-    """Pairs paths of equal shape, by their text or else by their order without numbers."""
-    exact = {p: p for p in sources if p in targets and sources[p] == targets[p]}
-    by_key = {key: path for path, key in _unnumbered(targets).items()}
-    ordered = {
-        path: by_key[key]
-        for path, key in _unnumbered(sources).items()
-        if key in by_key and sources[path] == targets[by_key[key]]
-    }
-    return exact if len(exact) >= len(ordered) else ordered
+    """Pairs paths of equal shape, in the way that pairs most of them."""
+    candidates = []
+    for make_keys in _KEYS:
+        by_key = {key: path for path, key in make_keys(targets).items()}
+        pairs = {path: by_key.get(key) for path, key in make_keys(sources).items()}
+        candidates.append({a: b for a, b in pairs.items() if b and sources[a] == targets[b]})
+    return max(candidates, key=len)
+
+
+def _exact(paths):
+    return {path: path for path in paths}
 
 
 def _unnumbered(paths):
-    """Returns a key for every path that does not depend on automatic numbers in names."""
+    """Returns keys that do not depend on automatic numbers in names."""
+    return _ordered({path: re.sub(r"_\d+(?=/)", "", path) for path in paths})
+
+
+def _unnumbered_ends(paths):
+    """Returns keys that do not depend on enclosing models either.
+
+    Keras drops the name of a sequential model from its paths when it loads one.
+    """
+    return _ordered(
+        {path: re.sub(r"_\d+(?=/)", "", "/".join(path.split("/")[-2:])) for path in paths}
+    )
+
+
+def _ordered(stems):
     counts = collections.Counter()
     keys = {}
-    for path in paths:
-        stem = re.sub(r"_\d+(?=/)", "", path)
+    for path, stem in stems.items():
         counts[stem] += 1
         keys[path] = (stem, counts[stem])
     return keys
+
+
+# From the strictest to the loosest; of those that pair as many the first is taken.
+_KEYS = (_exact, _unnumbered, _unnumbered_ends)
 
 
 def _mismatch(path, sources, targets):

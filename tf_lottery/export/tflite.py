@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import gzip
+import logging
 import numbers
 import os
 import re
@@ -127,6 +128,9 @@ def _check_arguments(model, path, storage, tolerance, runs):
 def _quiet_converter():
     # Converter and interpreter log in C++, below `sys.stderr`. Only lines known to be notes
     # are dropped; all else, other threads' lines too, is passed on afterwards.
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     sys.stderr.flush()
     with tempfile.TemporaryFile() as log:
         terminal = os.dup(2)
@@ -134,6 +138,7 @@ def _quiet_converter():
         try:
             yield
         finally:
+            logger.setLevel(level)
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)

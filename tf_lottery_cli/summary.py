@@ -2,8 +2,8 @@
 
 import json
 
-from tf_lottery.cli.parser import add_command
-from tf_lottery.cli.terminal import import_keras
+from tf_lottery_cli.parser import add_command
+from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
 Shows what is sparse in a file: of a Keras model (.keras, masked or stripped) or of a lottery
@@ -37,7 +37,7 @@ def run(args):
     from rich.console import Console
 
     from tf_lottery import report
-    from tf_lottery.cli import inputs
+    from tf_lottery_cli import inputs
 
     ticket = None
     if inputs.kind(args.file) == "ticket":

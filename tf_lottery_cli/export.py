@@ -3,8 +3,8 @@
 import json
 import pathlib
 
-from tf_lottery.cli.parser import add_command, positive, whole
-from tf_lottery.cli.terminal import import_keras
+from tf_lottery_cli.parser import add_command, positive, whole
+from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
 Writes a .keras model, masked or stripped, to a TFLite file without its zeros, runs the file,
@@ -63,7 +63,7 @@ def run(args):
         RuntimeError: If the file would be wrong or the backend is not TensorFlow.
     """
     import_keras()
-    from tf_lottery.cli import inputs
+    from tf_lottery_cli import inputs
 
     source = pathlib.Path(args.file)
     target = source.with_suffix(".tflite") if args.out is None else pathlib.Path(args.out)

@@ -2,7 +2,7 @@
 
 import sys
 
-from tf_lottery.cli import main
+from tf_lottery_cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

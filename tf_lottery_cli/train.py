@@ -2,7 +2,7 @@
 
 import sys
 
-from tf_lottery.cli.parser import (
+from tf_lottery_cli.parser import (
     MODELS,
     REWINDS,
     SCOPES,
@@ -13,7 +13,7 @@ from tf_lottery.cli.parser import (
     positive,
     whole,
 )
-from tf_lottery.cli.terminal import import_keras
+from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
 Trains a network to a sparsity and saves it as plain Keras model, as ticket and as results.json.
@@ -116,8 +116,8 @@ def run(args):
     from rich.console import Console
 
     from tf_lottery import report
-    from tf_lottery.cli import inputs
     from tf_lottery.experiments import data, training
+    from tf_lottery_cli import inputs
 
     if args.method == "imp" and args.levels is None:
         imp_options["levels"] = training.levels_for(args.sparsity, args.rate or 0.2)

@@ -5,8 +5,8 @@ import dataclasses
 import pathlib
 import time
 
-from tf_lottery.cli.parser import add_command, add_data_options, add_run_options, whole
-from tf_lottery.cli.terminal import import_keras
+from tf_lottery_cli.parser import add_command, add_data_options, add_run_options, whole
+from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
 Finds lottery tickets in LeNet-300-100: trains, prunes 20% of the weights, rewinds the rest to

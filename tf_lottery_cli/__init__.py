@@ -1,16 +1,17 @@
 """The command `tf-lottery`.
 
-Every subcommand is a module with `add_parser`, which is light, and `run`, which imports Keras:
-help and typing errors are answered at once.
+A package of its own, since importing `tf_lottery` imports Keras. Every subcommand is a module with
+`add_parser`, which is light, and `run`, which imports Keras: help and typing errors are answered
+at once.
 """
 
+import argparse
 import os
 import sys
 
-from tf_lottery._version import __version__
-from tf_lottery.cli import demo, export, summary, train
-from tf_lottery.cli.parser import Parser
-from tf_lottery.cli.terminal import one_line
+from tf_lottery_cli import demo, export, summary, train
+from tf_lottery_cli.parser import Parser
+from tf_lottery_cli.terminal import import_keras, one_line
 
 DESCRIPTION = """\
 Sparse neural networks in Keras 3: find lottery tickets, prune while training, look into the
@@ -57,9 +58,23 @@ def main(argv=None):
     return 0
 
 
+class _Version(argparse.Action):
+    """Prints the version, for which alone the library is imported."""
+
+    def __init__(self, option_strings, dest, help=None):
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        import_keras()
+        from tf_lottery import __version__
+
+        print(f"tf-lottery {__version__}")
+        parser.exit()
+
+
 def _make_parser():
     parser = Parser(prog="tf-lottery", description=DESCRIPTION)
-    parser.add_argument("--version", action="version", version=f"tf-lottery {__version__}")
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in (demo, train, summary, export):
         module.add_parser(commands)
