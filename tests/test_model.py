@@ -160,6 +160,34 @@ def test_sparse_model_is_not_made_sparse_again(make_model):
         tfl.sparsify(tfl.sparsify(make_model()))
 
 
+def test_training_step_that_would_be_ignored_is_warned_about():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, *args):
+            raise AssertionError
+
+    model = Own()
+    model(np.ones((1, 3), "float32"))
+    with pytest.warns(UserWarning, match=r"Own overrides \['train_step'\]"):
+        tfl.sparsify(model)
+
+
+def test_losses_by_output_name(make_data):
+    inputs = keras.Input((6,))
+    outputs = {name: keras.layers.Dense(3, name=name)(inputs) for name in ("a", "b")}
+    model = tfl.sparsify(keras.Model(inputs, outputs))
+    model.compile("sgd", loss={"a": "mse", "b": "mae"})
+    x, _ = make_data()
+    labels = np.ones((24, 3), "float32")
+    model.fit(x, {"a": labels, "b": labels}, verbose=0)
+
+
 def test_layer_is_not_a_model():
     with pytest.raises(ValueError, match="must be a `keras.Model`"):
         tfl.sparsify(keras.layers.Dense(3))

@@ -71,6 +71,11 @@ def test_other_architecture_is_refused_and_unchanged(trained, make_model):
     assert_same(values(other.weights), before)
 
 
+def test_unbuilt_model_is_refused():
+    with pytest.raises(ValueError, match="must be built.*Received: 'unbuilt'"):
+        tfl.Snapshot(keras.Sequential([keras.layers.Dense(3)], name="unbuilt"))
+
+
 def test_unknown_part_is_refused(trained):
     with pytest.raises(ValueError, match="`parts` must be among .*Received: 'weigths'"):
         tfl.Snapshot(trained).restore(trained, parts=("weigths",))

@@ -72,6 +72,12 @@ def test_another_head_is_listed(ticket, make_model):
     assert other.get_masks()[list(other.kernels)[1]].all()
 
 
+def test_kernel_that_is_not_pruned_in_the_model_is_listed(ticket, make_model):
+    other = tfl.sparsify(make_model(), exclude="output")
+    reasons = ticket.apply(other).unmatched
+    assert [path.split("/")[-2] for path in reasons] == ["output"]
+
+
 def test_automatic_numbers_in_names_do_not_matter():
     def make():
         return tfl.sparsify(

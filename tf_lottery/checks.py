@@ -1,5 +1,7 @@
 """Checks of arguments that several rooms share."""
 
+import numbers
+
 
 def positive_integer(name, value):
     """Returns `value`, or raises a `ValueError` if it is not an integer above 0.
@@ -8,9 +10,23 @@ def positive_integer(name, value):
         name: String, the argument's name for the message.
         value: The value to check.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"Argument `{name}` must be an integer > 0. Received: {name}={value!r}")
-    return value
+    return int(value)
+
+
+def fraction(name, value):
+    """Returns `value` as a float, or raises a `ValueError` if it is not a number in [0, 1).
+
+    Args:
+        name: String, the argument's name for the message.
+        value: The value to check.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"Argument `{name}` must be a number. Received: {name}={value!r}")
+    if not 0 <= value < 1:
+        raise ValueError(f"Argument `{name}` must be in [0, 1). Received: {name}={value}")
+    return float(value)
 
 
 def choice(name, value, choices):

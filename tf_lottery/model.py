@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from tf_lottery import report
-from tf_lottery.checks import choice
+from tf_lottery.checks import choice, fraction
 from tf_lottery.layers import Masked
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
@@ -50,6 +50,11 @@ class SparseModel(keras.Model):
     def model(self):
         """The wrapped model."""
         return self.masked.layer
+
+    @property
+    def output_names(self):
+        """Names of the wrapped model's outputs, by which losses and metrics can be given."""
+        return getattr(self.model, "output_names", None)
 
     @property
     def kernels(self):
@@ -173,7 +178,7 @@ def sparsify(
     >>> sparse.density
     0.25
     """
-    mask_ops.check_sparsity(sparsity)
+    fraction("sparsity", sparsity)
     choice("scope", scope, mask_ops.SCOPES)
     score_functions.get(scores)
     sparse = SparseModel(model, include, exclude)
@@ -222,7 +227,7 @@ def prune(
     """
     check_sparse_model(model)
     score = score_functions.get(scores)
-    initial = getattr(initial, "kernels", initial) or {}
+    initial = getattr(initial, "weights", initial) or {}
     rng = np.random.default_rng(seed)
     values = {
         path: score(kernel, initial_weights=initial.get(path), rng=rng)
@@ -291,4 +296,15 @@ def _check_prunable_model(model):
             "Argument `model` must be built, so that its kernels exist: start it with a "
             "`keras.Input`, call `model.build(input_shape)` or call it on a batch. "
             f"Received: {model.name!r}, which is not built"
+        )
+    ignored = [
+        name
+        for name in ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+        if getattr(type(model), name) is not getattr(keras.Model, name)
+    ]
+    if ignored:
+        warnings.warn(
+            f"{type(model).__name__} overrides {ignored}, which training a `SparseModel` does not "
+            "call. Wrap the layers inside with `tfl.layers.Masked`, or train with your own loop.",
+            stacklevel=4,
         )

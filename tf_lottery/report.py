@@ -125,14 +125,14 @@ def summary(model):
     masked = model if isinstance(model, Masked) else getattr(model, "masked", None)
     if isinstance(masked, Masked):
         layer, kernels, counted = masked.layer, masked.kernels, masked.masks
-        skipped = masked.skipped
+        paths, skipped = masked.paths, masked.skipped
     else:
         layer, selection = model, find_kernels(model)
         kernels = counted = selection.kernels
-        skipped = selection.skipped
+        paths, skipped = unique_paths(kernels), selection.skipped
     rows = [
         KernelRow(path, tuple(kernel.shape), int(np.prod(kernel.shape)), _nonzeros(variable))
-        for path, kernel, variable in zip(unique_paths(kernels), kernels, counted, strict=True)
+        for path, kernel, variable in zip(paths, kernels, counted, strict=True)
     ]
     return Summary(layer.name, rows, dict(skipped), layer.count_params())
 

@@ -7,19 +7,22 @@ from tf_lottery import files
 from tf_lottery.layers import Masked
 from tf_lottery.layers.kernels import unique_paths
 
-PARTS = ("weights", "masks", "seeds", "optimizer", "step")
+PARTS = ("weights", "masks", "seeds", "optimizer", "learning_rate", "step")
 
 
 class Snapshot:
     """A copy of everything that training changes in a model.
 
-    It has five parts: `"weights"`, with batch statistics; `"masks"`; `"seeds"`, the
-    states of random layers; `"optimizer"`, its slots, learning rate and loss scale; and
-    `"step"`, the optimizer's iteration count, which learning-rate schedules follow.
+    It has six parts: `"weights"`, with batch statistics; `"masks"`; `"seeds"`, the states of
+    random layers; `"optimizer"`, its slots and loss scale; `"learning_rate"`, unless it is a
+    schedule; and `"step"`, the optimizer's iteration count, which schedules follow.
 
     Args:
-        model: A built model, sparse or not. Without an optimizer the last two parts are
-            empty.
+        model: A built model, sparse or not. Without an optimizer the last three parts
+            are empty.
+
+    Raises:
+        ValueError: If the model is not built.
 
     Example:
 
@@ -37,11 +40,6 @@ class Snapshot:
     def weights(self):
         """Dict of paths to the weights, masks not applied."""
         return dict(zip(self._paths, self._values["weights"], strict=True))
-
-    @property
-    def kernels(self):
-        """Dict of paths to the weights, what `initial` of `tfl.prune` looks up."""
-        return self.weights
 
     @property
     def step(self):
@@ -165,6 +163,11 @@ def _step_variables(optimizer):
 
 def _variables(model):
     """Returns the variables of each part of the training state."""
+    if not model.built:
+        raise ValueError(
+            "Argument `model` must be built, so that its weights exist. "
+            f"Received: {model.name!r}, which is not built"
+        )
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)
@@ -173,12 +176,14 @@ def _variables(model):
     known = {id(variable) for variable in model.weights}
     metrics = {id(variable) for variable in model.metrics_variables}
     steps = [] if optimizer is None else _step_variables(optimizer)
-    counted = {id(variable) for variable in [*masks, *steps]}
+    rates = [v for v in optimizer.variables if v.name == "learning_rate"] if optimizer else []
+    counted = {id(variable) for variable in [*masks, *rates, *steps]}
     return {
         "weights": [v for v in model.weights if id(v) not in counted],
         "masks": masks,
         "seeds": [v for v in model.variables if id(v) not in known | metrics],
         "optimizer": [v for v in optimizer.variables if id(v) not in counted] if optimizer else [],
+        "learning_rate": rates,
         "step": steps,
     }
 

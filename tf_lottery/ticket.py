@@ -29,14 +29,15 @@ class TicketMatch:
     unmatched: dict
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ticket:
     """The masks of a sparse network with the weights its training starts from.
 
     Args:
         masks: Dict of kernel paths to boolean arrays, True meaning kept.
         weights: Dict of paths to all weights of the model, biases and batch statistics
-            included, masks not applied: a control experiment may need what they hide.
+            included. Of a search with rewound weights they are not masked: a control
+            experiment may need what the masks hide.
         level: Integer, how many times the network was pruned. Defaults to `0`.
         provenance: Dict of values fit for JSON that say where the ticket comes from.
 
@@ -84,7 +85,7 @@ class Ticket:
             A `Ticket`.
 
         Raises:
-            ValueError: If `model` is not a `SparseModel`.
+            ValueError: If `model` is not a `SparseModel` or `weights` lacks some.
         """
         inner = check_sparse_model(model).model
         paths = unique_paths(inner.weights)
@@ -97,6 +98,11 @@ class Ticket:
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
         }
+        if not set(paths) <= set(weights):
+            raise ValueError(
+                "Argument `weights` must have all weights of the model. "
+                f"Received: none for {sorted(set(paths) - set(weights))}"
+            )
         weights = {path: np.asarray(weights[path]) for path in paths}
         return cls(model.get_masks(), weights, level, {**origin, **(provenance or {})})
 
@@ -143,6 +149,13 @@ class Ticket:
             path: _mismatch(path, sources, shapes) for path in sources if path not in pairs
         }
         missing = {path: "not in the ticket" for path in kernels if path not in masks}
+        missing.update(
+            {
+                path: "has a mask in the ticket, but is not pruned in the model"
+                for path in self.masks
+                if path in pairs and pairs[path] not in kernels
+            }
+        )
         if weights:
             for source, target in pairs.items():
                 targets[target].assign(self.weights[source])

@@ -46,7 +46,7 @@ class Watch(keras.callbacks.Callback):
 def search(make_model, make_data, compile_model):
     """Function that runs a search of 6 steps an epoch and returns it with what was watched."""
 
-    def run(optimizer=None, kind="dense", **kwargs):
+    def run(optimizer=None, kind="dense", others=(), **kwargs):
         arguments = {"levels": 2, "epochs_per_level": 2, "rate": 0.5, "verbose": 0, **kwargs}
         callback = IterativeMagnitudePruning(**arguments)
         model = compile_model(tfl.sparsify(make_model(kind)), optimizer)
@@ -54,7 +54,7 @@ def search(make_model, make_data, compile_model):
         x, y = make_data(kind)
         model.fit(
             x, y, batch_size=4, epochs=callback.epochs, shuffle=False, verbose=0,
-            callbacks=[callback, watch],
+            callbacks=[callback, watch, *others],
         )  # fmt: skip
         return callback, watch, model
 
@@ -191,8 +191,13 @@ def test_sparse_start_counts_as_level_zero(make_model, make_data, compile_model)
 
 
 def test_averaging_optimizer_starts_at_the_rewound_weights(search):
-    callback, _, model = search(keras.optimizers.SGD(0.01, use_ema=True), rewind_to_step=3)
+    optimizer = keras.optimizers.SGD(0.0, use_ema=True)
+    callback, _, model = search(optimizer, rewind_to_step=3)
     assert model.density == 0.25
+    # With a learning rate of zero the average of the weights is the weights themselves.
+    for path, kernel in model.get_kernels().items():
+        expected = callback.tickets[2].weights[path] * callback.tickets[2].masks[path]
+        np.testing.assert_allclose(kernel, expected, rtol=1e-5)
 
 
 def test_more_levels_go_on_with_a_finished_search(make_model, make_data, compile_model, tmp_path):
@@ -237,8 +242,64 @@ def test_damaged_progress_is_refused(search, tmp_path):
 def test_short_fit_is_warned_about(make_model, make_data, compile_model):
     callback = IterativeMagnitudePruning(3, 2, verbose=0)
     model = compile_model(tfl.sparsify(make_model()))
-    with pytest.warns(UserWarning, match="has 2 epochs, but 3 levels need 8"):
+    with pytest.warns(UserWarning, match="ended in level 0 of 3, after 2 of 2 epochs"):
         model.fit(*make_data(), epochs=2, verbose=0, callbacks=[callback])
+
+
+def test_masks_that_a_callback_takes_back_are_warned_about(make_model, make_data, compile_model):
+    class TakeBack(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            for mask in self.model.masked.masks:
+                mask.assign(np.ones(mask.shape, bool))
+
+    callback = IterativeMagnitudePruning(1, 1, rate=0.5, verbose=0)
+    model = compile_model(tfl.sparsify(make_model()))
+    with pytest.warns(UserWarning, match="was 0.500 and is 0.000 after training"):
+        model.fit(*make_data(), epochs=callback.epochs, verbose=0, callbacks=[TakeBack(), callback])
+
+
+def test_level_lengths_of_data_of_unknown_size(make_model, make_data, compile_model):
+    x, y = make_data()
+
+    callback = IterativeMagnitudePruning(2, 2, rewind_to_step=7, verbose=0)
+    model = compile_model(tfl.sparsify(make_model()))
+    on_train_begin = callback.on_train_begin
+
+    def forget_steps(logs=None):
+        callback.params["steps"] = None
+        on_train_begin(logs)
+
+    callback.on_train_begin = forget_steps
+    history = model.fit(x, y, batch_size=4, epochs=callback.epochs, verbose=0, callbacks=[callback])
+    assert len(history.epoch) == 4
+
+
+def test_vector_metrics_are_recorded(make_model, make_data):
+    callback = IterativeMagnitudePruning(1, 1, verbose=0)
+    model = tfl.sparsify(make_model())
+    x, y = make_data()
+    labels = keras.utils.to_categorical(y, 3)
+    model.compile("sgd", "mse", metrics=[keras.metrics.F1Score()])
+    model.fit(x, labels, epochs=callback.epochs, verbose=0, callbacks=[callback])
+    assert len(callback.history[1]["logs"]["f1_score"][0]) == 3
+
+
+def test_learning_rate_goes_back_only_with_the_schedule(search):
+    class Halve(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = self.model.optimizer.learning_rate / 2
+
+    rates = {}
+    for rewind in ("weights", "none"):
+        callback, _, model = search(keras.optimizers.SGD(1.0), rewind=rewind, others=[Halve()])
+        rates[rewind] = float(model.optimizer.learning_rate)
+    assert rates == {"weights": 1 / 4, "none": 1 / 64}
+
+
+def test_directory_that_is_a_file_is_named(search, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="`directory` must be a folder"):
+        search(directory=tmp_path / "file")
 
 
 def test_rewind_step_beyond_the_first_level_is_refused_at_once(search):

@@ -1,5 +1,7 @@
 """What the callbacks share: a sparse model and a count of training steps."""
 
+import warnings
+
 import keras
 
 from tf_lottery.model import check_sparse_model
@@ -44,6 +46,20 @@ class SparsityCallback(keras.callbacks.Callback):
         """Takes over the optimizer's step, after it was set or training began."""
         self._step = training_step(self.model.optimizer)
         self._due = self.next_step()
+
+    def warn_if_undone(self, sparsity):
+        """Warns if other callbacks took pruning back, as those do that restore weights.
+
+        Args:
+            sparsity: Float, what the model had when this callback last set it.
+        """
+        if self.model.sparsity < sparsity - 1e-9:
+            warnings.warn(
+                f"The sparsity was {sparsity:.3f} and is {self.model.sparsity:.3f} after training: "
+                "a callback restored weights of an earlier time, masks included. Let callbacks "
+                "like `EarlyStopping(restore_best_weights=True)` start when pruning has ended.",
+                stacklevel=2,
+            )
 
     def on_train_begin(self, logs=None):
         """Starts to count from the optimizer's step."""

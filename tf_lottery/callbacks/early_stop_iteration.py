@@ -89,6 +89,13 @@ class EarlyStopIteration(SparsityCallback):
             self.runs = [run for run in kept if run] or [[]]
         self._epoch = epoch
 
+    def reset_step(self):
+        """Takes over the optimizer's step; where it went back a new run starts."""
+        before = self.step
+        super().reset_step()
+        if self.step < before and self.runs and self.runs[-1]:
+            self.runs.append([])
+
     def on_step(self):
         """Evaluates the model, without a trace in the metrics of the epoch."""
         if self.runs[-1] and self.runs[-1][-1]["iteration"] >= self.step:

@@ -59,6 +59,7 @@ class GradualMagnitudePruning(SparsityCallback):
         self.pattern = patterns.get(pattern)
         self.seed = seed
         self._initial = None
+        self._reached = 0.0
 
     def next_step(self):
         """Returns the next step at which the masks are updated."""
@@ -81,16 +82,18 @@ class GradualMagnitudePruning(SparsityCallback):
             initial=self._initial,
             seed=[self.seed, due],
         )
+        self._reached = self.model.sparsity
 
     def on_train_begin(self, logs=None):
         """Prunes to the sparsity that is already due."""
         super().on_train_begin(logs)
-        self._initial = self.model.get_kernels()
+        self._initial, self._reached = self.model.get_kernels(), 0.0
         if self.step >= self.schedule.begin_step:
             self.on_step()
 
     def on_train_end(self, logs=None):
-        """Warns if training was too short for the schedule."""
+        """Warns if training was too short for the schedule, or masks were taken back."""
+        self.warn_if_undone(self._reached)
         if self.step < self.schedule.end_step:
             warnings.warn(
                 f"Training stopped at step {self.step}, before the end of the schedule at step "

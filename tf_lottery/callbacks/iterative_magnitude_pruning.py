@@ -2,6 +2,8 @@
 
 import warnings
 
+import numpy as np
+
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.search_state import SearchState
 from tf_lottery.checks import choice, positive_integer
@@ -30,7 +32,9 @@ class IterativeMagnitudePruning(SparsityCallback):
     | `"learning_rate"` | kept (arXiv:2003.02389) | rewound |
     | `"none"` | kept: fine-tuning | goes on |
 
-    Learning-rate schedules of the optimizer follow, because they depend on its iterations.
+    Learning-rate schedules of the optimizer follow, because they depend on its iterations. A
+    `LearningRateScheduler` does not: it counts the epochs of `fit`, and has to stand behind the
+    search in the list of callbacks.
     A level that is rewound trains for as many whole epochs as lie between the rewind point
     and `epochs_per_level`.
 
@@ -51,7 +55,10 @@ class IterativeMagnitudePruning(SparsityCallback):
         rewind_to_epoch: Integer >= 0, below `epochs_per_level`, instead of a step. Defaults
             to `None`; without either the search rewinds to its beginning.
         optimizer_state: `"fresh"`, as it was when the search began, or `"rewound"`, the
-            state that belongs to the weights a level starts from. Defaults to `"fresh"`.
+            state that belongs to the weights a level starts from. The first steps of an
+            adaptive optimizer are larger if it is fresh at a late step, since its bias
+            correction is over; and a schedule-free one has to be rewound, since its state
+            holds weights. Defaults to `"fresh"`.
         directory: Folder that keeps tickets and progress. A search that was killed goes on
             from its last epoch if it is started again with the same arguments, and ends
             with the same weights if the order of the data depends on the epoch alone.
@@ -109,6 +116,7 @@ class IterativeMagnitudePruning(SparsityCallback):
         self._state = None if directory is None else SearchState(directory, self._settings())
         self._first_step = 0
         self._epochs_done = 0
+        self._steps_per_epoch = None
         self._densities = {}
         self._start = self._rewind_point = None
 
@@ -154,12 +162,13 @@ class IterativeMagnitudePruning(SparsityCallback):
     def on_epoch_end(self, epoch, logs=None):
         """Records the epoch, saves the progress and ends the search after the last level."""
         self._epochs_done += 1
+        self._steps_per_epoch = self._last_batch + 1
         if self.level == 0 and self.rewind_to_epoch == self._epochs_done:
             self._take_rewind_point()
         logs = {} if logs is None else logs
         logs.update(level=self.level, density=self.model.density)
         for name, value in logs.items():
-            self.history[-1]["logs"].setdefault(name, []).append(float(value))
+            self.history[-1]["logs"].setdefault(name, []).append(np.asarray(value).tolist())
         finished = self._epochs_done >= self._epochs_in_level()
         if finished and self._rewind_point is None:
             raise ValueError(
@@ -172,8 +181,16 @@ class IterativeMagnitudePruning(SparsityCallback):
             self._save(epoch + 1)
 
     def on_train_end(self, logs=None):
-        """Lets the next `fit` start at its own first epoch."""
+        """Warns if the search is not finished or its masks were taken back."""
         self.model._initial_epoch = None
+        self.warn_if_undone(1.0 - self.history[-1]["density"])
+        if self.level < self.levels or self._epochs_done < self._epochs_in_level():
+            warnings.warn(
+                f"The search ended in level {self.level} of {self.levels}, after "
+                f"{self._epochs_done} of {self._epochs_in_level()} epochs. Call `fit` with "
+                "`epochs=search.epochs` and without callbacks that stop training.",
+                stacklevel=2,
+            )
 
     def _begin(self):
         self.tickets, self.history, self.level = [], [], 0
@@ -210,6 +227,7 @@ class IterativeMagnitudePruning(SparsityCallback):
             self._rewind_point.restore(self.model, parts=("weights",))
         if self.rewind != "none":
             self._rewind_point.restore(self.model, parts=("step",))
+            self._start.restore(self.model, parts=("learning_rate",))
         if self.optimizer_state == "fresh":
             self._start.restore(self.model, parts=("optimizer",))
             start_averages(self.model)
@@ -231,9 +249,7 @@ class IterativeMagnitudePruning(SparsityCallback):
             return self.epochs_per_level
         if self.rewind_to_epoch is not None:
             return self.epochs_per_level - self.rewind_to_epoch
-        steps_per_epoch = self.params.get("steps")
-        skipped = (self.rewind_to_step or 0) // steps_per_epoch if steps_per_epoch else 0
-        return self.epochs_per_level - skipped
+        return self.epochs_per_level - (self.rewind_to_step or 0) // self._steps_per_epoch
 
     def _check_rewind_point(self, step, epoch):
         if step is not None and epoch is not None:
@@ -254,20 +270,14 @@ class IterativeMagnitudePruning(SparsityCallback):
             )
 
     def _check_budget(self):
-        """Finds out early what would fail, or fall short, levels later."""
+        """Finds out early what would fail levels later."""
         levels_ops.rates_by_path(self.rate, list(self.model.kernels))
-        steps_per_epoch, epochs = self.params.get("steps"), self.params.get("epochs")
+        steps_per_epoch = self.params.get("steps")
         limit = steps_per_epoch and steps_per_epoch * self.epochs_per_level
         if limit and (self.rewind_to_step or 0) >= limit:
             raise ValueError(
                 "Argument `rewind_to_step` must lie within the first level, which has "
                 f"{limit} steps. Received: rewind_to_step={self.rewind_to_step}"
-            )
-        if epochs is not None and epochs < self.epochs and not self.rewind_to_step:
-            warnings.warn(
-                f"`fit` has {epochs} epochs, but {self.levels} levels need {self.epochs}. "
-                "Call `fit` with `epochs=search.epochs`.",
-                stacklevel=2,
             )
 
     def _announce(self):
@@ -292,6 +302,7 @@ class IterativeMagnitudePruning(SparsityCallback):
             "level": self.level,
             "epochs_done": self._epochs_done,
             "first_step": self._first_step,
+            "steps_per_epoch": self._steps_per_epoch,
             "fit_epoch": fit_epoch,
             "history": self.history,
             "densities": self._densities,
@@ -305,6 +316,7 @@ class IterativeMagnitudePruning(SparsityCallback):
         self.history = progress["history"]
         self._epochs_done = progress["epochs_done"]
         self._first_step = progress["first_step"]
+        self._steps_per_epoch = progress["steps_per_epoch"]
         self._densities = progress["densities"]
         self.tickets = self._state.load_tickets(self.level if self._rewind_point else -1)
         # There is no public way to tell `fit` where to start; Keras' own `BackupAndRestore`

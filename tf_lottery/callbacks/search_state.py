@@ -25,7 +25,16 @@ class SearchState:
         return self.directory / "search.npz"
 
     def exists(self):
-        """Returns whether there is a search to go on with."""
+        """Returns whether there is a search to go on with, and makes the folder.
+
+        Raises:
+            OSError: If the folder cannot be made.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"Argument `directory` must be a folder ({error.strerror}). Received"
+            raise OSError(error.errno, message, str(self.directory)) from None
         return self.path.exists()
 
     def save(self, progress, now, start, rewind_point):
@@ -40,7 +49,6 @@ class SearchState:
         arrays = {**now.to_arrays("now/"), **start.to_arrays("start/")}
         if rewind_point is not None:
             arrays.update(rewind_point.to_arrays("rewind_point/"))
-        self.directory.mkdir(parents=True, exist_ok=True)
         metadata = {"settings": self.settings, "progress": progress}
         files.save_arrays(self.path, "search", arrays, metadata)
 
@@ -74,7 +82,6 @@ class SearchState:
 
     def save_ticket(self, ticket):
         """Writes the ticket of a level."""
-        self.directory.mkdir(parents=True, exist_ok=True)
         ticket.save(self._ticket_path(ticket.level))
 
     def load_tickets(self, level):

@@ -82,7 +82,8 @@ class Masked(keras.layers.Layer):
     @property
     def paths(self):
         """List of the kernels' paths, made unique."""
-        return unique_paths(self.kernels)
+        paths = unique_paths(self.layer.weights)
+        return [paths[position] for position in self._kernel_positions or ()]
 
     def call(self, inputs, *args, training=None, **kwargs):
         """Calls the layer with its kernels masked."""

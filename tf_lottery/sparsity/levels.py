@@ -2,7 +2,7 @@
 
 import re
 
-from tf_lottery.sparsity.masks import check_sparsity
+from tf_lottery.checks import fraction
 from tf_lottery.sparsity.schedules import Geometric
 
 
@@ -15,7 +15,7 @@ def check_rate(rate, scope):
         scope: `"global"` or `"layer"`.
 
     Returns:
-        `rate`.
+        `rate`, its numbers as floats.
 
     Raises:
         ValueError: If it is out of range or a dict with `scope="global"`.
@@ -25,10 +25,11 @@ def check_rate(rate, scope):
             "Argument `rate` must be one number with `scope='global'`; use `scope='layer'` for "
             f"one per layer. Received: rate={rate}"
         )
-    values = list(rate.values()) if isinstance(rate, dict) else [rate]
-    if max((check_sparsity(value, "rate") for value in values), default=0) == 0:
+    rates = rate if isinstance(rate, dict) else {"": rate}
+    rates = {rule: fraction("rate", value) for rule, value in rates.items()}
+    if max(rates.values(), default=0) == 0:
         raise ValueError(f"Argument `rate` must be above 0. Received: rate={rate}")
-    return rate
+    return rates if isinstance(rate, dict) else rates[""]
 
 
 def rates_by_path(rate, paths):

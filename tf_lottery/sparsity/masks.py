@@ -6,7 +6,7 @@ weights, and it needs one copy of the scores.
 
 import numpy as np
 
-from tf_lottery.checks import choice
+from tf_lottery.checks import choice, fraction
 from tf_lottery.sparsity import patterns
 
 SCOPES = ("global", "layer")
@@ -67,23 +67,6 @@ def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=
     return result
 
 
-def check_sparsity(sparsity, name="sparsity"):
-    """Returns `sparsity` as a float.
-
-    Args:
-        sparsity: The value to check.
-        name: String, the argument's name for the message. Defaults to `"sparsity"`.
-
-    Raises:
-        ValueError: If it is not a number in [0, 1).
-    """
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, np.number)):
-        raise ValueError(f"Argument `{name}` must be a number. Received: {name}={sparsity!r}")
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"Argument `{name}` must be in [0, 1). Received: {name}={sparsity}")
-    return float(sparsity)
-
-
 def density(masks):
     """Returns the fraction of weights that `masks`, a dict of arrays, keep."""
     size = sum(np.size(mask) for mask in masks.values())
@@ -96,7 +79,7 @@ def _sparsities(scores, sparsity, scope):
         raise ValueError("Argument `scores` must hold at least one array. Received: {}")
     choice("scope", scope, SCOPES)
     if not isinstance(sparsity, dict):
-        return dict.fromkeys(scores, check_sparsity(sparsity))
+        return dict.fromkeys(scores, fraction("sparsity", sparsity))
     if scope == "global":
         raise ValueError(
             "Argument `sparsity` must be a single number with `scope='global'`; "
@@ -107,7 +90,7 @@ def _sparsities(scores, sparsity, scope):
             f"Argument `sparsity` must have the names of `scores`, {sorted(scores)}. "
             f"Received: {sorted(sparsity)}"
         )
-    return {name: check_sparsity(value, f"sparsity[{name!r}]") for name, value in sparsity.items()}
+    return {name: fraction(f"sparsity[{name!r}]", value) for name, value in sparsity.items()}
 
 
 def _checked_masks(scores, masks):

@@ -4,12 +4,8 @@ import dataclasses
 
 import keras
 
+from tf_lottery.checks import fraction
 from tf_lottery.sparsity.serializable import Serializable
-
-
-def _check_fraction(name, value):
-    if not 0 <= value < 1:
-        raise ValueError(f"Argument `{name}` must be in [0, 1). Received: {name}={value}")
 
 
 def _check_steps(begin_step, end_step):
@@ -42,7 +38,7 @@ class Constant(Serializable):
     begin_step: int = 0
 
     def __post_init__(self):
-        _check_fraction("value", self.value)
+        fraction("value", self.value)
         _check_steps(self.begin_step, self.begin_step)
 
     @property
@@ -84,8 +80,8 @@ class Polynomial(Serializable):
     power: float = 3
 
     def __post_init__(self):
-        _check_fraction("initial_value", self.initial_value)
-        _check_fraction("final_value", self.final_value)
+        fraction("initial_value", self.initial_value)
+        fraction("final_value", self.final_value)
         _check_steps(self.begin_step, self.end_step)
         if self.power <= 0:
             raise ValueError(f"Argument `power` must be > 0. Received: power={self.power}")
@@ -121,7 +117,7 @@ class Geometric(Serializable):
     rate: float
 
     def __post_init__(self):
-        _check_fraction("rate", self.rate)
+        fraction("rate", self.rate)
 
     def __call__(self, level):
         """Returns the sparsity at `level`; level 0 is dense."""
