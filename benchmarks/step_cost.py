@@ -4,6 +4,9 @@
     KERAS_BACKEND=tensorflow python benchmarks/step_cost.py --jit
     KERAS_BACKEND=jax python benchmarks/step_cost.py
 
+Only an idle machine gives figures that mean something: two cores busy with something else make
+every step longer and every ratio closer to one.
+
 LeNet-300-100 at batch 128, ResNet-20 at batch 128 and MobileNet (96 pixels) at batch 16, Adam,
 80% sparsity, on one batch that is repeated. Plain and sparse model train in turns within one
 process; the ratio is the median over pairs. TFMOT prunes the same architecture in `tf_keras` and
@@ -141,10 +144,15 @@ def main():
     """Measures all architectures and records the medians."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
+    parser.add_argument(
+        "--models", nargs="+", choices=SIZES, help="measure these again, keep the other results"
+    )
     args = parser.parse_args()
     name = f"step_cost_{keras.backend.backend()}{'_jit' if args.jit else ''}"
-    results = {}
+    results = record.read(name)["results"] if args.models else {}
     for build in (lenet_300_100, resnet_20, mobilenet):
+        if args.models and build.__name__ not in args.models:
+            continue
         results[build.__name__] = measure(build, args.jit)
         print(build.__name__, results[build.__name__], flush=True)
     settings = {"sparsity": SPARSITY, "sizes": SIZES, "jit_compile": args.jit}
