@@ -23,7 +23,10 @@ from tf_lottery.model import SparseModel, strip
 # An output that is zero but for rounding has no scale of its own to compare with.
 SMALLEST_SCALE = 1e-6
 NUM_WARM_UP_RUNS = 5
-CONVERTER_NOTE = re.compile(r"[IW]\d{4} |INFO: |WARNING: All log messages |To enable the following")
+CONVERTER_NOTE = re.compile(
+    r"[IW]\d{4} |\d{4}-\d\d-\d\d \S+ [IW] |INFO: |WARNING: All log messages "
+    r"|To enable the following|Estimated count of arithmetic ops|\s*$"
+)
 
 
 class ExportError(RuntimeError):
