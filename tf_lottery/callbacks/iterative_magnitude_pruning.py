@@ -221,10 +221,11 @@ class IterativeMagnitudePruning(SparsityCallback):
             initial=self._rewind_point,
             seed=[self.seed, self.level],
         )
-        weights = Snapshot(self.model).weights
         if self.rewind == "weights":
-            weights = self._rewind_point.weights
             self._rewind_point.restore(self.model, parts=("weights",))
+            weights = self._rewind_point.weights
+        else:
+            weights = None
         if self.rewind != "none":
             self._rewind_point.restore(self.model, parts=("step",))
             self._start.restore(self.model, parts=("learning_rate",))

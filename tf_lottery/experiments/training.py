@@ -7,6 +7,7 @@ import pathlib
 import keras
 
 from tf_lottery import callbacks
+from tf_lottery.checks import choice
 from tf_lottery.experiments import models
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.data import ShuffledBatches
@@ -64,13 +65,8 @@ class TrainSettings:
     learning_rate: float = 1.2e-3
 
     def __post_init__(self):
-        choices = {"method": METHODS, "model": tuple(MODELS)}
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(
-                    f"Argument `{name}` must be one of {allowed}. Received: {name}={value!r}"
-                )
+        choice("method", self.method, METHODS)
+        choice("model", self.model, tuple(MODELS))
         if not 0 < self.sparsity < 1:
             raise ValueError(
                 "Argument `sparsity` must be above 0 and below 1. "
