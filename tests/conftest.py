@@ -169,3 +169,26 @@ def precision(request):
     keras.config.set_dtype_policy(request.param)
     yield request.param
     keras.config.set_dtype_policy(before)
+
+
+@pytest.fixture
+def published_densities():
+    """Percent of the weights of LeNet-300-100 at levels 0 to 15, arXiv:1803.03635."""
+    return [
+        100,
+        80.0,
+        64.1,
+        51.3,
+        41.1,
+        32.9,
+        26.3,
+        21.1,
+        16.9,
+        13.5,
+        10.8,
+        8.7,
+        6.9,
+        5.6,
+        4.5,
+        3.6,
+    ]
