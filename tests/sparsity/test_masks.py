@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tf_lottery.sparsity import masks
+from tf_lottery.sparsity import masks, patterns
 
 SCORES = np.array([[4.0, 1.0, 6.0], [2.0, 5.0, 3.0]])
 
@@ -140,3 +140,112 @@ def test_no_scores_are_refused():
 def test_masks_of_other_names_are_refused():
     with pytest.raises(ValueError, match="names of `scores`"):
         masks.top_k_masks({"a": SCORES}, 0.5, masks={"b": SCORES > 0})
+
+
+def test_nm_is_reached_part_of_the_way():
+    scores = np.array([[8.0], [1.0], [7.0], [6.0], [3.0], [2.0], [5.0], [4.0]])
+    # The third of the first group outscores the best of the second, and still goes first.
+    expected = {
+        0.125: [1, 0, 1, 1, 1, 1, 1, 1],
+        0.375: [1, 0, 1, 1, 0, 0, 1, 1],
+        0.5: [1, 0, 1, 0, 0, 0, 1, 1],
+        0.625: [1, 0, 1, 0, 0, 0, 1, 0],
+        0.875: [1, 0, 0, 0, 0, 0, 0, 0],
+    }
+    for sparsity, mask in expected.items():
+        found = masks.top_k_masks(scores, sparsity, pattern="2:4")
+        np.testing.assert_array_equal(found.reshape(-1), mask)
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize(("pattern", "exact"), [("2:4", 0.5), ("1:4", 0.75), ("3:4", 0.25)])
+def test_nm_counts_are_exact_and_the_pattern_holds_from_its_sparsity_on(scope, pattern, exact):
+    rng = np.random.default_rng(0)
+    scores = {"a": rng.normal(size=(40, 7)), "b": rng.normal(size=(2, 4, 50))}
+    before = None
+    for sparsity in (0.1, 0.2, exact, 0.8, 0.95):
+        found = masks.top_k_masks(scores, sparsity, scope, pattern, before)
+        pruned = {name: np.count_nonzero(~mask) for name, mask in found.items()}
+        assert sum(pruned.values()) == round(sparsity * 680)
+        if scope == "layer":
+            assert list(pruned.values()) == [round(sparsity * 280), round(sparsity * 400)]
+        for name, mask in found.items():
+            groups = mask.reshape(-1, 4, mask.shape[-1]).sum(axis=1)
+            if sparsity == exact:
+                assert np.all(groups == 4 * (1 - exact))
+            assert np.all(groups <= 4 * (1 - exact)) == (sparsity >= exact)
+            assert before is None or np.all(before[name] >= mask)
+        before = found
+        scores = {name: rng.normal(size=array.shape) for name, array in scores.items()}
+
+
+def test_nm_protects_what_is_alive():
+    scores = np.array([[9.0], [8.0], [1.0], [2.0]])
+    alive = np.array([[False], [True], [True], [True]])
+    found = masks.top_k_masks(scores, 0.5, pattern="2:4", masks=alive)
+    np.testing.assert_array_equal(found.reshape(-1), [False, True, False, True])
+
+
+def test_blocks_are_kept_whole():
+    scores = np.array([[1.0, 2.0, 0.0, 9.0], [1.0, 2.0, 3.0, 0.0], [0.0, 1.0, 8.0, 8.0]])
+    scores = np.concatenate([scores, np.ones((1, 4))])
+    found = masks.top_k_masks(scores, 0.5, pattern="2x1")
+    # Means of the columns: 1, 2, 1.5, 4.5 above, 0.5, 1, 4.5, 4.5 below.
+    np.testing.assert_array_equal(found, [[0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1]])
+
+
+def test_blocks_count_as_groups_and_refine():
+    rng = np.random.default_rng(0)
+    scores = {"a": rng.normal(size=(12, 5)), "b": rng.normal(size=(2, 2, 3, 7))}
+    before = None
+    for sparsity in (0.3, 0.55, 0.9):
+        found = masks.top_k_masks(scores, sparsity, pattern="4x1", masks=before)
+        pruned = sum(np.count_nonzero(~mask) for mask in found.values())
+        assert pruned == 4 * round(sparsity * 36)
+        assert all(patterns.get("4x1").holds(mask) for mask in found.values())
+        assert before is None or all(np.all(before[name] >= found[name]) for name in found)
+        before = found
+
+
+def test_blocks_keep_what_an_earlier_mask_pruned():
+    alive = np.array([[True, True], [False, True], [True, False], [True, False]])
+    found = masks.top_k_masks(np.arange(8.0).reshape(4, 2), 0.5, pattern="2x1", masks=alive)
+    np.testing.assert_array_equal(found, [[0, 1], [0, 1], [1, 0], [1, 0]])
+
+
+def test_channels_of_different_size_come_closest_to_the_sparsity_over_weights():
+    scores = {"wide": np.array([[1.0, 6.0, 3.0]] * 8), "narrow": np.array([[5.0, 2.0, 4.0]] * 2)}
+    # From the highest mean down 8, 2, 2, 8, 2 and 8 of the 30 weights.
+    expected = {
+        0.27: ([0, 1, 1], [1, 1, 1]),
+        0.4: ([0, 1, 1], [1, 0, 1]),
+        0.5: ([0, 1, 0], [1, 0, 1]),
+        0.65: ([0, 1, 0], [1, 0, 0]),
+        0.95: ([0, 0, 0], [0, 0, 0]),
+    }
+    for sparsity, (wide, narrow) in expected.items():
+        found = masks.top_k_masks(scores, sparsity, pattern="channel")
+        np.testing.assert_array_equal(found["wide"], [wide] * 8)
+        np.testing.assert_array_equal(found["narrow"], [narrow] * 2)
+
+
+def test_channels_refine():
+    scores = {"wide": np.array([[1.0, 6.0, 3.0]] * 8), "narrow": np.array([[5.0, 2.0, 4.0]] * 2)}
+    before = {"wide": np.ones((8, 3), bool), "narrow": np.zeros((2, 3), bool)}
+    found = masks.top_k_masks(scores, 0.5, pattern="channel", masks=before)
+    np.testing.assert_array_equal(found["wide"][0], [False, True, True])
+    assert not found["narrow"].any()
+
+
+def test_array_that_the_pattern_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match=r"`scores\['b'\]` must .*2:4 divides.*Received.*\(6, 4\)"):
+        masks.top_k_masks({"a": np.ones((8, 3)), "b": np.ones((6, 4))}, 0.5, pattern="2:4")
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "4x1", "channel"])
+@pytest.mark.parametrize("sparsity", [0.25, 0.5])
+def test_nan_is_refused_in_every_pattern(pattern, sparsity):
+    scores = {"a": np.ones((8, 3)), "b": np.ones((4, 3))}
+    scores["a"][5, 1] = np.nan
+    with pytest.raises(ValueError, match="`scores` must be numbers. Received: at least one NaN"):
+        masks.top_k_masks(scores, sparsity, pattern=pattern)

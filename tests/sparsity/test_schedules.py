@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_lottery.sparsity import Constant, Geometric, Polynomial
+from tf_lottery.sparsity import Constant, Cosine, Geometric, InversePower, Polynomial
 
 
 def test_polynomial_follows_zhu_and_gupta():
@@ -37,7 +37,40 @@ def test_geometric_gives_the_densities_of_the_papers():
 
 
 @pytest.mark.parametrize(
-    "schedule", [Constant(0.5, 3), Polynomial(0.9, 10, begin_step=2, power=2), Geometric(0.2)]
+    ("step", "expected"),
+    [(0, 0.3), (6250, 0.25607), (12500, 0.15), (18750, 0.043934), (25000, 0), (99999, 0)],
+)
+def test_cosine_of_the_rigl_paper(step, expected):
+    assert Cosine(0.3, end_step=25_000)(step) == pytest.approx(expected, abs=5e-6)
+    shifted = Cosine(0.3, end_step=25_100, begin_step=100)
+    assert shifted(step + 100) == pytest.approx(expected, abs=5e-6)
+
+
+def test_inverse_power_of_the_rigl_paper():
+    linear, cubic = (InversePower(0.4, 110, power, begin_step=10) for power in (1, 3))
+    steps = np.arange(10, 111)
+    left = (110 - steps) / 100
+    np.testing.assert_allclose([linear(int(step)) for step in steps], 0.4 * left, atol=1e-12)
+    np.testing.assert_allclose([cubic(int(step)) for step in steps], 0.4 * left**3, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Cosine, InversePower])
+def test_annealing_outside_its_steps_is_exactly_zero(kind):
+    schedule = kind(0.3, end_step=20, begin_step=10)
+    assert [schedule(step) for step in (0, 9, 10, 20, 21)] == [0.0, 0.0, 0.3, 0.0, 0.0]
+    assert schedule(19) > 0
+    assert kind(0.3, end_step=5, begin_step=5)(5) == 0.0
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Constant(0.5, 3),
+        Polynomial(0.9, 10, begin_step=2, power=2),
+        Cosine(0.3, 10, begin_step=2),
+        InversePower(0.3, 10, power=1, begin_step=2),
+        Geometric(0.2),
+    ],
 )
 def test_schedules_survive_serialization(schedule):
     config = keras.saving.serialize_keras_object(schedule)
@@ -53,6 +86,11 @@ def test_schedules_survive_serialization(schedule):
         (lambda: Polynomial(0.5, 10, initial_value=-0.5), "`initial_value`"),
         (lambda: Polynomial(0.5, 10, begin_step=11), "`end_step` must not lie before"),
         (lambda: Polynomial(0.5, 10, power=0), "`power`"),
+        (lambda: Cosine(1.0, 10), "`initial_value` must be in"),
+        (lambda: Cosine(0.3, 10, begin_step=11), "`end_step` must not lie before"),
+        (lambda: InversePower(1.0, 10), "`initial_value` must be in"),
+        (lambda: InversePower(0.3, 10, begin_step=11), "`end_step` must not lie before"),
+        (lambda: InversePower(0.3, 10, power=0), "`power`"),
         (lambda: Geometric(1.0), "`rate`"),
     ],
 )

@@ -1,8 +1,7 @@
 """How much iterative pruning prunes at each level."""
 
-import re
-
 from tf_lottery.checks import fraction
+from tf_lottery.sparsity.distributions import values_by_path
 from tf_lottery.sparsity.schedules import Geometric
 
 
@@ -53,20 +52,7 @@ def rates_by_path(rate, paths):
     """
     if not isinstance(rate, dict):
         return dict.fromkeys(paths, rate)
-    found = {path: [rule for rule in rate if re.search(rule, path)] for path in paths}
-    for path, rules in found.items():
-        if not rules:
-            raise ValueError(
-                "Argument `rate` must have an expression for every kernel; add '.' for the rest. "
-                f"Received: rate={rate}, none fits {path!r}"
-            )
-    useless = set(rate) - {rules[0] for rules in found.values()}
-    if useless:
-        raise ValueError(
-            "Argument `rate` must only have expressions that some kernel needs. "
-            f"Received: {sorted(useless)}, of no use for {list(paths)}"
-        )
-    return {path: rate[rules[0]] for path, rules in found.items()}
+    return values_by_path("rate", rate, paths)
 
 
 def level_sparsity(rate, level, densities, scope):

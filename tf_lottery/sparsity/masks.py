@@ -1,13 +1,12 @@
-"""Masks: from scores and a sparsity to boolean arrays, True meaning kept.
+"""Masks: from scores and a sparsity to boolean arrays, True meaning kept."""
 
-Selection is by partition, not by sorting: its time grows linearly with the number of
-weights, and it needs one copy of the scores.
-"""
+import numbers
 
 import numpy as np
 
 from tf_lottery.checks import choice, fraction
 from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity.selection import check_numbers, highest, highest_of_sizes
 
 SCOPES = ("global", "layer")
 
@@ -15,11 +14,19 @@ SCOPES = ("global", "layer")
 def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=None):
     """Keeps the highest scores and prunes the rest.
 
-    The number of pruned groups is `round(sparsity * number of groups)`, exactly. Of
-    equal scores the one with the lower flat index is kept, in the order of `scores`.
+    The number of pruned groups is `round(sparsity * number of groups)`, exactly; a group
+    is a weight, but with the patterns `Block` and `Channel`. Of equal scores the one with
+    the lower flat index is kept, in the order of `scores`.
+
+    Channels of kernels with different numbers of inputs are ranked together by the mean of
+    their scores, and as many are kept as bring the sparsity over weights closest to
+    `sparsity`. With `NM(n, m)` the `n` highest scores of each group of `m` weights are
+    pruned after all others: at `1 - n / m` the pattern holds everywhere, from there on it
+    goes on to hold, and below it is reached part of the way.
 
     Args:
-        scores: Dict of names to float arrays, or a single array.
+        scores: Dict of names to float arrays, or a single array. Patterns other than
+            `Unstructured` see an array as a matrix, its last axis being the outputs.
         sparsity: Float in [0, 1), the fraction of zeros, over all weights and not only
             over those still alive. With `scope="layer"` also a dict with one value for
             every name.
@@ -28,14 +35,15 @@ def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=
         pattern: A pattern from `tf_lottery.sparsity.patterns`, or its name. Defaults to
             `"unstructured"`.
         masks: Masks to refine, in the form of `scores`. What they prune stays pruned,
-            even if `sparsity` asks for less. Defaults to `None`: all weights are alive.
+            even if `sparsity` asks for less. A group counts as alive if any of its weights
+            is. Defaults to `None`: all weights are alive.
 
     Returns:
         Boolean arrays in the form of `scores`.
 
     Raises:
-        ValueError: If an argument is outside its range, names or shapes do not fit, or
-            a score is not a number.
+        ValueError: If an argument is outside its range, names or shapes do not fit, the
+            pattern does not divide an array or a score is not a number.
 
     Example:
 
@@ -49,28 +57,127 @@ def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=
     pattern = patterns.get(pattern)
     sparsities = _sparsities(scores, sparsity, scope)
     masks = _checked_masks(scores, masks)
-    pooled = {name: np.ascontiguousarray(pattern.pool(array)) for name, array in scores.items()}
-    alive = None
-    if masks is not None:
-        alive = {name: _alive_groups(pattern, masks[name]) for name in scores}
-    groups = [list(scores)] if scope == "global" else [[name] for name in scores]
+    pooled, alive = {}, None if masks is None else {}
+    for name, array in scores.items():
+        patterns.check_divides(pattern, np.shape(array), f"scores[{name!r}]")
+        pooled[name] = pattern.pool(array)
+        if masks is not None:
+            alive[name] = pattern.pool(masks[name]) > 0
     result = {}
-    for names in groups:
-        parts = [pooled[name].reshape(-1) for name in names]
-        alive_parts = None if alive is None else [alive[name] for name in names]
-        kept = _top_k(parts, sparsities[names[0]], alive_parts)
+    for names in [list(scores)] if scope == "global" else [[name] for name in scores]:
+        kept = _kept_groups(
+            pattern,
+            [pooled[name] for name in names],
+            None if alive is None else [alive[name] for name in names],
+            [scores[name].size // pooled[name].size for name in names],
+            sparsities[names[0]],
+        )
         for name, group_mask in zip(names, kept, strict=True):
-            shape = np.shape(scores[name])
-            result[name] = pattern.expand(group_mask.reshape(pooled[name].shape), shape)
+            result[name] = pattern.expand(group_mask, np.shape(scores[name]))
             if masks is not None:
                 result[name] &= masks[name]
     return result
+
+
+def drop_and_grow(
+    weights, mask, grow_scores, drop_fraction, pattern="unstructured", num_grown=None
+):
+    """Replaces the smallest weights by as many others: one update of dynamic sparse training.
+
+    The rule of "Rigging the Lottery" (arXiv:1911.11134, section 3): of the active weights
+    `int(active * drop_fraction)` with the lowest magnitude are dropped; then of all that are
+    not active, just dropped ones included, those with the highest scores grow. Equal
+    magnitudes or scores favour the lower flat index. With `Block` and `Channel` whole groups
+    are dropped and grown, counted as groups and ranked by their means. With `NM(n, m)` growth
+    leaves at most `n` of each `m` weights active.
+
+    Args:
+        weights: Float array. Patterns other than `Unstructured` see it as a matrix, its last
+            axis being the outputs.
+        mask: Boolean array of its shape, True meaning active, that follows the pattern.
+        grow_scores: Float array of its shape, for example the magnitudes of the gradient.
+        drop_fraction: Float in [0, 1), the fraction of active weights to drop.
+        pattern: A pattern, or its name. Defaults to `"unstructured"`.
+        num_grown: Integer >= 0, how many to grow, for methods that move weights between
+            layers; fewer grow if there is no place for more. Defaults to `None`: as many as
+            were dropped, which leaves the density unchanged.
+
+    Returns:
+        The new mask, a boolean array.
+
+    Raises:
+        ValueError: If an argument is outside its range, shapes do not fit, the mask does not
+            follow the pattern, or a weight or score is not a number.
+
+    Example:
+
+    >>> weights = np.array([[3.0, 0.0], [-1.0, 0.0]])
+    >>> mask = np.array([[True, False], [True, False]])
+    >>> gradients = np.array([[0.1, 0.2], [0.3, 0.4]])
+    >>> drop_and_grow(weights, mask, gradients, drop_fraction=0.5)
+    array([[ True, False],
+           [False,  True]])
+    """
+    pattern = patterns.get(pattern)
+    fraction("drop_fraction", drop_fraction)
+    weights, mask, grow_scores = map(np.asarray, (weights, mask, grow_scores))
+    patterns.check_divides(pattern, weights.shape, "weights")
+    _check_update(pattern, weights, mask, grow_scores, num_grown)
+    active = pattern.pool(mask) > 0
+    num_active = int(np.count_nonzero(active))
+    num_dropped = int(num_active * drop_fraction)
+    num_grown = num_dropped if num_grown is None else int(num_grown)
+    [kept] = highest([pattern.pool(np.abs(weights))], num_active - num_dropped, [active])
+    scores = pattern.pool(grow_scores)
+    places = pattern.fill(scores, ~kept, kept)
+    [grown] = highest([scores], num_grown, [~kept if places is None else places])
+    return pattern.expand(kept | grown, mask.shape)
 
 
 def density(masks):
     """Returns the fraction of weights that `masks`, a dict of arrays, keep."""
     size = sum(np.size(mask) for mask in masks.values())
     return sum(int(np.count_nonzero(mask)) for mask in masks.values()) / size
+
+
+def _kept_groups(pattern, scores, alive, sizes, sparsity):
+    """Returns a mask of groups for each array of `scores`, which are ranked together.
+
+    Args:
+        pattern: A `Pattern`.
+        scores: List of arrays, the pooled scores.
+        alive: List of boolean arrays of their shapes, or `None`.
+        sizes: List of integers, the number of weights in a group of each array.
+        sparsity: Float.
+    """
+    if len(set(sizes)) > 1:
+        num_weights = sum(array.size * size for array, size in zip(scores, sizes, strict=True))
+        total = num_weights - round(sparsity * num_weights)
+        return highest_of_sizes(scores, sizes, total, alive)
+    num_groups = sum(array.size for array in scores)
+    count = num_groups - round(sparsity * num_groups)
+    if alive is None:
+        places = [pattern.fill(array, np.ones(array.shape, bool)) for array in scores]
+    else:
+        places = [pattern.fill(array, a) for array, a in zip(scores, alive, strict=True)]
+    if places[0] is None:
+        return highest(scores, count, alive)
+    return _highest_with_places_first(scores, count, alive, places)
+
+
+def _highest_with_places_first(scores, count, alive, places):
+    """Selects the highest scores, those in `places` before all others."""
+    if alive is None:
+        alive = [np.ones(array.shape, bool) for array in scores]
+    for array, living in zip(scores, alive, strict=True):
+        check_numbers("scores", array[living])
+    num_places = sum(map(np.count_nonzero, places))
+    first = highest(scores, count, places)
+    if count <= num_places:
+        return first
+    others = [living & ~place for living, place in zip(alive, places, strict=True)]
+    added = highest(scores, count - num_places, others)
+    return [f | a for f, a in zip(first, added, strict=True)]
 
 
 def _sparsities(scores, sparsity, scope):
@@ -103,62 +210,42 @@ def _checked_masks(scores, masks):
         )
     masks = {name: np.asarray(mask) for name, mask in masks.items()}
     for name, mask in masks.items():
-        if mask.dtype != bool or mask.shape != np.shape(scores[name]):
-            raise ValueError(
-                f"Argument `masks[{name!r}]` must be a boolean array of shape "
-                f"{np.shape(scores[name])}. Received: dtype={mask.dtype}, shape={mask.shape}"
-            )
+        check_mask(f"masks[{name!r}]", mask, np.shape(scores[name]))
     return masks
 
 
-def _alive_groups(pattern, mask):
-    return (pattern.pool(mask.astype("float32")) > 0).reshape(-1)
+def check_mask(name, mask, shape):
+    """Raises a `ValueError` if `mask` is not a boolean array of `shape`.
 
-
-def _top_k(parts, sparsity, alive):
-    """Returns a flat mask for each of `parts`, which are ranked together."""
-    size = sum(part.size for part in parts)
-    num_pruned = round(sparsity * size)
-    num_alive = size if alive is None else sum(int(np.count_nonzero(part)) for part in alive)
-    num_kept = min(size - num_pruned, num_alive)
-    if num_kept == num_alive:
-        return (
-            [np.ones(p.size, bool) for p in parts] if alive is None else [a.copy() for a in alive]
+    Args:
+        name: String, the argument's name for the message.
+        mask: NumPy array.
+        shape: Tuple of integers.
+    """
+    if mask.dtype != bool or mask.shape != tuple(shape):
+        raise ValueError(
+            f"Argument `{name}` must be a boolean array of shape {tuple(shape)}. "
+            f"Received: dtype={mask.dtype}, shape={mask.shape}"
         )
-    if num_kept == 0:
-        return [np.zeros(part.size, bool) for part in parts]
-    ranked = np.empty(num_alive, np.result_type(*parts))
-    if alive is None:
-        np.concatenate(parts, out=ranked)
-    else:
-        np.concatenate(
-            [part[living] for part, living in zip(parts, alive, strict=True)], out=ranked
+
+
+def _check_update(pattern, weights, mask, grow_scores, num_grown):
+    """Checks the arguments of `drop_and_grow`."""
+    check_mask("mask", mask, weights.shape)
+    if not pattern.holds(mask):
+        raise ValueError(
+            f"Argument `mask` must follow the pattern {pattern}; prune to it first, as "
+            f"`top_k_masks` does. Received: a mask of density {mask.mean():.3f} that does not"
         )
-    # The maximum is NaN if any score is, and needs no temporary array.
-    if np.isnan(ranked.max()):
-        raise ValueError("Argument `scores` must be numbers. Received: at least one NaN")
-    ranked.partition(num_alive - num_kept)
-    threshold = ranked[num_alive - num_kept]
-    del ranked
-    return _above(parts, alive, threshold, num_kept)
-
-
-def _above(parts, alive, threshold, num_kept):
-    """Keeps what is above `threshold`, then of what equals it the first in order."""
-    kept = []
-    for i, part in enumerate(parts):
-        mask = part > threshold
-        if alive is not None:
-            mask &= alive[i]
-        kept.append(mask)
-    num_missing = num_kept - sum(int(np.count_nonzero(mask)) for mask in kept)
-    for i, part in enumerate(parts):
-        if not num_missing:
-            break
-        ties = part == threshold
-        if alive is not None:
-            ties &= alive[i]
-        chosen = np.flatnonzero(ties)[:num_missing]
-        kept[i][chosen] = True
-        num_missing -= chosen.size
-    return kept
+    if grow_scores.shape != weights.shape:
+        raise ValueError(
+            f"Argument `grow_scores` must have the shape of `weights`, {weights.shape}. "
+            f"Received: shape={grow_scores.shape}"
+        )
+    is_integer = isinstance(num_grown, numbers.Integral) and not isinstance(num_grown, bool)
+    if num_grown is not None and not (is_integer and num_grown >= 0):
+        raise ValueError(
+            f"Argument `num_grown` must be an integer >= 0. Received: num_grown={num_grown!r}"
+        )
+    check_numbers("weights", weights)
+    check_numbers("grow_scores", grow_scores)

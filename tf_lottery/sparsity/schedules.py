@@ -1,11 +1,19 @@
 """Schedules: how a value, mostly the sparsity, develops over steps or levels."""
 
 import dataclasses
+import math
 
 import keras
 
 from tf_lottery.checks import fraction
 from tf_lottery.sparsity.serializable import Serializable
+
+
+def _progress(step, begin_step, end_step):
+    """Returns how much of the way is done, or `None` before its beginning."""
+    if step < begin_step:
+        return None
+    return 1.0 if step >= end_step else (step - begin_step) / (end_step - begin_step)
 
 
 def _check_steps(begin_step, end_step):
@@ -18,10 +26,15 @@ def _check_steps(begin_step, end_step):
         )
 
 
+def _check_power(power):
+    if power <= 0:
+        raise ValueError(f"Argument `power` must be > 0. Received: power={power}")
+
+
 @keras.saving.register_keras_serializable("tf_lottery")
 @dataclasses.dataclass(frozen=True)
 class Constant(Serializable):
-    """A value that holds from `begin_step` on.
+    """A value that holds from `begin_step` on, that step included, and never ends.
 
     Args:
         value: Float in [0, 1). The value, for example the sparsity.
@@ -43,7 +56,7 @@ class Constant(Serializable):
 
     @property
     def end_step(self):
-        """The step after which the value no longer changes."""
+        """The step from which on the value no longer changes."""
         return self.begin_step
 
     def __call__(self, step):
@@ -69,7 +82,7 @@ class Polynomial(Serializable):
 
     Example:
 
-    >>> Polynomial(final_value=0.8, end_step=100)(50)
+    >>> round(Polynomial(final_value=0.8, end_step=100)(50), 6)
     0.7
     """
 
@@ -83,17 +96,90 @@ class Polynomial(Serializable):
         fraction("initial_value", self.initial_value)
         fraction("final_value", self.final_value)
         _check_steps(self.begin_step, self.end_step)
-        if self.power <= 0:
-            raise ValueError(f"Argument `power` must be > 0. Received: power={self.power}")
+        _check_power(self.power)
 
     def __call__(self, step):
         """Returns the value at `step`."""
-        if step < self.begin_step:
+        progress = _progress(step, self.begin_step, self.end_step)
+        if progress is None:
             return 0.0
-        if step >= self.end_step:
-            return self.final_value
-        remaining = 1 - (step - self.begin_step) / (self.end_step - self.begin_step)
-        return self.final_value + (self.initial_value - self.final_value) * remaining**self.power
+        remaining = (1 - progress) ** self.power
+        return self.final_value + (self.initial_value - self.final_value) * remaining
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+@dataclasses.dataclass(frozen=True)
+class Cosine(Serializable):
+    """A value that falls to 0 along half a cosine: gently, fast, gently.
+
+    `initial / 2 * (1 + cos(pi * (t - begin) / (end - begin)))`, the fraction of weights
+    that an update of "Rigging the Lottery" replaces (arXiv:1911.11134, section 3). Before
+    `begin_step` it is 0, at `begin_step` it is `initial_value`, from `end_step` on, that
+    step included, it is 0.
+
+    Args:
+        initial_value: Float in [0, 1). The value at `begin_step`.
+        end_step: Integer. The first step at which it is 0.
+        begin_step: Integer >= 0. Defaults to `0`.
+
+    Example:
+
+    >>> [round(Cosine(0.3, end_step=100)(step), 3) for step in (0, 25, 50, 100)]
+    [0.3, 0.256, 0.15, 0.0]
+    """
+
+    initial_value: float
+    end_step: int
+    begin_step: int = 0
+
+    def __post_init__(self):
+        fraction("initial_value", self.initial_value)
+        _check_steps(self.begin_step, self.end_step)
+
+    def __call__(self, step):
+        """Returns the value at `step`."""
+        progress = _progress(step, self.begin_step, self.end_step)
+        if progress is None or progress == 1:
+            return 0.0
+        return self.initial_value / 2 * (1 + math.cos(math.pi * progress))
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+@dataclasses.dataclass(frozen=True)
+class InversePower(Serializable):
+    """A value that falls to 0 as a power of the steps that are left.
+
+    `initial * (1 - (t - begin) / (end - begin)) ** power`, the other annealing of "Rigging
+    the Lottery" (arXiv:1911.11134, appendix G, with a power of 1 or 3). Before `begin_step`
+    it is 0, at `begin_step` it is `initial_value`, from `end_step` on, that step included,
+    it is 0.
+
+    Args:
+        initial_value: Float in [0, 1). The value at `begin_step`.
+        end_step: Integer. The first step at which it is 0.
+        power: Float > 0. Defaults to `3`.
+        begin_step: Integer >= 0. Defaults to `0`.
+
+    Example:
+
+    >>> [InversePower(0.4, end_step=100, power=1)(step) for step in (0, 50, 100)]
+    [0.4, 0.2, 0.0]
+    """
+
+    initial_value: float
+    end_step: int
+    power: float = 3
+    begin_step: int = 0
+
+    def __post_init__(self):
+        fraction("initial_value", self.initial_value)
+        _check_steps(self.begin_step, self.end_step)
+        _check_power(self.power)
+
+    def __call__(self, step):
+        """Returns the value at `step`."""
+        progress = _progress(step, self.begin_step, self.end_step)
+        return 0.0 if progress is None else self.initial_value * (1 - progress) ** self.power
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
