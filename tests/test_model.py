@@ -13,63 +13,6 @@ def test_sparsify_starts_dense_and_predicts_the_same(make_model, make_data):
     np.testing.assert_array_equal(sparse(x), plain(x))
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
-def test_sparsify_hits_the_sparsity(scope, make_model):
-    sparse = tfl.sparsify(make_model(), sparsity=0.75, scope=scope)
-    assert sum(np.count_nonzero(~m) for m in sparse.get_masks().values()) == 0.75 * (48 + 24)
-    if scope == "layer":
-        assert [np.count_nonzero(~m) for m in sparse.get_masks().values()] == [36, 18]
-
-
-def test_sparsify_prunes_the_smallest(make_model):
-    model = make_model()
-    kernel = np.abs(keras.ops.convert_to_numpy(model.layers[0].kernel))
-    mask = next(iter(tfl.sparsify(model, sparsity=0.5).get_masks().values()))
-    assert kernel[mask].min() > kernel[~mask].max()
-
-
-def test_random_masks_depend_on_the_seed(make_model):
-    first, again, other = (
-        tfl.sparsify(make_model(), 0.5, scores="random", seed=seed).get_masks()
-        for seed in (1, 1, 2)
-    )
-    for path, mask in first.items():
-        np.testing.assert_array_equal(mask, list(again.values())[list(first).index(path)])
-    assert any(np.any(a != b) for a, b in zip(first.values(), other.values(), strict=True))
-
-
-def test_prune_refines_in_any_training_loop(make_model):
-    sparse = tfl.sparsify(make_model())
-    before = sparse.get_masks()
-    for sparsity in (0.25, 0.5):
-        masks = tfl.prune(sparse, sparsity)
-        assert all(np.all(before[path] >= masks[path]) for path in masks)
-        assert sparse.sparsity == sparsity
-        before = masks
-    tfl.prune(sparse, 0.1)
-    assert sparse.sparsity == 0.5
-
-
-def test_emptied_kernel_is_warned_about_once(make_model):
-    sparse = tfl.sparsify(make_model())
-    list(sparse.kernels.values())[1].assign(np.full((8, 3), 1e-9))
-    with pytest.warns(UserWarning, match=r"no weight in \['.*output/kernel'\]") as warned:
-        tfl.prune(sparse, 0.5)
-        tfl.prune(sparse, 0.6)
-    assert sum("no weight" in str(warning.message) for warning in warned) == 1
-
-
-def test_prune_compares_with_a_snapshot(make_model):
-    sparse = tfl.sparsify(make_model())
-    start = tfl.Snapshot(sparse)
-    kernel = next(iter(sparse.kernels.values()))
-    change = np.zeros(kernel.shape, "float32")
-    change[2, 3] = 1.0
-    kernel.assign(kernel + change)
-    masks = tfl.prune(sparse, 71 / 72, scores="movement", initial=start)
-    assert np.argwhere(next(iter(masks.values()))).tolist() == [[2, 3]]
-
-
 def test_strip_gives_the_users_model_with_zeros(make_model, make_data):
     plain = make_model()
     sparse = tfl.sparsify(plain, sparsity=0.5)
@@ -132,18 +75,6 @@ def test_summary_of_the_model_is_printed(make_model):
     assert "50.00%" in lines[0]
 
 
-@pytest.mark.parametrize("sparsity", [1.0, 1.5, -0.1, "0.5", None])
-def test_sparsity_outside_its_range_is_refused(sparsity, make_model):
-    with pytest.raises(ValueError, match="`sparsity` must be .*Received"):
-        tfl.sparsify(make_model(), sparsity)
-
-
-@pytest.mark.parametrize("arguments", [{"scope": "gobal"}, {"scores": "magnitud"}, {"include": 3}])
-def test_wrong_arguments_are_named(arguments, make_model):
-    with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must .*Received"):
-        tfl.sparsify(make_model(), **arguments)
-
-
 def test_unbuilt_model_is_refused():
     with pytest.raises(ValueError, match="must be built.*Received: 'unbuilt'"):
         tfl.sparsify(keras.Sequential([keras.layers.Dense(3)], name="unbuilt"))
@@ -197,3 +128,44 @@ def test_layer_is_not_a_model():
 def test_plain_model_is_refused_where_a_sparse_one_is_needed(function, make_model):
     with pytest.raises(ValueError, match="`model` must be a `SparseModel`.*Received"):
         function(make_model())
+
+
+def test_pattern_survives_saving_and_rules_what_is_pruned(make_model, tmp_path):
+    sparse = tfl.sparsify(make_model("nested"), sparsity=0.5, pattern="2:4")
+    sparse.save(tmp_path / "sparse.keras")
+    loaded = keras.saving.load_model(tmp_path / "sparse.keras")
+    assert loaded.pattern == sparse.pattern == tfl.sparsity.NM(2, 4)
+    assert loaded.masked.skipped == sparse.masked.skipped
+    assert "18 inputs" in next(iter(loaded.masked.skipped.values()))
+    assert tfl.SparseModel(make_model(), pattern="channel").pattern == tfl.sparsity.Channel()
+
+
+def test_configurations_without_a_pattern_still_load(make_model):
+    sparse = tfl.sparsify(make_model(), sparsity=0.5)
+    config = sparse.get_config()
+    del config["masked"]["config"]["pattern"]
+    assert tfl.SparseModel.from_config(config).pattern == tfl.sparsity.Unstructured()
+
+
+def test_matrices_of_kernels_and_back(make_model):
+    sparse = tfl.sparsify(make_model("attention"), sparsity=0.5)
+    kernels = sparse.get_kernels()
+    matrices = sparse.to_matrices(kernels)
+    assert [matrix.shape for matrix in matrices.values()] == [(6, 6)] * 4 + [(24, 3)]
+    assert [matrix.shape for matrix in matrices.values()] == list(sparse.matrix_shapes.values())
+    output = list(kernels)[3]
+    np.testing.assert_array_equal(matrices[output][4], kernels[output][1, 1])
+    for path, kernel in sparse.from_matrices(matrices).items():
+        np.testing.assert_array_equal(kernel, kernels[path], strict=True)
+
+
+def test_kernels_that_are_no_matrix_keep_their_shape(make_model):
+    sparse = tfl.sparsify(make_model("nested"), include="depthwise")
+    shapes = [kernel.shape for kernel in sparse.to_matrices(sparse.get_kernels()).values()]
+    assert set(sparse.matrix_shapes.values()) == {None}
+    assert shapes == [tuple(kernel.shape) for kernel in sparse.kernels.values()]
+
+
+def test_model_that_no_pattern_divides_is_refused(make_model):
+    with pytest.raises(ValueError, match="check `include`, `exclude` and `pattern`.*Received"):
+        tfl.sparsify(make_model(), pattern="5x1")

@@ -1,4 +1,4 @@
-"""Make a model sparse and get it back."""
+"""The sparse model, and how to get the model inside it back."""
 
 import warnings
 
@@ -6,11 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_lottery import report
-from tf_lottery.checks import choice, fraction
-from tf_lottery.layers import Masked
+from tf_lottery.layers import Masked, matrix_shapes
 from tf_lottery.sparsity import masks as mask_ops
-from tf_lottery.sparsity import scores as score_functions
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
@@ -24,25 +21,28 @@ class SparseModel(keras.Model):
         model: A built `keras.Model`, wrapped and not copied.
         include: Which weights to prune; see `tfl.sparsify`. Defaults to `None`.
         exclude: Which weights not to prune. Defaults to `None`.
+        pattern: The pattern that the masks are going to follow, or its name; see
+            `tfl.sparsify`. Defaults to `"unstructured"`.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
         ValueError: If `model` is not a built model or has nothing to prune.
     """
 
-    def __init__(self, model, include=None, exclude=None, **kwargs):
+    def __init__(self, model, include=None, exclude=None, pattern="unstructured", **kwargs):
         wrapper = kwargs.pop("masked", None)
         if wrapper is None:
             _check_prunable_model(model)
-            wrapper = Masked(model, include, exclude)
+            wrapper = Masked(model, include, exclude, pattern)
         super().__init__(**{"name": f"sparse_{wrapper.layer.name}", **kwargs, "dtype": "float32"})
         self.masked = wrapper
         if not wrapper.built:
             wrapper.build()
         if not self.masked.kernels:
             raise ValueError(
-                "Argument `model` must have at least one kernel to prune; check `include` and "
-                f"`exclude`. Received: {wrapper.layer.name!r}, skipped: {wrapper.skipped}"
+                "Argument `model` must have at least one kernel to prune; check `include`, "
+                f"`exclude` and `pattern`. Received: {wrapper.layer.name!r}, "
+                f"skipped: {wrapper.skipped}"
             )
         self.built = True
 
@@ -50,6 +50,11 @@ class SparseModel(keras.Model):
     def model(self):
         """The wrapped model."""
         return self.masked.layer
+
+    @property
+    def pattern(self):
+        """The pattern that the masks are meant to follow."""
+        return self.masked.pattern
 
     @property
     def output_names(self):
@@ -60,6 +65,15 @@ class SparseModel(keras.Model):
     def kernels(self):
         """Dict of paths to the variables that have a mask."""
         return dict(zip(self.masked.paths, self.masked.kernels, strict=True))
+
+    @property
+    def matrix_shapes(self):
+        """Dict of kernel paths to (inputs, outputs); `None` for kernels that are no matrix.
+
+        See `tf_lottery.layers.matrix_shapes`.
+        """
+        shapes = matrix_shapes(self.model, self.masked.kernels)
+        return dict(zip(self.masked.paths, shapes, strict=True))
 
     @property
     def density(self):
@@ -82,6 +96,35 @@ class SparseModel(keras.Model):
             for path, mask in zip(self.masked.paths, self.masked.masks, strict=True)
         }
 
+    def to_matrices(self, arrays):
+        """Reshapes arrays of kernels to (inputs, outputs), as patterns see them.
+
+        Args:
+            arrays: Dict of kernel paths to NumPy arrays in the shapes of the kernels.
+
+        Returns:
+            Dict of the same paths to matrices. Kernels that are no such matrix, to which no
+            structured pattern applies, keep their shapes.
+
+        Example:
+
+        >>> weights = sparse.to_matrices(sparse.get_kernels())
+        """
+        shapes = self.matrix_shapes
+        return {path: array.reshape(shapes[path] or array.shape) for path, array in arrays.items()}
+
+    def from_matrices(self, arrays):
+        """Reshapes matrices as `to_matrices` makes them to the shapes of the kernels.
+
+        Args:
+            arrays: Dict of kernel paths to NumPy arrays.
+
+        Returns:
+            Dict of the same paths to arrays, as `set_masks` expects them.
+        """
+        kernels = self.kernels
+        return {path: array.reshape(kernels[path].shape) for path, array in arrays.items()}
+
     def set_masks(self, masks):
         """Sets masks and writes zeros into the pruned positions of the kernels.
 
@@ -101,12 +144,7 @@ class SparseModel(keras.Model):
                     "Argument `masks` must have paths of the model's kernels, "
                     f"{sorted(variables)}. Received: {path!r}"
                 )
-            if mask.dtype != bool or mask.shape != tuple(variables[path].shape):
-                raise ValueError(
-                    f"Argument `masks[{path!r}]` must be a boolean array of shape "
-                    f"{tuple(variables[path].shape)}. Received: dtype={mask.dtype}, "
-                    f"shape={mask.shape}"
-                )
+            mask_ops.check_mask(f"masks[{path!r}]", mask, variables[path].shape)
         for path, mask in masks.items():
             variables[path].assign(mask)
         self.masked.apply_masks()
@@ -122,6 +160,9 @@ class SparseModel(keras.Model):
         Args:
             print_fn: Function that takes the text. Defaults to `print`.
         """
+        # Analysis stands on the sparse model, which needs it for this alone.
+        from tf_lottery.analysis import report
+
         (print_fn or print)(str(report.summary(self)))
 
     def get_config(self):
@@ -136,114 +177,6 @@ class SparseModel(keras.Model):
             masked=keras.saving.deserialize_keras_object(config["masked"]),
             name=config["name"],
         )
-
-
-def sparsify(
-    model, sparsity=0.0, scores="magnitude", scope="layer", include=None, exclude=None, seed=0
-):
-    """Wraps a model so that its kernels can be pruned, and prunes them at once if asked.
-
-    Prunable are the kernels of rank two or more of dense, einsum, convolutional and
-    recurrent layers, of attention and the pointwise kernels of separable convolutions,
-    at any depth, in sequential, functional and subclassed models; never biases,
-    normalization, embeddings or depthwise kernels unless asked.
-
-    Args:
-        model: A built `keras.Model`. It is wrapped, not copied.
-        sparsity: Float in [0, 1), the fraction of zeros to start with. Defaults to `0.0`:
-            nothing is pruned yet.
-        scores: Which weights start as zeros: those with the lowest scores, `"magnitude"`,
-            `"random"`, or a function as in `tf_lottery.sparsity.scores`. Defaults to
-            `"magnitude"`.
-        scope: `"layer"` gives every kernel the asked sparsity, `"global"` ranks all weights
-            together. Defaults to `"layer"`, since the magnitudes of untrained layers show
-            the scale of their initializers rather than their importance.
-        include: Which weights to prune instead of the default: a regular expression searched
-            for in `variable.path`, a layer class, a callable `(variable, layer) -> bool`, or
-            a list of these. Defaults to `None`.
-        exclude: Which weights not to prune, in the same form. Defaults to `None`.
-        seed: Integer, for `scores="random"`. Defaults to `0`.
-
-    Returns:
-        A `SparseModel`, to be compiled before training.
-
-    Raises:
-        ValueError: If `model` is not built or has no prunable kernel, or an argument is
-            outside its range.
-
-    Example:
-
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-    >>> sparse = tfl.sparsify(model, sparsity=0.75)
-    >>> sparse.density
-    0.25
-    """
-    fraction("sparsity", sparsity)
-    choice("scope", scope, mask_ops.SCOPES)
-    score_functions.get(scores)
-    sparse = SparseModel(model, include, exclude)
-    if sparsity:
-        prune(sparse, sparsity, scores=scores, scope=scope, seed=seed)
-    return sparse
-
-
-def prune(
-    model,
-    sparsity,
-    scores="magnitude",
-    scope="global",
-    pattern="unstructured",
-    initial=None,
-    seed=0,
-):
-    """Prunes a sparse model once, without training.
-
-    Pruned weights stay pruned: a lower sparsity than the model has changes nothing.
-
-    Args:
-        model: A `SparseModel`.
-        sparsity: Float in [0, 1), the fraction of zeros after pruning; with `scope="layer"`
-            also a dict of kernel paths to fractions.
-        scores: The weights with the lowest scores are pruned; `"magnitude"`, `"movement"`,
-            `"magnitude_increase"`, `"large_final_same_sign"`, `"random"` or a function as
-            in `tf_lottery.sparsity.scores`. Defaults to `"magnitude"`.
-        scope: `"global"` ranks all weights together, `"layer"` each kernel by itself.
-            Defaults to `"global"`.
-        pattern: A pattern, or its name. Defaults to `"unstructured"`.
-        initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
-            scores that compare with them. Defaults to `None`.
-        seed: Integer or list of integers, for `scores="random"`. Defaults to `0`.
-
-    Returns:
-        Dict of kernel paths to the new masks.
-
-    Raises:
-        ValueError: If an argument is outside its range.
-
-    Example:
-
-    >>> sparse = tfl.sparsify(model)
-    >>> masks = tfl.prune(sparse, sparsity=0.8, scope="layer")
-    """
-    check_sparse_model(model)
-    score = score_functions.get(scores)
-    initial = getattr(initial, "weights", initial) or {}
-    rng = np.random.default_rng(seed)
-    values = {
-        path: score(kernel, initial_weights=initial.get(path), rng=rng)
-        for path, kernel in model.get_kernels().items()
-    }
-    before = model.get_masks()
-    masks = mask_ops.top_k_masks(values, sparsity, scope, pattern, before)
-    emptied = [path for path in masks if before[path].any() and not masks[path].any()]
-    if emptied:
-        warnings.warn(
-            f"Pruning left no weight in {emptied}: no signal passes. Prune less, use "
-            "`scope='layer'`, or exclude these kernels.",
-            stacklevel=2,
-        )
-    model.set_masks(masks)
-    return masks
 
 
 def strip(model):

@@ -86,6 +86,16 @@ def test_other_scores(scores, make_model, make_data, compile_model):
     assert model.sparsity == 0.5
 
 
+def test_pattern_is_the_models_unless_given(make_model, make_data, compile_model):
+    schedule = Polynomial(final_value=0.5, end_step=6)
+    for pattern, holds in ((None, True), ("unstructured", False)):
+        model = compile_model(tfl.sparsify(make_model("subclassed"), pattern="2:4"))
+        callback = GradualMagnitudePruning(schedule, 2, pattern=pattern)
+        train(model, make_data("subclassed"), callback, epochs=1)
+        assert model.sparsity == pytest.approx(0.5, abs=0.01)
+        assert all(map(model.pattern.holds, model.get_masks().values())) == holds
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

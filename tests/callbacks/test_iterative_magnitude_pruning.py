@@ -293,6 +293,15 @@ def test_rate_for_no_kernel_is_refused_at_once(search):
         search(rate={"ouput": 0.1, ".": 0.2}, scope="layer")
 
 
+@pytest.mark.parametrize(("pattern", "name"), [("4x1", "4x1"), (None, "unstructured")])
+def test_tickets_name_their_pattern(pattern, name, search):
+    callback, _, _ = search(kind="subclassed", pattern=pattern)
+    ticket = callback.tickets[-1]
+    assert ticket.provenance["pattern"] == name
+    holds = [tfl.sparsity.patterns.get("4x1").holds(mask) for mask in ticket.masks.values()]
+    assert all(holds) == (name == "4x1")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

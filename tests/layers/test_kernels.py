@@ -1,7 +1,8 @@
 import keras
 import pytest
+from keras import layers
 
-from tf_lottery.layers import find_kernels
+from tf_lottery.layers import find_kernels, matrix_shapes
 from tf_lottery.layers.kernels import unique_paths
 
 
@@ -100,3 +101,55 @@ def test_repeated_paths_become_unique():
 def test_wrong_rules_are_refused(argument, rule, make_model):
     with pytest.raises(ValueError, match=f"`{argument}` must .*Received"):
         find_kernels(make_model("dense"), **{argument: rule})
+
+
+@pytest.mark.parametrize(
+    ("layer", "input_shape", "expected"),
+    [
+        (layers.Dense(5), (None, 6), (6, 5)),
+        (layers.Conv2D(5, 3), (None, 8, 8, 2), (18, 5)),
+        (layers.Conv2D(6, 3, groups=2), (None, 8, 8, 4), (18, 6)),
+        (layers.Conv2DTranspose(5, 3), (None, 8, 8, 2), None),
+        (layers.Conv1DTranspose(5, 3), (None, 8, 2), None),
+        (layers.DepthwiseConv2D(3), (None, 8, 8, 2), None),
+        (layers.EinsumDense("abc,cde->abde", (None, 2, 3)), (None, 7, 6), (6, 6)),
+        (layers.EinsumDense("abcd,cde->abe", (None, 8)), (None, 7, 2, 3), (6, 8)),
+        (layers.EinsumDense("...x,xy->...y", 5), (None, 7, 6), (6, 5)),
+        (layers.EinsumDense("abc,dc->abd", (None, 4)), (None, 7, 6), None),
+        (layers.EinsumDense("abc,bcd->abd", (7, 4)), (None, 7, 6), None),
+        (layers.EinsumDense("abc,cbd->abd", (7, 4)), (None, 7, 6), (6, 28)),
+    ],
+)
+def test_matrices_have_inputs_first(layer, input_shape, expected):
+    layer.build(input_shape)
+    assert matrix_shapes(layer, [layer.kernel]) == [expected]
+
+
+def test_matrices_of_attention(make_model):
+    model = make_model("attention")
+    kernels = find_kernels(model).kernels
+    # Query, key and value (6, 2, 3), the output (2, 3, 6), then a dense layer.
+    assert matrix_shapes(model, kernels) == [(6, 6)] * 4 + [(24, 3)]
+
+
+def test_vectors_are_no_matrices(make_model):
+    model = make_model("dense")
+    biases = [weight for weight in model.weights if weight.name == "bias"]
+    assert matrix_shapes(model, biases) == [None, None]
+
+
+def test_kernels_that_a_pattern_does_not_divide_are_skipped(make_model):
+    selection = find_kernels(make_model("nested"), include="kernel", pattern="4x1")
+    found = {path.split("/", 1)[1]: reason for path, reason in selection.skipped.items()}
+    assert len(selection.kernels) == 2
+    assert list(found.values()) == [
+        "its 18 inputs and 4 outputs are not divided by the pattern 4x1",
+        "its axes are not inputs and then outputs, as the pattern 4x1 needs them",
+        "its axes are not inputs and then outputs, as the pattern 4x1 needs them",
+    ]
+    assert len(find_kernels(make_model("nested"), include="kernel").kernels) == 5
+
+
+def test_reasons_of_the_rules_come_before_those_of_the_pattern(make_model):
+    skipped = find_kernels(make_model("dense"), exclude="hidden", pattern="4x1").skipped
+    assert list(skipped.values()) == ["selected by `exclude`"]

@@ -4,6 +4,7 @@ import pytest
 from keras import layers
 
 from tf_lottery.layers import Masked
+from tf_lottery.sparsity import NM, Unstructured
 
 
 def test_computes_with_the_masked_kernel():
@@ -70,3 +71,21 @@ def test_functional_model_with_a_wrapper_survives_saving(tmp_path):
 def test_something_else_than_a_layer_is_refused():
     with pytest.raises(ValueError, match="`layer` must be a `keras.Layer`.*Received: 'dense'"):
         Masked("dense")
+
+
+def test_pattern_survives_serialization():
+    masked = Masked(layers.Dense(2), pattern="2:4")
+    masked.build((None, 4))
+    config = keras.saving.serialize_keras_object(masked)
+    assert keras.saving.deserialize_keras_object(config).pattern == NM(2, 4)
+    del config["config"]["pattern"]
+    assert keras.saving.deserialize_keras_object(config).pattern == Unstructured()
+
+
+def test_kernels_that_the_pattern_does_not_divide_get_no_mask():
+    masked = Masked(layers.Dense(2), pattern="2:4")
+    masked.build((None, 6))
+    assert masked.masks == []
+    assert list(masked.skipped.values()) == [
+        "its 6 inputs and 2 outputs are not divided by the pattern 2:4"
+    ]

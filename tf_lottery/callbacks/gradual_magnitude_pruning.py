@@ -4,7 +4,7 @@ import warnings
 
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.checks import choice, positive_integer
-from tf_lottery.model import prune
+from tf_lottery.pruning import prune
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity import scores as score_functions
@@ -25,7 +25,7 @@ class GradualMagnitudePruning(SparsityCallback):
         scope: `"global"` or `"layer"`; see `tfl.prune`. Defaults to `"global"`.
         scores: Name or function; see `tfl.prune`. Scores that compare with the start of
             training compare with the weights when `fit` began. Defaults to `"magnitude"`.
-        pattern: A pattern, or its name. Defaults to `"unstructured"`.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model.
         seed: Integer, for `scores="random"`. Defaults to `0`.
 
     Raises:
@@ -43,7 +43,7 @@ class GradualMagnitudePruning(SparsityCallback):
         frequency=100,
         scope="global",
         scores="magnitude",
-        pattern="unstructured",
+        pattern=None,
         seed=0,
     ):
         super().__init__()
@@ -56,7 +56,7 @@ class GradualMagnitudePruning(SparsityCallback):
         self.frequency = positive_integer("frequency", frequency)
         self.scope = choice("scope", scope, mask_ops.SCOPES)
         self.scores = score_functions.get(scores)
-        self.pattern = patterns.get(pattern)
+        self.pattern = None if pattern is None else patterns.get(pattern)
         self.seed = seed
         self._initial = None
         self._reached = 0.0

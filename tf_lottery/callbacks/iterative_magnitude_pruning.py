@@ -7,7 +7,7 @@ import numpy as np
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.search_state import SearchState
 from tf_lottery.checks import choice, positive_integer
-from tf_lottery.model import prune
+from tf_lottery.pruning import prune
 from tf_lottery.snapshot import Snapshot, start_averages
 from tf_lottery.sparsity import levels as levels_ops
 from tf_lottery.sparsity import masks as mask_ops
@@ -48,7 +48,7 @@ class IterativeMagnitudePruning(SparsityCallback):
             Defaults to `"global"`.
         scores: Name or function; see `tfl.prune`. Scores that compare with the start of
             training compare with the rewind point. Defaults to `"magnitude"`.
-        pattern: A pattern, or its name. Defaults to `"unstructured"`.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model.
         rewind: `"weights"`, `"learning_rate"` or `"none"`. Defaults to `"weights"`.
         rewind_to_step: Integer >= 0, training steps since the search began, within level 0.
             Defaults to `None`.
@@ -89,7 +89,7 @@ class IterativeMagnitudePruning(SparsityCallback):
         rate=0.2,
         scope="global",
         scores="magnitude",
-        pattern="unstructured",
+        pattern=None,
         rewind="weights",
         rewind_to_step=None,
         rewind_to_epoch=None,
@@ -104,7 +104,7 @@ class IterativeMagnitudePruning(SparsityCallback):
         self.scope = choice("scope", scope, mask_ops.SCOPES)
         self.rate = levels_ops.check_rate(rate, scope)
         self.scores = score_functions.get(scores)
-        self.pattern = patterns.get(pattern)
+        self.pattern = None if pattern is None else patterns.get(pattern)
         self.rewind = choice("rewind", rewind, REWINDS)
         self.optimizer_state = choice("optimizer_state", optimizer_state, OPTIMIZER_STATES)
         self._check_rewind_point(rewind_to_step, rewind_to_epoch)
@@ -239,7 +239,8 @@ class IterativeMagnitudePruning(SparsityCallback):
         self.history.append({"level": self.level, "density": self.model.density, "logs": {}})
 
     def _add_ticket(self, weights):
-        settings = {**self._settings(), "step": self._rewind_point.step}
+        pattern = str(self.pattern or self.model.pattern)
+        settings = {**self._settings(), "pattern": pattern, "step": self._rewind_point.step}
         ticket = Ticket.from_model(self.model, weights, self.level, settings)
         self.tickets.append(ticket)
         if self._state is not None:
@@ -296,7 +297,8 @@ class IterativeMagnitudePruning(SparsityCallback):
         )
         settings = {name: getattr(self, name) for name in names.split()}
         score = getattr(self.scores, "__name__", type(self.scores).__name__)
-        return {**settings, "scores": score, "pattern": type(self.pattern).__name__}
+        pattern = None if self.pattern is None else str(self.pattern)
+        return {**settings, "scores": score, "pattern": pattern}
 
     def _save(self, fit_epoch):
         progress = {

@@ -3,12 +3,20 @@
 import collections
 import dataclasses
 import inspect
+import math
 import re
 
 import keras
 
+from tf_lottery.sparsity import patterns
+
 _KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel")
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
 
 IS_DEPTHWISE = "a depthwise kernel: has few weights, pruned only if `include` asks for it"
 IS_EMBEDDING = "an embedding: looked up, not multiplied, pruned only if `include` asks for it"
@@ -16,6 +24,8 @@ IS_UNKNOWN = "not the kernel of a known kind of layer, pruned only if `include` 
 IS_INTEGER = "not floating point, for example quantized"
 NOT_INCLUDED = "not selected by `include`"
 EXCLUDED = "selected by `exclude`"
+NO_MATRIX = "its axes are not inputs and then outputs, as the pattern {pattern} needs them"
+NOT_DIVIDED = "its {inputs} inputs and {outputs} outputs are not divided by the pattern {pattern}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +41,7 @@ class KernelSelection:
     skipped: dict
 
 
-def find_kernels(layer, include=None, exclude=None):
+def find_kernels(layer, include=None, exclude=None, pattern="unstructured"):
     """Finds the kernels of a layer or model, at any depth.
 
     By default these are the kernels of rank two or more of dense, einsum, convolutional
@@ -45,12 +55,15 @@ def find_kernels(layer, include=None, exclude=None):
             list of these, of which one must select the weight. Expressions and classes
             select weights of rank two or more except biases, a callable any.
         exclude: What not to prune, in the same form. Wins over `include`.
+        pattern: A pattern, or its name; kernels that it does not divide are skipped.
+            Defaults to `"unstructured"`.
 
     Returns:
         A `KernelSelection`.
 
     Raises:
-        ValueError: If `include` or `exclude` has another form, or an expression is broken.
+        ValueError: If `include` or `exclude` has another form, an expression is broken or
+            `pattern` is unknown.
 
     Example:
 
@@ -60,6 +73,7 @@ def find_kernels(layer, include=None, exclude=None):
     """
     included = _matcher("include", include)
     excluded = _matcher("exclude", exclude)
+    pattern = patterns.get(pattern)
     kernels, skipped = [], {}
     owners = _owners(layer)
     for weight in layer.weights:
@@ -73,6 +87,8 @@ def find_kernels(layer, include=None, exclude=None):
             reason = "" if included(weight, owner, is_array) else NOT_INCLUDED
         else:
             reason = _default_reason(weight, owner)
+        if reason == "":
+            reason = misfit(_matrix_shape(weight, owner), pattern)
         if reason == "":
             kernels.append(weight)
         elif is_array and reason is not None:
@@ -98,9 +114,71 @@ def unique_paths(variables):
     return paths
 
 
+def matrix_shapes(layer, kernels):
+    """Returns the shapes of kernels seen as matrices (inputs, outputs), as patterns see them.
+
+    An output unit sums over all inputs of its column. In most kernels the last axis are
+    the outputs; in those of `EinsumDense`, which attention is made of, the equation tells.
+
+    Args:
+        layer: The built `keras.Layer` or model that owns the kernels, at any depth.
+        kernels: List of its variables.
+
+    Returns:
+        List of pairs of integers, or of `None` for kernels that are no such matrix: depthwise
+        ones, those of transposed convolutions and einsums that sum over other axes than the
+        first.
+
+    Example:
+
+    >>> layer = keras.layers.EinsumDense("abcd,cde->abe", output_shape=(None, 8))
+    >>> layer.build((None, 5, 2, 4))
+    >>> matrix_shapes(layer, [layer.kernel])
+    [(8, 8)]
+    """
+    owners = _owners(layer)
+    return [_matrix_shape(kernel, owners[id(kernel)]) for kernel in kernels]
+
+
+def misfit(shape, pattern):
+    """Returns why a pattern cannot be applied to a kernel, an empty string if it can.
+
+    Args:
+        shape: Pair of integers, the kernel's matrix as in `matrix_shapes`, or `None`.
+        pattern: A `Pattern`.
+    """
+    if not pattern.structured:
+        return ""
+    if shape is None:
+        return NO_MATRIX.format(pattern=pattern)
+    if not pattern.divides(shape):
+        return NOT_DIVIDED.format(inputs=shape[0], outputs=shape[1], pattern=pattern)
+    return ""
+
+
+def _matrix_shape(kernel, owner):
+    shape = tuple(kernel.shape)
+    if _is_depthwise(kernel, owner) or isinstance(owner, _TRANSPOSED):
+        return None
+    num_inputs = len(shape) - 1
+    if isinstance(owner, keras.layers.EinsumDense):
+        operands, outputs = owner.equation.split("->")
+        summed = [axis not in outputs for axis in operands.split(",")[1]]
+        num_inputs = sum(summed)
+        if not all(summed[:num_inputs]):
+            return None
+    if num_inputs < 1:
+        return None
+    return math.prod(shape[:num_inputs]), math.prod(shape[num_inputs:])
+
+
+def _is_depthwise(weight, owner):
+    return isinstance(owner, _DEPTHWISE) or weight.name == "depthwise_kernel"
+
+
 def _default_reason(weight, owner):
     """Returns why `weight` is skipped by default, empty if it is not."""
-    if isinstance(owner, _DEPTHWISE) or weight.name == "depthwise_kernel":
+    if _is_depthwise(weight, owner):
         return IS_DEPTHWISE
     if isinstance(owner, keras.layers.Embedding):
         return IS_EMBEDDING

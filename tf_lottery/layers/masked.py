@@ -4,7 +4,9 @@ import keras
 from keras import ops
 
 from tf_lottery.layers.functional_call import functional_call
+from tf_lottery.layers.growth_state import GrowthState
 from tf_lottery.layers.kernels import find_kernels, unique_paths
+from tf_lottery.sparsity import patterns
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
@@ -20,11 +22,14 @@ class Masked(keras.layers.Layer):
         include: Which weights get a mask instead of the default; see
             `tf_lottery.layers.find_kernels`. Defaults to `None`.
         exclude: Which weights get none. Defaults to `None`.
+        pattern: The pattern that masks are going to follow, or its name; kernels that it does
+            not divide get none. Defaults to `"unstructured"`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
         layer: The wrapped layer.
         masks: List of the masks, in the order of `kernels`.
+        growth: `GrowthState` of a method that grows connections, or `None`.
         skipped: Dict of paths of weights without a mask to the reason.
 
     Example:
@@ -36,7 +41,7 @@ class Masked(keras.layers.Layer):
     array([[3.]], dtype=float32)
     """
 
-    def __init__(self, layer, include=None, exclude=None, **kwargs):
+    def __init__(self, layer, include=None, exclude=None, pattern="unstructured", **kwargs):
         if not isinstance(layer, keras.Layer):
             raise ValueError(
                 f"Argument `layer` must be a `keras.Layer` or a model. Received: {layer!r}"
@@ -45,9 +50,11 @@ class Masked(keras.layers.Layer):
         # cast them as they always do.
         super().__init__(**{"name": f"masked_{layer.name}", **kwargs, "dtype": "float32"})
         self.layer = layer
-        self._rules = {"include": include, "exclude": exclude}
+        self.pattern = patterns.get(pattern)
+        self._rules = {"include": include, "exclude": exclude, "pattern": self.pattern}
         self._kernel_positions = None
         self.masks, self.skipped = [], {}
+        self.growth = None
 
     def build(self, input_shape=None):
         """Builds the layer if that has not happened and creates the masks."""
@@ -91,7 +98,38 @@ class Masked(keras.layers.Layer):
             (kernel, kernel.value * ops.cast(mask.value, kernel.dtype))
             for kernel, mask in zip(self.kernels, self.masks, strict=True)
         ]
+        if self.growth is not None:
+            masked = [
+                (kernel, self.growth.watch(i, value)) for i, (kernel, value) in enumerate(masked)
+            ]
         return functional_call(self.layer, masked, inputs, *args, training=training, **kwargs)
+
+    def remember_growth(self, decay=None, gain=1.0):
+        """Provides the growth state that a method needs, keeping one that fits already.
+
+        Args:
+            decay: Float, or `None` for no dense gradients; see `GrowthState`. Defaults to
+                `None`.
+            gain: Float. Defaults to `1.0`.
+
+        Returns:
+            The `GrowthState`, its explored weights those that were or are active.
+        """
+        old = self.growth
+        if old is None or (old.decay, old.gain) != (decay, gain):
+            new = GrowthState([kernel.shape for kernel in self.kernels], decay, gain)
+            if old is not None:
+                new.explore([ops.convert_to_numpy(explored) for explored in old.explored])
+            self._set_growth(new)
+        self.growth.explore([ops.convert_to_numpy(mask) for mask in self.masks])
+        return self.growth
+
+    def _set_growth(self, growth):
+        # As Keras' own `enable_lora` does it: a built layer is locked, and forgets nothing.
+        self._tracker.unlock()
+        self._tracker.untrack(self.growth)
+        self.growth = growth
+        self._tracker.lock()
 
     def apply_masks(self):
         """Writes zeros into the pruned positions of the kernels."""
@@ -128,6 +166,8 @@ class Masked(keras.layers.Layer):
             "layer": keras.saving.serialize_keras_object(self.layer),
             "kernel_positions": self._kernel_positions,
             "skipped": self.skipped,
+            "pattern": keras.saving.serialize_keras_object(self.pattern),
+            "growth": keras.saving.serialize_keras_object(self.growth),
         }
 
     @classmethod
@@ -135,6 +175,8 @@ class Masked(keras.layers.Layer):
         """Returns the wrapper that `config` describes."""
         config = dict(config)
         positions, skipped = config.pop("kernel_positions"), config.pop("skipped")
+        growth = config.pop("growth", None)
         masked = cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
         masked._kernel_positions, masked.skipped = positions, dict(skipped)
+        masked.growth = keras.saving.deserialize_keras_object(growth)
         return masked

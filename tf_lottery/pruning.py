@@ -1,0 +1,265 @@
+"""Make a model sparse: at once, and without training."""
+
+import warnings
+
+import numpy as np
+
+from tf_lottery.checks import choice, fraction
+from tf_lottery.layers.kernels import misfit
+from tf_lottery.model import SparseModel, check_sparse_model
+from tf_lottery.sparsity import distributions, patterns
+from tf_lottery.sparsity import masks as mask_ops
+from tf_lottery.sparsity import scores as score_functions
+
+
+def sparsify(
+    model,
+    sparsity=0.0,
+    distribution=None,
+    pattern="unstructured",
+    scores="magnitude",
+    scope="layer",
+    include=None,
+    exclude=None,
+    seed=0,
+):
+    """Wraps a model so that its kernels can be pruned, and prunes them at once if asked.
+
+    Prunable are the kernels of rank two or more of dense, einsum, convolutional and
+    recurrent layers, of attention and the pointwise kernels of separable convolutions,
+    at any depth, in sequential, functional and subclassed models; never biases,
+    normalization, embeddings or depthwise kernels unless asked.
+
+    Args:
+        model: A built `keras.Model`. It is wrapped, not copied.
+        sparsity: Float in [0, 1), the fraction of zeros to start with. Defaults to `0.0`:
+            nothing is pruned yet.
+        distribution: How much of the sparsity each kernel bears: `"uniform"`, `"erk"`, `"er"`
+            or a function as in `tf_lottery.sparsity.distributions`; or a dict of paths, or
+            regular expressions of which the first found in a path counts, to sparsities,
+            kernels that none fits having `sparsity`. Needs `scope="layer"`. Defaults to
+            `None`: uniform.
+        pattern: The pattern that this and later pruning follows, or its name:
+            `"unstructured"`, `"2:4"` for two of four consecutive inputs, `"4x1"` for blocks of
+            four inputs by one unit, `"channel"` for whole units. Kernels that it does not
+            divide are not pruned. A sparsity below that of an N:M pattern reaches it part of
+            the way. Defaults to `"unstructured"`.
+        scores: Which weights start as zeros: those with the lowest scores, `"magnitude"`,
+            `"random"`, or a function as in `tf_lottery.sparsity.scores`. Defaults to
+            `"magnitude"`.
+        scope: `"layer"` gives every kernel the asked sparsity, `"global"` ranks all weights
+            together. Defaults to `"layer"`, since the magnitudes of untrained layers show
+            the scale of their initializers rather than their importance.
+        include: Which weights to prune instead of the default: a regular expression searched
+            for in `variable.path`, a layer class, a callable `(variable, layer) -> bool`, or
+            a list of these. Defaults to `None`.
+        exclude: Which weights not to prune, in the same form. Defaults to `None`.
+        seed: Integer, for `scores="random"`. Defaults to `0`.
+
+    Returns:
+        A `SparseModel`, to be compiled before training.
+
+    Raises:
+        ValueError: If `model` is not built or has no prunable kernel, or an argument is
+            outside its range or fits no kernel.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> sparse = tfl.sparsify(model, sparsity=0.75)
+    >>> sparse.density
+    0.25
+    >>> sparse = tfl.sparsify(model, sparsity=0.9, distribution="erk")
+    """
+    fraction("sparsity", sparsity)
+    choice("scope", scope, mask_ops.SCOPES)
+    score_functions.get(scores)
+    sparse = SparseModel(model, include, exclude, pattern)
+    sparsity = target_sparsity(sparse, sparsity, scope, distribution)
+    if max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
+        prune(sparse, sparsity, scores=scores, scope=scope, seed=seed)
+    return sparse
+
+
+def prune(
+    model,
+    sparsity,
+    scores="magnitude",
+    scope="global",
+    pattern=None,
+    distribution=None,
+    initial=None,
+    seed=0,
+):
+    """Prunes a sparse model once, without training.
+
+    Pruned weights stay pruned: a lower sparsity than the model has changes nothing.
+
+    Args:
+        model: A `SparseModel`.
+        sparsity: Float in [0, 1), the fraction of zeros after pruning; with `scope="layer"`
+            also a dict of kernel paths to fractions.
+        scores: The weights with the lowest scores are pruned; `"magnitude"`, `"movement"`,
+            `"magnitude_increase"`, `"large_final_same_sign"`, `"random"` or a function as
+            in `tf_lottery.sparsity.scores`. Defaults to `"magnitude"`.
+        scope: `"global"` ranks all weights together, `"layer"` each kernel by itself.
+            Defaults to `"global"`.
+        pattern: A pattern, or its name. Kernels that it does not divide keep their masks, and
+            a warning lists them; `sparsity` is then that of the others. Defaults to `None`:
+            the pattern that the model was made for.
+        distribution: How much of the sparsity each kernel bears, with `scope="layer"`; see
+            `tfl.sparsify`. Defaults to `None`: uniform.
+        initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
+            scores that compare with them. Defaults to `None`.
+        seed: Integer or list of integers, for `scores="random"`. Defaults to `0`.
+
+    Returns:
+        Dict of kernel paths to the new masks.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+
+    >>> sparse = tfl.sparsify(model)
+    >>> masks = tfl.prune(sparse, sparsity=0.8, scope="layer")
+    """
+    check_sparse_model(model)
+    score = score_functions.get(scores)
+    sparsity = target_sparsity(model, sparsity, scope, distribution)
+    initial = getattr(initial, "weights", initial) or {}
+    rng = np.random.default_rng(seed)
+    values = {
+        path: score(kernel, initial_weights=initial.get(path), rng=rng)
+        for path, kernel in model.get_kernels().items()
+    }
+    masks = ranked_masks(model, values, sparsity, scope, pattern)
+    warn_of_emptied(model.get_masks(), masks)
+    model.set_masks(masks)
+    return masks
+
+
+def ranked_masks(model, scores, sparsity, scope="global", pattern=None, masks=None):
+    """Returns the masks that keep a model's highest scores, and sets nothing.
+
+    Args:
+        model: A `SparseModel`.
+        scores: Dict of the paths of all kernels to float arrays in their shapes.
+        sparsity: Float in [0, 1), or what `target_sparsity` returns.
+        scope: `"global"` or `"layer"`. Defaults to `"global"`.
+        pattern: A pattern, or its name; see `tfl.prune`. Defaults to `None`: that of the
+            model.
+        masks: Dict of the paths of all kernels to masks to refine. Defaults to `None`: those
+            of the model.
+
+    Returns:
+        Dict of kernel paths to boolean arrays.
+
+    Raises:
+        ValueError: If an argument is outside its range or the pattern divides no kernel.
+
+    Example:
+
+    >>> scores = {path: np.abs(kernel) for path, kernel in sparse.get_kernels().items()}
+    >>> sparse.set_masks(ranked_masks(sparse, scores, sparsity=0.8))
+    """
+    paths, pattern = divided_kernels(model, pattern)
+    before = model.get_masks() if masks is None else masks
+    if isinstance(sparsity, dict):
+        sparsity = {p: value for p, value in sparsity.items() if p in paths or p not in before}
+    ranked, refined = (
+        model.to_matrices({path: arrays[path] for path in paths}) for arrays in (scores, before)
+    )
+    kept = mask_ops.top_k_masks(ranked, sparsity, scope, pattern, refined)
+    return {**before, **model.from_matrices(kept)}
+
+
+def warn_of_emptied(before, masks):
+    """Warns the caller of the calling function if pruning left no weight in a kernel.
+
+    Args:
+        before: Dict of kernel paths to boolean arrays.
+        masks: Dict of the same paths to the masks after pruning.
+    """
+    emptied = [path for path in masks if before[path].any() and not masks[path].any()]
+    if emptied:
+        warnings.warn(
+            f"Pruning left no weight in {emptied}: no signal passes. Prune less, use "
+            "`scope='layer'`, or exclude these kernels.",
+            stacklevel=3,
+        )
+
+
+def target_sparsity(model, sparsity, scope="layer", distribution=None):
+    """Returns the sparsity that a model is to have, for each kernel if it is distributed.
+
+    Args:
+        model: A `SparseModel`.
+        sparsity: Float in [0, 1); with `scope="layer"` also a dict of kernel paths to floats.
+        scope: `"global"` or `"layer"`. Defaults to `"layer"`.
+        distribution: See `tfl.sparsify`. Defaults to `None`.
+
+    Returns:
+        `sparsity`, or with a distribution a dict of kernel paths to floats.
+
+    Raises:
+        ValueError: If an argument is outside its range or fits no kernel.
+
+    Example:
+
+    >>> target_sparsity(sparse, 0.9, distribution={"output": 0.5})
+    {'hidden/kernel': 0.9, 'output/kernel': 0.5}
+    """
+    choice("scope", scope, mask_ops.SCOPES)
+    if not (isinstance(sparsity, dict) and distribution is None):
+        fraction("sparsity", sparsity)
+    if distribution is None:
+        return sparsity
+    if scope != "layer":
+        raise ValueError(
+            "Argument `distribution` must be `None` unless `scope='layer'`: ranked together, "
+            f"kernels share the sparsity by their scores. Received: {distribution!r}"
+        )
+    if isinstance(distribution, dict):
+        paths = list(model.kernels)
+        result = distributions.values_by_path("distribution", distribution, paths, sparsity)
+    else:
+        shapes = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
+        result = distributions.get(distribution)(shapes, sparsity)
+        if set(result) != set(shapes):
+            raise ValueError(
+                "Argument `distribution` must return a sparsity for every kernel, "
+                f"{sorted(shapes)}. Received: {sorted(result)}"
+            )
+    return {path: fraction(f"distribution[{path!r}]", value) for path, value in result.items()}
+
+
+def divided_kernels(model, pattern=None):
+    """Returns the paths of the kernels that a pattern divides, and the pattern.
+
+    Warns the caller of the calling function of kernels that it does not divide.
+
+    Args:
+        model: A `SparseModel`.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model.
+
+    Raises:
+        ValueError: If the pattern divides no kernel.
+    """
+    pattern = model.pattern if pattern is None else patterns.get(pattern)
+    if not pattern.structured:
+        return list(model.kernels), pattern
+    reasons = {path: misfit(shape, pattern) for path, shape in model.matrix_shapes.items()}
+    left_out = {path: reason for path, reason in reasons.items() if reason}
+    if len(left_out) == len(reasons):
+        raise ValueError(
+            "Argument `pattern` must divide at least one kernel. "
+            f"Received: pattern={str(pattern)!r}, {reasons}"
+        )
+    if left_out:
+        warnings.warn(
+            f"Some kernels keep their masks: {left_out}. Exclude them, or make the model with "
+            f"`tfl.sparsify(model, pattern='{pattern}')`, which does.",
+            stacklevel=4,
+        )
+    return [path for path in reasons if path not in left_out], pattern
