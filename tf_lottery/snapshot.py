@@ -7,15 +7,16 @@ from tf_lottery import files
 from tf_lottery.layers import Masked
 from tf_lottery.layers.kernels import unique_paths
 
-PARTS = ("weights", "masks", "seeds", "optimizer", "learning_rate", "step")
+PARTS = ("weights", "masks", "growth", "seeds", "optimizer", "learning_rate", "step")
 
 
 class Snapshot:
     """A copy of everything that training changes in a model.
 
-    It has six parts: `"weights"`, with batch statistics; `"masks"`; `"seeds"`, the states of
-    random layers; `"optimizer"`, its slots and loss scale; `"learning_rate"`, unless it is a
-    schedule; and `"step"`, the optimizer's iteration count, which schedules follow.
+    It has seven parts: `"weights"`, with batch statistics; `"masks"`; `"growth"`, what methods
+    that grow connections remember; `"seeds"`, the states of random layers; `"optimizer"`, its
+    slots and loss scale; `"learning_rate"`, unless it is a schedule; and `"step"`, the
+    optimizer's iteration count, which schedules follow.
 
     Args:
         model: A built model, sparse or not. Without an optimizer the last three parts
@@ -61,6 +62,10 @@ class Snapshot:
             if part not in PARTS:
                 raise ValueError(f"Argument `parts` must be among {PARTS}. Received: {part!r}")
         variables = _variables(model)
+        if not self._values["growth"] or not variables["growth"]:
+            # A method that grows connections begins or ends between the two moments.
+            variables["growth"] = []
+            parts = [part for part in parts if part != "growth"]
         for part in parts:
             _check_fits(part, variables[part], self._values[part])
         for part in parts:
@@ -173,14 +178,17 @@ def _variables(model):
         optimizer.build(model.trainable_variables)
     masked = [layer for layer in model._flatten_layers() if isinstance(layer, Masked)]
     masks = [mask for layer in masked for mask in layer.masks]
+    states = [layer.growth for layer in masked if layer.growth is not None]
     known = {id(variable) for variable in model.weights}
     metrics = {id(variable) for variable in model.metrics_variables}
     steps = [] if optimizer is None else _step_variables(optimizer)
     rates = [v for v in optimizer.variables if v.name == "learning_rate"] if optimizer else []
-    counted = {id(variable) for variable in [*masks, *rates, *steps]}
+    growth = [v for state in states for v in state.variables]
+    counted = {id(variable) for variable in [*masks, *growth, *rates, *steps]}
     return {
         "weights": [v for v in model.weights if id(v) not in counted],
         "masks": masks,
+        "growth": [v for state in states for v in state.lasting],
         "seeds": [v for v in model.variables if id(v) not in known | metrics],
         "optimizer": [v for v in optimizer.variables if id(v) not in counted] if optimizer else [],
         "learning_rate": rates,

@@ -1,6 +1,9 @@
 """Callbacks for `fit`: one algorithm each."""
 
 from tf_lottery.callbacks.base import SparsityCallback as SparsityCallback
+from tf_lottery.callbacks.dynamic_sparse_training import (
+    DynamicSparseTraining as DynamicSparseTraining,
+)
 from tf_lottery.callbacks.early_stop_iteration import EarlyStopIteration as EarlyStopIteration
 from tf_lottery.callbacks.gradual_magnitude_pruning import (
     GradualMagnitudePruning as GradualMagnitudePruning,
@@ -8,4 +11,7 @@ from tf_lottery.callbacks.gradual_magnitude_pruning import (
 from tf_lottery.callbacks.iterative_magnitude_pruning import (
     IterativeMagnitudePruning as IterativeMagnitudePruning,
 )
+from tf_lottery.callbacks.rigl import RigL as RigL
+from tf_lottery.callbacks.set import SET as SET
+from tf_lottery.callbacks.snfs import SNFS as SNFS
 from tf_lottery.callbacks.sparsity_logger import SparsityLogger as SparsityLogger

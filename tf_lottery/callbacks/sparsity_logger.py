@@ -2,7 +2,6 @@
 
 import pathlib
 
-from tf_lottery import report
 from tf_lottery.callbacks.base import SparsityCallback
 
 
@@ -40,11 +39,10 @@ class SparsityLogger(SparsityCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds the sparsity to `logs`."""
-        summary = report.summary(self.model)
         if logs is not None:
-            logs[f"{self.prefix}sparsity"] = summary.sparsity
+            logs[f"{self.prefix}sparsity"] = self.model.sparsity
         if self._writer is not None:
-            self._write(epoch, summary)
+            self._write(epoch)
 
     def on_train_end(self, logs=None):
         """Closes the TensorBoard file."""
@@ -52,15 +50,13 @@ class SparsityLogger(SparsityCallback):
             self._writer.close()
             self._writer = None
 
-    def _write(self, epoch, summary):
+    def _write(self, epoch):
         import tensorflow as tf
 
         masks, kernels = self.model.get_masks(), self.model.get_kernels()
         with self._writer.as_default(step=epoch):
-            tf.summary.scalar(f"{self.prefix}sparsity", summary.sparsity)
-            for row in summary.rows:
-                tf.summary.scalar(f"{self.prefix}sparsity/{row.path}", row.sparsity)
-                tf.summary.histogram(
-                    f"{self.prefix}kept/{row.path}", kernels[row.path][masks[row.path]]
-                )
+            tf.summary.scalar(f"{self.prefix}sparsity", self.model.sparsity)
+            for path, mask in masks.items():
+                tf.summary.scalar(f"{self.prefix}sparsity/{path}", 1.0 - mask.mean())
+                tf.summary.histogram(f"{self.prefix}kept/{path}", kernels[path][mask])
         self._writer.flush()

@@ -1,0 +1,372 @@
+import keras
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+from tf_lottery.callbacks import SET, SNFS, RigL
+from tf_lottery.optimizers import slots
+from tf_lottery.sparsity.schedules import Constant, Cosine, InversePower
+
+METHODS = {"rigl": RigL, "set": SET, "snfs": SNFS}
+
+
+class Watch(keras.callbacks.Callback):
+    """Calls a function with the model and the number of steps after every batch."""
+
+    def __init__(self, look):
+        super().__init__()
+        self.look, self.step = look, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        self.look(self.model, self.step)
+
+
+@pytest.fixture
+def make_sparse(make_model, compile_model):
+    def make(kind="dense", sparsity=0.5, optimizer=None, scores="random", **kwargs):
+        sparse = tfl.sparsify(make_model(kind), sparsity, scores=scores, **kwargs)
+        return compile_model(sparse, optimizer)
+
+    return make
+
+
+def fit(model, data, *callbacks, epochs=1, batch_size=4):
+    return model.fit(
+        *data,
+        batch_size=batch_size,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=list(callbacks),
+    )
+
+
+def steps_of_change(model, data, method, epochs):
+    """Returns the steps after which the masks were others."""
+    changed, last = [], model.get_masks()
+
+    def look(model, step):
+        nonlocal last
+        masks = model.get_masks()
+        if any(np.any(masks[path] != last[path]) for path in masks):
+            changed.append(step)
+        last = masks
+
+    fit(model, data, method, Watch(look), epochs=epochs)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("begin_step", "end_step", "frequency", "expected"),
+    [
+        (0, 10, 3, [3, 6, 9]),
+        (0, 9, 3, [3, 6]),
+        (2, 9, 3, [2, 5, 8]),
+        (0, 100, 5, [5, 10]),
+        (4, 5, 7, [4]),
+    ],
+)
+def test_steps_of_updates(begin_step, end_step, frequency, expected, make_sparse, make_data):
+    method = SET(frequency, Constant(0.5), begin_step, end_step)
+    assert steps_of_change(make_sparse(), make_data(), method, epochs=2) == expected
+
+
+def test_updates_end_at_three_quarters_of_training(make_sparse, make_data):
+    model, data = make_sparse(), make_data()
+    method = SET(3, Constant(0.5))
+    assert steps_of_change(model, data, method, epochs=4) == [3, 6, 9, 12, 15]
+    assert steps_of_change(model, data, method, epochs=2) == [3, 6]
+
+
+def test_end_of_a_schedule_is_the_end_of_updates(make_sparse, make_data):
+    method = SET(2, InversePower(0.9, end_step=7, power=1))
+    assert steps_of_change(make_sparse(), make_data(), method, epochs=2) == [2, 4, 6]
+
+
+def test_training_of_unknown_length_needs_an_end(make_sparse, make_data):
+    x, y = make_data()
+
+    def batches():
+        while True:
+            yield x[:4], y[:4]
+
+    class Forever(keras.utils.PyDataset):
+        num_batches = None
+
+        def __getitem__(self, index):
+            return x[:4], y[:4]
+
+    with pytest.raises(ValueError, match="`end_step` must be given"):
+        make_sparse().fit(batches(), epochs=1, verbose=0, callbacks=[SET()])
+
+
+def test_steps_per_execution_acts_at_the_end_of_a_chunk(make_model, compile_model, make_data):
+    model = compile_model(tfl.sparsify(make_model(), 0.5, scores="random"), steps_per_execution=4)
+    changes = steps_of_change(model, make_data(size=48), SET(3, Constant(0.5), end_step=9), 1)
+    assert changes == [1, 2]  # chunks: steps 4 and 8
+
+
+def test_drop_fraction_follows_the_cosine(make_sparse, make_data, monkeypatch):
+    fractions = []
+    original = tfl.sparsity.masks.drop_and_grow
+
+    def spy(weights, mask, scores, drop_fraction, *args):
+        fractions.append(drop_fraction)
+        return original(weights, mask, scores, drop_fraction, *args)
+
+    monkeypatch.setattr("tf_lottery.callbacks.dynamic_sparse_training.drop_and_grow", spy)
+    fit(make_sparse(), make_data(), RigL(frequency=2, drop_fraction=0.4), epochs=2)
+    expected = [0.2 * (1 + np.cos(np.pi * step / 9)) for step in (2, 4, 6, 8)]
+    np.testing.assert_allclose(fractions[::2], expected)
+    assert Cosine(0.4, end_step=9)(4) == pytest.approx(expected[1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_drop_fraction_zero_changes_nothing(method, make_sparse, make_data):
+    model = make_sparse()
+    assert steps_of_change(model, make_data(), METHODS[method](2, 0.0), epochs=2) == []
+
+
+@pytest.mark.parametrize(("method", "num_updates"), [("rigl", 1000), ("set", 99), ("snfs", 99)])
+def test_density_is_constant_over_many_updates(method, num_updates, make_sparse, make_data):
+    model = make_sparse(sparsity=0.7)
+    counts = {path: mask.sum() for path, mask in model.get_masks().items()}
+    updates = METHODS[method](1, Constant(0.3), end_step=10**6)
+
+    def look(model, step):
+        assert {path: mask.sum() for path, mask in model.get_masks().items()} == counts
+
+    fit(model, make_data(size=4 * num_updates), updates, Watch(look))
+
+
+OPTIMIZERS = {
+    "adam": lambda: keras.optimizers.Adam(0.01),
+    "momentum": lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+    "average": lambda: keras.optimizers.AdamW(0.01, use_ema=True, ema_momentum=0.9),
+    "overwritten": lambda: keras.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=3),
+    "scaled": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01), 2.0),
+    "several": lambda: keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(
+            keras.optimizers.SGD(0.01, momentum=0.9), {".*hidden.*": keras.optimizers.Adam(0.01)}
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_new_connections_start_from_nothing(method, optimizer, make_sparse, make_data):
+    if optimizer == "several" and not hasattr(keras.optimizers, "MultiOptimizer"):
+        pytest.skip("this version of Keras has no MultiOptimizer")
+    model = make_sparse(optimizer=OPTIMIZERS[optimizer]())
+    before, num_new, num_slots = model.get_masks(), 0, 0
+
+    def look(model, step):
+        nonlocal before, num_new, num_slots
+        kernels, masks = model.get_kernels(), model.get_masks()
+        found = slots(model.optimizer, list(model.kernels.values()))
+        for (path, kernel), belonging in zip(kernels.items(), found, strict=True):
+            new, kept = masks[path] & ~before[path], masks[path] & before[path]
+            assert not np.any(kernel[new])
+            assert np.mean(kernel[kept] != 0) > 0.7
+            num_new += new.sum()
+            for slot in map(keras.ops.convert_to_numpy, belonging.values()):
+                assert not np.any(slot[new])
+                assert np.mean(slot[kept] != 0) > 0.7
+                num_slots += 1
+        before = masks
+
+    fit(model, make_data(), METHODS[method](2, 0.4, end_step=11), Watch(look), epochs=2)
+    assert num_new > 10
+    assert num_slots >= 12
+
+
+def test_gradient_as_initial_value(make_sparse, make_data):
+    model = make_sparse(optimizer=keras.optimizers.SGD(0.5))
+    before = model.get_masks()
+    gradients = {}
+
+    class Method(RigL):
+        def _gradients(self):
+            gradients.update(super()._gradients())
+            return gradients
+
+    fit(model, make_data(size=4), Method(1, 0.4, end_step=3, grow_init="gradient"))
+    for path, kernel in model.get_kernels().items():
+        new = model.get_masks()[path] & ~before[path]
+        assert new.any()
+        np.testing.assert_allclose(kernel[new], -0.5 * gradients[path][new], rtol=1e-6)
+
+
+def test_gradient_as_initial_value_is_unscaled(make_sparse, make_data):
+    kernels = []
+    for optimizer in (
+        keras.optimizers.SGD(0.5),
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5), 64.0),
+    ):
+        model = make_sparse(optimizer=optimizer)
+        fit(model, make_data(size=4), RigL(1, 0.4, end_step=3, grow_init="gradient"))
+        kernels.append(model.get_kernels().values())
+    for kernel, scaled in zip(*kernels, strict=True):
+        np.testing.assert_allclose(kernel, scaled, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pattern", ["2:4", "4x1", "channel"])
+def test_patterns_hold_after_every_update(method, pattern, compile_model, make_data):
+    layers = [keras.Input((8,)), keras.layers.Dense(12, "relu"), keras.layers.Dense(8)]
+    model = compile_model(tfl.sparsify(keras.Sequential(layers), 0.5, pattern=pattern))
+    counts = {path: mask.sum() for path, mask in model.get_masks().items()}
+    seen = set()
+
+    def look(model, step):
+        for path, mask in model.get_masks().items():
+            assert mask.sum() == counts[path]
+            if pattern == "2:4":
+                assert np.all(mask.reshape(-1, 4, mask.shape[1]).sum(1) == 2)
+            groups = {"4x1": mask.reshape(-1, 4, mask.shape[1]), "channel": mask[None]}
+            if pattern in groups:
+                kept = groups[pattern].sum(1)
+                assert np.all((kept == 0) | (kept == groups[pattern].shape[1]))
+            seen.add(mask.tobytes())
+
+    x = np.random.default_rng(0).normal(size=(48, 8)).astype("float32")
+    fit(model, (x, np.arange(48) % 3), METHODS[method](1, Constant(0.4), end_step=99), Watch(look))
+    assert len(seen) > 2
+
+
+def test_pattern_of_attention_is_that_of_its_matrices(make_sparse, make_data):
+    model = make_sparse("attention", pattern="2x1")
+    before = model.to_matrices(model.get_masks())
+    fit(model, make_data("attention"), RigL(1, Constant(0.5), end_step=99))
+    after = model.to_matrices(model.get_masks())
+    assert any(np.any(before[path] != after[path]) for path in before)
+    for mask in after.values():
+        assert set(np.unique(mask.reshape(-1, 2, mask.shape[1]).sum(1))) <= {0, 2}
+
+
+def test_kernels_that_are_frozen_or_dense_stay_as_they_are(make_sparse, make_data):
+    model = make_sparse(distribution={"hidden": 0.5, "output": 0.0})
+    path = next(iter(model.kernels))
+    fit(model, make_data(), SET(1, 0.5, end_step=99))
+    masks = model.get_masks()
+    assert all(masks[p].all() == (p != path) for p in masks)
+    model.model.get_layer("hidden").trainable = False
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.warns(UserWarning, match="no zeros in kernels that are trained"):
+        fit(model, make_data(), SET(1, 0.5, end_step=99))
+    np.testing.assert_array_equal(model.get_masks()[path], masks[path])
+
+
+def test_gradients_that_are_not_finite_move_nothing(make_sparse, make_data):
+    model, (x, y) = make_sparse(), make_data()
+    before = model.get_masks()
+    x[:] = np.inf
+    with pytest.warns(UserWarning, match="step 2 are not finite"):
+        fit(model, (x, y), RigL(2, end_step=5))
+    for path, mask in model.get_masks().items():
+        np.testing.assert_array_equal(mask, before[path])
+
+
+def test_logs_of_the_topology(make_sparse, make_data):
+    model, seen = make_sparse(), []
+    before = start = model.get_masks()
+    size = sum(mask.size for mask in start.values())
+    active = sum(mask.sum() for mask in start.values())
+    ever, replaced = {path: mask.copy() for path, mask in start.items()}, []
+
+    def look(model, step):
+        nonlocal before
+        masks = model.get_masks()
+        if step % 2 == 0 and step < 11:
+            replaced.append(sum((masks[p] & ~before[p]).sum() for p in masks) / active)
+        for path, mask in masks.items():
+            ever[path] |= mask
+        before = masks
+        if step % 6 == 0:
+            seen.append(sum(mask.sum() for mask in ever.values()) / size)
+
+    logs = fit(model, make_data(), RigL(2, end_step=11), Watch(look), epochs=3).history
+    assert logs["explored"] == pytest.approx(seen)
+    means = [np.mean(replaced[:3]), np.mean(replaced[3:]), 0]
+    assert logs["replaced"] == pytest.approx(means)
+    assert logs["explored"][0] > active / size
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_but_memory_is_left_after_training(method, make_sparse, make_data):
+    model = make_sparse()
+    num_trainable = len(model.trainable_variables)
+    fit(model, make_data(), METHODS[method](2))
+    assert len(model.trainable_variables) == num_trainable
+    assert len(model.masked.growth.gradients) == (2 if method == "snfs" else 0)
+    fit(model, make_data())
+    assert tfl.strip(model).count_params() == model.model.count_params()
+
+
+def test_interrupted_training_can_go_on_in_any_way(make_sparse, make_data):
+    def interrupt(model, step):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    model, data = make_sparse(), make_data()
+    for callbacks in ([], [SNFS(2)], [SET(2)], [RigL(2)]):
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, data, RigL(2, end_step=100), Watch(interrupt))
+        before = model.get_kernels()
+        fit(model, data, *callbacks)
+        after = model.get_kernels()
+        assert all(np.any(before[path] != after[path]) for path in before)
+        assert model.sparsity == pytest.approx(0.5)
+
+
+def test_dense_model_is_warned_about(make_sparse, make_data):
+    with pytest.warns(UserWarning, match="prune it first"):
+        fit(make_sparse(sparsity=0.0), make_data(), RigL(2))
+
+
+def test_short_training_is_warned_about(make_sparse, make_data):
+    with pytest.warns(UserWarning, match="moved at step 100"):
+        fit(make_sparse(), make_data(), RigL(end_step=1000))
+
+
+def test_mask_that_does_not_follow_the_pattern_is_refused(compile_model):
+    layers = [keras.Input((8,)), keras.layers.Dense(4)]
+    model = compile_model(tfl.sparsify(keras.Sequential(layers), 0.5, scores="random"))
+    with pytest.raises(ValueError, match="4x1"):
+        fit(model, (np.zeros((8, 8)), np.zeros(8)), SET(1, end_step=9, pattern="4x1"))
+
+
+def test_accumulating_optimizer_is_refused_where_gradients_are_needed(make_sparse, make_data):
+    for method, needs_gradients in ((RigL, True), (SNFS, True), (SET, False)):
+        model = make_sparse(optimizer=keras.optimizers.Adam(gradient_accumulation_steps=2))
+        if needs_gradients:
+            with pytest.raises(ValueError, match="gradient_accumulation_steps"):
+                fit(model, make_data(), method(2))
+        else:
+            fit(model, make_data(), method(2))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"frequency": 0}, "`frequency` must be an integer > 0. Received: frequency=0"),
+        ({"frequency": 2.5}, "Received: frequency=2.5"),
+        ({"drop_fraction": 1.0}, r"`drop_fraction` must be in \[0, 1\)"),
+        ({"drop_fraction": "cosine"}, "`drop_fraction` must be a number"),
+        ({"begin_step": -1}, "`begin_step` must be >= 0"),
+        ({"begin_step": 5, "end_step": 5}, "`end_step` must lie after `begin_step`"),
+        ({"pattern": "4y1"}, "`pattern` must be"),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_wrong_arguments(method, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        METHODS[method](**kwargs)
+
+
+@pytest.mark.parametrize("method", [RigL, SNFS])
+def test_wrong_grow_init(method):
+    with pytest.raises(ValueError, match="`grow_init` must be one of"):
+        method(grow_init="ones")

@@ -1,0 +1,61 @@
+import keras
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+from tf_lottery.callbacks import SNFS
+from tf_lottery.callbacks.snfs import share_out
+from tf_lottery.sparsity.schedules import Constant
+
+
+@pytest.mark.parametrize(
+    ("total", "weights", "room", "expected"),
+    [
+        (10, [3.0, 1.0, 1.0], [4, 9, 9], [4, 3, 3]),
+        (10, [3.0, 1.0, 1.0], [9, 9, 9], [6, 2, 2]),
+        (7, [1.0, 1.0], [9, 9], [4, 3]),
+        (5, [0.0, 0.0], [1, 9], [1, 4]),
+        (9, [1.0, 2.0], [4, 5], [4, 5]),
+        (9, [8.0, 0.0], [4, 5], [4, 5]),
+        (0, [8.0, 1.0], [4, 5], [0, 0]),
+    ],
+)
+def test_share_out(total, weights, room, expected):
+    found = share_out(total, dict(enumerate(weights)), dict(enumerate(room)))
+    assert [found[i] for i in range(len(weights))] == expected
+
+
+def test_redistribution_moves_weights_where_momentum_is_large(make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model("dense"), 0.5, scores="random"))
+    before = {path: mask.sum() for path, mask in model.get_masks().items()}
+    expected = {}
+
+    class Method(SNFS):
+        def num_grown(self, masks, fraction, gradients):
+            means = {p: np.abs(gradients[p][masks[p]]).mean() for p in masks}
+            dropped = {p: int(masks[p].sum() * fraction) for p in masks}
+            total = sum(dropped.values())
+            for path in masks:
+                share = total * means[path] / sum(means.values())
+                expected[path] = before[path] - dropped[path] + share
+            return super().num_grown(masks, fraction, gradients)
+
+    method = Method(6, Constant(0.3), end_step=7, redistribution=True)
+    model.fit(*make_data("dense"), batch_size=4, shuffle=False, verbose=0, callbacks=[method])
+    after = {path: mask.sum() for path, mask in model.get_masks().items()}
+    assert sum(after.values()) == sum(before.values())
+    assert after != before
+    for path, count in after.items():
+        assert abs(count - expected[path]) < 1
+
+
+def test_redistribution_needs_freedom(make_model, compile_model):
+    layers = [keras.Input((8,)), keras.layers.Dense(4)]
+    model = compile_model(tfl.sparsify(keras.Sequential(layers), 0.5, pattern="2:4"))
+    with pytest.raises(ValueError, match="`redistribution` must be `False`"):
+        SNFS(redistribution=True).set_model(model)
+
+
+def test_momentum_is_a_fraction():
+    with pytest.raises(ValueError, match="`momentum` must be in"):
+        SNFS(momentum=1.0)

@@ -1,0 +1,116 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers, optimizers
+
+from tf_lottery.layers.growth_state import GrowthState
+from tf_lottery.optimizers import add_overwritten, loss_scale, remove_overwritten, slots
+
+
+@pytest.fixture
+def variables():
+    """Kernels and biases, two of one path, and one whose path begins like another's."""
+    named = ["a", "a", "a_kernel_momentum", "b"]
+    made = [layers.Dense(3, name=name) for name in named]
+    for layer in made:
+        layer.build((None, 4))
+    return [variable for layer in made for variable in layer.trainable_variables]
+
+
+def built(optimizer, variables):
+    optimizer.build(variables)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("make", "kinds"),
+    [
+        (lambda: optimizers.SGD(0.1), set()),
+        (lambda: optimizers.SGD(0.1, momentum=0.9), {"momentum"}),
+        (lambda: optimizers.Adam(), {"momentum", "velocity"}),
+        (lambda: optimizers.Adam(amsgrad=True), {"momentum", "velocity", "velocity_hat"}),
+        (lambda: optimizers.Adam(use_ema=True), {"momentum", "velocity", "average"}),
+        (
+            lambda: optimizers.LossScaleOptimizer(optimizers.Adam(use_ema=True)),
+            {"momentum", "velocity", "average"},
+        ),
+    ],
+)
+def test_slots_of_every_kernel(make, kinds, variables):
+    optimizer = built(make(), variables)
+    found = slots(optimizer, variables)
+    names = {"momentum", "velocity", "velocity_hat", "average"}
+    for variable, belonging in zip(variables, found, strict=True):
+        assert set(belonging) & names == kinds
+        assert all(slot.shape == variable.shape for slot in belonging.values())
+    assigned = [id(slot) for belonging in found for slot in belonging.values()]
+    assert len(assigned) == len(set(assigned))
+
+
+def test_slots_move_with_their_own_kernel(variables):
+    optimizer = built(optimizers.Adam(), variables)
+    gradients = [keras.ops.zeros(v.shape) for v in variables]
+    for i, variable in enumerate(variables):
+        gradients[i] = keras.ops.ones(variable.shape)
+        before = [
+            {kind: np.array(slot) for kind, slot in belonging.items()}
+            for belonging in slots(optimizer, variables)
+        ]
+        optimizer.apply(gradients)
+        gradients[i] = keras.ops.zeros(variable.shape)
+        for j, belonging in enumerate(slots(optimizer, variables)):
+            grew = np.abs(np.array(belonging["velocity"])).sum() > before[j]["velocity"].sum()
+            assert grew == (i == j)
+
+
+def test_slots_inside_a_multi_optimizer(variables):
+    if not hasattr(optimizers, "MultiOptimizer"):
+        pytest.skip("this version of Keras has no MultiOptimizer")
+    optimizer = built(
+        optimizers.MultiOptimizer(
+            optimizers.OptimizerMap(
+                optimizers.SGD(0.1, momentum=0.9), {".*kernel": optimizers.Adam()}
+            )
+        ),
+        variables,
+    )
+    found = slots(optimizer, variables)
+    for variable, belonging in zip(variables, found, strict=True):
+        kinds = {"momentum", "velocity"} if variable.name == "kernel" else {"momentum"}
+        assert set(belonging) == kinds
+
+
+def test_overwritten_variables_are_added_once_and_taken_back(variables):
+    state = GrowthState([kernel.shape for kernel in variables[:4:2]], decay=0.0)
+    state.collect(True)
+    optimizer = built(optimizers.Adam(use_ema=True), variables)
+    num_variables = len(optimizer.variables)
+    all_variables = [*variables, *state.gradients]
+    before = [np.array(v) for v in variables]
+    for _ in range(2):
+        add_overwritten(optimizer, state.gradients)
+        optimizer.apply([keras.ops.ones(v.shape) for v in all_variables], all_variables)
+    assert [float(np.mean(v)) for v in state.gradients] == [1.0, 1.0]
+    assert len(optimizer.variables) == num_variables
+    for _ in range(2):
+        remove_overwritten(optimizer, state.gradients)
+        optimizer.apply([keras.ops.ones(v.shape) for v in variables], variables)
+    optimizer.finalize_variable_values(variables)
+    assert all(np.all(b != np.array(v)) for b, v in zip(before, variables, strict=True))
+
+
+def test_accumulation_of_gradients_is_refused(variables):
+    state = GrowthState([(4, 3)], decay=0.0)
+    optimizer = built(optimizers.Adam(gradient_accumulation_steps=2), variables)
+    with pytest.raises(ValueError, match="gradient_accumulation_steps=2"):
+        add_overwritten(optimizer, state.gradients)
+    inner = optimizers.LossScaleOptimizer(optimizers.Adam(gradient_accumulation_steps=3))
+    with pytest.raises(ValueError, match="gradient_accumulation_steps=3"):
+        add_overwritten(built(inner, variables), state.gradients)
+
+
+def test_loss_scale(variables):
+    assert loss_scale(built(optimizers.Adam(), variables)) == 1
+    assert loss_scale(built(optimizers.Adam(loss_scale_factor=8), variables)) == 8
+    scaled = optimizers.LossScaleOptimizer(optimizers.Adam(), initial_scale=4)
+    assert loss_scale(built(scaled, variables)) == 4

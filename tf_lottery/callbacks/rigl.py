@@ -1,0 +1,84 @@
+"""RigL: connections grow where the gradient is largest."""
+
+import numpy as np
+
+from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
+from tf_lottery.checks import positive_integer
+
+
+class RigL(DynamicSparseTraining):
+    """Drops the smallest weights and grows those with the largest gradients.
+
+    "Rigging the Lottery" (Evci et al., arXiv:1911.11134, section 3 and algorithm 1). The
+    gradient of the training batch at which an update falls is taken with respect to all
+    weights, pruned ones included. The defaults are the paper's.
+
+    Unlike in the paper's algorithm, the optimizer makes its step also where connections are
+    moved, and there is no update at step 0, before the network has learned anything.
+
+    Args:
+        frequency: Integer > 0. Steps between two updates. Defaults to `100`.
+        drop_fraction: Float in [0, 1) or a schedule; see `DynamicSparseTraining`.
+            Defaults to `0.3`, annealed by a cosine.
+        begin_step: Integer >= 0. Defaults to `0`.
+        end_step: Integer, exclusive. Defaults to `None`: 75% of training.
+        grow_init: `"zeros"` or `"gradient"`. Defaults to `"zeros"`.
+        grad_accumulation: Integer from 1 to `frequency`. Gradients are summed over this many
+            batches before an update, which helps if batches are small. Defaults to `1`.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model.
+        seed: Integer. Defaults to `0`.
+
+    Raises:
+        ValueError: If an argument is outside its range, or the optimizer accumulates
+            gradients.
+
+    Example:
+
+    >>> sparse = tfl.sparsify(model, sparsity=0.9, distribution="erk")
+    >>> sparse.compile("adam", "sparse_categorical_crossentropy")
+    >>> sparse.fit(x, y, epochs=10, callbacks=[RigL()])
+    """
+
+    def __init__(
+        self,
+        frequency=100,
+        drop_fraction=0.3,
+        begin_step=0,
+        end_step=None,
+        grow_init="zeros",
+        grad_accumulation=1,
+        pattern=None,
+        seed=0,
+    ):
+        super().__init__(frequency, drop_fraction, begin_step, end_step, grow_init, pattern, seed)
+        self.grad_accumulation = positive_integer("grad_accumulation", grad_accumulation)
+        if grad_accumulation > frequency:
+            raise ValueError(
+                "Argument `grad_accumulation` must not exceed `frequency`. Received: "
+                f"grad_accumulation={grad_accumulation}, frequency={frequency}"
+            )
+
+    @property
+    def gradient_memory(self):
+        """The last gradient, or the mean of the last ones."""
+        return (0.0, 1.0) if self.grad_accumulation == 1 else (1.0, 1.0 / self.grad_accumulation)
+
+    def grow_scores(self, gradient, shape, rng):
+        """Returns the magnitude of the gradient."""
+        del shape, rng
+        return np.abs(gradient)
+
+    def next_step(self):
+        """Returns the next step at which connections are moved or accumulation starts."""
+        update = super().next_step()
+        if update is None or self.grad_accumulation == 1:
+            return update
+        start = update - self.grad_accumulation
+        return start if start > self.step else update
+
+    def on_step(self):
+        """Moves connections if an update is due, and starts to accumulate anew."""
+        if self._num_due() > self._updated:
+            super().on_step()
+        if self.grad_accumulation > 1:
+            self.model.masked.growth.clear()

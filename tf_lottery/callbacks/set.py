@@ -1,0 +1,37 @@
+"""SET: connections grow at random."""
+
+from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
+
+
+class SET(DynamicSparseTraining):
+    """Drops the smallest weights and grows others at random.
+
+    Sparse Evolutionary Training (Mocanu et al., arXiv:1707.04780), with the annealed drop
+    fraction of arXiv:1911.11134, section 4. Needs no dense gradients.
+
+    Args:
+        frequency: Integer > 0. Steps between two updates. Defaults to `100`.
+        drop_fraction: Float in [0, 1) or a schedule; see `DynamicSparseTraining`.
+            Defaults to `0.3`, annealed by a cosine.
+        begin_step: Integer >= 0. Defaults to `0`.
+        end_step: Integer, exclusive. Defaults to `None`: 75% of training.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model.
+        seed: Integer, decides what grows. Defaults to `0`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+
+    >>> sparse.fit(x, y, epochs=10, callbacks=[SET(seed=1)])
+    """
+
+    def __init__(
+        self, frequency=100, drop_fraction=0.3, begin_step=0, end_step=None, pattern=None, seed=0
+    ):
+        super().__init__(frequency, drop_fraction, begin_step, end_step, "zeros", pattern, seed)
+
+    def grow_scores(self, gradient, shape, rng):
+        """Returns random numbers."""
+        del gradient
+        return rng.random(shape, dtype="float32")

@@ -1,0 +1,123 @@
+"""SNFS: connections grow where the averaged gradient is largest."""
+
+import numpy as np
+
+from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
+from tf_lottery.checks import fraction
+
+
+class SNFS(DynamicSparseTraining):
+    """Drops the smallest weights and grows those with the largest momentum.
+
+    Sparse Networks From Scratch (Dettmers & Zettlemoyer, arXiv:1907.04840). Scores are the
+    magnitude of an exponential moving average of the dense gradients, which starts from 0
+    and is updated at every step. Without redistribution it is the variant that
+    arXiv:1911.11134 compares with.
+
+    Args:
+        frequency: Integer > 0. Steps between two updates. Defaults to `100`.
+        drop_fraction: Float in [0, 1) or a schedule; see `DynamicSparseTraining`.
+            Defaults to `0.3`, annealed by a cosine.
+        begin_step: Integer >= 0. Defaults to `0`.
+        end_step: Integer, exclusive. Defaults to `None`: 75% of training.
+        momentum: Float in [0, 1), the decay of the average. Defaults to `0.9`.
+        redistribution: Boolean. Whether what all kernels dropped grows where the mean
+            magnitude of the momentum of active weights is large, as in the original
+            (section 3 there), so that densities of kernels change and that of the network
+            does not. Defaults to `False`.
+        grow_init: `"zeros"` or `"gradient"`. Defaults to `"zeros"`.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model.
+        seed: Integer. Defaults to `0`.
+
+    Raises:
+        ValueError: If an argument is outside its range, or the optimizer accumulates
+            gradients.
+
+    Example:
+
+    >>> sparse.fit(x, y, epochs=10, callbacks=[SNFS(redistribution=True)])
+    """
+
+    def __init__(
+        self,
+        frequency=100,
+        drop_fraction=0.3,
+        begin_step=0,
+        end_step=None,
+        momentum=0.9,
+        redistribution=False,
+        grow_init="zeros",
+        pattern=None,
+        seed=0,
+    ):
+        super().__init__(frequency, drop_fraction, begin_step, end_step, grow_init, pattern, seed)
+        self.momentum = fraction("momentum", momentum)
+        self.redistribution = redistribution
+
+    def set_model(self, model):
+        """Takes the model, whose pattern must not forbid a redistribution."""
+        super().set_model(model)
+        pattern = model.pattern if self.pattern is None else self.pattern
+        if self.redistribution and pattern.structured:
+            raise ValueError(
+                "Argument `redistribution` must be `False` with a structured pattern, which fixes "
+                f"the density of kernels. Received: redistribution=True, pattern='{pattern}'"
+            )
+
+    @property
+    def gradient_memory(self):
+        """The exponential moving average."""
+        return self.momentum, 1.0 - self.momentum
+
+    def grow_scores(self, gradient, shape, rng):
+        """Returns the magnitude of the momentum."""
+        del shape, rng
+        return np.abs(gradient)
+
+    def num_grown(self, masks, fraction, gradients):
+        """Returns the shares of the kernels in what all of them dropped."""
+        if not self.redistribution:
+            return None
+        dropped = {path: int(np.count_nonzero(m) * fraction) for path, m in masks.items()}
+        room = {path: m.size - np.count_nonzero(m) + dropped[path] for path, m in masks.items()}
+        weights = {
+            path: float(np.abs(gradients[path][mask]).mean()) if mask.any() else 0.0
+            for path, mask in masks.items()
+        }
+        return share_out(sum(dropped.values()), weights, room)
+
+
+def share_out(total, weights, room):
+    """Divides a number in proportion to weights, none getting more than it has room for.
+
+    Args:
+        total: Integer, at most the sum of `room`.
+        weights: Dict of names to floats >= 0.
+        room: Dict of names to integers.
+
+    Returns:
+        Dict of names to integers with the sum `total`.
+
+    Example:
+
+    >>> share_out(10, {"a": 3.0, "b": 1.0, "c": 1.0}, {"a": 4, "b": 9, "c": 9})
+    {'a': 4, 'b': 3, 'c': 3}
+    """
+    shares, names = {}, list(weights)
+    while names:
+        rest = total - sum(shares.values())
+        scale = sum(weights[name] for name in names)
+        wanted = {n: rest * (weights[n] / scale if scale else 1 / len(names)) for n in names}
+        full = [name for name in names if wanted[name] >= room[name]]
+        if not full:
+            break
+        shares.update((name, room[name]) for name in full)
+        names = [name for name in names if name not in full]
+    else:
+        return shares
+    shares.update((name, int(wanted[name])) for name in names)
+    # What rounding down left goes to the largest remainders.
+    names.sort(key=lambda name: int(wanted[name]) - wanted[name])
+    for name in names[: total - sum(shares.values())]:
+        shares[name] += 1
+    return shares

@@ -1,0 +1,125 @@
+"""What lies inside Keras optimizers: the slots of a variable, and which variables they know."""
+
+import collections
+
+
+def slots(optimizer, variables):
+    """Finds the optimizer's variables that belong to weights of a model.
+
+    Momentum, second moments, moving averages and so on, of every optimizer inside
+    `LossScaleOptimizer` and `MultiOptimizer`. Slots of another shape than the weight, such
+    as the factors of Adafactor, are left out.
+
+    Args:
+        optimizer: A built Keras optimizer.
+        variables: List of all trainable variables of the model.
+
+    Returns:
+        List, for every variable a dict of the slot's kind, such as `"momentum"`, to its
+        variable.
+
+    Example:
+
+    >>> [sorted(found) for found in slots(model.optimizer, model.trainable_variables)]
+    [['momentum', 'velocity'], ['momentum', 'velocity']]
+    """
+    # A slot is called after the path of its weight. Several weights can have one path;
+    # their slots come in the order of the weights.
+    positions = collections.defaultdict(list)
+    for i, variable in enumerate(variables):
+        positions[variable.path.replace("/", "_")].append(i)
+    found = [{} for _ in variables]
+    seen = collections.Counter()
+    for slot in optimizer.variables:
+        prefixes = [path for path in positions if slot.name.startswith(f"{path}_")]
+        if not prefixes:
+            continue
+        path = max(prefixes, key=len)
+        kind = slot.name.removeprefix(f"{path}_")
+        position = positions[path][seen[slot.name] % len(positions[path])]
+        seen[slot.name] += 1
+        if slot.shape == variables[position].shape:
+            found[position][kind] = slot
+    return found
+
+
+def add_overwritten(optimizer, variables):
+    """Makes an optimizer accept variables that it overwrites with their gradients.
+
+    Keras lets an optimizer know its variables only when it is built, but these need no
+    slots, so they can be added to its lists. They have to be the last of the model.
+
+    Args:
+        optimizer: A built Keras optimizer.
+        variables: List of variables with `overwrite_with_gradient=True`.
+
+    Raises:
+        ValueError: If an optimizer accumulates gradients, which Keras does by the maximum
+            for such variables.
+    """
+    for part in _parts(optimizer):
+        if part.gradient_accumulation_steps:
+            raise ValueError(
+                "Dense gradients cannot be collected with `gradient_accumulation_steps` in the "
+                "optimizer. Use the `grad_accumulation` of `RigL`, or `SET`, which needs no "
+                "gradients. Received: gradient_accumulation_steps="
+                f"{part.gradient_accumulation_steps}"
+            )
+    for part in _parts(optimizer):
+        # There is no public way: `build` would create all slots a second time.
+        known = part._trainable_variables_indices
+        new = [v for v in variables if part._var_key(v) not in known]
+        for variable in new:
+            known[part._var_key(variable)] = len(known)
+            if hasattr(part, "_var_to_optimizer_idx"):
+                part._var_to_optimizer_idx[part._var_key(variable)] = _first_built(part)
+        # In place, since an attribute that is set has its variables saved with the optimizer.
+        part._trainable_variables.extend(new)
+        if part.use_ema:
+            # Each is its own average, so that writing averages into weights changes nothing.
+            part._model_variables_moving_average.extend(new)
+
+
+def remove_overwritten(optimizer, variables):
+    """Takes back `add_overwritten`.
+
+    Args:
+        optimizer: A built Keras optimizer.
+        variables: The list that was added.
+    """
+    for part in _parts(optimizer):
+        known = part._trainable_variables_indices
+        num_removed = 0
+        for variable in variables:
+            num_removed += known.pop(part._var_key(variable), None) is not None
+        # They are the last ones.
+        if num_removed:
+            del part._trainable_variables[-num_removed:]
+            if part.use_ema:
+                del part._model_variables_moving_average[-num_removed:]
+
+
+def loss_scale(optimizer):
+    """Returns the factor by which the optimizer scales the loss, as a float.
+
+    Args:
+        optimizer: A built Keras optimizer.
+    """
+    factor = getattr(optimizer, "dynamic_scale", None)
+    if factor is None:
+        factor = optimizer.loss_scale_factor
+    return 1.0 if factor is None else float(factor)
+
+
+def _first_built(multi_optimizer):
+    return [part.built for part in multi_optimizer.optimizers].index(True)
+
+
+def _parts(optimizer):
+    """Returns the optimizer and those inside it that have variables."""
+    parts = [optimizer]
+    if hasattr(optimizer, "inner_optimizer"):
+        parts += _parts(optimizer.inner_optimizer)
+    if hasattr(optimizer, "optimizers"):
+        parts.append(optimizer.optimizers[_first_built(optimizer)])
+    return parts
