@@ -1,19 +1,22 @@
 """Sparse neural networks in Keras 3."""
 
+from tf_lottery import at_init as at_init
 from tf_lottery import callbacks as callbacks
 from tf_lottery import export as export
 from tf_lottery import layers as layers
 from tf_lottery import sparsity as sparsity
 from tf_lottery._version import __version__ as __version__
+from tf_lottery.analysis.flops import flops as flops
+from tf_lottery.analysis.flops_report import FlopsReport as FlopsReport
+from tf_lottery.analysis.report import Summary as Summary
+from tf_lottery.analysis.report import summary as summary
 from tf_lottery.export import ExportError as ExportError
 from tf_lottery.export import ExportReport as ExportReport
 from tf_lottery.export import export_tflite as export_tflite
 from tf_lottery.model import SparseModel as SparseModel
-from tf_lottery.model import prune as prune
-from tf_lottery.model import sparsify as sparsify
 from tf_lottery.model import strip as strip
-from tf_lottery.report import Summary as Summary
-from tf_lottery.report import summary as summary
+from tf_lottery.pruning import prune as prune
+from tf_lottery.pruning import sparsify as sparsify
 from tf_lottery.snapshot import Snapshot as Snapshot
 from tf_lottery.ticket import Ticket as Ticket
 from tf_lottery.ticket import TicketMatch as TicketMatch

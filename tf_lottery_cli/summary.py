@@ -7,8 +7,9 @@ from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
 Shows what is sparse in a file: of a Keras model (.keras, masked or stripped) or of a lottery
-ticket (.npz) the shape, size and sparsity of every kernel; of a ticket also its level and where
-it comes from. Use it to see what a file holds before you train, apply or export it.
+ticket (.npz) the shape, size and sparsity of every kernel and the bytes of all weights; of a
+model also the FLOPs of inference, of a ticket its level and where it comes from. Use it to see
+what a file holds before you train, apply or export it.
 
   tf-lottery summary runs/demo/ticket_07.npz
   tf-lottery summary model.keras --json"""
@@ -36,7 +37,7 @@ def run(args):
     import_keras()
     from rich.console import Console
 
-    from tf_lottery import report
+    from tf_lottery.analysis import report
     from tf_lottery_cli import inputs
 
     ticket = None
@@ -59,11 +60,12 @@ def run(args):
 
 
 def _ticket_summary(ticket):
-    from tf_lottery.report import KernelRow, Summary
+    from tf_lottery.analysis.report import KernelRow, Summary
 
     rows = [
         KernelRow(path, mask.shape, mask.size, int(mask.sum()))
         for path, mask in ticket.masks.items()
     ]
     num_parameters = sum(weight.size for weight in ticket.weights.values())
-    return Summary(ticket.provenance.get("model", "ticket"), rows, {}, num_parameters)
+    name, reason = ticket.provenance.get("model", "ticket"), "a ticket holds no architecture"
+    return Summary(name, rows, {}, num_parameters, no_flops=reason)

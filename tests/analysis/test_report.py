@@ -1,5 +1,6 @@
 import json
 
+import keras
 import pytest
 
 import tf_lottery as tfl
@@ -30,6 +31,14 @@ def test_dict_is_fit_for_json(make_model):
     assert found["sparsity"] == 0.5
     assert [kernel["sparsity"] for kernel in found["kernels"]] == [0.5, 0.5]
     assert found["kernels"][0]["shape"] == [6, 8]
+    assert found["num_bytes"] == {"dense": 332, "bitmask": 4 * 47 + 9, "csr": 4 * 47 + 4 * 49}
+    assert found["flops"] == {
+        "convention": "mac2",
+        "sparse": 72,
+        "dense": 144,
+        "ratio": 0.5,
+        "not_counted": {},
+    }
 
 
 def test_plain_model_is_counted_by_its_zeros(make_model):
@@ -41,6 +50,44 @@ def test_table_shows_every_kernel(make_model):
     text = str(tfl.summary(tfl.sparsify(make_model(), sparsity=0.75)))
     for part in ("hidden/kernel", "output/kernel", "6 x 8", "75.00%", "all kernels"):
         assert part in text
+
+
+def test_cost_stands_below_the_table(make_model):
+    text = str(tfl.summary(tfl.sparsify(make_model(), sparsity=0.75)))
+    assert "Bytes: dense 332, bitmask 125, CSR 240" in text
+    assert "FLOPs of inference: 36 of 144 dense, 25.00%" in text
+
+
+def test_model_of_open_shape_is_summarized_without_flops():
+    model = keras.Sequential([keras.Input((None, 4)), keras.layers.Dense(3)])
+    summary = tfl.summary(model)
+    assert (summary.size, summary.flops, summary.to_dict()["flops"]) == (12, None, None)
+    assert "FLOPs not counted: Argument `input_shape` must" in str(summary)
+    assert tfl.summary(model, input_shape=(7, 4)).flops.dense == 168
+
+
+def test_model_that_cannot_be_traced_is_summarized_without_flops(make_model):
+    model = make_model("subclassed")
+
+    def call(inputs, training=None):
+        raise RuntimeError("only on Sundays")
+
+    model.call = call
+    summary = tfl.summary(model)
+    assert summary.size == 88
+    assert "only on Sundays" in summary.no_flops
+
+
+def test_layers_without_flops_are_listed(make_model):
+    class Scale(keras.layers.Layer):
+        def build(self, input_shape):
+            self.scale = self.add_weight(shape=(input_shape[-1],), name="scale")
+
+        def call(self, inputs):
+            return inputs * self.scale
+
+    text = str(tfl.summary(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), Scale()])))
+    assert "no rule for layers of type Scale" in text
 
 
 @pytest.mark.parametrize("model", [None, "model.keras"])

@@ -1,10 +1,15 @@
-"""What is sparse in a model and what is not: the object behind `tfl.summary`."""
+"""What is sparse in a model, what is not, and what it costs: `tfl.summary`."""
 
 import dataclasses
+import re
+import textwrap
 
 import keras
 import numpy as np
 
+from tf_lottery.analysis import storage
+from tf_lottery.analysis.flops import flops
+from tf_lottery.analysis.flops_report import FlopsReport
 from tf_lottery.layers import Masked, find_kernels
 from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.printable import Printable
@@ -27,7 +32,7 @@ class KernelRow:
 
 @dataclasses.dataclass(frozen=True)
 class Summary(Printable):
-    """The sparsity of a model's kernels.
+    """The sparsity of a model's kernels, and what inference and storage cost.
 
     Printing it shows a table; `to_dict()` gives plain numbers.
 
@@ -37,12 +42,17 @@ class Summary(Printable):
         skipped: Dict of paths of other weights of rank two or more to the reason why
             they are not pruned.
         num_parameters: Integer, all weights of the model, biases and statistics included.
+        flops: `FlopsReport` with the convention `"mac2"`, or `None` if FLOPs cannot be
+            counted. Defaults to `None`.
+        no_flops: String, why they cannot. Defaults to `""`.
     """
 
     name: str
     rows: list
     skipped: dict
     num_parameters: int
+    flops: FlopsReport | None = None
+    no_flops: str = ""
 
     @property
     def size(self):
@@ -64,6 +74,12 @@ class Summary(Printable):
         """The fraction of kept weights over all kernels."""
         return self.nonzeros / self.size if self.size else 1.0
 
+    @property
+    def num_bytes(self):
+        """Dict of formats to the bytes of all weights; see `tf_lottery.analysis.storage`."""
+        kernels = [(row.shape, row.nonzeros) for row in self.rows]
+        return storage.num_bytes(kernels, self.num_parameters - self.size)
+
     def to_dict(self):
         """Returns the summary as a dict of plain values, fit for JSON."""
         kernels = [{**dataclasses.asdict(r), "sparsity": r.sparsity} for r in self.rows]
@@ -73,6 +89,9 @@ class Summary(Printable):
             "size": self.size,
             "nonzeros": self.nonzeros,
             "num_parameters": self.num_parameters,
+            "num_bytes": self.num_bytes,
+            "flops": self._flops_dict(),
+            "no_flops": self.no_flops,
             "kernels": [{**kernel, "shape": list(kernel["shape"])} for kernel in kernels],
             "skipped": dict(self.skipped),
         }
@@ -95,19 +114,41 @@ class Summary(Printable):
             table.add_row(
                 row.path, shape, f"{row.size:,}", f"{row.nonzeros:,}", f"{row.sparsity:.2%}"
             )
-        if self.skipped:
-            lines = [f"{path}: {reason}" for path, reason in self.skipped.items()]
-            table.caption = "Not pruned:\n" + "\n".join(lines)
-            table.caption_justify = "left"
+        table.caption, table.caption_justify = "\n".join(self._lines()), "left"
         return table
 
+    def _flops_dict(self):
+        if self.flops is None:
+            return None
+        keys = ("convention", "sparse", "dense", "ratio", "not_counted")
+        return {key: getattr(self.flops, key) for key in keys}
 
-def summary(model):
-    """Summarizes which kernels of a model are sparse and how much.
+    def _lines(self):
+        """Returns the lines below the table."""
+        lines = [storage.describe(self.num_bytes)]
+        if self.flops is None:
+            lines.append(f"FLOPs not counted: {self.no_flops}")
+        else:
+            lines.append(
+                f"FLOPs of inference: {self.flops.sparse:,} of {self.flops.dense:,} dense, "
+                f"{self.flops.ratio:.2%}"
+            )
+            lines += _section("Without FLOPs:", self.flops.not_counted)
+        return lines + _section("Not pruned:", self.skipped)
+
+
+def _section(head, reasons):
+    return [head, *(f"{path}: {reason}" for path, reason in reasons.items())] if reasons else []
+
+
+def summary(model, input_shape=None):
+    """Summarizes which kernels of a model are sparse and how much, and what the model costs.
 
     Args:
         model: A `SparseModel`, counted by its masks, or any built Keras model, counted by
             the zeros in its kernels.
+        input_shape: Tuple, the shape of one example without the batch, for the FLOPs of
+            models that leave it open; see `tfl.flops`. Defaults to `None`.
 
     Returns:
         A `Summary`.
@@ -134,7 +175,18 @@ def summary(model):
         KernelRow(path, tuple(kernel.shape), int(np.prod(kernel.shape)), _nonzeros(variable))
         for path, kernel, variable in zip(paths, kernels, counted, strict=True)
     ]
-    return Summary(layer.name, rows, dict(skipped), layer.count_params())
+    cost = _flops(model, input_shape)
+    return Summary(layer.name, rows, dict(skipped), layer.count_params(), *cost)
+
+
+def _flops(model, input_shape):
+    """Returns the FLOPs report and `""`, or `None` and why there is none."""
+    try:
+        return flops(model, input_shape=input_shape), ""
+    except Exception as error:  # A model's own code may fail in any way when it is traced.
+        # Keras sets its users' messages in bold and adds the arguments of the call.
+        message = re.sub(r"\x1b\[\d+m", "", str(error)) or type(error).__name__
+        return None, textwrap.shorten(message, 250)
 
 
 def _nonzeros(variable):

@@ -1,0 +1,154 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tf_lottery.analysis.call_trace import symbolic_inputs, trace_calls
+
+
+@keras.saving.register_keras_serializable("tests")
+class Failing(keras.Model):
+    """A model that calls one of its layers and then fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+        self.dense.build((None, 2))
+        self.built = True
+
+    def call(self, inputs):
+        self.dense(inputs)
+        raise RuntimeError("no more layers")
+
+
+class Pair(keras.Model):
+    """A subclassed model that is built without being called."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = layers.Dense(3), layers.Dense(2)
+
+    def build(self, input_shape):
+        self.first.build(input_shape)
+        self.second.build((*input_shape[:-1], 3))
+
+    def call(self, inputs):
+        return self.second(self.first(inputs))
+
+
+def shapes(model, kinds=(layers.Dense,), **kwargs):
+    calls = trace_calls(model, symbolic_inputs(model, **kwargs), kinds)
+    return [(call.input_shape, call.output_shape) for call in calls]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("dense", [((1, 6), (1, 8)), ((1, 8), (1, 3))]),
+        ("subclassed", [((1, 8), (1, 8)), ((1, 8), (1, 3))]),
+        ("dict_inputs", [((1, 4), (1, 4)), ((1, 9), (1, 3))]),
+    ],
+)
+def test_calls_come_in_order_with_their_shapes(make_model, kind, expected):
+    assert shapes(make_model(kind)) == expected
+
+
+def test_every_call_of_a_shared_layer_is_listed(make_model):
+    found = shapes(make_model("nested"), (layers.Conv2D,))
+    assert found == [((1, 6, 6, 2), (1, 6, 6, 4))] * 2
+
+
+def test_calls_inside_a_listed_call_are_left_out(make_model):
+    model = make_model("attention")
+    calls = trace_calls(
+        model, symbolic_inputs(model), (layers.MultiHeadAttention, layers.EinsumDense)
+    )
+    assert [type(call.layer) for call in calls] == [layers.MultiHeadAttention]
+
+
+def test_wrapper_that_calls_without_the_layers_call_method():
+    model = keras.Sequential([keras.Input((5, 4)), layers.TimeDistributed(layers.Dense(3))])
+    assert shapes(model) == [((1, 4), (1, 3))] * 5
+
+
+def test_inputs_given_by_name():
+    class ByName(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def call(self, inputs):
+            return self.dense(inputs=inputs)
+
+    model = ByName()
+    model(np.zeros((1, 2), "float32"))
+    assert shapes(model) == [((1, 2), (1, 3))]
+
+
+def test_model_is_as_before(make_model, make_data):
+    model = make_model("nested")
+    x, _ = make_data("nested")
+    before, weights = model.predict(x, verbose=0), model.get_weights()
+    shapes(model, (layers.Layer,))
+    assert not any("call" in vars(layer) for layer in model._flatten_layers())
+    np.testing.assert_array_equal(model.predict(x, verbose=0), before)
+    for old, new in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_layers_are_as_before_when_the_model_fails():
+    model = Failing()
+    with pytest.raises(RuntimeError, match="no more layers"):
+        trace_calls(model, keras.KerasTensor((1, 2)), (layers.Dense,))
+    assert "call" not in vars(model.dense)
+
+
+def test_a_call_method_of_the_instances_own_stays(make_model):
+    layer = make_model().layers[0]
+    own = layer.call
+    vars(layer)["call"] = own
+    trace_calls(layer, keras.KerasTensor((1, 6)), (layers.Dense,))
+    assert vars(layer)["call"] is own
+
+
+def test_inputs_have_the_models_structure_dtypes_and_batch(make_model):
+    inputs = symbolic_inputs(make_model("dict_inputs"))
+    assert {name: tensor.shape for name, tensor in inputs.items()} == {"a": (1, 4), "b": (1, 5)}
+    assert symbolic_inputs(make_model("recurrent")).dtype == "int32"
+    fixed = keras.Sequential([keras.Input(batch_shape=(8, 2)), layers.Dense(1)])
+    assert symbolic_inputs(fixed).shape == (8, 2)
+
+
+def test_input_shape_fixes_what_the_model_leaves_open():
+    inputs = [keras.Input((None, 2)), keras.Input((None,), dtype="int32")]
+    model = keras.Model(inputs, [layers.Dense(1)(inputs[0]), layers.Embedding(3, 1)(inputs[1])])
+    found = symbolic_inputs(model, [(7, 2), (5,)])
+    assert [(tensor.shape, tensor.dtype) for tensor in found] == [
+        ((1, 7, 2), "float32"),
+        ((1, 5), "int32"),
+    ]
+
+
+def test_input_shape_of_a_subclassed_model(make_model):
+    model = Pair()
+    model.build((24, 4))
+    assert symbolic_inputs(model).shape == (1, 4)
+    assert symbolic_inputs(make_model("subclassed"), (2, 4)).shape == (1, 2, 4)
+
+
+@pytest.mark.parametrize("input_shape", [None, (None,)])
+def test_open_shape_is_refused(input_shape):
+    model = keras.Sequential([keras.Input((None,)), layers.Embedding(3, 2)])
+    with pytest.raises(ValueError, match=r"`input_shape` must give.*Received: .*\(.*None\)"):
+        symbolic_inputs(model, input_shape)
+
+
+def test_model_that_does_not_know_its_shape_is_refused():
+    with pytest.raises(ValueError, match="`input_shape` must give"):
+        symbolic_inputs(Failing())
+
+
+@pytest.mark.parametrize("input_shape", [(4,), [(4,), (5,)], {"a": (4,)}])
+def test_input_shape_that_does_not_fit_is_refused(make_model, input_shape):
+    with pytest.raises(ValueError, match="`input_shape` must have a shape for every input"):
+        symbolic_inputs(make_model("dict_inputs"), input_shape)

@@ -1,0 +1,130 @@
+"""What inference and training of a sparse network cost, in FLOPs and bytes: `tfl.flops`."""
+
+import math
+
+import keras
+import numpy as np
+
+from tf_lottery.analysis.call_trace import symbolic_inputs, trace_calls
+from tf_lottery.analysis.flops_conventions import CONVENTIONS
+from tf_lottery.analysis.flops_report import FlopsReport, KernelFlops
+from tf_lottery.analysis.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
+from tf_lottery.checks import choice
+from tf_lottery.layers import Masked
+from tf_lottery.layers.kernels import unique_paths
+
+NOT_CALLED = "its layer is not called"
+
+
+def flops(model, convention="mac2", sparsities=None, input_shape=None):
+    """Counts the floating-point operations of a model's inference, sparse and dense.
+
+    Counted are the products with the kernels of dense, einsum, convolutional, separable,
+    depthwise and recurrent layers, at any depth, in sequential, functional and subclassed
+    models; every call of a shared layer and every step of a recurrent one. Not counted are
+    products of activations with each other, as between queries and keys of attention, and
+    activations, pooling, normalization and biases, but for the convention `"micronet"`.
+    Embeddings are looked up and cost nothing.
+
+    Args:
+        model: A `SparseModel`, counted by its masks, or any built Keras model, counted by
+            the zeros in its kernels.
+        convention: `"mac"` counts multiply-accumulates, `"mac2"` two FLOPs for each, and
+            `"micronet"` as the tables of "Rigging the Lottery" (arXiv:1911.11134, appendix
+            H). Defaults to `"mac2"`.
+        sparsities: Dict of kernel paths to the sparsities to count with instead, floats in
+            [0, 1]; kernels it leaves out are dense. Defaults to `None`.
+        input_shape: Tuple, the shape of one example without the batch, for models that
+            leave it open; a list or dict of tuples for several inputs. Defaults to `None`:
+            the shape the model was built with.
+
+    Returns:
+        A `FlopsReport`.
+
+    Raises:
+        ValueError: If `model` is not built, the shape of its input is not known, or an
+            argument is outside its range.
+
+    Example:
+
+    >>> report = tfl.flops(tfl.sparsify(model, sparsity=0.9))
+    >>> report.ratio, report.training("rigl") / report.training("dense")
+    (0.1, 0.103)
+    """
+    if not isinstance(model, keras.Layer) or not model.built:
+        raise ValueError(f"Argument `model` must be a built Keras model. Received: {model!r}")
+    choice("convention", convention, CONVENTIONS)
+    masked = getattr(model, "masked", model)
+    layer = masked.layer if isinstance(masked, Masked) else model
+    inputs = symbolic_inputs(layer, input_shape)
+    batch = keras.tree.flatten(inputs)[0].shape[0]
+    calls = trace_calls(layer, inputs, COUNTED)
+    uses, counted = _count_uses(calls, convention)
+    paths = dict(zip(map(id, layer.weights), unique_paths(layer.weights), strict=True))
+    nonzeros, rows = _nonzeros(model, uses), []
+    for key, (kernel, times) in uses.items():
+        per_example = times / batch if times % batch else times // batch
+        shape = tuple(kernel.shape)
+        rows.append(KernelFlops.count(convention, paths[key], shape, nonzeros[key], per_example))
+    not_counted = _not_counted(layer, calls, counted, paths)
+    report = FlopsReport(layer.name, convention, rows, not_counted, layer.count_params())
+    return report if sparsities is None else report.with_sparsities(sparsities)
+
+
+def _count_uses(calls, convention):
+    """Returns every kernel with its uses in all calls, and the ids of the layers counted."""
+    uses, counted = {}, set()
+    for call in calls:
+        output_shape = call.output_shape
+        if convention == "micronet":
+            output_shape = same_padded_shape(call.layer, call.input_shape, output_shape)
+        for kernel, times in kernel_uses(call.layer, call.input_shape, output_shape):
+            counted.add(id(call.layer))
+            uses[id(kernel)] = kernel, uses.get(id(kernel), (kernel, 0))[1] + times
+    return uses, counted
+
+
+def _nonzeros(model, uses):
+    """Returns how many weights of every kernel are not zero."""
+    masks = {
+        id(kernel): mask
+        for layer in model._flatten_layers()
+        if isinstance(layer, Masked)
+        for kernel, mask in zip(layer.kernels, layer.masks, strict=True)
+    }
+    if masks:
+        # A kernel without a mask is dense, though some of its weights may happen to be zero.
+        counted = {key: masks.get(key) for key in uses}
+    else:
+        counted = {key: kernel for key, (kernel, _) in uses.items()}
+    return {
+        key: math.prod(uses[key][0].shape)
+        if variable is None
+        else int(np.count_nonzero(keras.ops.convert_to_numpy(variable)))
+        for key, variable in counted.items()
+    }
+
+
+def _not_counted(layer, calls, counted, paths):
+    """Returns the paths of the weights that no rule accounts for, with the reason."""
+    called = {id(call.layer) for call in calls}
+    reasons, settled = {}, set()
+    for sublayer in layer._flatten_layers():
+        if id(sublayer) in counted or isinstance(sublayer, LEFT_OUT):
+            reason = None
+        elif id(sublayer) in called:
+            reason = f"no rule for recurrent cells of type {type(sublayer.cell).__name__}"
+        elif isinstance(sublayer, COUNTED):
+            reason = NOT_CALLED
+        else:
+            reason = f"no rule for layers of type {type(sublayer).__name__}"
+        own = {id(weight) for weight in sublayer.weights} - settled
+        reasons.update(dict.fromkeys(own, reason))
+        # Sublayers come after their layer and know better, unless the layer has a rule.
+        if isinstance(sublayer, COUNTED + LEFT_OUT):
+            settled |= own
+        elif isinstance(sublayer, Masked):
+            masks = own - {id(weight) for weight in sublayer.layer.weights}
+            reasons.update(dict.fromkeys(masks))
+            settled |= masks
+    return {paths[key]: reason for key, reason in reasons.items() if reason is not None}
