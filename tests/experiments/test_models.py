@@ -4,31 +4,126 @@ import pytest
 import tf_lottery as tfl
 from tf_lottery.experiments import models
 
-
-def test_lenet_has_the_papers_size():
-    model = models.lenet_300_100(seed=0)
-    assert model.count_params() == 266_610
-    assert tfl.summary(model).size == 266_200
-    assert model.output_shape == (None, 10)
+# The smallest images that survive the strides, for the networks that need more than 8 pixels.
+SMALLEST = {models.lenet_5: 16, models.mobilenet_v1: 32}
 
 
-def test_resnet_has_the_papers_size():
-    model = models.resnet_20(seed=0)
-    # 0.27 million in the paper, with 1x1 convolutions a little more.
-    assert tfl.summary(model).size == 270_896
-    assert sum(len(w.shape) == 4 for w in model.weights) == 21
-    assert model.output_shape == (None, 10)
+@pytest.mark.parametrize(
+    ("make", "num_kernels", "size", "outputs"),
+    [
+        (models.lenet_300_100, 3, 266_200, (None, 10)),
+        (models.lenet_5, 5, 150 + 2400 + 256 * 120 + 120 * 84 + 840, (None, 10)),
+        # 0.27 million in the paper, with 1x1 convolutions a little more.
+        (models.resnet_20, 22, 270_896, (None, 10)),
+        (models.wide_resnet_22_2, 23, 1_076_912, (None, 10)),
+        # Three gates see the embedding and the state.
+        (
+            models.gru_language_model,
+            3,
+            3 * 512 * (128 + 512) + 512 * 256,
+            (None, None, 256),
+        ),
+    ],
+)
+def test_networks_have_the_papers_size(make, num_kernels, size, outputs):
+    model = make()
+    kernels = [weight for weight in model.weights if weight.name.endswith("kernel")]
+    assert len(kernels) == num_kernels
+    assert sum(np.prod(kernel.shape) for kernel in kernels) == size
+    assert model.output_shape == outputs
 
 
-@pytest.mark.parametrize("make", [models.lenet_300_100, models.resnet_20])
+@pytest.mark.parametrize(
+    ("make", "num_kernels", "size", "num_trainable"),
+    [
+        # The trainable weights are those of torchvision and `keras.applications`.
+        (models.resnet_50, 54, 25_502_912, 25_557_032),
+        (models.mobilenet_v1, 28, 4_209_088, 4_231_976),
+    ],
+)
+def test_imagenet_networks_have_the_published_size(make, num_kernels, size, num_trainable):
+    model = make()
+    kernels = [weight for weight in model.weights if weight.name.endswith("kernel")]
+    assert len(kernels) == num_kernels
+    assert sum(np.prod(kernel.shape) for kernel in kernels) == size
+    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == num_trainable
+    assert model.output_shape == (None, 1000)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        models.lenet_300_100,
+        models.lenet_5,
+        models.resnet_20,
+        models.wide_resnet_22_2,
+        lambda seed: models.mobilenet_v1((32, 32, 3), 5, seed, width=0.25),
+        lambda seed: models.gru_language_model(9, 8, 4, seed=seed),
+    ],
+)
 def test_initial_weights_depend_on_the_seed_alone(make):
     first, again, other = make(seed=3).weights, make(seed=3).weights, make(seed=4).weights
     for a, b, c in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(a, b)
-        assert len(a.shape) < 2 or not np.array_equal(a, c)
+        assert len(a.shape) < 2 or a.name == "bias" or not np.array_equal(a, c)
 
 
-@pytest.mark.parametrize("make", [models.lenet_300_100, models.resnet_20])
+@pytest.mark.parametrize(
+    "make",
+    [
+        models.lenet_300_100,
+        models.lenet_5,
+        models.mobilenet_v1,
+        models.resnet_20,
+        models.resnet_50,
+        models.wide_resnet_22_2,
+    ],
+)
 def test_other_shapes(make):
-    model = make((8, 8, 1), num_classes=3)
-    assert model(np.zeros((2, 8, 8, 1), "float32")).shape == (2, 3)
+    size = SMALLEST.get(make, 8)
+    model = make((size, size, 1), num_classes=3)
+    assert model(np.zeros((2, size, size, 1), "float32")).shape == (2, 3)
+
+
+def test_resnet_50_has_its_strides_in_the_3x3_convolutions():
+    model = models.resnet_50((32, 32, 3), num_classes=3)
+    convs = [layer for layer in model.layers if hasattr(layer, "kernel_size")]
+    strided = [layer.kernel_size for layer in convs if layer.strides == (2, 2)]
+    assert sorted(strided) == [(1, 1)] * 3 + [(3, 3)] * 3 + [(7, 7)]
+    assert all("shortcut" in c.name for c in convs if (c.kernel_size, c.strides[0]) == ((1, 1), 2))
+
+
+def test_wide_resnet_drops_out_in_training_alone():
+    model = models.wide_resnet_22_2((8, 8, 3), seed=0)
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    np.testing.assert_array_equal(model(x), model(x))
+    rates = [layer.rate for layer in model.layers if "dropout" in layer.name]
+    assert rates == [0.3] * 9
+    model = models.wide_resnet_22_2((8, 8, 3), dropout=0.1)
+    assert {layer.rate for layer in model.layers if "dropout" in layer.name} == {0.1}
+
+
+def test_mobilenet_pads_as_asked():
+    def paddings(model):
+        return {x.padding for x in model.layers if type(x).__name__ == "ZeroPadding2D"}
+
+    below, around = (models.mobilenet_v1(symmetric_padding=symmetric) for symmetric in (0, 1))
+    assert paddings(below) == {((0, 1), (0, 1))}
+    assert paddings(around) == {((1, 1), (1, 1))}
+    assert [layer.padding for layer in below.layers if layer.name == "stem"] == ["same"]
+    assert [layer.padding for layer in around.layers if layer.name == "stem"] == ["valid"]
+    for model in (below, around):
+        assert model.get_layer("pool").input.shape == (None, 7, 7, 1024)
+
+
+def test_width_of_mobilenet():
+    # Half the width of table 6 of arXiv:1704.04861: 1.3 million.
+    assert tfl.summary(models.mobilenet_v1(width=0.5)).num_parameters == 1_342_536
+    with pytest.raises(ValueError, match="`width` must be > 0. Received: width=0"):
+        models.mobilenet_v1(width=0)
+
+
+def test_language_model_reads_texts_of_any_length():
+    model = models.gru_language_model(vocabulary_size=9, units=8, embedding=4)
+    for length in (3, 7):
+        assert model(np.ones((2, length), "int32")).shape == (2, length, 9)
