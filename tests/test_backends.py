@@ -1,11 +1,15 @@
 """The same tests on the other backend and on several devices, each in a process of its own."""
 
+import concurrent.futures
+import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 
 TESTS = pathlib.Path(__file__).parent
@@ -32,7 +36,7 @@ def run_pytest(*arguments, **environment):
     return run(["-m", "pytest", "-q", "-p", "no:xdist", *arguments], **environment)
 
 
-@pytest.mark.parametrize("algorithm", ["imp", "gmp"])
+@pytest.mark.parametrize("algorithm", ["imp", "gmp", "rigl"])
 def test_contract_on_jax(algorithm):
     pytest.importorskip("jax")
     run_pytest("tests/test_contract.py", "-k", algorithm, KERAS_BACKEND="jax")
@@ -41,8 +45,14 @@ def test_contract_on_jax(algorithm):
 @pytest.mark.parametrize(
     "paths",
     [
-        ["tests/test_contract.py", "-k", "not imp and not gmp"],
-        ["tests/layers", "tests/sparsity", "tests/test_model.py"],
+        ["tests/test_contract.py", "-k", "not imp and not gmp and not rigl"],
+        [
+            "tests/layers",
+            "tests/sparsity",
+            "tests/at_init",
+            "tests/test_model.py",
+            "tests/test_pruning.py",
+        ],
         ["tests/callbacks", "tests/test_snapshot.py", "tests/test_ticket.py"],
     ],
     ids=["rest_of_contract", "model", "callbacks"],
@@ -60,7 +70,7 @@ def test_mirrored_strategy():
         KERAS_BACKEND="tensorflow",
         TF_LOTTERY_TEST_DEVICES="2",
     )
-    assert "2 passed" in found
+    assert "7 passed" in found
 
 
 def test_data_parallel_on_jax():
@@ -70,6 +80,38 @@ def test_data_parallel_on_jax():
         KERAS_BACKEND="jax",
         XLA_FLAGS="--xla_force_host_platform_device_count=2",
     )
+
+
+def assert_same_masks(*outputs):
+    """Checks what `replicas.py` printed: equal masks on all replicas, almost equal weights."""
+    found = [json.loads(output.splitlines()[-1]) for output in outputs]
+    masks = {mask for result in found for mask in result["masks"]}
+    assert len(masks) == 1
+    assert masks != set(found[0]["start"])
+    for result in found[1:]:
+        for kernel, expected in zip(result["kernels"], found[0]["kernels"], strict=True):
+            np.testing.assert_allclose(kernel, expected, rtol=1e-4, atol=1e-6)
+    return [len(result["masks"]) for result in found]
+
+
+def test_rigl_on_mirrored_replicas():
+    script = str(TESTS / "replicas.py")
+    outputs = [run([script, kind], KERAS_BACKEND="tensorflow") for kind in ("one", "mirrored")]
+    assert assert_same_masks(*outputs) == [1, 2]
+
+
+def test_rigl_in_two_processes_on_jax():
+    pytest.importorskip("jax")
+    script = str(TESTS / "replicas.py")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        outputs = pool.map(
+            lambda arguments: run([script, *arguments], KERAS_BACKEND="jax"),
+            [["process", address, "0"], ["process", address, "1"], ["one"]],
+        )
+        assert assert_same_masks(*reversed(list(outputs))) == [1, 1, 1]
 
 
 def test_core_needs_no_tensorflow():
