@@ -258,20 +258,21 @@ class DynamicSparseTraining(SparsityCallback):
     def _move(self, masks, new_masks, gradients):
         """Sets the masks, the values of new connections and their optimizer slots."""
         model = self.model
-        # What an optimizer did to hidden values must not come to light.
-        model.masked.apply_masks()
-        model.set_masks(new_masks)
-        kernels, trained = model.kernels, model.trainable_variables
+        # Effective values: what an optimizer did to hidden ones must not come to light.
+        values, kernels, trained = model.get_kernels(), model.kernels, model.trainable_variables
         positions = {id(variable): i for i, variable in enumerate(trained)}
         slots = optimizers.slots(model.optimizer, trained)
         num_new = 0
         for path, mask in masks.items():
-            new, kernel = new_masks[path] & ~mask, kernels[path]
+            new = new_masks[path] & ~mask
             num_new += np.count_nonzero(new)
-            values = 0.0 if self.grow_init == "zeros" else self._step_along(gradients[path])
-            kernel.assign(ops.where(new, values, kernel.value))
-            for kind, slot in slots[positions[id(kernel)]].items():
-                slot.assign(ops.where(new, values if kind == "average" else 0.0, slot.value))
+            if self.grow_init == "gradient":
+                values[path][new] = self._step_along(gradients[path][new])
+            kernels[path].assign(values[path])
+            for kind, slot in slots[positions[id(kernels[path])]].items():
+                start = values[path] if kind == "average" else 0.0
+                slot.assign(ops.where(new, start, slot.value))
+        model.set_masks(new_masks)
         num_active = sum(np.count_nonzero(mask) for mask in masks.values())
         self._replaced.append(num_new / max(1, num_active))
         model.masked.growth.explore(list(model.get_masks().values()))
