@@ -174,19 +174,21 @@ def ranked_masks(model, scores, sparsity, scope="global", pattern=None, masks=No
     return {**before, **model.from_matrices(kept)}
 
 
-def warn_of_emptied(before, masks):
-    """Warns the caller of the calling function if pruning left no weight in a kernel.
+def warn_of_emptied(before, masks, stacklevel=3):
+    """Warns if pruning left no weight in a kernel.
 
     Args:
         before: Dict of kernel paths to boolean arrays.
         masks: Dict of the same paths to the masks after pruning.
+        stacklevel: Integer, who is warned. Defaults to `3`: the caller of the function that
+            calls this one.
     """
     emptied = [path for path in masks if before[path].any() and not masks[path].any()]
     if emptied:
         warnings.warn(
             f"Pruning left no weight in {emptied}: no signal passes. Prune less, use "
             "`scope='layer'`, or exclude these kernels.",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 

@@ -1,0 +1,107 @@
+"""The loss of a batch as a function of the kernels."""
+
+import contextlib
+import functools
+
+import keras
+from keras import ops
+
+from tf_lottery.at_init.overrides import computing_in
+from tf_lottery.layers.functional_call import functional_call
+from tf_lottery.layers.gradients import compile_function
+
+
+@contextlib.contextmanager
+def loss_of_kernels(model, loss=None, training=False, temperature=1.0):
+    """Lets a model be differentiated with respect to its kernels, and left as it was.
+
+    All layers compute in float32, whatever their mixed precision: gradients of float16
+    underflow, and nothing is gained by speed in what is done once. The loss includes what
+    layers add to it; that of weight regularizers has no gradient.
+
+    Args:
+        model: A `SparseModel`.
+        loss: Keras loss, its name, or function `(y, y_pred)`. Defaults to `None`: the loss
+            that the model was compiled with.
+        training: Whether batch normalization and dropout behave as in training. Defaults to
+            `False`.
+        temperature: Float > 0 that the model's outputs are divided by. Defaults to `1.0`.
+
+    Yields:
+        Function `(kernels, x, y, sample_weight)` of a list of tensors, in the order of
+        `model.kernels`, and a batch, which returns a scalar tensor.
+
+    Raises:
+        ValueError: If there is no loss or `temperature` is outside its range.
+    """
+    if loss is None and not model.compiled:
+        raise ValueError(
+            "Argument `loss` must be given for a model that is not compiled. Received: loss=None"
+        )
+    if isinstance(temperature, bool) or not temperature > 0:
+        raise ValueError(
+            f"Argument `temperature` must be a number > 0. Received: temperature={temperature!r}"
+        )
+    compute_loss = model.compute_loss if loss is None else _compute_loss(keras.losses.get(loss))
+    variables = list(model.kernels.values())
+
+    def loss_of(kernels, x, y, sample_weight):
+        replaced = list(zip(variables, kernels, strict=True))
+        # Updates of statistics and seeds end up in this scope. Weight regularizers read from
+        # it too, the plain values.
+        values = [(variable, variable.value) for variable in model.variables]
+        with keras.StatelessScope(values, collect_losses=True):
+            y_pred = functional_call(model.model, replaced, x, training=training)
+            y_pred = keras.tree.map_structure(lambda output: output / temperature, y_pred)
+            return compute_loss(x, y, y_pred, sample_weight)
+
+    # A compiled loss makes its variables in the first call. In a scope they wait until its
+    # end for their values, which must not be tensors of a graph.
+    with computing_in(model.model, "float32"), keras.StatelessScope():
+        yield loss_of
+
+
+def compile_for(model, function):
+    """Returns the function compiled, unless the model runs eagerly.
+
+    Args:
+        model: A `SparseModel`.
+        function: Function of tensors.
+    """
+    return function if model.run_eagerly else compile_function(function)
+
+
+def effective_kernels(model):
+    """Returns the list of the kernels as tensors, zeros where masks prune.
+
+    Args:
+        model: A `SparseModel`.
+    """
+    return [ops.convert_to_tensor(kernel) for kernel in model.get_kernels().values()]
+
+
+def sum_over_batches(function, batches, *args):
+    """Returns the sums of what a function returns for every batch.
+
+    Args:
+        function: Function `(*args, x, y, sample_weight)` that returns a list of tensors.
+        batches: Iterable of such batches, at least one.
+        *args: Passed to the function.
+    """
+    return functools.reduce(
+        lambda sums, new: [a + b for a, b in zip(sums, new, strict=True)],
+        (function(*args, *batch) for batch in batches),
+    )
+
+
+def _compute_loss(loss):
+    def compute_loss(x, y, y_pred, sample_weight):
+        del x
+        if sample_weight is None:
+            return ops.mean(loss(y, y_pred))
+        if isinstance(loss, keras.losses.Loss):
+            return loss(y, y_pred, sample_weight)
+        values = loss(y, y_pred)
+        return ops.mean(values * ops.cast(sample_weight, values.dtype))
+
+    return compute_loss

@@ -1,0 +1,38 @@
+"""Random pruning before training, the baseline of the other methods."""
+
+import numpy as np
+
+from tf_lottery.at_init.ranking import keep_highest, set_masks, target_sparsities
+from tf_lottery.sparsity import scores
+
+
+def random(model, sparsity, scope="layer", distribution=None, seed=0):
+    """Prunes a model before training at random.
+
+    Pruned weights stay pruned.
+
+    Args:
+        model: A `SparseModel`.
+        sparsity: Float in [0, 1), the fraction of zeros after pruning.
+        scope: `"layer"` prunes each kernel to the exact count, `"global"` draws from all
+            weights together. Defaults to `"layer"`.
+        distribution: How `sparsity` is spread over the kernels with `scope="layer"`: a name
+            such as `"erk"`, a function or a dict, as in `tfl.sparsify`. Defaults to `None`:
+            every kernel has it.
+        seed: Integer or list of integers. Defaults to `0`.
+
+    Returns:
+        Dict of kernel paths to the new masks.
+
+    Raises:
+        ValueError: If an argument is outside its range or the model is not sparse.
+
+    Example:
+
+    >>> sparse = tfl.sparsify(model)
+    >>> masks = tfl.at_init.random(sparse, sparsity=0.9, distribution="erk")
+    """
+    target = target_sparsities(model, sparsity, scope, distribution)
+    rng = np.random.default_rng(seed)
+    values = [scores.random(kernel, rng=rng) for kernel in model.get_kernels().values()]
+    return set_masks(model, keep_highest(model, values, target, model.get_masks()))

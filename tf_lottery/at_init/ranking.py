@@ -1,0 +1,67 @@
+"""From the scores of all kernels to the masks of a model."""
+
+import numpy as np
+from keras import ops
+
+from tf_lottery.checks import fraction
+from tf_lottery.model import check_sparse_model
+from tf_lottery.pruning import ranked_masks, target_sparsity, warn_of_emptied
+
+
+def target_sparsities(model, sparsity, scope, distribution):
+    """Checks what is asked for and returns how sparse every kernel shall be.
+
+    Args:
+        model: A `SparseModel`.
+        sparsity: Float in [0, 1).
+        scope: `"global"` or `"layer"`.
+        distribution: Name, function, dict or `None`, as in `tfl.sparsify`.
+
+    Returns:
+        Float with `scope="global"`, else a dict of kernel paths to floats.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+    fraction("sparsity", sparsity)
+    target = target_sparsity(check_sparse_model(model), sparsity, scope, distribution)
+    if scope == "layer" and not isinstance(target, dict):
+        return dict.fromkeys(model.kernels, target)
+    return target
+
+
+def keep_highest(model, scores, target, masks):
+    """Returns masks that keep the highest scores of what is alive, in the model's pattern.
+
+    Args:
+        model: A `SparseModel`.
+        scores: List of tensors or arrays in the shapes and the order of `model.kernels`.
+        target: What `target_sparsities` returns.
+        masks: Dict of kernel paths to the masks to refine.
+
+    Raises:
+        ValueError: If a score is not finite.
+    """
+    scores = {
+        path: ops.convert_to_numpy(score) for path, score in zip(model.kernels, scores, strict=True)
+    }
+    broken = [path for path, score in scores.items() if not np.all(np.isfinite(score))]
+    if broken:
+        raise ValueError(
+            "Scores must be finite numbers; look for such values in the data, the loss and the "
+            f"weights. Received: scores of {broken} that are not"
+        )
+    scope = "layer" if isinstance(target, dict) else "global"
+    return ranked_masks(model, scores, target, scope, masks=masks)
+
+
+def set_masks(model, masks):
+    """Sets the masks of a model, warns if a kernel has no weight left and returns them.
+
+    Args:
+        model: A `SparseModel`.
+        masks: Dict of kernel paths to boolean arrays.
+    """
+    warn_of_emptied(model.get_masks(), masks, stacklevel=4)
+    model.set_masks(masks)
+    return masks

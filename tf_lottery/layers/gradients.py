@@ -1,0 +1,72 @@
+"""Values and gradients of functions of tensors, outside any training step."""
+
+import keras
+
+
+def value_and_gradients(function, tensors, *args):
+    """Computes a function and its gradients with respect to a list of tensors.
+
+    Calls nest: a function may itself use gradients, for higher derivatives.
+
+    Args:
+        function: Function `(tensors, *args)` that returns a floating point scalar.
+        tensors: List of floating point tensors.
+        *args: Passed to the function and not differentiated.
+
+    Returns:
+        The value, and a list of gradients with the shapes of `tensors`; zeros for a tensor
+        that the value does not depend on.
+
+    Raises:
+        ValueError: If the backend is neither TensorFlow nor JAX.
+
+    Example:
+
+    >>> value_and_gradients(lambda xs: ops.sum(xs[0] ** 2), [ops.ones((2,))])
+    (2.0, [array([2., 2.])])
+    """
+    tensors = list(tensors)
+    if _backend() == "jax":
+        import jax
+
+        return jax.value_and_grad(function)(tensors, *args)
+    import tensorflow as tf
+
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(tensors)
+        value = function(tensors, *args)
+    gradients = tape.gradient(value, tensors, unconnected_gradients="zero")
+    # Gradients of what was looked up, such as embeddings, are sparse otherwise.
+    return value, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def compile_function(function):
+    """Compiles a function of tensors with `tf.function` or `jax.jit`.
+
+    Args:
+        function: Function of tensors and nested tensors that reads variables but does not
+            write them. What it reads must not change between calls.
+
+    Returns:
+        The compiled function.
+
+    Raises:
+        ValueError: If the backend is neither TensorFlow nor JAX.
+    """
+    if _backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+def _backend():
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax"):
+        raise ValueError(
+            "Gradients need the Keras backend 'tensorflow' or 'jax'; set KERAS_BACKEND. "
+            f"Received: {backend!r}"
+        )
+    return backend
