@@ -48,9 +48,10 @@ def test_contract_on_jax(algorithm):
         ["tests/test_contract.py", "-k", "not imp and not gmp and not rigl"],
         [
             "tests/layers",
-            "tests/sparsity",
             "tests/at_init",
+            "tests/analysis/test_flops.py",
             "tests/test_model.py",
+            "tests/test_optimizers.py",
             "tests/test_pruning.py",
         ],
         ["tests/callbacks", "tests/test_snapshot.py", "tests/test_ticket.py"],

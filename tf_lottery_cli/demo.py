@@ -5,16 +5,16 @@ import dataclasses
 import pathlib
 import time
 
-from tf_lottery_cli.parser import add_command, add_data_options, add_run_options, whole
+from tf_lottery_cli.parser import IMAGES, add_command, add_data_options, add_run_options, whole
 from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
 Finds lottery tickets in LeNet-300-100: trains, prunes 20% of the weights, rewinds the rest to
 their initial values and trains again, level by level down to about 5% density. Then it trains the
-same masks from new random weights, writes a few of the networks to TFLite files, prints a table
-of all that and says in words what it shows. Use it to see what the library does: with the digits
-that come with scikit-learn it takes a minute or two and no network, with mnist a quarter of an
-hour, with cifar10 more.
+same masks from new random weights, and with RigL a network as sparse as the last ticket, writes a
+few of the networks to TFLite files, prints a table of all that and says in words what it shows.
+Use it to see what the library does: with the digits that come with scikit-learn it takes a minute
+or two and no network, with mnist a quarter of an hour, with cifar10 more.
 
   tf-lottery demo
   tf-lottery demo --dataset mnist --data-dir ~/tensorflow_datasets --out runs/mnist"""
@@ -31,7 +31,7 @@ def add_parser(commands):
     parser = add_command(
         commands, "demo", run, "find lottery tickets and export them", DESCRIPTION, RESUME
     )
-    add_data_options(parser)
+    add_data_options(parser, IMAGES)
     parser.add_argument(
         "--levels",
         type=whole(1, 30),
@@ -105,8 +105,8 @@ def show_progress(levels, replicates):
     if not console.is_terminal:
         yield lambda row: console.print(_describe(row), highlight=False)
         return
-    # A training for the dense network and two per level; the exports take the last share.
-    trainings = 2 * levels + 1
+    # Trainings of the dense network, two per level and RigL's; the exports take the last share.
+    trainings = 2 * levels + 2
     columns = (BarColumn(10), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("Trains the dense network", total=replicates * trainings + 2)
@@ -114,7 +114,7 @@ def show_progress(levels, replicates):
         def on_row(row):
             done = replicates * trainings
             if row["kind"] != "export":
-                before = 1 if row["kind"] == "ticket" else levels + 1
+                before = {"ticket": 1, "reinitialized": levels + 1, "rigl": levels + 2}[row["kind"]]
                 done = row["replicate"] * trainings + before + row["level"]
             progress.update(task, completed=done, description=_describe(row))
 
@@ -124,7 +124,8 @@ def show_progress(levels, replicates):
 def _describe(row):
     if row["kind"] == "export":
         return f"Exports level {row['level']}: density {row['density']:.1%}"
+    kind = "RigL" if row["kind"] == "rigl" else row["kind"]
     return (
-        f"Replicate {row['replicate']}, {row['kind']} {row['level']}: "
+        f"Replicate {row['replicate']}, {kind} {row['level']}: "
         f"density {row['density']:.1%}, accuracy {row['test_accuracy']:.1%}"
     )

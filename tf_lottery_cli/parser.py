@@ -3,10 +3,38 @@
 import argparse
 
 # Written out here, since the modules that know them import Keras.
-DATASETS = ("digits", "mnist", "cifar10")
-MODELS = ("lenet-300-100", "resnet-20")
+IMAGES = ("digits", "mnist", "cifar10")
+DATASETS = (*IMAGES, "tiny_shakespeare")
+MODELS = (
+    "lenet-300-100",
+    "lenet-5",
+    "conv-4",
+    "conv-4-small",
+    "resnet-20",
+    "wide-resnet-22-2",
+    "gru",
+)
+DISTRIBUTIONS = ("uniform", "er", "erk")
 REWINDS = ("weights", "learning_rate", "none")
 SCOPES = ("global", "layer")
+
+_STATIC = ("sparsity", "distribution", "pattern")
+_DYNAMIC = (*_STATIC, "drop_fraction", "frequency", "end_step")
+_AT_INIT = (*_STATIC, "scope")
+
+# What can be asked of each method beside the options that all have.
+METHODS = {
+    "rigl": _DYNAMIC,
+    "set": _DYNAMIC,
+    "snfs": _DYNAMIC,
+    "static": _STATIC,
+    "gmp": ("sparsity", "scope", "pattern", "frequency", "end_step"),
+    "snip": _AT_INIT,
+    "grasp": _AT_INIT,
+    "synflow": _AT_INIT,
+    "imp": ("sparsity", "scope", "pattern", "levels", "rate", "rewind", "rewind_to_step"),
+    "dense": (),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,14 +68,19 @@ def add_command(commands, name, run, summary, description, when_interrupted=""):
     return parser
 
 
-def add_data_options(parser):
-    """Adds what `experiments.data.load` asks for."""
+def add_data_options(parser, datasets=DATASETS):
+    """Adds what `experiments.data.load` asks for.
+
+    Args:
+        parser: A `Parser`.
+        datasets: Tuple of strings. Defaults to all.
+    """
     parser.add_argument(
         "--dataset",
-        choices=DATASETS,
+        choices=datasets,
         default="digits",
-        help="digits (default) comes with scikit-learn: 1,797 images of 8x8; mnist and cifar10 "
-        "are read through TensorFlow Datasets",
+        help="digits (default) comes with scikit-learn: 1,797 images of 8x8; the others are read "
+        "through TensorFlow Datasets",
     )
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder of TensorFlow Datasets (default: its usual one)"
@@ -80,6 +113,34 @@ def add_run_options(parser, out):
         default=0,
         help="decides initial weights and the order of the data (default: 0)",
     )
+
+
+def options_of_method(args):
+    """Returns the options of the method that were given, as a dict.
+
+    Args:
+        args: The parsed arguments, `None` for options that were not given.
+
+    Raises:
+        ValueError: If an option is one of other methods.
+
+    Example:
+
+    >>> options_of_method(parser.parse_args(["--method", "rigl", "--frequency", "50"]))
+    {'frequency': 50}
+    """
+    takers = {}
+    for method, names in METHODS.items():
+        for name in names:
+            takers.setdefault(name, []).append(method)
+    given = {name: getattr(args, name) for name in takers if getattr(args, name) is not None}
+    for name in given:
+        if args.method not in takers[name]:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is an option of --method {', '.join(takers[name])}. "
+                f"Received: --method {args.method}"
+            )
+    return given
 
 
 def whole(least, most=None):

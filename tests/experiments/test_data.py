@@ -40,14 +40,33 @@ def test_tfds(tfds_dir, name, shape, sizes):
     assert loaded.train[0].max() == 1.0
 
 
+def test_tiny_shakespeare(tfds_dir):
+    if not (tfds_dir / "tiny_shakespeare").is_dir():
+        pytest.skip(f"tiny_shakespeare is not in {tfds_dir}")
+    loaded = data.load("tiny_shakespeare", tfds_dir)
+    x, y = loaded.train
+    assert loaded.input_shape == (100,) and x.shape == y.shape == (10038, 100)
+    assert [len(part[0]) for part in (loaded.validation, loaded.test)] == [557, 557]
+    assert loaded.num_classes == 65
+    assert "".join(loaded.vocabulary[i] for i in x[0, :14]) == "First Citizen:"
+    np.testing.assert_array_equal(x.ravel()[1:], y.ravel()[:-1])
+
+
+def test_classes_of_a_text_are_its_characters():
+    part = (np.zeros((2, 3), "int32"), np.zeros((2, 3), "int32"))
+    text = data.Data("text", part, part, part, vocabulary="abc")
+    assert (text.input_shape, text.num_classes) == ((3,), 3)
+
+
 def test_unknown_name():
     with pytest.raises(ValueError, match="`name` must be one of .*digits.* Received: 'minst'"):
         data.load("minst")
 
 
-def test_missing_data_set_names_the_folder_and_the_way_out(tmp_path):
-    with pytest.raises(OSError, match=f"holds 'mnist'.*--download.*Received: {tmp_path}"):
-        data.load("mnist", tmp_path)
+@pytest.mark.parametrize("name", ["mnist", "tiny_shakespeare"])
+def test_missing_data_set_names_the_folder_and_the_way_out(tmp_path, name):
+    with pytest.raises(OSError, match=f"holds '{name}'.*--download.*Received: {tmp_path}"):
+        data.load(name, tmp_path)
 
 
 def batches_of(epochs, **kwargs):

@@ -22,7 +22,7 @@ def run(tmp_path_factory):
     return folder, result, rows
 
 
-def make_result(gain=0.02, levels=(0, 5, 10, 14)):
+def make_result(gain=0.02, levels=(0, 5, 10, 14), rigl=None):
     rows = []
     for level in levels:
         ticket = {"level": level, "density": 0.8**level, "iteration": 300, "loss": 0.1}
@@ -32,6 +32,8 @@ def make_result(gain=0.02, levels=(0, 5, 10, 14)):
                 accuracy = 0.92 - gain + 0.02 * replicate - 0.01
                 control = {"kind": "reinitialized", "replicate": replicate}
                 rows.append({**ticket, **control, "iteration": 390, "test_accuracy": accuracy})
+    if rigl:
+        rows.append({**ticket, "kind": "rigl", "replicate": 0, "test_accuracy": rigl})
     exports = [{"level": level, "num_bytes": round(1e5 * 0.8**level)} for level in levels[::3]]
     return demo.DemoResult("digits", 300, rows, exports)
 
@@ -43,14 +45,14 @@ def render(result):
 
 
 def test_table_shows_means_and_fits_80_columns():
-    text = render(make_result())
-    assert "…" not in text
-    row = next(line for line in text.splitlines() if line.startswith("│    14"))
+    text = render(make_result(rigl=0.914))
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    row = next(line for line in text.splitlines() if line.startswith("│   14"))
     cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells == ["14", "4.4%", "92.0%", "90.0%", "300", "390", "4,398", "0.04"]
-    dense = next(line for line in text.splitlines() if "dense │" in line)
+    assert cells == ["14", "4.4%", "92.0%", "90.0%", "91.4%", "300", "390", "4,398", "0.04"]
+    dense = next(line for line in text.splitlines() if "│dense │" in line)
     cells = [cell.strip() for cell in dense.strip("│").split("│")]
-    assert cells == ["dense", "100.0%", "92.0%", "", "300", "", "100,000", "1.00"]
+    assert cells == ["dense", "100.0%", "92.0%", "", "", "300", "", "100,000", "1.00"]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,21 @@ def test_conclusions_follow_the_numbers(gain, words):
     assert f"better at {2 if gain > 0 else 0} of 2 levels" in text
     assert "4.4% of the weights and reach 92.0%" in text
     assert "4% of the dense one's bytes" in text
+
+
+@pytest.mark.parametrize(
+    ("rigl", "words"),
+    [
+        (0.90, "reaches 90.0% with as few weights, 2.0 points below the ticket."),
+        (0.95, "reaches 95.0% with as few weights, 3.0 points above the ticket."),
+        (0.923, "reaches 92.3% with as few weights, as accurate as the ticket."),
+    ],
+)
+def test_conclusions_compare_rigl(rigl, words):
+    text = " ".join(make_result(rigl=rigl).conclusions())
+    assert words in text
+    assert "one training, sparse" in text and "the ticket took 15 of that length" in text
+    assert "RigL" not in " ".join(make_result().conclusions())
 
 
 def test_conclusions_without_sparse_levels():
@@ -77,12 +94,17 @@ def test_result_is_fit_for_json():
 @needs_tensorflow
 def test_run(run):
     folder, result, rows = run
-    assert [row["kind"] for row in rows[:5]] == ["ticket"] * 3 + ["reinitialized"] * 2
-    assert [row["replicate"] for row in rows[:10]] == [0] * 5 + [1] * 5
-    assert [(row["kind"], row["level"]) for row in rows[10:]] == [("export", 0), ("export", 2)]
-    assert sorted(row["test_accuracy"] for row in rows[:10]) == sorted(
+    kinds = ["ticket"] * 3 + ["reinitialized"] * 2 + ["rigl"]
+    assert [row["kind"] for row in rows[:6]] == kinds
+    assert [row["replicate"] for row in rows[:12]] == [0] * 6 + [1] * 6
+    assert [(row["kind"], row["level"]) for row in rows[12:]] == [("export", 0), ("export", 2)]
+    assert sorted(row["test_accuracy"] for row in rows[:12]) == sorted(
         row["test_accuracy"] for row in result.rows
     )
+    for row in rows[:12]:
+        if row["kind"] == "rigl":
+            assert row["level"] == 2
+            assert row["density"] == pytest.approx(result.mean("ticket", 2, "density"), abs=1e-3)
     assert (folder / "lottery.png").read_bytes().startswith(b"\x89PNG")
     for export in result.exports:
         assert (folder / export["path"]).stat().st_size == export["num_bytes"]

@@ -1,14 +1,24 @@
 """Pictures of results, drawn with matplotlib."""
 
-LABELS = {"ticket": "winning ticket", "reinitialized": "random reinitialization"}
+import math
+
+import numpy as np
+
+LABELS = {
+    "ticket": "winning ticket",
+    "reinitialized": "random reinitialization",
+    "rigl": "RigL",
+}
+_STYLES = {"ticket": "o-", "reinitialized": "s--", "rigl": "^:"}
 
 
 def plot_lottery(rows, path, title=""):
     """Draws learning speed and accuracy against density, figures 3 and 4 of the LTH paper.
 
     Args:
-        rows: List of dicts as `tf_lottery.experiments.lottery.run_lottery` returns them;
-            several with the same kind and level are replicates, shown as mean and range.
+        rows: List of dicts as `run_lottery` and `run_rigl` of
+            `tf_lottery.experiments.lottery` return them; several with the same kind and level
+            are replicates, shown as mean and range.
         path: File of the picture, for example a `.png`.
         title: String above the picture. Defaults to `""`.
 
@@ -38,6 +48,77 @@ def plot_lottery(rows, path, title=""):
     figure.savefig(path, dpi=120)
 
 
+def plot_input_connections(before, after, path, image_shape, title=""):
+    """Draws how many connections leave every input pixel, before and after training.
+
+    Shows what "Rigging the Lottery" (arXiv:1911.11134, appendix on MNIST) finds: RigL
+    takes connections from pixels that say nothing and gives them to those that do.
+
+    Args:
+        before: Boolean array of shape `(pixels, units)`, the mask of the first dense kernel
+            before training.
+        after: The same after training.
+        path: File of the picture, for example a `.png`.
+        image_shape: Tuple, the shape of one image, `(rows, columns)` or `(rows, columns,
+            channels)`. Connections of all channels are added.
+        title: String above the picture. Defaults to `""`.
+
+    Raises:
+        ValueError: If a mask does not have a row for every pixel.
+        OSError: If the file cannot be written.
+
+    Example:
+
+    >>> plot_input_connections(before, after, "pixels.png", image_shape=(28, 28, 1))
+    """
+    from matplotlib.figure import Figure
+
+    counts = {
+        "before training": connections_per_pixel("before", before, image_shape),
+        "after training": connections_per_pixel("after", after, image_shape),
+    }
+    highest = max(count.max() for count in counts.values())
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for axis, (when, count) in zip(axes, counts.items(), strict=True):
+        image = axis.imshow(count, vmin=0, vmax=highest)
+        axis.set_title(f"{when}: {np.mean(count == 0):.0%} of pixels unused")
+        axis.set_axis_off()
+    figure.colorbar(image, ax=axes, label="Connections of the pixel")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def connections_per_pixel(name, mask, image_shape):
+    """Returns how many weights of the first kernel every pixel has, all channels together.
+
+    Args:
+        name: String, the argument's name for the message.
+        mask: Boolean array of shape `(inputs, units)`.
+        image_shape: Tuple `(rows, columns)` or `(rows, columns, channels)`.
+
+    Returns:
+        Integer array of shape `(rows, columns)`.
+
+    Raises:
+        ValueError: If the mask does not have a row for every pixel and channel.
+
+    Example:
+
+    >>> connections_per_pixel("mask", np.array([[True, True], [False, True]]), (1, 2))
+    array([[2, 1]])
+    """
+    mask = np.asarray(mask)
+    inputs = math.prod(image_shape)
+    if mask.ndim != 2 or len(mask) != inputs:
+        raise ValueError(
+            f"Argument `{name}` must be a mask of shape ({inputs}, units), for images of shape "
+            f"{tuple(image_shape)}. Received: an array of shape {mask.shape}"
+        )
+    counts = np.count_nonzero(mask, axis=1).reshape(image_shape)
+    return counts.sum(axis=2) if counts.ndim == 3 else counts
+
+
 def _draw(axis, rows, key, kind):
     factor = 100.0 if "accuracy" in key else 1.0
     points = {}
@@ -48,9 +129,7 @@ def _draw(axis, rows, key, kind):
     densities = [values[0][0] for values in points.values()]
     values = [[value for _, value in replicates] for replicates in points.values()]
     means = [sum(replicates) / len(replicates) for replicates in values]
-    line = axis.plot(
-        densities, means, "o-" if kind == "ticket" else "s--", markersize=4, label=LABELS[kind]
-    )[0]
+    line = axis.plot(densities, means, _STYLES[kind], markersize=4, label=LABELS[kind])[0]
     low, high = (
         [min(replicates) for replicates in values],
         [max(replicates) for replicates in values],
@@ -61,7 +140,8 @@ def _draw(axis, rows, key, kind):
 def _set_density_ticks(axis, rows):
     from matplotlib.ticker import NullFormatter
 
-    densities = sorted({round(100 * row["density"], 1) for row in rows}, reverse=True)
+    tickets = [row for row in rows if row["kind"] == "ticket"]
+    densities = sorted({round(100 * row["density"], 1) for row in tickets}, reverse=True)
     ticks = densities[:: max(1, -(-len(densities) // 8))]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.xaxis.set_minor_formatter(NullFormatter())

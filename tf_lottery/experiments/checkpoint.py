@@ -12,7 +12,8 @@ class Checkpoint(keras.callbacks.Callback):
     """Keeps the state of a training in one file after every epoch, and goes on from it.
 
     Weights, masks, random states, optimizer and the epoch are written together or not at all.
-    It stands first in the list, so that other callbacks begin with the restored state.
+    It stands first in the list, so that other callbacks begin with the restored state. It
+    writes when all callbacks have ended the epoch, so that what they did and logged is kept.
 
     Args:
         path: The `.npz` file.
@@ -31,10 +32,11 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.path = pathlib.Path(path)
         self.history = {}
+        self._ended = None
 
     def on_train_begin(self, logs=None):
         """Restores the state that the file holds."""
-        self.history = {}
+        self.history, self._ended = {}, None
         if not self.path.exists():
             return
         arrays, progress = files.load_arrays(self.path, "checkpoint")
@@ -44,9 +46,23 @@ class Checkpoint(keras.callbacks.Callback):
         # does the same.
         self.model._initial_epoch = progress["epoch"]
 
+    def on_epoch_begin(self, epoch, logs=None):
+        """Writes the file after the former epoch."""
+        self._write()
+
     def on_epoch_end(self, epoch, logs=None):
-        """Writes the file."""
-        for name, value in (logs or {}).items():
+        """Keeps the logs, to which the callbacks that follow add theirs."""
+        self._ended = epoch, logs or {}
+
+    def on_train_end(self, logs=None):
+        """Writes the file after the last epoch."""
+        self._write()
+
+    def _write(self):
+        if self._ended is None:
+            return
+        (epoch, logs), self._ended = self._ended, None
+        for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         progress = {"epoch": epoch + 1, "history": self.history}
         files.save_arrays(self.path, "checkpoint", Snapshot(self.model).to_arrays(), progress)

@@ -5,34 +5,44 @@ import dataclasses
 import keras
 import numpy as np
 
-DATASETS = ("digits", "mnist", "cifar10")
+from tf_lottery.experiments import text
+
+IMAGES = ("digits", "mnist", "cifar10")
+DATASETS = (*IMAGES, "tiny_shakespeare")
+TEXT_LENGTH = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """A data set in three parts, each a tuple of images in [0, 1] and integer labels.
+    """A data set in three parts, each a tuple of inputs and integer labels.
+
+    Inputs are images in [0, 1] with a label each, or windows of a text, as integers, with a
+    label for every character: the next one.
 
     Args:
         name: The name of the data set.
         train: Tuple of arrays.
         validation: Tuple of arrays, held out from the training examples.
         test: Tuple of arrays.
+        vocabulary: String, the character that every integer of a text stands for. Defaults to
+            `None`: images.
     """
 
     name: str
     train: tuple
     validation: tuple
     test: tuple
+    vocabulary: str | None = None
 
     @property
     def input_shape(self):
-        """The shape of one image."""
+        """The shape of one image or window."""
         return self.train[0].shape[1:]
 
     @property
     def num_classes(self):
-        """The number of classes."""
-        return int(self.train[1].max()) + 1
+        """The number of classes, which are the characters of a text."""
+        return len(self.vocabulary) if self.vocabulary else int(self.train[1].max()) + 1
 
 
 def load(name, data_dir=None, download=False, seed=0):
@@ -40,14 +50,16 @@ def load(name, data_dir=None, download=False, seed=0):
 
     Args:
         name: `"digits"`, the 1,797 handwritten digits of 8 by 8 pixels that come with
-            scikit-learn; or `"mnist"` or `"cifar10"`, through TensorFlow Datasets.
+            scikit-learn; `"mnist"`, `"cifar10"` or `"tiny_shakespeare"`, a million
+            characters in windows of 100, through TensorFlow Datasets.
         data_dir: Folder of TensorFlow Datasets. Defaults to `None`: its usual one.
         download: Whether TensorFlow Datasets may download what is missing. Defaults to
             `False`.
-        seed: Integer, decides which training examples are held out. Defaults to `0`.
+        seed: Integer, decides which training images are held out. Defaults to `0`.
 
     Returns:
-        `Data`, with 5,000 validation examples (300 of the digits).
+        `Data`, with 5,000 validation examples (300 of the digits; of the text the part that
+        TensorFlow Datasets sets aside).
 
     Raises:
         ValueError: If `name` is unknown.
@@ -55,11 +67,13 @@ def load(name, data_dir=None, download=False, seed=0):
     """
     if name not in DATASETS:
         raise ValueError(f"Argument `name` must be one of {DATASETS}. Received: {name!r}")
+    if name == "tiny_shakespeare":
+        return _tiny_shakespeare(data_dir, download)
     if name == "digits":
         x, y = _digits()
         train, test, held_out = (x[:-300], y[:-300]), (x[-300:], y[-300:]), 300
     else:
-        train, test = _tfds(name, data_dir, download)
+        train, test = _images(name, data_dir, download)
         held_out = 5000
     order = np.random.default_rng(seed).permutation(len(train[1]))
     validation = tuple(array[order[:held_out]] for array in train)
@@ -132,17 +146,28 @@ def _digits():
     return (digits.images[..., None] / 16.0).astype("float32"), digits.target.astype("int32")
 
 
-def _tfds(name, data_dir, download):
+def _images(name, data_dir, download):
+    parts = _tfds(name, ["train", "test"], data_dir, download, as_supervised=True)
+    arrays = [tuple(map(np.asarray, part)) for part in parts]
+    return [((x / np.float32(255)).astype("float32"), y.astype("int32")) for x, y in arrays]
+
+
+def _tiny_shakespeare(data_dir, download):
+    splits = ["train", "validation", "test"]
+    parts = _tfds("tiny_shakespeare", splits, data_dir, download)
+    texts = [part["text"][0].decode() for part in parts]
+    vocabulary = text.vocabulary_of(texts[0])
+    arrays = [text.windows(part, vocabulary, TEXT_LENGTH) for part in texts]
+    return Data("tiny_shakespeare", *arrays, vocabulary)
+
+
+def _tfds(name, splits, data_dir, download, **kwargs):
+    """Returns the splits of a data set, whole, as NumPy arrays."""
     import tensorflow_datasets as tfds
 
     try:
         parts = tfds.load(
-            name,
-            split=["train", "test"],
-            data_dir=data_dir,
-            download=download,
-            batch_size=-1,
-            as_supervised=True,
+            name, split=splits, data_dir=data_dir, download=download, batch_size=-1, **kwargs
         )
     except (AssertionError, tfds.core.DatasetNotFoundError) as error:
         where = "the usual folder" if data_dir is None else str(data_dir)
@@ -150,5 +175,4 @@ def _tfds(name, data_dir, download):
             f"Argument `data_dir` must be a folder of TensorFlow Datasets that holds {name!r}; "
             f"`download=True` (--download) fetches it. Received: {where}"
         ) from error
-    arrays = [tuple(map(np.asarray, tfds.as_numpy(part))) for part in parts]
-    return [((x / np.float32(255)).astype("float32"), y.astype("int32")) for x, y in arrays]
+    return [tfds.as_numpy(part) for part in parts]

@@ -1,4 +1,4 @@
-"""The demonstration: tickets against random reinitialization, and the files they become."""
+"""The demonstration: tickets against other sparse networks, and the files they become."""
 
 import dataclasses
 import pathlib
@@ -7,7 +7,7 @@ import statistics
 import keras
 
 from tf_lottery.analysis.plots import plot_lottery
-from tf_lottery.experiments.lottery import LotterySettings, run_lottery
+from tf_lottery.experiments.lottery import LotterySettings, run_lottery, run_rigl
 from tf_lottery.experiments.run_folder import check_settings, remove_files, write_json
 from tf_lottery.export import export_tflite
 
@@ -16,6 +16,7 @@ SPARSE_BELOW = 0.2
 FILES = (
     "replicate_*/evaluations.json",
     "replicate_*/reinitialized_*.json",
+    "replicate_*/rigl_*.json",
     "replicate_*/search.npz",
     "replicate_*/settings.json",
     "replicate_*/ticket_*.npz",
@@ -47,7 +48,8 @@ class DemoResult:
     Args:
         dataset: String.
         num_test_examples: Integer, what the accuracies were measured on.
-        rows: List of dicts as `run_lottery` returns them, with the number of the `replicate`.
+        rows: List of dicts as `run_lottery` and `run_rigl` return them, with the number of the
+            `replicate`.
         exports: List of dicts, the reports of `export_tflite` with the `level`.
     """
 
@@ -65,7 +67,7 @@ class DemoResult:
         """Returns the mean over replicates, or `None` for what was not trained.
 
         Args:
-            kind: `"ticket"` or `"reinitialized"`.
+            kind: `"ticket"`, `"reinitialized"` or `"rigl"`.
             level: Integer.
             key: String, the entry of the rows.
         """
@@ -84,8 +86,9 @@ class DemoResult:
     def __rich__(self):
         from rich.table import Table
 
-        title = f"LeNet-300-100 on {self.dataset}: tickets against random reinitialization"
-        table = Table(title=title, title_justify="left")
+        title = f"LeNet-300-100 on {self.dataset}: tickets and other sparse networks"
+        # No space on the left, so that the table fits a terminal of 80 columns.
+        table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))
         for heading in ("Level", "Density", *_COLUMNS, ".tflite\nbytes", "of\ndense"):
             table.add_column(heading, justify="right")
         sizes = {export["level"]: f"{export['num_bytes']:,}" for export in self.exports}
@@ -99,9 +102,9 @@ class DemoResult:
             table.add_row(name, density, *cells, sizes.get(level, ""), ratio)
         replicates = len({row["replicate"] for row in self.rows})
         table.caption = (
-            f"Means of {replicates} replicate(s). Accuracy: on {self.num_test_examples:,} "
+            f"Means of {replicates} replicate(s). Acc.: accuracy on {self.num_test_examples:,} "
             "test images after training. Step: where the validation loss was lowest. Reinit.: the "
-            "ticket's mask with new random weights."
+            "ticket's mask with new random weights. RigL: as sparse, and trained once."
         )
         table.caption_justify = "left"
         return table
@@ -122,6 +125,8 @@ class DemoResult:
         ]
         if sparse:
             sentences.append(self._comparison(sparse))
+        if self.mean("rigl", last, "test_accuracy") is not None:
+            sentences.append(self._rigl_comparison(last))
         sentences.append(
             f"The file of the sparsest one has {self.ratio(last):.0%} of the dense one's bytes; "
             "it runs faster only where the device's kernels use the zeros."
@@ -152,17 +157,33 @@ class DemoResult:
             else " Here the initial weights made no difference."
         )
 
+    def _rigl_comparison(self, level):
+        """Says how accurate RigL is at the density of a ticket, and what each cost."""
+        accuracy = self.mean("rigl", level, "test_accuracy")
+        points = 100 * (accuracy - self.mean("ticket", level, "test_accuracy"))
+        difference = (
+            "as accurate as the ticket"
+            if abs(points) < 0.5
+            else f"{abs(points):.1f} points {'above' if points > 0 else 'below'} the ticket"
+        )
+        return (
+            f"RigL, which moves its connections while it trains, reaches {accuracy:.1%} with as "
+            f"few weights, {difference}. It took one training, sparse from the first step to the "
+            f"last; the ticket took {level + 1} of that length, the first one dense."
+        )
+
 
 _COLUMNS = {
-    "Accuracy\nticket": ("ticket", "test_accuracy", "{:.1%}"),
-    "Accuracy\nreinit.": ("reinitialized", "test_accuracy", "{:.1%}"),
+    "Acc.\nticket": ("ticket", "test_accuracy", "{:.1%}"),
+    "Acc.\nreinit.": ("reinitialized", "test_accuracy", "{:.1%}"),
+    "Acc.\nRigL": ("rigl", "test_accuracy", "{:.1%}"),
     "Step\nticket": ("ticket", "iteration", "{:,.0f}"),
     "Step\nreinit.": ("reinitialized", "iteration", "{:,.0f}"),
 }
 
 
 def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
-    """Runs the lottery ticket experiment and exports the networks of a few densities.
+    """Runs the lottery ticket experiment, and RigL, and exports the networks of a few densities.
 
     Args:
         data: `Data` of images.
@@ -172,9 +193,9 @@ def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
         seed: Integer. Defaults to `0`.
         replicates: Integer, how often to make the experiment, with seeds of its own each
             time. Defaults to `3`.
-        on_row: Function that is called with every row of `run_lottery` when its training
-            ends, and with a row of `kind="export"` before a file is exported. Defaults to
-            `None`.
+        on_row: Function that is called with every row of `run_lottery` and `run_rigl` when
+            its training ends, and with a row of `kind="export"` before a file is exported.
+            Defaults to `None`.
 
     Returns:
         A `DemoResult`.
@@ -201,7 +222,7 @@ def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
     on_row = on_row or (lambda row: None)
     rows = []
     for replicate in range(replicates):
-        found = run_lottery(
+        found = _replicate(
             data,
             settings,
             directory / f"replicate_{replicate}",
@@ -226,6 +247,13 @@ def remove_demo(directory):
         directory: The folder.
     """
     remove_files(directory, FILES)
+
+
+def _replicate(data, settings, directory, seed, on_row):
+    """Searches tickets and trains RigL at the density of the last one."""
+    rows = run_lottery(data, settings, directory, seed, on_row=on_row)
+    last = [row for row in rows if row["kind"] == "ticket"][-1]
+    return [*rows, run_rigl(data, settings, directory, last, seed, on_row)]
 
 
 def _text(form, value):

@@ -1,16 +1,17 @@
 """The lottery ticket experiment: tickets against random reinitialization."""
 
 import dataclasses
-import json
 import pathlib
 
 import keras
 
-from tf_lottery import callbacks, files
+from tf_lottery import callbacks
 from tf_lottery.experiments.data import ShuffledBatches
+from tf_lottery.experiments.methods import dynamic_frequency
 from tf_lottery.experiments.models import lenet_300_100
-from tf_lottery.experiments.run_folder import check_settings, save_model
-from tf_lottery.model import sparsify, strip
+from tf_lottery.experiments.run_folder import check_settings, read_json, save_model, write_json
+from tf_lottery.model import strip
+from tf_lottery.pruning import sparsify
 from tf_lottery.snapshot import Snapshot
 
 
@@ -92,15 +93,58 @@ def run_lottery(data, settings, directory, seed=0, verbose=0, on_row=None):
     return rows + _reinitialize(data, settings, directory, seed, controls, verbose, on_row)
 
 
-def build_model(data, settings, seed):
+def run_rigl(data, settings, directory, ticket, seed=0, on_row=None):
+    """Trains LeNet-300-100 with RigL at the density of a ticket, for as long as the ticket.
+
+    Args:
+        data: `Data` of images.
+        settings: `LotterySettings`.
+        directory: Folder of `run_lottery`, for `rigl_07.json`. If that is there, nothing is
+            trained.
+        ticket: Dict, a row of `run_lottery`.
+        seed: Integer, decides initial weights, connections and order of the data. Defaults to
+            `0`.
+        on_row: Function that is called with the row when training ends. Defaults to `None`.
+
+    Returns:
+        Dict as `run_lottery` returns them, with `kind="rigl"`.
+
+    Raises:
+        OSError: If `directory` cannot be written.
+
+    Example:
+
+    >>> run_rigl(data.load("digits"), settings, "runs/lottery", rows[-1])["kind"]
+    'rigl'
+    """
+    path = pathlib.Path(directory) / f"rigl_{ticket['level']:02d}.json"
+    if path.exists():
+        return read_json(path)
+    sparsity = 1.0 - ticket["density"]
+    model = build_model(data, settings, seed, sparsity, distribution="erk", scores="random")
+    epochs = settings.epochs_per_level
+    steps = epochs * (settings.steps_per_epoch or len(data.train[1]) // settings.batch_size)
+    rigl = callbacks.RigL(dynamic_frequency(steps))
+    history = _train(model, data, settings, seed, epochs, None, [rigl])
+    row = _row("rigl", ticket["level"], model.density, _last(history.history))
+    write_json(path, row)
+    if on_row:
+        on_row(row)
+    return row
+
+
+def build_model(data, settings, seed, sparsity=0.0, **kwargs):
     """Returns a compiled sparse LeNet-300-100.
 
     Args:
         data: `Data`, for the shape of images and the number of classes.
         settings: `LotterySettings`.
-        seed: Integer, decides the initial weights.
+        seed: Integer, decides the initial weights, and masks that are random.
+        sparsity: Float in [0, 1). Defaults to `0.0`: nothing is pruned yet.
+        **kwargs: Further arguments of `tfl.sparsify`.
     """
-    model = sparsify(lenet_300_100(data.input_shape, data.num_classes, seed))
+    model = lenet_300_100(data.input_shape, data.num_classes, seed)
+    model = sparsify(model, sparsity, seed=seed, **kwargs)
     model.compile(
         keras.optimizers.Adam(settings.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -164,10 +208,9 @@ def _reinitialize(data, settings, directory, seed, tickets, verbose, on_row):
                 start = Snapshot(model)
             start.restore(model)
             row = _train_control(model, data, settings, seed, ticket)
-            with files.atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(row))
+            write_json(path, row)
             on_row(row)
-        rows.append(json.loads(path.read_text()))
+        rows.append(read_json(path))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""One training of a sparse network: iterative search or gradual pruning, resumable."""
+"""One training of a sparse network by any of the methods, resumable."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ import keras
 
 from tf_lottery import callbacks
 from tf_lottery.checks import choice
-from tf_lottery.experiments import models
+from tf_lottery.experiments import methods, networks
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.data import ShuffledBatches
 from tf_lottery.experiments.run_folder import (
@@ -18,12 +18,9 @@ from tf_lottery.experiments.run_folder import (
     save_model,
     write_json,
 )
-from tf_lottery.model import sparsify, strip
-from tf_lottery.sparsity import Polynomial
+from tf_lottery.model import strip
 from tf_lottery.ticket import Ticket
 
-METHODS = ("imp", "gmp")
-MODELS = {"lenet-300-100": models.lenet_300_100, "resnet-20": models.resnet_20}
 FILES = (
     "checkpoint.npz",
     "model.keras",
@@ -33,87 +30,139 @@ FILES = (
     "settings.json",
     "ticket.npz",
 )
+# Examples per step of an evaluation.
+_EVALUATED = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
     """The hyperparameters of a training.
 
+    Methods differ in what they can be asked for; `methods.OPTIONS` lists it with the defaults,
+    which hold for everything that is `None` here.
+
     Args:
-        method: `"imp"`, iterative magnitude pruning with rewinding, or `"gmp"`, gradual
-            magnitude pruning during one training.
-        model: `"lenet-300-100"` or `"resnet-20"`.
+        method: A key of `methods.OPTIONS`. Sparse from the start are `"static"`, a random
+            mask that stays, and `"rigl"`, `"set"` and `"snfs"`, which move its connections;
+            `"snip"`, `"grasp"` and `"synflow"` prune before training; `"gmp"` prunes
+            gradually; `"imp"` prunes and rewinds, training after training; `"dense"` prunes
+            nothing.
+        model: A key of `networks.MODELS`. Defaults to `None`: a small one that fits the data.
         sparsity: Float in (0, 1), at the end.
         epochs: Integer, with `"imp"` of every level.
+        steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
+        batch_size: Integer.
+        learning_rate: Float, of Adam.
+        distribution: How the kernels share the sparsity: `"uniform"`, `"er"` or `"erk"`, the
+            default without a pattern. With `"snip"`, `"grasp"` and `"synflow"` each kernel is
+            then ranked by itself.
+        scope: `"global"` or `"layer"`, what is ranked together.
+        pattern: Name of a pattern; see `tfl.sparsify`.
+        drop_fraction: Float in [0, 1), see `callbacks.RigL`.
+        frequency: Integer, steps between two changes of the masks.
+        end_step: Integer, the step at which they end.
         levels: Integer, for `"imp"`. Every level prunes the same share of what is left.
         rewind: For `"imp"`; see `callbacks.IterativeMagnitudePruning`.
         rewind_to_step: Integer, for `"imp"`.
-        scope: `"global"` or `"layer"`.
-        batch_size: Integer.
-        learning_rate: Float, of Adam.
+
+    Raises:
+        ValueError: If an argument is outside its range or the method has no use for it.
     """
 
     method: str = "gmp"
-    model: str = "lenet-300-100"
-    sparsity: float = 0.9
+    model: str | None = None
+    sparsity: float | None = None
     epochs: int = 10
-    levels: int | None = None
-    rewind: str = "weights"
-    rewind_to_step: int = 0
-    scope: str = "global"
+    steps_per_epoch: int | None = None
     batch_size: int = 60
     learning_rate: float = 1.2e-3
+    distribution: str | None = None
+    scope: str | None = None
+    pattern: str | None = None
+    drop_fraction: float | None = None
+    frequency: int | None = None
+    end_step: int | None = None
+    levels: int | None = None
+    rewind: str | None = None
+    rewind_to_step: int | None = None
 
     def __post_init__(self):
-        choice("method", self.method, METHODS)
-        choice("model", self.model, tuple(MODELS))
-        if not 0 < self.sparsity < 1:
+        choice("method", self.method, methods.METHODS)
+        if self.model is not None:
+            choice("model", self.model, tuple(networks.MODELS))
+        for name in methods.ALL_OPTIONS:
+            if name not in methods.OPTIONS[self.method] and getattr(self, name) is not None:
+                raise ValueError(
+                    f"Argument `{name}` must be `None` for method {self.method!r}, which has no "
+                    f"use for it. Received: {name}={getattr(self, name)!r}"
+                )
+        if self.distribution is not None:
+            choice("distribution", self.distribution, methods.DISTRIBUTIONS)
+        if self.sparsity is not None and not 0 < self.sparsity < 1:
             raise ValueError(
                 "Argument `sparsity` must be above 0 and below 1. "
                 f"Received: sparsity={self.sparsity}"
             )
 
+    def option(self, name):
+        """Returns the value of an option of the method, its default if none was given.
+
+        Args:
+            name: String, a key of `methods.OPTIONS[method]`.
+
+        Example:
+
+        >>> TrainSettings("rigl").option("drop_fraction")
+        0.3
+        """
+        value = getattr(self, name)
+        if value is None:
+            value = methods.OPTIONS[self.method][name]
+        return value(self) if callable(value) else value
+
+    def with_rate(self, rate):
+        """Returns the settings with as few levels of `"imp"` as prune at most `rate` each.
+
+        Args:
+            rate: Float in (0, 1).
+        """
+        return dataclasses.replace(self, levels=methods.levels_for(self.option("sparsity"), rate))
+
     @property
     def rate(self):
         """The share of the surviving weights that a level of `"imp"` prunes."""
-        return 1.0 - (1.0 - self.sparsity) ** (1.0 / self.levels)
+        return 1.0 - (1.0 - self.option("sparsity")) ** (1.0 / self.option("levels"))
 
-
-def levels_for(sparsity, rate):
-    """Returns how many levels reach a sparsity if each prunes at most a share `rate`.
-
-    Args:
-        sparsity: Float in (0, 1).
-        rate: Float in (0, 1).
-
-    Example:
-
-    >>> levels_for(sparsity=0.9, rate=0.2)
-    11
-    """
-    return math.ceil(math.log(1.0 - sparsity) / math.log(1.0 - rate) - 1e-9)
+    def to_dict(self):
+        """Returns what the method uses, with its defaults, as a dict fit for JSON."""
+        unused = set(methods.ALL_OPTIONS) - set(methods.OPTIONS[self.method])
+        used = [field.name for field in dataclasses.fields(self) if field.name not in unused]
+        options = methods.OPTIONS[self.method]
+        return {n: self.option(n) if n in options else getattr(self, n) for n in used}
 
 
 def run_training(data, settings, directory, seed=0, verbose="auto"):
-    """Trains a network, prunes it on the way and saves it.
+    """Trains a network, makes it sparse and saves it.
 
     A run that was killed goes on from its last epoch when it is called again, and ends with
     the same weights.
 
     Args:
-        data: `Data` of images.
+        data: `Data`.
         settings: `TrainSettings`.
         directory: Folder, made if it does not exist, for `model.keras`, the stripped
             network; `ticket.npz`, its masks with the weights to start from; `results.json`.
-        seed: Integer, decides initial weights and order of the data. Defaults to `0`.
+        seed: Integer, decides initial weights, random masks and order of the data. Defaults
+            to `0`.
         verbose: As in `fit`. Defaults to `"auto"`.
 
     Returns:
-        Dict of `settings`, `density`, `test_accuracy`, `test_loss` and `history`.
+        Dict of `settings`, `density`, `test_accuracy`, `test_loss`, for text
+        `test_bits_per_character`, and `history`.
 
     Raises:
-        ValueError: If an argument is outside its range, or `directory` holds a run with
-            other arguments.
+        ValueError: If an argument is outside its range, the model does not fit the data, or
+            `directory` holds a run with other arguments.
         OSError: If `directory` cannot be written.
 
     Example:
@@ -122,36 +171,40 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
     0.2
     """
     directory = pathlib.Path(directory)
+    if settings.model is None:
+        settings = dataclasses.replace(settings, model=networks.default_model(data))
+    batches = ShuffledBatches(*data.train, settings.batch_size, settings.steps_per_epoch, seed=seed)
     model = _compiled_model(data, settings, seed)
-    x, y = data.train
-    batches = ShuffledBatches(x, y, settings.batch_size, seed=seed)
     if settings.method == "imp":
-        pruning, epochs = _imp(settings, directory, len(batches))
+        progress = methods.ticket_search(settings, len(batches), directory / "search")
+        changes, epochs = [progress], progress.epochs
     else:
-        pruning, epochs = _gmp(settings, directory, len(batches))
-    all_settings = {"dataset": data.name, "seed": seed, **dataclasses.asdict(settings)}
+        progress = Checkpoint(directory / "checkpoint.npz")
+        updates = methods.mask_updates(settings, settings.epochs * len(batches), seed)
+        changes = [progress, *updates, callbacks.SparsityLogger()]
+        epochs = settings.epochs
+    all_settings = {"dataset": data.name, "seed": seed, **settings.to_dict()}
     check_settings(directory, all_settings)
     if (directory / "results.json").exists():
         return read_json(directory / "results.json")
+    methods.prune_before_training(model, settings, batches)
     model.fit(
         batches,
         epochs=epochs,
         shuffle=False,
         validation_data=data.validation,
-        validation_batch_size=1000,
-        callbacks=[batches.follow_epoch(), *pruning],
+        validation_batch_size=_EVALUATED,
+        callbacks=[batches.follow_epoch(), *changes],
         verbose=verbose,
     )
-    test = model.evaluate(*data.test, batch_size=1000, verbose=0, return_dict=True)
     save_model(strip(model), directory / "model.keras")
-    ticket = pruning[-1].tickets[-1] if settings.method == "imp" else Ticket.from_model(model)
+    ticket = progress.tickets[-1] if settings.method == "imp" else Ticket.from_model(model)
     ticket.save(directory / "ticket.npz")
     results = {
         "settings": all_settings,
         "density": model.density,
-        "test_accuracy": test["accuracy"],
-        "test_loss": test["loss"],
-        "history": pruning[-1].history if settings.method == "imp" else pruning[0].history,
+        **_test(model, data),
+        "history": progress.history,
     }
     write_json(directory / "results.json", results)
     return results
@@ -167,9 +220,10 @@ def remove_training(directory):
 
 
 def _compiled_model(data, settings, seed):
-    model = sparsify(MODELS[settings.model](data.input_shape, data.num_classes, seed))
+    model = methods.starting_model(data, settings, seed)
     model.compile(
         keras.optimizers.Adam(settings.learning_rate),
+        # Of a text the mean over its characters.
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         # On TensorFlow XLA makes convolutions on a CPU slower.
@@ -178,31 +232,10 @@ def _compiled_model(data, settings, seed):
     return model
 
 
-def _imp(settings, directory, steps_per_epoch):
-    steps = settings.epochs * steps_per_epoch
-    if settings.rewind_to_step >= steps:
-        raise ValueError(
-            "Argument `rewind_to_step` must lie within the first level, which has "
-            f"{steps} steps. Received: rewind_to_step={settings.rewind_to_step}"
-        )
-    search = callbacks.IterativeMagnitudePruning(
-        levels=settings.levels,
-        epochs_per_level=settings.epochs,
-        rate=settings.rate,
-        scope=settings.scope,
-        rewind=settings.rewind,
-        rewind_to_step=settings.rewind_to_step,
-        directory=directory / "search",
-    )
-    return [search], search.epochs
-
-
-def _gmp(settings, directory, steps_per_epoch):
-    steps = settings.epochs * steps_per_epoch
-    # Pruning begins when the weights have settled a little, and leaves time to recover.
-    schedule = Polynomial(settings.sparsity, begin_step=steps // 10, end_step=3 * steps // 4)
-    pruning = callbacks.GradualMagnitudePruning(
-        schedule, frequency=max(1, steps // 100), scope=settings.scope
-    )
-    checkpoint = Checkpoint(directory / "checkpoint.npz")
-    return [checkpoint, pruning, callbacks.SparsityLogger()], settings.epochs
+def _test(model, data):
+    """Returns what the model achieves on the test examples."""
+    test = model.evaluate(*data.test, batch_size=_EVALUATED, verbose=0, return_dict=True)
+    results = {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
+    if data.vocabulary:
+        results["test_bits_per_character"] = test["loss"] / math.log(2)
+    return results

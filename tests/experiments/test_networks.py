@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+from tf_lottery.experiments import models, networks
+from tf_lottery.experiments.data import Data
+
+
+def make_data(name):
+    if name == "text":
+        part = (np.zeros((4, 6), "int32"), np.ones((4, 6), "int32"))
+        return Data("text", part, part, part, vocabulary="abcde")
+    shape = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[name]
+    part = (np.zeros((4, *shape), "float32"), np.arange(4, dtype="int32"))
+    return Data(name, part, part, part)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("digits", "lenet-300-100"),
+        ("mnist", "lenet-300-100"),
+        ("cifar10", "conv-4-small"),
+        ("text", "gru"),
+    ],
+)
+def test_default_model_fits(name, model):
+    data = make_data(name)
+    assert networks.default_model(data) == model
+    outputs = networks.build(model, data, seed=0)(data.train[0])
+    assert outputs.shape == (*data.train[1].shape, data.num_classes)
+
+
+@pytest.mark.parametrize("name", [name for name in networks.MODELS if name != "gru"])
+def test_models_for_images(name):
+    data = make_data("mnist")
+    first, again = (networks.build(name, data, seed=1) for _ in range(2))
+    assert first(data.train[0]).shape == (4, 4)
+    for a, b in zip(first.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_smallest_images_are_the_smallest():
+    for name, size in networks.SMALLEST_IMAGES.items():
+        for pixels, fits in ((size, True), (size - 1, False)):
+            part = (np.zeros((2, pixels, pixels, 1), "float32"), np.arange(2))
+            try:
+                model = networks.MODELS[name](part[0].shape[1:], 2, 0)
+                assert fits == (0 not in model.get_layer("flatten").output.shape)
+            except ValueError:
+                assert not fits
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "words"),
+    [
+        ("gru", "mnist", "'gru' is for text. Received: model='gru' with 'mnist', which is images"),
+        ("lenet-5", "text", "'lenet-5' is for images. .* which is text"),
+        ("lenet-5", "digits", "at least 16x16 pixels. .* images of 8x8"),
+        ("lenet", "digits", "`model` must be one of .* Received: model='lenet'"),
+    ],
+)
+def test_models_that_do_not_fit(model, name, words):
+    with pytest.raises(ValueError, match=words):
+        networks.build(model, make_data(name), seed=0)
+
+
+def test_conv_4_has_the_papers_size():
+    # 2.4 million weights, arXiv:1803.03635, figure 2.
+    assert tfl.summary(models.conv_4(seed=0)).size == 2_425_024
+    assert tfl.summary(models.conv_4(seed=0, width=0.25)).size == 152_368
+
+
+@pytest.mark.parametrize("width", [0, -1.0])
+def test_width_of_conv_4(width):
+    with pytest.raises(ValueError, match=f"`width` must be > 0. Received: width={width}"):
+        models.conv_4(width=width)

@@ -1,0 +1,208 @@
+"""The methods by name: the masks that training starts from, and what changes them."""
+
+import math
+
+from tf_lottery import at_init, callbacks
+from tf_lottery.experiments import networks
+from tf_lottery.pruning import sparsify
+from tf_lottery.sparsity import Polynomial
+
+_RATE = 0.2
+
+
+def levels_for(sparsity, rate):
+    """Returns how many levels reach a sparsity if each prunes at most a share `rate`.
+
+    Args:
+        sparsity: Float in (0, 1).
+        rate: Float in (0, 1).
+
+    Example:
+
+    >>> levels_for(sparsity=0.9, rate=0.2)
+    11
+    """
+    return math.ceil(math.log(1.0 - sparsity) / math.log(1.0 - rate) - 1e-9)
+
+
+def _default_distribution(settings):
+    # ERK leaves small kernels denser than a pattern such as 2:4 allows.
+    return "erk" if settings.option("pattern") == "unstructured" else "uniform"
+
+
+def _default_levels(settings):
+    return levels_for(settings.option("sparsity"), _RATE)
+
+
+_STATIC = {"sparsity": 0.9, "distribution": _default_distribution, "pattern": "unstructured"}
+_DYNAMIC = {**_STATIC, "drop_fraction": 0.3, "frequency": None, "end_step": None}
+_RANKED = {"sparsity": 0.9, "scope": "global", "pattern": "unstructured"}
+_AT_INIT = {**_RANKED, "distribution": None}
+
+# What each method can be asked for beside the usual, with defaults, or functions of the settings
+# that return them. `None` depends on the length of the training, for `distribution` on the scope.
+OPTIONS = {
+    "rigl": _DYNAMIC,
+    "set": _DYNAMIC,
+    "snfs": _DYNAMIC,
+    "static": _STATIC,
+    "gmp": {**_RANKED, "frequency": None, "end_step": None},
+    "snip": _AT_INIT,
+    "grasp": _AT_INIT,
+    "synflow": _AT_INIT,
+    "imp": {**_RANKED, "levels": _default_levels, "rewind": "weights", "rewind_to_step": 0},
+    "dense": {},
+}
+METHODS = tuple(OPTIONS)
+ALL_OPTIONS = tuple(sorted(set().union(*OPTIONS.values())))
+DISTRIBUTIONS = ("uniform", "er", "erk")
+
+_DYNAMIC_METHODS = {"rigl": callbacks.RigL, "set": callbacks.SET, "snfs": callbacks.SNFS}
+# GraSP's paper scores ten examples of each class, the others fewer or none.
+_SCORED_BATCHES = 4
+
+
+def starting_model(data, settings, seed):
+    """Returns a sparse model, not compiled, with random masks if the method wants them.
+
+    Args:
+        data: `Data`.
+        settings: `TrainSettings` with a `model`.
+        seed: Integer, decides initial weights and masks.
+
+    Raises:
+        ValueError: If the model does not fit the data, or the pattern or the distribution
+            does not fit the model.
+    """
+    model = networks.build(settings.model, data, seed)
+    if settings.method == "dense":
+        return sparsify(model)
+    if settings.method != "static" and settings.method not in _DYNAMIC_METHODS:
+        return sparsify(model, pattern=settings.option("pattern"))
+    sparse = sparsify(
+        model,
+        settings.option("sparsity"),
+        distribution=settings.option("distribution"),
+        pattern=settings.option("pattern"),
+        scores="random",
+        seed=seed,
+    )
+    _check_pattern(sparse, settings.option("distribution"))
+    return sparse
+
+
+def _check_pattern(model, distribution):
+    for path, mask in model.to_matrices(model.get_masks()).items():
+        if not mask.all() and not model.pattern.holds(mask):
+            raise ValueError(
+                "Argument `distribution` must leave every kernel as sparse as the pattern "
+                f"{model.pattern} or dense; ask for another one or a higher `sparsity`. Received: "
+                f"distribution={distribution!r}, by which {path!r} has density {mask.mean():.3f}"
+            )
+
+
+def prune_before_training(model, settings, batches):
+    """Prunes a compiled model if the method does so before training.
+
+    Args:
+        model: A compiled `SparseModel`.
+        settings: `TrainSettings`.
+        batches: `ShuffledBatches`, of whose first ones some methods need the gradients.
+    """
+    prune = {"snip": at_init.snip, "grasp": at_init.grasp, "synflow": at_init.synflow}
+    if settings.method not in prune:
+        return
+    scored = {"batches": batches, "steps": _SCORED_BATCHES}
+    how = {"snip": scored, "grasp": {**scored, "temperature": 200}, "synflow": {}}
+    distribution = settings.option("distribution")
+    prune[settings.method](
+        model,
+        sparsity=settings.option("sparsity"),
+        scope="layer" if distribution else settings.option("scope"),
+        distribution=distribution,
+        **how[settings.method],
+    )
+
+
+def mask_updates(settings, steps, seed):
+    """Returns the list of callbacks that change masks during one training.
+
+    Args:
+        settings: `TrainSettings` of another method than `"imp"`.
+        steps: Integer, of the training.
+        seed: Integer.
+
+    Raises:
+        ValueError: If `end_step` lies beyond the training.
+    """
+    if settings.end_step is not None and settings.end_step > steps:
+        raise ValueError(
+            f"Argument `end_step` must lie within the training, which has {steps} steps. "
+            f"Received: end_step={settings.end_step}"
+        )
+    if settings.method in _DYNAMIC_METHODS:
+        return [
+            _DYNAMIC_METHODS[settings.method](
+                frequency=settings.frequency or dynamic_frequency(steps),
+                drop_fraction=settings.option("drop_fraction"),
+                end_step=settings.end_step,
+                seed=seed,
+            )
+        ]
+    if settings.method != "gmp":
+        return []
+    # Pruning begins when the weights have settled a little, and leaves time to recover.
+    schedule = Polynomial(
+        settings.option("sparsity"),
+        begin_step=steps // 10,
+        end_step=settings.end_step or 3 * steps // 4,
+    )
+    return [
+        callbacks.GradualMagnitudePruning(
+            schedule,
+            frequency=settings.frequency or max(1, steps // 100),
+            scope=settings.option("scope"),
+        )
+    ]
+
+
+def dynamic_frequency(steps):
+    """Returns how often to move connections: every 100 steps as in the paper, or oftener.
+
+    Args:
+        steps: Integer, of a training that may be so short that little would change.
+
+    Example:
+
+    >>> dynamic_frequency(10_000), dynamic_frequency(400)
+    (100, 20)
+    """
+    return min(100, max(1, steps // 20))
+
+
+def ticket_search(settings, steps_per_epoch, directory):
+    """Returns the callback of the method `"imp"`, which trains many times.
+
+    Args:
+        settings: `TrainSettings`.
+        steps_per_epoch: Integer.
+        directory: Folder of the search's files.
+
+    Raises:
+        ValueError: If `rewind_to_step` lies beyond the first level.
+    """
+    steps, rewind_to_step = settings.epochs * steps_per_epoch, settings.option("rewind_to_step")
+    if rewind_to_step >= steps:
+        raise ValueError(
+            "Argument `rewind_to_step` must lie within the first level, which has "
+            f"{steps} steps. Received: rewind_to_step={rewind_to_step}"
+        )
+    return callbacks.IterativeMagnitudePruning(
+        levels=settings.option("levels"),
+        epochs_per_level=settings.epochs,
+        rate=settings.rate,
+        scope=settings.option("scope"),
+        rewind=settings.option("rewind"),
+        rewind_to_step=rewind_to_step,
+        directory=directory,
+    )

@@ -1,0 +1,77 @@
+"""The networks by name, and which data they fit."""
+
+from tf_lottery.checks import choice
+from tf_lottery.experiments import models
+
+
+def _conv_4_small(input_shape, num_classes, seed):
+    return models.conv_4(input_shape, num_classes, seed, width=0.25)
+
+
+def _gru(input_shape, num_classes, seed):
+    return models.gru_language_model(
+        num_classes, units=128, embedding=64, input_shape=input_shape, seed=seed
+    )
+
+
+MODELS = {
+    "lenet-300-100": models.lenet_300_100,
+    "lenet-5": models.lenet_5,
+    "conv-4": models.conv_4,
+    "conv-4-small": _conv_4_small,
+    "resnet-20": models.resnet_20,
+    "wide-resnet-22-2": models.wide_resnet_22_2,
+    "gru": _gru,
+}
+TEXT_MODELS = ("gru",)
+# Rows and columns without which nothing is left after the last pooling.
+SMALLEST_IMAGES = {"lenet-5": 16, "conv-4": 4, "conv-4-small": 4}
+
+
+def default_model(data):
+    """Returns the name of a small network that fits a data set.
+
+    Args:
+        data: `Data`.
+
+    Example:
+
+    >>> default_model(load("digits"))
+    'lenet-300-100'
+    """
+    if data.vocabulary:
+        return "gru"
+    return "conv-4-small" if data.input_shape[-1] == 3 else "lenet-300-100"
+
+
+def build(name, data, seed):
+    """Returns a plain network with initial weights that a seed decides.
+
+    Args:
+        name: String, a key of `MODELS`.
+        data: `Data`, for the shape of inputs and the number of classes.
+        seed: Integer.
+
+    Raises:
+        ValueError: If the name is unknown or the network does not fit the data.
+
+    Example:
+
+    >>> build("lenet-300-100", load("mnist"), seed=0).count_params()
+    266610
+    """
+    choice("model", name, tuple(MODELS))
+    if (name in TEXT_MODELS) != bool(data.vocabulary):
+        kinds = ("text", "images") if name in TEXT_MODELS else ("images", "text")
+        raise ValueError(
+            f"Argument `model` must fit the data: {name!r} is for {kinds[0]}. "
+            f"Received: model={name!r} with {data.name!r}, which is {kinds[1]}"
+        )
+    smallest = SMALLEST_IMAGES.get(name, 1)
+    if min(data.input_shape[:2]) < smallest:
+        raise ValueError(
+            f"Argument `model` must fit the data: {name!r} needs images of at least "
+            f"{smallest}x{smallest} pixels. Received: model={name!r} with {data.name!r}, "
+            f"images of {data.input_shape[0]}x{data.input_shape[1]}"
+        )
+    return MODELS[name](data.input_shape, data.num_classes, seed)
