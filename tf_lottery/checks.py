@@ -10,8 +10,24 @@ def positive_integer(name, value):
         name: String, the argument's name for the message.
         value: The value to check.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"Argument `{name}` must be an integer > 0. Received: {name}={value!r}")
+    return _integer(name, value, 1, "> 0")
+
+
+def natural_number(name, value):
+    """Returns `value`, or raises a `ValueError` if it is not an integer of at least 0.
+
+    Args:
+        name: String, the argument's name for the message.
+        value: The value to check.
+    """
+    return _integer(name, value, 0, ">= 0")
+
+
+def _integer(name, value, least, bound):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(
+            f"Argument `{name}` must be an integer {bound}. Received: {name}={value!r}"
+        )
     return int(value)
 
 

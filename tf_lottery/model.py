@@ -89,6 +89,39 @@ class SparseModel(keras.Model):
         """Calls the wrapped model with its kernels masked."""
         return self.masked(inputs, training=training)
 
+    def get_weights(self):
+        """Returns the weights and masks as NumPy arrays, without what methods remember.
+
+        Callbacks that keep weights, such as `EarlyStopping`, find as many after training as
+        during it.
+        """
+        return [ops.convert_to_numpy(weight).copy() for weight in self._own_weights()]
+
+    def set_weights(self, weights):
+        """Sets what `get_weights` returned.
+
+        Args:
+            weights: List of arrays.
+
+        Raises:
+            ValueError: If their number or shapes do not fit.
+        """
+        variables = self._own_weights()
+        expected = [tuple(variable.shape) for variable in variables]
+        received = [np.shape(weight) for weight in weights]
+        if expected != received:
+            raise ValueError(
+                f"Argument `weights` must be {len(expected)} arrays of shapes {expected}. "
+                f"Received: {len(received)} of shapes {received}"
+            )
+        for variable, weight in zip(variables, weights, strict=True):
+            variable.assign(weight)
+
+    def _own_weights(self):
+        growth = self.masked.growth
+        remembered = {id(v) for v in growth.variables} if growth is not None else set()
+        return [weight for weight in self.weights if id(weight) not in remembered]
+
     def get_masks(self):
         """Returns a dict of kernel paths to boolean arrays, True meaning kept."""
         return {

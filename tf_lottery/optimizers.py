@@ -2,6 +2,8 @@
 
 import collections
 
+from keras import ops
+
 
 def slots(optimizer, variables):
     """Finds the optimizer's variables that belong to weights of a model.
@@ -108,15 +110,36 @@ def loss_scale(optimizer):
     factor = getattr(optimizer, "dynamic_scale", None)
     if factor is None:
         factor = optimizer.loss_scale_factor
-    return 1.0 if factor is None else float(factor)
+    return 1.0 if factor is None else float(ops.convert_to_numpy(factor))
+
+
+def initial_value(optimizer, kind):
+    """Returns the value that slots of a kind begin with.
+
+    Args:
+        optimizer: A Keras optimizer.
+        kind: String, as in `slots`.
+    """
+    # Adagrad and Ftrl divide by their accumulators, and begin them above zero.
+    if kind != "accumulator":
+        return 0.0
+    parts = [optimizer, *_inner(optimizer)]
+    return max(getattr(part, "initial_accumulator_value", 0.0) for part in parts)
 
 
 def _first_built(multi_optimizer):
     return [part.built for part in multi_optimizer.optimizers].index(True)
 
 
+def _inner(optimizer):
+    """Returns all optimizers inside one."""
+    if hasattr(optimizer, "inner_optimizer"):
+        return [optimizer.inner_optimizer, *_inner(optimizer.inner_optimizer)]
+    return list(getattr(optimizer, "optimizers", []))
+
+
 def _parts(optimizer):
-    """Returns the optimizer and those inside it that have variables."""
+    """Returns the optimizers, one in the other, that have to know an overwritten variable."""
     parts = [optimizer]
     if hasattr(optimizer, "inner_optimizer"):
         parts += _parts(optimizer.inner_optimizer)

@@ -52,7 +52,8 @@ class Snapshot:
 
         Args:
             model: The model the snapshot is of, or another instance of its architecture.
-            parts: Tuple of the parts to restore. Defaults to all of them.
+            parts: Tuple of the parts to restore. Defaults to all of them. What a method
+                remembers of its growth is forgotten if the snapshot is of a time before it.
 
         Raises:
             ValueError: If a part is unknown or the model has another architecture or
@@ -62,15 +63,18 @@ class Snapshot:
             if part not in PARTS:
                 raise ValueError(f"Argument `parts` must be among {PARTS}. Received: {part!r}")
         variables = _variables(model)
-        if not self._values["growth"] or not variables["growth"]:
-            # A method that grows connections begins or ends between the two moments.
-            variables["growth"] = []
-            parts = [part for part in parts if part != "growth"]
-        for part in parts:
+        # Methods that grow connections can have begun or ended since then.
+        same_growth = _shapes(variables["growth"]) == _shapes(self._values["growth"])
+        plain = [part for part in parts if part != "growth" or same_growth]
+        for part in plain:
             _check_fits(part, variables[part], self._values[part])
-        for part in parts:
+        for part in plain:
             for variable, value in zip(variables[part], self._values[part], strict=True):
                 variable.assign(value)
+        if "growth" in parts and not same_growth:
+            for layer in _masked_layers(model):
+                if layer.growth is not None:
+                    layer.growth.reset([ops.convert_to_numpy(mask) for mask in layer.masks])
 
     def to_arrays(self, prefix=""):
         """Returns the parts as a dict of names to arrays, fit for one file.
@@ -176,7 +180,7 @@ def _variables(model):
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)
-    masked = [layer for layer in model._flatten_layers() if isinstance(layer, Masked)]
+    masked = _masked_layers(model)
     masks = [mask for layer in masked for mask in layer.masks]
     states = [layer.growth for layer in masked if layer.growth is not None]
     known = {id(variable) for variable in model.weights}
@@ -196,14 +200,22 @@ def _variables(model):
     }
 
 
+def _masked_layers(model):
+    # Keras has no public way to walk the sublayers of an arbitrary layer.
+    return [layer for layer in model._flatten_layers() if isinstance(layer, Masked)]
+
+
+def _shapes(arrays):
+    return [tuple(array.shape) for array in arrays]
+
+
 def _to_numpy(variables):
     # A copy: on the CPU a NumPy array can share memory with the variable.
     return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
 
 
 def _check_fits(part, variables, values):
-    expected = [tuple(variable.shape) for variable in variables]
-    received = [value.shape for value in values]
+    expected, received = _shapes(variables), _shapes(values)
     if expected != received:
         raise ValueError(
             f"Argument `model` must have the {part} of the snapshot: {len(received)} arrays of "

@@ -90,3 +90,26 @@ def test_accumulated_gradients_survive_saving(stop, model, tmp_path):
         masks += either.get_masks().values()
     np.testing.assert_array_equal(masks[0], masks[1])
     assert np.any(masks[0] != next(iter(before.values())))
+
+
+def test_updates_go_on_after_the_step_was_set_back(model):
+    x, y = data(6)
+    start, replaced = tfl.Snapshot(model), []
+
+    class Rewind(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            replaced.append(logs["replaced"])
+            start.restore(self.model, parts=("weights", "optimizer", "step"))
+
+    method = RigL(2, Constant(0.4), end_step=6)
+    model.fit(
+        x, y, batch_size=BATCH, epochs=3, shuffle=False, verbose=0, callbacks=[method, Rewind()]
+    )
+    assert min(replaced) > 0
+
+
+def test_sums_do_not_leak_into_the_next_training(model):
+    x, y = data(6)
+    method = RigL(2, Constant(0.4), end_step=5, grad_accumulation=2)
+    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[method])
+    assert not any(np.any(gradient) for gradient in model.masked.growth.gradients)

@@ -59,3 +59,27 @@ def test_redistribution_needs_freedom(make_model, compile_model):
 def test_momentum_is_a_fraction():
     with pytest.raises(ValueError, match="`momentum` must be in"):
         SNFS(momentum=1.0)
+
+
+def test_redistribution_fills_no_kernel(make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model("dense"), 0.3, scores="random"))
+    size, before = 72, sum(mask.sum() for mask in model.get_masks().values())
+    method = SNFS(1, Constant(0.5), end_step=999, redistribution=True)
+    model.fit(
+        *make_data("dense"), batch_size=4, epochs=6, shuffle=False, verbose=0, callbacks=[method]
+    )
+    masks = model.get_masks().values()
+    assert sum(mask.sum() for mask in masks) == before < size
+    assert not any(mask.all() for mask in masks)
+
+
+def test_snapshot_forgets_the_momentum_of_later_training(make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model("dense"), 0.5, scores="random"))
+    start, found = tfl.Snapshot(model), []
+    for _ in range(2):
+        start.restore(model)
+        method = SNFS(2, Constant(0.4), end_step=5)
+        model.fit(*make_data("dense"), batch_size=4, shuffle=False, verbose=0, callbacks=[method])
+        found.append([*model.get_masks().values(), *map(np.array, model.masked.growth.explored)])
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, second)

@@ -1,14 +1,13 @@
 """What RigL, SET and SNFS share: drop weak connections, grow others, at equal density."""
 
-import contextlib
 import warnings
 
 import numpy as np
 from keras import ops
 
-from tf_lottery import optimizers
+from tf_lottery import growth
 from tf_lottery.callbacks.base import SparsityCallback
-from tf_lottery.checks import choice, fraction, positive_integer
+from tf_lottery.checks import choice, fraction, natural_number, positive_integer
 from tf_lottery.pruning import divided_kernels
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.masks import drop_and_grow
@@ -45,7 +44,7 @@ class DynamicSparseTraining(SparsityCallback):
             make, `-learning_rate * gradient`. Defaults to `"zeros"`.
         pattern: A pattern, or its name, which the masks follow already. Defaults to `None`:
             that of the model.
-        seed: Integer, for scores that are random. Defaults to `0`.
+        seed: Integer >= 0, for scores that are random. Defaults to `0`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -66,12 +65,11 @@ class DynamicSparseTraining(SparsityCallback):
         if not callable(drop_fraction):
             drop_fraction = fraction("drop_fraction", drop_fraction)
         self.drop_fraction = drop_fraction
-        if begin_step < 0:
-            raise ValueError(
-                f"Argument `begin_step` must be >= 0. Received: begin_step={begin_step}"
-            )
+        begin_step = natural_number("begin_step", begin_step)
         if end_step is None:
-            end_step = _end_of(drop_fraction)
+            end_step = _end_of(drop_fraction, begin_step)
+        else:
+            end_step = natural_number("end_step", end_step)
         if end_step is not None and end_step <= begin_step:
             raise ValueError(
                 "Argument `end_step` must lie after `begin_step`. "
@@ -80,12 +78,13 @@ class DynamicSparseTraining(SparsityCallback):
         self.begin_step, self.end_step = begin_step, end_step
         self.grow_init = choice("grow_init", grow_init, GROW_INITS)
         self.pattern = None if pattern is None else patterns.get(pattern)
-        self.seed = seed
+        self.seed = natural_number("seed", seed)
         self._first_epoch = None
         self._steps = None
         self._schedule = None
         self._paths, self._pattern = [], self.pattern
-        self._updated = None
+        # Updates that are done, those of them before this training, and kernels moved in it.
+        self._updated, self._updated_before, self._num_moved = 0, 0, 0
         self._replaced = []
 
     @property
@@ -121,22 +120,30 @@ class DynamicSparseTraining(SparsityCallback):
         del masks, fraction, gradients
 
     def set_model(self, model):
-        """Takes the model and lets it collect dense gradients, if they are needed."""
+        """Takes the model and prepares what the method has to remember."""
         super().set_model(model)
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        self._stop_collecting()
-        with _scope(model):
-            growth = model.masked.remember_growth(*self.gradient_memory)
-        if growth.gradients:
-            optimizers.add_overwritten(model.optimizer, growth.gradients)
-            growth.collect(True)
-        # `fit` makes the function anew, with or without the gradients.
-        model.train_function = None
+        if self.grow_init == "gradient" and hasattr(model.optimizer, "optimizers"):
+            raise ValueError(
+                "Argument `grow_init` must be 'zeros' with a `MultiOptimizer`, which has no "
+                "learning rate of its own. Received: grow_init='gradient'"
+            )
+        growth.prepare_collecting(model, *self.gradient_memory).owner = id(self)
 
     def on_train_begin(self, logs=None):
-        """Starts to count; the plan is made when the first epoch begins."""
-        self._first_epoch, self._steps, self._updated = None, None, None
+        """Starts to collect dense gradients, if they are needed."""
+        self._first_epoch, self._steps, self._num_moved = None, None, 0
+        epochs, steps = self.params.get("epochs"), self.params.get("steps")
+        if self.end_step is None and not (epochs and steps):
+            raise ValueError(
+                "Argument `end_step` must be given if the number of training steps cannot be "
+                f"known. Received: end_step=None, epochs={epochs}, steps per epoch: {steps}"
+            )
+        if self.model.masked.growth.owner != id(self):
+            raise ValueError(
+                "Argument `callbacks` must hold one method that moves connections. Received: "
+                f"{type(self).__name__} and another one after it"
+            )
+        growth.start_collecting(self.model)
         super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -153,6 +160,13 @@ class DynamicSparseTraining(SparsityCallback):
             self._plan()
         super().on_train_batch_begin(batch, logs)
 
+    def reset_step(self):
+        """Takes over the optimizer's step, which may have been set back."""
+        super().reset_step()
+        if self._steps is not None:
+            self._updated = min(self._updated, self._num_due())
+            self._due = self.next_step()
+
     def next_step(self):
         """Returns the next step at which connections are moved."""
         later = [] if self._steps is None else self._steps[self._num_due() :]
@@ -162,7 +176,7 @@ class DynamicSparseTraining(SparsityCallback):
         """Moves connections, unless a gradient is not finite."""
         self._updated = self._num_due()
         step = self._steps[self._updated - 1]
-        gradients = self._gradients()
+        gradients = growth.collected_gradients(self.model)
         if not all(g is None or np.isfinite(g).all() for g in gradients.values()):
             warnings.warn(
                 f"The gradients at step {step} are not finite: connections stay as they are. "
@@ -171,6 +185,7 @@ class DynamicSparseTraining(SparsityCallback):
             )
             return
         masks, share = self._growing_masks(), self._schedule(step)
+        self._num_moved += len(masks)
         num_grown = self.num_grown(masks, share, gradients) or {}
         matrices = self.model.to_matrices(masks)
         kernels = self.model.to_matrices(self.model.get_kernels())
@@ -182,7 +197,12 @@ class DynamicSparseTraining(SparsityCallback):
             new_masks[path] = drop_and_grow(
                 kernels[path], mask, scores, share, self._pattern, num_grown.get(path)
             )
-        self._move(masks, self.model.from_matrices(new_masks), gradients)
+        values = None
+        if self.grow_init == "gradient":
+            values = {path: growth.descent_step(self.model, gradients[path]) for path in masks}
+        num_new = growth.move_connections(self.model, self.model.from_matrices(new_masks), values)
+        num_active = sum(np.count_nonzero(mask) for mask in masks.values())
+        self._replaced.append(num_new / max(1, num_active))
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds to `logs` the shares of connections replaced and of weights ever active.
@@ -198,7 +218,7 @@ class DynamicSparseTraining(SparsityCallback):
             logs["explored"] = float(active / size)
 
     def on_train_end(self, logs=None):
-        """Ends the collection of gradients; warns if nothing was ever moved."""
+        """Ends the collection of gradients; warns if nothing could be moved."""
         if self._steps and self.step < self._steps[0]:
             warnings.warn(
                 f"Training ended at step {self.step}, before the first connections were to be "
@@ -206,31 +226,42 @@ class DynamicSparseTraining(SparsityCallback):
                 f"or set a `frequency` below {self.frequency}.",
                 stacklevel=2,
             )
-        self._stop_collecting()
+        elif self._updated > self._updated_before and not self._num_moved:
+            warnings.warn(
+                "The model had no zeros in kernels that are trained, so there were no connections "
+                "to move: prune it first, as by `tfl.sparsify(model, sparsity=0.9)`.",
+                stacklevel=2,
+            )
+        growth.stop_collecting(self.model)
 
     def _plan(self):
         """Fixes the steps of all updates and the schedule of the drop fraction."""
         begin, end = self.begin_step, self.end_step
         if end is None:
-            epochs, steps = self.params.get("epochs"), self.params.get("steps")
-            if not epochs or not steps:
-                raise ValueError(
-                    "Argument `end_step` must be given if the number of training steps cannot be "
-                    f"known. Received: end_step=None, epochs={epochs}, steps per epoch: {steps}"
-                )
-            start = self.step - self._first_epoch * steps
+            epochs, steps = self.params["epochs"], self.params["steps"]
+            # A training that goes on began as many steps ago, but for those that a loss
+            # scale skipped.
+            start = max(0, self.step - self._first_epoch * steps)
             begin, end = start + begin, start + round(END_OF_TRAINING * epochs * steps)
         first = begin if self.begin_step else begin + self.frequency
         self._steps = range(first, max(first, end), self.frequency)
         self._schedule = self.drop_fraction
         if not callable(self._schedule):
             self._schedule = Cosine(self.drop_fraction, end_step=end, begin_step=begin)
-        self._updated = self._num_due()
+        self._updated = self._updated_before = self._num_due()
         self._paths, self._pattern = divided_kernels(self.model, self.pattern)
-        if not self._growing_masks():
+        for path, mask in self.model.to_matrices(self._growing_masks()).items():
+            if not self._pattern.holds(mask):
+                raise ValueError(
+                    "Argument `pattern` must be one that the masks follow; prune to it first. "
+                    f"Received: pattern='{self._pattern}', but the mask of {path!r}, of density "
+                    f"{mask.mean():.3f}, does not"
+                )
+        if self._updated == len(self._steps) and not self._first_epoch:
             warnings.warn(
-                "The model has no zeros in kernels that are trained, so there are no connections "
-                "to move: prune it first, as by `tfl.sparsify(model, sparsity=0.9)`.",
+                "No connections will be moved: an update is due every "
+                f"{self.frequency} steps before step {end}, and training begins at step "
+                f"{self.step}. Train longer, lower `frequency` or raise `end_step`.",
                 stacklevel=2,
             )
 
@@ -249,66 +280,10 @@ class DynamicSparseTraining(SparsityCallback):
             if kernels[path].trainable and not masks[path].all()
         }
 
-    def _gradients(self):
-        paths, gradients = self.model.masked.paths, self.model.masked.growth.gradients
-        if not gradients:
-            return dict.fromkeys(paths)
-        return dict(zip(paths, map(ops.convert_to_numpy, gradients), strict=True))
 
-    def _move(self, masks, new_masks, gradients):
-        """Sets the masks, the values of new connections and their optimizer slots."""
-        model = self.model
-        # Effective values: what an optimizer did to hidden ones must not come to light.
-        values, kernels, trained = model.get_kernels(), model.kernels, model.trainable_variables
-        positions = {id(variable): i for i, variable in enumerate(trained)}
-        slots = optimizers.slots(model.optimizer, trained)
-        num_new = 0
-        for path, mask in masks.items():
-            new = new_masks[path] & ~mask
-            num_new += np.count_nonzero(new)
-            if self.grow_init == "gradient":
-                values[path][new] = self._step_along(gradients[path][new])
-            kernels[path].assign(values[path])
-            for kind, slot in slots[positions[id(kernels[path])]].items():
-                start = values[path] if kind == "average" else 0.0
-                slot.assign(ops.where(new, start, slot.value))
-        model.set_masks(new_masks)
-        num_active = sum(np.count_nonzero(mask) for mask in masks.values())
-        self._replaced.append(num_new / max(1, num_active))
-        model.masked.growth.explore(list(model.get_masks().values()))
-
-    def _step_along(self, gradient):
-        """Returns the step of plain gradient descent."""
-        optimizer = self.model.optimizer
-        # Keras divides the loss by the number of replicas, to sum their gradients.
-        replicas = _strategy(self.model).num_replicas_in_sync if _strategy(self.model) else 1
-        scale = replicas / optimizers.loss_scale(optimizer)
-        return -float(ops.convert_to_numpy(optimizer.learning_rate)) * scale * gradient
-
-    def _stop_collecting(self):
-        masked = self.model.masked
-        if masked.growth is None or not masked.growth.gradients:
-            return
-        optimizers.remove_overwritten(self.model.optimizer, masked.growth.gradients)
-        masked.growth.collect(False)
-        if not masked.growth.decay:
-            with _scope(self.model):
-                masked.remember_growth()
-        self.model.train_function = None
-
-
-def _end_of(drop_fraction):
-    """Returns the step from which a schedule is 0, `None` if there is none."""
+def _end_of(drop_fraction, begin_step):
+    """Returns the step after `begin_step` from which a schedule is 0, `None` if there is none."""
     end_step = getattr(drop_fraction, "end_step", None)
-    return end_step if end_step is not None and drop_fraction(end_step) == 0 else None
-
-
-def _strategy(model):
-    """Returns the `tf.distribute` strategy of a model, `None` on other backends."""
-    return getattr(model, "distribute_strategy", None)
-
-
-def _scope(model):
-    """Returns the context in which variables of the model have to be made."""
-    strategy = _strategy(model)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
+    if end_step is None or end_step <= begin_step or drop_fraction(end_step) > 0:
+        return None
+    return end_step

@@ -23,10 +23,12 @@ class RigL(DynamicSparseTraining):
         begin_step: Integer >= 0. Defaults to `0`.
         end_step: Integer, exclusive. Defaults to `None`: 75% of training.
         grow_init: `"zeros"` or `"gradient"`. Defaults to `"zeros"`.
-        grad_accumulation: Integer from 1 to `frequency`. Gradients are summed over this many
-            batches before an update, which helps if batches are small. Defaults to `1`.
-        pattern: A pattern, or its name. Defaults to `None`: that of the model.
-        seed: Integer. Defaults to `0`.
+        grad_accumulation: Integer from 1 to `frequency`. The gradient is the mean over this
+            many batches before an update, which helps if batches are small; with
+            `steps_per_execution` above 1, over the chunks of batches they lie in. Defaults
+            to `1`.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model. With
+            `"channel"` a pruned unit behind a ReLU has no gradient by which it could return.
 
     Raises:
         ValueError: If an argument is outside its range, or the optimizer accumulates
@@ -48,9 +50,8 @@ class RigL(DynamicSparseTraining):
         grow_init="zeros",
         grad_accumulation=1,
         pattern=None,
-        seed=0,
     ):
-        super().__init__(frequency, drop_fraction, begin_step, end_step, grow_init, pattern, seed)
+        super().__init__(frequency, drop_fraction, begin_step, end_step, grow_init, pattern)
         self.grad_accumulation = positive_integer("grad_accumulation", grad_accumulation)
         if grad_accumulation > frequency:
             raise ValueError(
@@ -82,3 +83,9 @@ class RigL(DynamicSparseTraining):
             super().on_step()
         if self.grad_accumulation > 1:
             self.model.masked.growth.clear()
+
+    def on_train_end(self, logs=None):
+        """Ends the collection of gradients; forgets those that no update waits for."""
+        if self.grad_accumulation > 1 and super().next_step() is None:
+            self.model.masked.growth.clear()
+        super().on_train_end(logs)

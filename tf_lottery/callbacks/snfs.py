@@ -4,6 +4,9 @@ import numpy as np
 
 from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
 from tf_lottery.checks import fraction
+from tf_lottery.model import check_sparse_model
+
+MAX_GROWN = 0.99
 
 
 class SNFS(DynamicSparseTraining):
@@ -12,7 +15,8 @@ class SNFS(DynamicSparseTraining):
     Sparse Networks From Scratch (Dettmers & Zettlemoyer, arXiv:1907.04840). Scores are the
     magnitude of an exponential moving average of the dense gradients, which starts from 0
     and is updated at every step. Without redistribution it is the variant that
-    arXiv:1911.11134 compares with.
+    arXiv:1911.11134 compares with. The average stays with the model after training, so that
+    training can go on; `tfl.strip` gives back a model without it.
 
     Args:
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
@@ -27,7 +31,6 @@ class SNFS(DynamicSparseTraining):
             does not. Defaults to `False`.
         grow_init: `"zeros"` or `"gradient"`. Defaults to `"zeros"`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
-        seed: Integer. Defaults to `0`.
 
     Raises:
         ValueError: If an argument is outside its range, or the optimizer accumulates
@@ -48,21 +51,20 @@ class SNFS(DynamicSparseTraining):
         redistribution=False,
         grow_init="zeros",
         pattern=None,
-        seed=0,
     ):
-        super().__init__(frequency, drop_fraction, begin_step, end_step, grow_init, pattern, seed)
+        super().__init__(frequency, drop_fraction, begin_step, end_step, grow_init, pattern)
         self.momentum = fraction("momentum", momentum)
         self.redistribution = redistribution
 
     def set_model(self, model):
         """Takes the model, whose pattern must not forbid a redistribution."""
-        super().set_model(model)
-        pattern = model.pattern if self.pattern is None else self.pattern
+        pattern = check_sparse_model(model).pattern if self.pattern is None else self.pattern
         if self.redistribution and pattern.structured:
             raise ValueError(
                 "Argument `redistribution` must be `False` with a structured pattern, which fixes "
                 f"the density of kernels. Received: redistribution=True, pattern='{pattern}'"
             )
+        super().set_model(model)
 
     @property
     def gradient_memory(self):
@@ -79,7 +81,13 @@ class SNFS(DynamicSparseTraining):
         if not self.redistribution:
             return None
         dropped = {path: int(np.count_nonzero(m) * fraction) for path, m in masks.items()}
-        room = {path: m.size - np.count_nonzero(m) + dropped[path] for path, m in masks.items()}
+        # As in the authors' code no kernel fills up, since a full one could not change again.
+        room = {
+            path: max(
+                dropped[path], int(MAX_GROWN * (m.size - np.count_nonzero(m) + dropped[path]))
+            )
+            for path, m in masks.items()
+        }
         weights = {
             path: float(np.abs(gradients[path][mask]).mean()) if mask.any() else 0.0
             for path, mask in masks.items()

@@ -146,7 +146,7 @@ def mask_updates(settings, steps, seed):
                 frequency=settings.frequency or dynamic_frequency(steps),
                 drop_fraction=settings.option("drop_fraction"),
                 end_step=settings.end_step,
-                seed=seed,
+                **({"seed": seed} if settings.method == "set" else {}),
             )
         ]
     if settings.method != "gmp":

@@ -23,6 +23,7 @@ class GrowthState(keras.layers.Layer):
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
+        owner: Identity of the callback that uses the state.
         explored: List of boolean variables, true where a weight has ever been active.
         gradients: List of float variables, empty if `decay` is `None`. They are those of
             the scaled loss if the optimizer scales it.
@@ -37,6 +38,7 @@ class GrowthState(keras.layers.Layer):
     def __init__(self, shapes, decay=None, gain=1.0, **kwargs):
         super().__init__(**{"name": "growth", **kwargs, "dtype": "float32"})
         self.shapes = [tuple(shape) for shape in shapes]
+        self.owner = None
         self.decay, self.gain = decay, gain
         self.explored, self.gradients = [], []
         self.build()
@@ -67,6 +69,15 @@ class GrowthState(keras.layers.Layer):
         self.collect(False)
         self.built = True
 
+    @property
+    def trainable(self):
+        """True, also if the model is frozen: `collect` decides for every variable."""
+        return True
+
+    @trainable.setter
+    def trainable(self, value):
+        del value
+
     def collect(self, on):
         """Turns the collection of dense gradients on or off.
 
@@ -91,7 +102,9 @@ class GrowthState(keras.layers.Layer):
         def watched(kernel, gradient):
             def backward(*args, upstream=None):
                 upstream = ops.convert_to_tensor(args[0] if upstream is None else upstream)
-                collected = upstream if gain == 1 else gain * upstream
+                collected = ops.cast(upstream, "float32")
+                if gain != 1:
+                    collected = gain * collected
                 if decay:
                     collected = collected + decay * gradient
                 return upstream, collected
@@ -109,10 +122,20 @@ class GrowthState(keras.layers.Layer):
         """Remembers which weights are active.
 
         Args:
-            masks: List of boolean arrays, of one of which each kernel has.
+            masks: List of boolean arrays, one for every kernel.
         """
         for explored, mask in zip(self.explored, masks, strict=True):
             explored.assign(ops.logical_or(explored.value, mask))
+
+    def reset(self, masks):
+        """Forgets everything but the weights that are active now.
+
+        Args:
+            masks: List of boolean arrays, one for every kernel.
+        """
+        self.clear()
+        for explored, mask in zip(self.explored, masks, strict=True):
+            explored.assign(mask)
 
     @property
     def lasting(self):
@@ -126,9 +149,12 @@ class GrowthState(keras.layers.Layer):
             store[str(i)] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store):
-        """Loads what `save_own_variables` saved."""
+        """Loads what `save_own_variables` saved, or resets what it did not save."""
+        # The stores of Keras are not mappings: they have keys, but cannot be iterated.
+        saved = set(store.keys())
         for i, variable in enumerate(self.lasting):
-            variable.assign(store[str(i)])
+            fresh = np.zeros(variable.shape, variable.dtype)
+            variable.assign(store[str(i)] if str(i) in saved else fresh)
 
     def get_config(self):
         """Returns the configuration."""
