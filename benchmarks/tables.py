@@ -12,6 +12,16 @@ import record
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 LEVELS = ("0", "3", "5", "7", "9", "11", "13", "15")
+METHODS = {
+    ("dense", 1): "dense",
+    ("static", 1): "static mask",
+    ("set", 1): "SET",
+    ("snfs", 1): "SNFS",
+    ("rigl", 1): "RigL",
+    ("rigl", 2): "RigL, 2x steps",
+    ("rigl", 4): "RigL, 4x steps",
+    ("gmp", 1): "gradual pruning",
+}
 MODELS = {
     "lenet_300_100": "LeNet-300-100, batch 128",
     "resnet_20": "ResNet-20, batch 128",
@@ -59,6 +69,54 @@ def step_cost():
     return _table(["masked step / dense step", *records, "TFMOT, TensorFlow"], rows)
 
 
+def dynamic():
+    """Returns the table of methods that train a sparse network, on three data sets."""
+    columns = {
+        "MNIST, LeNet-300-100, 98%": ("dynamic_mnist", 0.98, "test_accuracy", _percent),
+        "MNIST, LeNet-300-100, 90%": ("dynamic_mnist", 0.9, "test_accuracy", _percent),
+        "CIFAR-10, Conv-4 small, 90%": ("dynamic_cifar10", 0.9, "test_accuracy", _percent),
+        "Shakespeare, GRU, 75%: bits a character": (
+            "dynamic_shakespeare",
+            0.75,
+            "test_bits_per_character",
+            "{:.3f}".format,
+        ),
+    }
+    rows = []
+    for (method, length), name in METHODS.items():
+        cells = []
+        for benchmark, sparsity, key, form in columns.values():
+            wanted = (method, None if method == "dense" else sparsity, length)
+            found = [
+                case[key]
+                for case in record.read(benchmark)["results"]["summary"]
+                if (case["method"], case["sparsity"], case["length"]) == wanted
+            ]
+            cells.append(f"{form(found[0]['mean'])} ± {form(found[0]['std'])}" if found else "")
+        rows.append([name, *cells])
+    return _table(["method", *columns], rows)
+
+
+def rigl_cost():
+    """Returns the sentences about the cost of RigL."""
+    results = {
+        name: record.read(f"rigl_cost_{backend}")["results"]
+        for name, backend in (("TensorFlow", "tensorflow"), ("JAX", "jax"))
+    }
+    ratios = [
+        f"{found[key]['rigl_to_masked']:.2f} on {name}"
+        for key in ("lenet_300_100", "resnet_20")
+        for name, found in results.items()
+    ]
+    update = results["TensorFlow"]["resnet_50_update"]
+    return (
+        "A step of RigL with an update every 100 steps takes, against a step with fixed masks at "
+        f"batch 128: LeNet-300-100 {ratios[0]}, {ratios[1]}; ResNet-20 {ratios[2]}, {ratios[3]}. "
+        f"An update of ResNet-50's {update['num_weights'] / 1e6:.1f} million weights takes "
+        f"{update['seconds']:.1f} seconds."
+    )
+
+
 def export_ticket():
     """Returns the sentence about the exported ticket."""
     found = record.read("export_ticket")["results"]
@@ -74,6 +132,10 @@ def export_ticket():
     )
 
 
+def _percent(value):
+    return f"{100 * value:.2f}"
+
+
 def _table(head, rows):
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -81,7 +143,7 @@ def _table(head, rows):
 
 def fill(text):
     """Returns the README's text with all tables as they are recorded."""
-    for make in (lottery_mnist, step_cost, export_ticket):
+    for make in (lottery_mnist, dynamic, step_cost, rigl_cost, export_ticket):
         block = re.compile(rf"(<!-- {make.__name__} -->\n).*?(<!-- end -->)", re.DOTALL)
         content = make()
         text = block.sub(lambda match, c=content: f"{match[1]}{c}\n{match[2]}", text)
