@@ -141,9 +141,12 @@ def _table(head, rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+TABLES = (lottery_mnist, dynamic, step_cost, rigl_cost, export_ticket)
+
+
 def fill(text):
     """Returns the README's text with all tables as they are recorded."""
-    for make in (lottery_mnist, dynamic, step_cost, rigl_cost, export_ticket):
+    for make in TABLES:
         block = re.compile(rf"(<!-- {make.__name__} -->\n).*?(<!-- end -->)", re.DOTALL)
         content = make()
         text = block.sub(lambda match, c=content: f"{match[1]}{c}\n{match[2]}", text)

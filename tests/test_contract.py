@@ -46,7 +46,7 @@ ALGORITHMS = {
 FINAL_SPARSITY = 0.75
 DENSE_AT_FIRST = ("imp", "gmp")
 # These pass every combination; of the others, which share their code, each takes a part.
-THOROUGH = ("imp", "gmp", "rigl")
+THOROUGH = ("imp", "gmp")
 
 
 def combinations(*axes):

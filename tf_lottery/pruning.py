@@ -35,8 +35,9 @@ def sparsify(
         sparsity: Float in [0, 1), the fraction of zeros to start with. Defaults to `0.0`:
             nothing is pruned yet.
         distribution: How much of the sparsity each kernel bears: `"uniform"`, `"erk"`, `"er"`
-            or a function as in `tf_lottery.sparsity.distributions`; or a dict of paths, or
-            regular expressions of which the first found in a path counts, to sparsities,
+            or a function as in `tf_lottery.sparsity.distributions`, options of which
+            `functools.partial` sets, as in `partial(uniform, dense_first=True)`; or a dict of
+            paths, or regular expressions of which the first found in a path counts, to sparsities,
             kernels that none fits having `sparsity`. Needs `scope="layer"`. Defaults to
             `None`: uniform.
         pattern: The pattern that this and later pruning follows, or its name:

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -68,7 +69,9 @@ def test_models_that_do_not_fit(model, name, words):
 def test_conv_4_has_the_papers_size():
     # 2.4 million weights, arXiv:1803.03635, figure 2.
     assert tfl.summary(models.conv_4(seed=0)).size == 2_425_024
-    assert tfl.summary(models.conv_4(seed=0, width=0.25)).size == 152_368
+    small = models.conv_4(seed=0, width=0.25, batch_normalization=True)
+    assert tfl.summary(small).size == 152_368
+    assert sum(isinstance(layer, keras.layers.BatchNormalization) for layer in small.layers) == 6
 
 
 @pytest.mark.parametrize("width", [0, -1.0])
