@@ -104,16 +104,18 @@ def rigl_cost():
         for name, backend in (("TensorFlow", "tensorflow"), ("JAX", "jax"))
     }
     ratios = [
-        f"{found[key]['rigl_to_masked']:.2f} on {name}"
-        for key in ("lenet_300_100", "resnet_20")
-        for name, found in results.items()
+        f"{name} {found[key]['rigl_to_masked']:.2f}"
+        for key, name, found in (
+            ("lenet_300_100", "LeNet-300-100 on TensorFlow", results["TensorFlow"]),
+            ("lenet_300_100", "on JAX", results["JAX"]),
+            ("resnet_20", "ResNet-20 on TensorFlow", results["TensorFlow"]),
+        )
     ]
     update = results["TensorFlow"]["resnet_50_update"]
     return (
-        "A step of RigL with an update every 100 steps takes, against a step with fixed masks at "
-        f"batch 128: LeNet-300-100 {ratios[0]}, {ratios[1]}; ResNet-20 {ratios[2]}, {ratios[3]}. "
-        f"An update of ResNet-50's {update['num_weights'] / 1e6:.1f} million weights takes "
-        f"{update['seconds']:.1f} seconds."
+        "A step of RigL with an update every 100 steps takes, in times of a step with fixed masks "
+        f"at batch 128: {', '.join(ratios)}. An update of ResNet-50's "
+        f"{update['num_weights'] / 1e6:.1f} million weights takes {update['seconds']:.1f} seconds."
     )
 
 
