@@ -4,11 +4,11 @@
     KERAS_BACKEND=jax python benchmarks/rigl_cost.py
 
 LeNet-300-100 and ResNet-20 (TensorFlow only: on a CPU, JAX convolves too slowly) at batch 128 and
-90% sparsity (ERK), Adam, on one batch that is repeated. The plain Keras model, the same model masked, and RigL with an update every 100 steps
-train in turns within one process; a round gives the mean milliseconds of a step of each over 100
-steps (10 with ResNet-20, the update's time counted at a tenth), compilation excluded, and the
-ratios are medians over the rounds. Then the masks of ResNet-50, 25.5 million weights, are
-updated once, with optimizer slots.
+90% sparsity (ERK), Adam, on one batch that is repeated. The plain Keras model, the same model
+masked, and RigL with an update every 100 steps train in turns within one process; a round gives
+the milliseconds of a step of each over 100 steps (10 with ResNet-20, the update's time counted at
+a tenth), compilation excluded, and the ratios are medians over the rounds. Then the masks of
+ResNet-50, 25.5 million weights, are updated once, with optimizer slots.
 
 What it should show: RigL's step, updates included, takes at most 1.10 times the masked one.
 """
