@@ -5,7 +5,7 @@ from tf_lottery.experiments import models
 
 
 def _conv_4_small(input_shape, num_classes, seed):
-    return models.conv_4(input_shape, num_classes, seed, width=0.25, batch_normalization=True)
+    return models.conv_4(input_shape, num_classes, seed, width=0.25)
 
 
 def _gru(input_shape, num_classes, seed):
