@@ -8,9 +8,9 @@ steps for every method. Three seeds.
 
 On a CPU, TensorFlow computes convolutions several times as fast as JAX.
 
-What it should show: so short a training, in a network without normalization, is too short for moving
-connections to pay. SET is about as accurate as a static mask, RigL and SNFS less, gradual pruning
-comes close to the dense network.
+What it should show: so short a training, in a network without normalization, is too short for
+moving connections to pay. SET is about as accurate as a static mask, RigL and SNFS less, gradual
+pruning comes close to the dense network.
 
 A killed run goes on when it is started again. About a quarter of an hour on one CPU core.
 """
