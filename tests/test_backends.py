@@ -52,7 +52,14 @@ def test_contract_on_jax(algorithms):
             "tests/test_optimizers.py",
             "tests/test_pruning.py",
         ],
-        ["tests/callbacks", "tests/test_snapshot.py", "tests/test_ticket.py"],
+        [
+            "tests/callbacks/test_dynamic_sparse_training.py",
+            "tests/callbacks/test_gradual_magnitude_pruning.py",
+            "tests/callbacks/test_rigl.py",
+            "tests/callbacks/test_snfs.py",
+            "tests/test_snapshot.py",
+            "tests/test_ticket.py",
+        ],
     ],
     ids=["model", "callbacks"],
 )
