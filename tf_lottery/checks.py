@@ -56,3 +56,21 @@ def choice(name, value, choices):
     if value not in choices:
         raise ValueError(f"Argument `{name}` must be one of {choices}. Received: {name}={value!r}")
     return value
+
+
+def named_function(name, value, functions):
+    """Returns the function that `value` is or names, or raises a `ValueError`.
+
+    Args:
+        name: String, the argument's name for the message.
+        value: The value to check.
+        functions: Dict of names to functions.
+    """
+    if callable(value):
+        return value
+    if isinstance(value, str) and value in functions:
+        return functions[value]
+    raise ValueError(
+        f"Argument `{name}` must be a function or one of {sorted(functions)}. "
+        f"Received: {name}={value!r}"
+    )

@@ -165,7 +165,6 @@ class DynamicSparseTraining(SparsityCallback):
         super().reset_step()
         if self._steps is not None:
             self._updated = min(self._updated, self._num_due())
-            self._due = self.next_step()
 
     def next_step(self):
         """Returns the next step at which connections are moved."""

@@ -9,7 +9,7 @@ import math
 import numbers
 import re
 
-from tf_lottery.checks import fraction
+from tf_lottery.checks import fraction, named_function
 
 
 def uniform(shapes, sparsity, dense_first=False, custom=None):
@@ -132,14 +132,7 @@ def get(identifier):
     Raises:
         ValueError: If `identifier` is neither.
     """
-    if callable(identifier):
-        return identifier
-    if isinstance(identifier, str) and identifier in _DISTRIBUTIONS:
-        return _DISTRIBUTIONS[identifier]
-    raise ValueError(
-        f"Argument `distribution` must be a function or one of {sorted(_DISTRIBUTIONS)}. "
-        f"Received: distribution={identifier!r}"
-    )
+    return named_function("distribution", identifier, _DISTRIBUTIONS)
 
 
 def values_by_path(name, values, paths, default=None):

@@ -9,6 +9,8 @@ an array of that shape. The criteria are those of "Deconstructing Lottery Ticket
 
 import numpy as np
 
+from tf_lottery.checks import named_function
+
 
 def magnitude(weights, initial_weights=None, rng=None):
     """Returns `|w_final|`, the criterion of the lottery ticket papers (large_final)."""
@@ -63,14 +65,7 @@ def get(identifier):
     Raises:
         ValueError: If `identifier` is neither.
     """
-    if callable(identifier):
-        return identifier
-    if isinstance(identifier, str) and identifier in _SCORES:
-        return _SCORES[identifier]
-    raise ValueError(
-        f"Argument `scores` must be a function or one of {sorted(_SCORES)}. "
-        f"Received: scores={identifier!r}"
-    )
+    return named_function("scores", identifier, _SCORES)
 
 
 def _required(initial_weights, name):
