@@ -21,6 +21,12 @@ def pytest_configure(config):
         tf.config.set_logical_device_configuration(cpu, devices)
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    """Fixes what Keras draws: initial weights, dropout, the order of the batches."""
+    keras.utils.set_random_seed(1)
+
+
 @keras.saving.register_keras_serializable("tests")
 class Subclassed(keras.Model):
     """A model that Keras cannot clone: layers without names, made in the constructor."""

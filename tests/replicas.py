@@ -10,7 +10,6 @@ replicas of `keras.distribution.DataParallel`. Prints the masks of every replica
 
 import contextlib
 import json
-import os
 import sys
 
 import keras
@@ -105,10 +104,11 @@ def main():
     model.fit(**arguments, epochs=1, verbose=0, callbacks=[method])
     kernels = [kernel.reshape(-1).tolist() for kernel in model.get_kernels().values()]
     print(json.dumps({"start": start, "masks": replica_masks(model), "kernels": kernels}))
-    sys.stdout.flush()
     if kind == "process":
-        # The two processes need not end at once.
-        os._exit(0)
+        import jax
+
+        # Waits for the other process: the first of the two serves both as their coordinator.
+        jax.distributed.shutdown()
 
 
 if __name__ == "__main__":

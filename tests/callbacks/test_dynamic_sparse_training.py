@@ -216,7 +216,7 @@ def test_gradient_as_initial_value_is_unscaled(make_sparse, make_data):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("pattern", ["2:4", "4x1", "channel"])
 def test_patterns_hold_after_every_update(method, pattern, compile_model, make_data):
-    layers = [keras.Input((8,)), keras.layers.Dense(12, "relu"), keras.layers.Dense(8)]
+    layers = [keras.Input((8,)), keras.layers.Dense(12, "tanh"), keras.layers.Dense(8)]
     model = compile_model(tfl.sparsify(keras.Sequential(layers), 0.5, pattern=pattern))
     counts = {path: mask.sum() for path, mask in model.get_masks().items()}
     seen = set()

@@ -73,7 +73,15 @@ def test_skipped_steps_of_a_loss_scale_do_not_count(make_model, make_data, compi
 
     x, y = make_data()
     callback, watch = GradualMagnitudePruning(schedule, 1), SparsityByStep()
-    model.fit(100 * x, y, batch_size=4, epochs=2, verbose=0, callbacks=[callback, watch, Steps()])
+    model.fit(
+        100 * x,
+        y,
+        batch_size=4,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=[callback, watch, Steps()],
+    )
     assert steps[0] == 0 < steps[-1] < 12
     assert watch.sparsities == [0.5 if step >= 1 else 0.0 for step in steps]
 
