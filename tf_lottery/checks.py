@@ -1,5 +1,6 @@
 """Checks of arguments that several rooms share."""
 
+import math
 import numbers
 
 
@@ -42,6 +43,25 @@ def fraction(name, value):
         raise ValueError(f"Argument `{name}` must be a number. Received: {name}={value!r}")
     if not 0 <= value < 1:
         raise ValueError(f"Argument `{name}` must be in [0, 1). Received: {name}={value}")
+    return float(value)
+
+
+def number_above(name, value, least, inclusive=False):
+    """Returns `value`, or raises a `ValueError` if it is not a finite number above a bound.
+
+    Args:
+        name: String, the argument's name for the message.
+        value: The value to check.
+        least: Float, the bound.
+        inclusive: Whether the bound itself is allowed. Defaults to `False`.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    fits = is_number and (least < value < math.inf or (inclusive and value == least))
+    if not fits:
+        sign = ">=" if inclusive else ">"
+        raise ValueError(
+            f"Argument `{name}` must be a number {sign} {least}. Received: {name}={value!r}"
+        )
     return float(value)
 
 

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_lottery.layers import Masked, matrix_shapes
+from tf_lottery import optimizers
+from tf_lottery.layers import Gated, Masked, matrix_shapes
 from tf_lottery.sparsity import masks as mask_ops
 
 
@@ -23,17 +24,21 @@ class SparseModel(keras.Model):
         exclude: Which weights not to prune. Defaults to `None`.
         pattern: The pattern that the masks are going to follow, or its name; see
             `tfl.sparsify`. Defaults to `"unstructured"`.
+        gate: A `SoftGate`, for a model whose masks are learned. Defaults to `None`.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
         ValueError: If `model` is not a built model or has nothing to prune.
     """
 
-    def __init__(self, model, include=None, exclude=None, pattern="unstructured", **kwargs):
+    def __init__(
+        self, model, include=None, exclude=None, pattern="unstructured", gate=None, **kwargs
+    ):
         wrapper = kwargs.pop("masked", None)
         if wrapper is None:
             _check_prunable_model(model)
-            wrapper = Masked(model, include, exclude, pattern)
+            rules = {"include": include, "exclude": exclude, "pattern": pattern}
+            wrapper = Masked(model, **rules) if gate is None else Gated(model, gate, **rules)
         super().__init__(**{"name": f"sparse_{wrapper.layer.name}", **kwargs, "dtype": "float32"})
         self.masked = wrapper
         if not wrapper.built:
@@ -85,6 +90,23 @@ class SparseModel(keras.Model):
         """The fraction of weights the masks prune, over all kernels."""
         return 1.0 - self.density
 
+    @property
+    def has_soft_gates(self):
+        """Whether the masks are being learned; see `tf_lottery.layers.Gated`."""
+        return isinstance(self.masked, Gated) and self.masked.is_soft
+
+    def compile(self, optimizer="rmsprop", *args, **kwargs):
+        """Compiles as any Keras model; gates are left out of weight decay."""
+        super().compile(optimizer, *args, **kwargs)
+        if isinstance(self.masked, Gated):
+            optimizers.exclude_from_weight_decay(self.optimizer, self.masked.gates)
+
+    def compile_from_config(self, config):
+        """Compiles as `config` describes; Keras leaves it to models with their own `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
     def call(self, inputs, training=None):
         """Calls the wrapped model with its kernels masked."""
         return self.masked(inputs, training=training)
@@ -124,10 +146,7 @@ class SparseModel(keras.Model):
 
     def get_masks(self):
         """Returns a dict of kernel paths to boolean arrays, True meaning kept."""
-        return {
-            path: ops.convert_to_numpy(mask)
-            for path, mask in zip(self.masked.paths, self.masked.masks, strict=True)
-        }
+        return dict(zip(self.masked.paths, self.masked.get_masks(), strict=True))
 
     def to_matrices(self, arrays):
         """Reshapes arrays of kernels to (inputs, outputs), as patterns see them.
@@ -169,23 +188,20 @@ class SparseModel(keras.Model):
             ValueError: If a path is unknown or an array is not boolean or does not fit;
                 then no mask is changed.
         """
-        variables = dict(zip(self.masked.paths, self.masked.masks, strict=True))
+        before = self.get_masks()
         masks = {path: np.asarray(mask) for path, mask in masks.items()}
         for path, mask in masks.items():
-            if path not in variables:
+            if path not in before:
                 raise ValueError(
                     "Argument `masks` must have paths of the model's kernels, "
-                    f"{sorted(variables)}. Received: {path!r}"
+                    f"{sorted(before)}. Received: {path!r}"
                 )
-            mask_ops.check_mask(f"masks[{path!r}]", mask, variables[path].shape)
-        for path, mask in masks.items():
-            variables[path].assign(mask)
-        self.masked.apply_masks()
+            mask_ops.check_mask(f"masks[{path!r}]", mask, before[path].shape)
+        self.masked.set_masks(list({**before, **masks}.values()))
 
     def get_kernels(self):
         """Returns a dict of kernel paths to the effective values, `kernel * mask`."""
-        masks = self.get_masks()
-        return {path: ops.convert_to_numpy(k) * masks[path] for path, k in self.kernels.items()}
+        return dict(zip(self.masked.paths, self.masked.get_kernels(), strict=True))
 
     def summary(self, print_fn=None):
         """Prints the sparsity of every kernel.
@@ -223,14 +239,21 @@ def strip(model):
         be saved, exported and loaded where `tf_lottery` is not installed.
 
     Raises:
-        ValueError: If `model` is not a `SparseModel`.
+        ValueError: If `model` is not a `SparseModel`, or none of its soft gates is open.
 
     Example:
 
     >>> tfl.strip(tfl.sparsify(model)) is model
     True
     """
-    check_sparse_model(model).masked.apply_masks()
+    check_sparse_model(model)
+    if model.has_soft_gates and not model.density:
+        raise ValueError(
+            "Argument `model` must have gates above 0, or nothing would be left of it; train it "
+            "with `tfl.callbacks.ContinuousSparsification`. "
+            f"Received: {model.name!r} with density 0"
+        )
+    model.masked.apply_masks()
     return model.model
 
 
@@ -245,6 +268,22 @@ def check_sparse_model(model, name="model"):
         raise ValueError(
             f"Argument `{name}` must be a `SparseModel`, made by `tfl.sparsify(model)`. "
             f"Received: {model!r}"
+        )
+    return model
+
+
+def check_settled(model, name="model"):
+    """Returns a `SparseModel`, or raises a `ValueError` if soft gates decide about its masks.
+
+    Args:
+        model: The object to check.
+        name: String, the argument's name for the message. Defaults to `"model"`.
+    """
+    if check_sparse_model(model, name).has_soft_gates:
+        raise ValueError(
+            f"Argument `{name}` must not have soft gates, which decide about its masks; train it "
+            "with `tfl.callbacks.ContinuousSparsification`, or make it by `tfl.sparsify(model)` "
+            f"without `gate`. Received: {model.name!r}"
         )
     return model
 

@@ -2,6 +2,7 @@
 
 import collections
 
+import numpy as np
 from keras import ops
 
 
@@ -43,6 +44,22 @@ def slots(optimizer, variables):
         if slot.shape == variables[position].shape:
             found[position][kind] = slot
     return found
+
+
+def clear_slots(optimizer, trainable, variables):
+    """Sets the slots of some weights to what they begin with, averages to the weights.
+
+    Args:
+        optimizer: A built Keras optimizer.
+        trainable: List of all trainable variables of the model.
+        variables: List of those whose slots are cleared.
+    """
+    chosen = {id(variable) for variable in variables}
+    for variable, found in zip(trainable, slots(optimizer, trainable), strict=True):
+        for kind, slot in found.items() if id(variable) in chosen else ():
+            start = np.full(slot.shape, initial_value(optimizer, kind))
+            # By value: on JAX the two would share a buffer, which a step cannot donate twice.
+            slot.assign(ops.convert_to_numpy(variable).copy() if kind == "average" else start)
 
 
 def add_overwritten(optimizer, variables):
@@ -99,6 +116,19 @@ def remove_overwritten(optimizer, variables):
             del part._trainable_variables[-num_removed:]
             if part.use_ema:
                 del part._model_variables_moving_average[-num_removed:]
+
+
+def exclude_from_weight_decay(optimizer, variables):
+    """Keeps variables out of the weight decay of an optimizer and of those inside it.
+
+    Args:
+        optimizer: A Keras optimizer.
+        variables: List of variables.
+    """
+    for part in [optimizer, *_inner(optimizer)]:
+        # The public method would replace what the user has excluded.
+        excluded = getattr(part, "_exclude_from_weight_decay", set())
+        part._exclude_from_weight_decay = excluded | {part._var_key(v) for v in variables}
 
 
 def loss_scale(optimizer):

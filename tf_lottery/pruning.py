@@ -6,7 +6,7 @@ import numpy as np
 
 from tf_lottery.checks import choice, fraction
 from tf_lottery.layers.kernels import misfit
-from tf_lottery.model import SparseModel, check_sparse_model
+from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.sparsity import distributions, patterns
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
@@ -22,6 +22,7 @@ def sparsify(
     include=None,
     exclude=None,
     seed=0,
+    gate=None,
 ):
     """Wraps a model so that its kernels can be pruned, and prunes them at once if asked.
 
@@ -56,6 +57,10 @@ def sparsify(
             a list of these. Defaults to `None`.
         exclude: Which weights not to prune, in the same form. Defaults to `None`.
         seed: Integer, for `scores="random"`. Defaults to `0`.
+        gate: A `tfl.SoftGate`, for a model that learns what to prune further, with
+            `tfl.callbacks.ContinuousSparsification`. Weights count as kept where their gates
+            are above 0, so the density means little before it has trained. Defaults to
+            `None`: no gates.
 
     Returns:
         A `SparseModel`, to be compiled before training.
@@ -75,7 +80,13 @@ def sparsify(
     fraction("sparsity", sparsity)
     choice("scope", scope, mask_ops.SCOPES)
     score_functions.get(scores)
-    sparse = SparseModel(model, include, exclude, pattern)
+    if gate is not None and (sparsity or distribution is not None):
+        raise ValueError(
+            "Argument `gate` excludes `sparsity` and `distribution`: gates learn what to prune. "
+            "Ask `tfl.callbacks.ContinuousSparsification` for a `target_density`. "
+            f"Received: gate={gate}, sparsity={sparsity}, distribution={distribution!r}"
+        )
+    sparse = SparseModel(model, include, exclude, pattern, gate)
     sparsity = target_sparsity(sparse, sparsity, scope, distribution)
     if max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
         prune(sparse, sparsity, scores=scores, scope=scope, seed=seed)
@@ -125,7 +136,7 @@ def prune(
     >>> sparse = tfl.sparsify(model)
     >>> masks = tfl.prune(sparse, sparsity=0.8, scope="layer")
     """
-    check_sparse_model(model)
+    check_settled(model)
     score = score_functions.get(scores)
     sparsity = target_sparsity(model, sparsity, scope, distribution)
     initial = getattr(initial, "weights", initial) or {}

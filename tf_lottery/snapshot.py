@@ -4,19 +4,20 @@ import keras
 from keras import ops
 
 from tf_lottery import files
-from tf_lottery.layers import Masked
+from tf_lottery.layers import Gated, Masked
 from tf_lottery.layers.kernels import unique_paths
 
-PARTS = ("weights", "masks", "growth", "seeds", "optimizer", "learning_rate", "step")
+PARTS = ("weights", "masks", "gates", "growth", "seeds", "optimizer", "learning_rate", "step")
 
 
 class Snapshot:
     """A copy of everything that training changes in a model.
 
-    It has seven parts: `"weights"`, with batch statistics; `"masks"`; `"growth"`, what methods
-    that grow connections remember; `"seeds"`, the states of random layers; `"optimizer"`, its
-    slots and loss scale; `"learning_rate"`, unless it is a schedule; and `"step"`, the
-    optimizer's iteration count, which schedules follow.
+    It has eight parts: `"weights"`, with batch statistics; `"masks"`; `"gates"`, their
+    temperature included; `"growth"`, what methods that grow connections remember; `"seeds"`,
+    the states of random layers; `"optimizer"`, its slots and loss scale; `"learning_rate"`,
+    unless it is a schedule; and `"step"`, the optimizer's iteration count, which schedules
+    follow.
 
     Args:
         model: A built model, sparse or not. Without an optimizer the last three parts
@@ -188,10 +189,12 @@ def _variables(model):
     steps = [] if optimizer is None else _step_variables(optimizer)
     rates = [v for v in optimizer.variables if v.name == "learning_rate"] if optimizer else []
     growth = [v for state in states for v in state.variables]
-    counted = {id(variable) for variable in [*masks, *growth, *rates, *steps]}
+    gates = [v for layer in masked if isinstance(layer, Gated) for v in layer.gate_variables]
+    counted = {id(variable) for variable in [*masks, *gates, *growth, *rates, *steps]}
     return {
         "weights": [v for v in model.weights if id(v) not in counted],
         "masks": masks,
+        "gates": gates,
         "growth": [v for state in states for v in state.lasting],
         "seeds": [v for v in model.variables if id(v) not in known | metrics],
         "optimizer": [v for v in optimizer.variables if id(v) not in counted] if optimizer else [],

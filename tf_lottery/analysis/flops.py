@@ -90,7 +90,7 @@ def _nonzeros(model, uses):
         id(kernel): mask
         for layer in model._flatten_layers()
         if isinstance(layer, Masked)
-        for kernel, mask in zip(layer.kernels, layer.masks, strict=True)
+        for kernel, mask in zip(layer.kernels, layer.get_masks(), strict=True)
     }
     if masks:
         # A kernel without a mask is dense, though some of its weights may happen to be zero.

@@ -165,7 +165,7 @@ def summary(model, input_shape=None):
         raise ValueError(f"Argument `model` must be a built Keras model. Received: {model!r}")
     masked = model if isinstance(model, Masked) else getattr(model, "masked", None)
     if isinstance(masked, Masked):
-        layer, kernels, counted = masked.layer, masked.kernels, masked.masks
+        layer, kernels, counted = masked.layer, masked.kernels, masked.get_masks()
         paths, skipped = masked.paths, masked.skipped
     else:
         layer, selection = model, find_kernels(model)

@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from tf_lottery.checks import fraction
-from tf_lottery.model import check_sparse_model
+from tf_lottery.model import check_settled
 from tf_lottery.pruning import ranked_masks, target_sparsity, warn_of_emptied
 
 
@@ -24,7 +24,7 @@ def target_sparsities(model, sparsity, scope, distribution):
         ValueError: If an argument is outside its range.
     """
     fraction("sparsity", sparsity)
-    target = target_sparsity(check_sparse_model(model), sparsity, scope, distribution)
+    target = target_sparsity(check_settled(model), sparsity, scope, distribution)
     if scope == "layer" and not isinstance(target, dict):
         return dict.fromkeys(model.kernels, target)
     return target

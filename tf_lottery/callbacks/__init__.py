@@ -1,6 +1,9 @@
 """Callbacks for `fit`: one algorithm each."""
 
 from tf_lottery.callbacks.base import SparsityCallback as SparsityCallback
+from tf_lottery.callbacks.continuous_sparsification import (
+    ContinuousSparsification as ContinuousSparsification,
+)
 from tf_lottery.callbacks.dynamic_sparse_training import (
     DynamicSparseTraining as DynamicSparseTraining,
 )
@@ -15,3 +18,4 @@ from tf_lottery.callbacks.rigl import RigL as RigL
 from tf_lottery.callbacks.set import SET as SET
 from tf_lottery.callbacks.snfs import SNFS as SNFS
 from tf_lottery.callbacks.sparsity_logger import SparsityLogger as SparsityLogger
+from tf_lottery.callbacks.ticket_search import TicketSearch as TicketSearch

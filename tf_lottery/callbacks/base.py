@@ -4,7 +4,7 @@ import warnings
 
 import keras
 
-from tf_lottery.model import check_sparse_model
+from tf_lottery.model import check_settled, check_sparse_model
 from tf_lottery.snapshot import training_step
 
 
@@ -16,8 +16,11 @@ class SparsityCallback(keras.callbacks.Callback):
     step that is due.
 
     A subclass overrides `next_step`, which names the step that is due next, and
-    `on_step`, which acts.
+    `on_step`, which acts. If it sets masks, it says so by `sets_masks`, and is refused where
+    soft gates decide about them.
     """
+
+    sets_masks = False
 
     def __init__(self):
         super().__init__()
@@ -26,8 +29,8 @@ class SparsityCallback(keras.callbacks.Callback):
         self._last_batch = None
 
     def set_model(self, model):
-        """Takes the model, which must be a `SparseModel`."""
-        check_sparse_model(model)
+        """Takes the model, which must be a `SparseModel` that suits the callback."""
+        (check_settled if self.sets_masks else check_sparse_model)(model)
         super().set_model(model)
 
     @property

@@ -50,6 +50,8 @@ class DynamicSparseTraining(SparsityCallback):
         ValueError: If an argument is outside its range.
     """
 
+    sets_masks = True
+
     def __init__(
         self,
         frequency=100,

@@ -37,6 +37,8 @@ class GradualMagnitudePruning(SparsityCallback):
     >>> sparse.fit(x, y, epochs=5, callbacks=[GradualMagnitudePruning(schedule)])
     """
 
+    sets_masks = True
+
     def __init__(
         self,
         schedule,

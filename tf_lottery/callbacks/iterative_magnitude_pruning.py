@@ -1,25 +1,19 @@
 """Iterative magnitude pruning with rewinding: the search for lottery tickets."""
 
-import warnings
-
-import numpy as np
-
-from tf_lottery.callbacks.base import SparsityCallback
-from tf_lottery.callbacks.search_state import SearchState
+from tf_lottery.callbacks.ticket_search import TicketSearch
 from tf_lottery.checks import choice, positive_integer
 from tf_lottery.pruning import prune
-from tf_lottery.snapshot import Snapshot, start_averages
+from tf_lottery.snapshot import start_averages
 from tf_lottery.sparsity import levels as levels_ops
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity import scores as score_functions
-from tf_lottery.ticket import Ticket
 
 REWINDS = ("weights", "learning_rate", "none")
 OPTIMIZER_STATES = ("fresh", "rewound")
 
 
-class IterativeMagnitudePruning(SparsityCallback):
+class IterativeMagnitudePruning(TicketSearch):
     """Searches for lottery tickets: train, prune, rewind, again and again, in one `fit`.
 
     Level 0 trains the model as it is. Every further level prunes `rate` of the surviving
@@ -82,6 +76,19 @@ class IterativeMagnitudePruning(SparsityCallback):
     >>> search.tickets[-1].save("ticket.npz")
     """
 
+    sets_masks = True
+    setting_names = (
+        "epochs_per_level",
+        "rate",
+        "scope",
+        "rewind",
+        "rewind_to_step",
+        "rewind_to_epoch",
+        "optimizer_state",
+        "seed",
+    )
+    progress_names = ("steps_per_epoch", "densities")
+
     def __init__(
         self,
         levels,
@@ -98,7 +105,7 @@ class IterativeMagnitudePruning(SparsityCallback):
         verbose=None,
         seed=0,
     ):
-        super().__init__()
+        super().__init__(directory, verbose)
         self.levels = positive_integer("levels", levels)
         self.epochs_per_level = positive_integer("epochs_per_level", epochs_per_level)
         self.scope = choice("scope", scope, mask_ops.SCOPES)
@@ -110,15 +117,14 @@ class IterativeMagnitudePruning(SparsityCallback):
         self._check_rewind_point(rewind_to_step, rewind_to_epoch)
         self.rewind_to_step = rewind_to_step
         self.rewind_to_epoch = rewind_to_epoch
-        self.verbose = verbose
         self.seed = seed
-        self.tickets, self.history, self.level = [], [], 0
-        self._state = None if directory is None else SearchState(directory, self._settings())
-        self._first_step = 0
-        self._epochs_done = 0
-        self._steps_per_epoch = None
-        self._densities = {}
-        self._start = self._rewind_point = None
+        self.steps_per_epoch = None
+        self.densities = {}
+
+    @property
+    def last_level(self):
+        """Integer, the level that ends the search."""
+        return self.levels
 
     @property
     def epochs(self):
@@ -137,84 +143,49 @@ class IterativeMagnitudePruning(SparsityCallback):
 
     def on_step(self):
         """Remembers the rewind point."""
-        self._take_rewind_point()
+        self.take_rewind_point()
+
+    def begin(self):
+        """Starts a search with the model as it is."""
+        super().begin()
+        masks = self.model.get_masks()
+        self.densities = {path: (float(mask.mean()), mask.size) for path, mask in masks.items()}
+        if not (self.rewind_to_step or self.rewind_to_epoch):
+            self.take_rewind_point()
 
     def on_train_begin(self, logs=None):
         """Starts a search, or goes on with the one in the directory."""
         super().on_train_begin(logs)
-        if self._state is not None and self._state.exists():
-            self._resume()
-        else:
-            self._begin()
         self._check_budget()
-        self.reset_step()
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Prunes and rewinds if the epoch is the first of a level."""
-        self.model._initial_epoch = None
-        if self._epochs_done >= self._epochs_in_level() and self.level < self.levels:
-            self._next_level()
-        super().on_epoch_begin(epoch, logs)
-        if self._epochs_done == 0:
-            self.reset_step()
-            self._announce()
 
     def on_epoch_end(self, epoch, logs=None):
         """Records the epoch, saves the progress and ends the search after the last level."""
-        self._epochs_done += 1
-        self._steps_per_epoch = self._last_batch + 1
-        if self.level == 0 and self.rewind_to_epoch == self._epochs_done:
-            self._take_rewind_point()
-        logs = {} if logs is None else logs
-        logs.update(level=self.level, density=self.model.density)
-        for name, value in logs.items():
-            self.history[-1]["logs"].setdefault(name, []).append(np.asarray(value).tolist())
-        finished = self._epochs_done >= self._epochs_in_level()
-        if finished and self._rewind_point is None:
-            raise ValueError(
-                "Argument `rewind_to_step` must lie within the first level, which had "
-                f"{self.step - self._first_step} steps. Received: {self.rewind_to_step}"
-            )
-        if finished and self.level == self.levels:
-            self.model.stop_training = True
-        if self._state is not None:
-            self._save(epoch + 1)
+        self.steps_per_epoch = self._last_batch + 1
+        super().on_epoch_end(epoch, logs)
 
     def on_train_end(self, logs=None):
         """Warns if the search is not finished or its masks were taken back."""
-        self.model._initial_epoch = None
         self.warn_if_undone(1.0 - self.history[-1]["density"])
-        if self.level < self.levels or self._epochs_done < self._epochs_in_level():
-            warnings.warn(
-                f"The search ended in level {self.level} of {self.levels}, after "
-                f"{self._epochs_done} of {self._epochs_in_level()} epochs. Call `fit` with "
-                "`epochs=search.epochs` and without callbacks that stop training.",
-                stacklevel=2,
-            )
+        super().on_train_end(logs)
 
-    def _begin(self):
-        self.tickets, self.history, self.level = [], [], 0
-        self._epochs_done = 0
-        self._first_step = self.step
-        masks = self.model.get_masks()
-        self._densities = {path: (float(mask.mean()), mask.size) for path, mask in masks.items()}
-        self._start = Snapshot(self.model)
-        self._rewind_point = None
-        self.history.append({"level": 0, "density": self.model.density, "logs": {}})
-        if not (self.rewind_to_step or self.rewind_to_epoch):
-            self._take_rewind_point()
-
-    def _take_rewind_point(self):
-        self._rewind_point = Snapshot(self.model)
+    def take_rewind_point(self):
+        """Remembers the training state to rewind to, and the ticket of level 0."""
+        super().take_rewind_point()
         self._add_ticket(self._rewind_point.weights)
 
-    def _next_level(self):
-        """Prunes the trained network and goes back to where the next level starts."""
-        self.level += 1
-        self._epochs_done = 0
+    def epochs_in_level(self):
+        """Returns the number of epochs of the current level."""
+        if self.level == 0 or self.rewind == "none":
+            return self.epochs_per_level
+        if self.rewind_to_epoch is not None:
+            return self.epochs_per_level - self.rewind_to_epoch
+        return self.epochs_per_level - (self.rewind_to_step or 0) // self.steps_per_epoch
+
+    def start_level(self):
+        """Prunes the trained network and goes back to where the level starts."""
         prune(
             self.model,
-            levels_ops.level_sparsity(self.rate, self.level, self._densities, self.scope),
+            levels_ops.level_sparsity(self.rate, self.level, self.densities, self.scope),
             scores=self.scores,
             scope=self.scope,
             pattern=self.pattern,
@@ -236,22 +207,23 @@ class IterativeMagnitudePruning(SparsityCallback):
             self._rewind_point.restore(self.model, parts=("optimizer",))
         self.model.masked.apply_masks()
         self._add_ticket(weights)
-        self.history.append({"level": self.level, "density": self.model.density, "logs": {}})
+
+    def end_level(self):
+        """Checks that there is a point to rewind to."""
+        if self._rewind_point is None:
+            raise ValueError(
+                "Argument `rewind_to_step` must lie within the first level, which had "
+                f"{self.step - self._first_step} steps. Received: {self.rewind_to_step}"
+            )
+
+    def settings(self):
+        """Returns what must not change when a search goes on, as a dict fit for JSON."""
+        score = getattr(self.scores, "__name__", type(self.scores).__name__)
+        pattern = None if self.pattern is None else str(self.pattern)
+        return {**super().settings(), "scores": score, "pattern": pattern}
 
     def _add_ticket(self, weights):
-        pattern = str(self.pattern or self.model.pattern)
-        settings = {**self._settings(), "pattern": pattern, "step": self._rewind_point.step}
-        ticket = Ticket.from_model(self.model, weights, self.level, settings)
-        self.tickets.append(ticket)
-        if self._state is not None:
-            self._state.save_ticket(ticket)
-
-    def _epochs_in_level(self):
-        if self.level == 0 or self.rewind == "none":
-            return self.epochs_per_level
-        if self.rewind_to_epoch is not None:
-            return self.epochs_per_level - self.rewind_to_epoch
-        return self.epochs_per_level - (self.rewind_to_step or 0) // self._steps_per_epoch
+        self.add_ticket(weights, pattern=str(self.pattern or self.model.pattern))
 
     def _check_rewind_point(self, step, epoch):
         if step is not None and epoch is not None:
@@ -281,49 +253,3 @@ class IterativeMagnitudePruning(SparsityCallback):
                 "Argument `rewind_to_step` must lie within the first level, which has "
                 f"{limit} steps. Received: rewind_to_step={self.rewind_to_step}"
             )
-
-    def _announce(self):
-        verbose = self.params.get("verbose", 1) if self.verbose is None else self.verbose
-        if verbose:
-            print(
-                f"Level {self.level}/{self.levels}: density {self.model.density:.2%}, "
-                f"{self._epochs_in_level()} epochs from step {self.step}"
-            )
-
-    def _settings(self):
-        """Returns what must not change when a search goes on, fit for JSON."""
-        names = (
-            "epochs_per_level rate scope rewind rewind_to_step rewind_to_epoch optimizer_state seed"
-        )
-        settings = {name: getattr(self, name) for name in names.split()}
-        score = getattr(self.scores, "__name__", type(self.scores).__name__)
-        pattern = None if self.pattern is None else str(self.pattern)
-        return {**settings, "scores": score, "pattern": pattern}
-
-    def _save(self, fit_epoch):
-        progress = {
-            "level": self.level,
-            "epochs_done": self._epochs_done,
-            "first_step": self._first_step,
-            "steps_per_epoch": self._steps_per_epoch,
-            "fit_epoch": fit_epoch,
-            "history": self.history,
-            "densities": self._densities,
-        }
-        self._state.save(progress, Snapshot(self.model), self._start, self._rewind_point)
-
-    def _resume(self):
-        progress, now, self._start, self._rewind_point = self._state.load(self.model)
-        now.restore(self.model)
-        self.level = progress["level"]
-        self.history = progress["history"]
-        self._epochs_done = progress["epochs_done"]
-        self._first_step = progress["first_step"]
-        self._steps_per_epoch = progress["steps_per_epoch"]
-        self._densities = progress["densities"]
-        self.tickets = self._state.load_tickets(self.level if self._rewind_point else -1)
-        # There is no public way to tell `fit` where to start; Keras' own `BackupAndRestore`
-        # does the same.
-        self.model._initial_epoch = progress["fit_epoch"]
-        if self.level == self.levels and self._epochs_done >= self._epochs_in_level():
-            self.model._initial_epoch = self.params["epochs"]

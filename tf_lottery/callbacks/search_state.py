@@ -84,9 +84,9 @@ class SearchState:
         """Writes the ticket of a level."""
         ticket.save(self._ticket_path(ticket.level))
 
-    def load_tickets(self, level):
-        """Returns the tickets of all levels up to `level`."""
-        return [Ticket.load(self._ticket_path(i)) for i in range(level + 1)]
+    def load_tickets(self, number):
+        """Returns the tickets of the first `number` levels."""
+        return [Ticket.load(self._ticket_path(i)) for i in range(number)]
 
     def _ticket_path(self, level):
         return self.directory / f"ticket_{level:02d}.npz"

@@ -57,7 +57,7 @@ class Masked(keras.layers.Layer):
         self.growth = None
 
     def build(self, input_shape=None):
-        """Builds the layer if that has not happened and creates the masks."""
+        """Builds the layer if that has not happened and creates masks, or what replaces them."""
         if not self.layer.built:
             self.layer.build(input_shape)
         weights = self.layer.weights
@@ -66,8 +66,12 @@ class Masked(keras.layers.Layer):
             chosen = {id(kernel) for kernel in selection.kernels}
             self._kernel_positions = [i for i, w in enumerate(weights) if id(w) in chosen]
             self.skipped = selection.skipped
-        for position in self._kernel_positions:
-            kernel = weights[position]
+        self.build_masks()
+        self.built = True
+
+    def build_masks(self):
+        """Creates the variables that decide which weights are kept."""
+        for position, kernel in zip(self._kernel_positions, self.kernels, strict=True):
             mask = self.add_weight(
                 name=f"mask_{position}",
                 shape=kernel.shape,
@@ -77,7 +81,6 @@ class Masked(keras.layers.Layer):
                 autocast=False,
             )
             self.masks.append(mask)
-        self.built = True
 
     @property
     def kernels(self):
@@ -94,15 +97,23 @@ class Masked(keras.layers.Layer):
 
     def call(self, inputs, *args, training=None, **kwargs):
         """Calls the layer with its kernels masked."""
-        masked = [
-            (kernel, kernel.value * ops.cast(mask.value, kernel.dtype))
-            for kernel, mask in zip(self.kernels, self.masks, strict=True)
-        ]
+        masked = self.masked_kernels(training)
         if self.growth is not None:
             masked = [
                 (kernel, self.growth.watch(i, value)) for i, (kernel, value) in enumerate(masked)
             ]
         return functional_call(self.layer, masked, inputs, *args, training=training, **kwargs)
+
+    def masked_kernels(self, training=None):
+        """Returns pairs of a kernel and the tensor that takes its place in a call.
+
+        Args:
+            training: Whether the call is a training step. Defaults to `None`: it is not.
+        """
+        return [
+            (kernel, kernel.value * ops.cast(mask.value, kernel.dtype))
+            for kernel, mask in zip(self.kernels, self.masks, strict=True)
+        ]
 
     def remember_growth(self, decay=None, gain=1.0):
         """Provides the growth state that a method needs, keeping one that fits already.
@@ -121,7 +132,7 @@ class Masked(keras.layers.Layer):
             if old is not None:
                 new.explore([ops.convert_to_numpy(explored) for explored in old.explored])
             self._set_growth(new)
-        self.growth.explore([ops.convert_to_numpy(mask) for mask in self.masks])
+        self.growth.explore(self.get_masks())
         return self.growth
 
     def _set_growth(self, growth):
@@ -130,6 +141,25 @@ class Masked(keras.layers.Layer):
         self._tracker.untrack(self.growth)
         self.growth = growth
         self._tracker.lock()
+
+    def get_masks(self):
+        """Returns the masks as a list of boolean arrays."""
+        return [ops.convert_to_numpy(mask) for mask in self.masks]
+
+    def set_masks(self, masks):
+        """Sets the masks and writes zeros into the pruned positions of the kernels.
+
+        Args:
+            masks: List of boolean arrays.
+        """
+        for variable, mask in zip(self.masks, masks, strict=True):
+            variable.assign(mask)
+        self.apply_masks()
+
+    def get_kernels(self):
+        """Returns what is left of the kernels, zeros included, as a list of arrays."""
+        pairs = zip(self.kernels, self.get_masks(), strict=True)
+        return [ops.convert_to_numpy(kernel) * mask for kernel, mask in pairs]
 
     def apply_masks(self):
         """Writes zeros into the pruned positions of the kernels."""

@@ -1,0 +1,323 @@
+"""Continuous Sparsification: gates that learn which weights to keep."""
+
+import warnings
+
+import numpy as np
+
+from tf_lottery.callbacks.gate_health import find_failure, warn_of_doubts
+from tf_lottery.callbacks.ticket_search import TicketSearch
+from tf_lottery.checks import (
+    choice,
+    fraction,
+    natural_number,
+    number_above,
+    positive_integer,
+)
+from tf_lottery.optimizers import clear_slots
+from tf_lottery.pruning import ranked_masks
+from tf_lottery.snapshot import Snapshot, start_averages
+from tf_lottery.sparsity import gates as gate_ops
+
+MODES = ("ticket", "prune")
+ANNEALS = ("step", "epoch")
+
+
+class ContinuousSparsification(TicketSearch):
+    """Learns which weights to keep by soft gates, in a few rounds of one `fit`.
+
+    "Winning the Lottery with Continuous Sparsification" (Savarese et al., arXiv:1912.04427,
+    algorithm 2). In a round the temperature of the gates rises exponentially from 1 to
+    `final_temperature`, so that they become 0 or 1. Between rounds the weights are kept, the gates
+    go back to `min(final_temperature * s, initial_value)`, which reopens the survivors and
+    shuts the others for good, and learning-rate schedules of the optimizer start again. At the end
+    the gates are settled: a weight is kept where `s > 0`. Then the weights are rewound once
+    and trained with these masks (`"ticket"`), or kept (`"prune"`).
+
+    Validation during `fit`, and with it every `val_` value, is that of the hard gates `s > 0`: of
+    the network that would be shipped. The logs of an epoch gain `round`, `density`, the share
+    of gates that are above 0; `undecided`, the share of gates whose sigmoid is between 0.01 and
+    0.99; `temperature` and `gate_penalty`, the part of the loss that the gates add.
+
+    With stochastic gates the temperature stays 1, and between rounds gates below their initial
+    value are shut: Iterative Stochastic Sparsification.
+
+    A round whose loss or gates are not finite, or that closes all gates, ends the search
+    with a warning; the model is then the last good ticket, or what it was before.
+
+    Args:
+        epochs_per_round: Integer > 0, above 1 with `anneal="epoch"`.
+        rounds: Integer > 0. Defaults to `3`.
+        final_temperature: Float > 1. Defaults to `200.0`.
+        rewind_to_epoch: Integer >= 0, below `epochs_per_round`: the weights and batch statistics
+            to rewind to, those after so many epochs of the first round. Without effect with
+            `mode="prune"`. Defaults to `2`, or to the last that is possible.
+        mode: `"ticket"` or `"prune"`. Defaults to `"ticket"`.
+        anneal: Whether the temperature rises with every `"step"`, or with every `"epoch"` as
+            in the official code. Defaults to `"step"`.
+        retrain_epochs: Integer >= 0, epochs with settled gates. They repeat the learning-rate
+            schedule with `"ticket"` and go on with it with `"prune"`. Defaults to `None`:
+            `epochs_per_round` with `"ticket"`, 0 with `"prune"`.
+        target_density: Float in (0, 1), what the density is led to by the penalty: every round by
+            the same factor; see `tf_lottery.layers.GateControl`. Defaults to `None`: the
+            penalty is that of the `SoftGate`, and the density is what comes of it.
+        exact_density: Whether the last masks keep the highest `s`, as many as `target_density`
+            says, wherever 0 lies; not in the paper. Defaults to `False`.
+        directory: Folder that keeps tickets and progress; see `IterativeMagnitudePruning`.
+            Defaults to `None`: nothing is kept.
+        verbose: Whether to print a line per round. Defaults to `None`: as `fit` does.
+
+    Attributes:
+        tickets: List of a `Ticket` per round: its masks with the weights of the rewind point,
+            or with `"prune"` those of the round's end.
+        history: List of a dict per round, and one of the retraining: `round`, `density` at its
+            end, and `logs`, the values of every epoch by name.
+        level: Integer, the current round; `rounds` while retraining.
+        failure: String, why the search failed, or `None`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+
+    >>> sparse = tfl.sparsify(model, gate=tfl.SoftGate())
+    >>> sparse.compile("adam", "sparse_categorical_crossentropy")
+    >>> search = ContinuousSparsification(epochs_per_round=4, target_density=0.05)
+    >>> sparse.fit(x, y, epochs=search.epochs, callbacks=[search])
+    >>> search.tickets[-1].save("ticket.npz")
+    """
+
+    unit = "round"
+    setting_names = (
+        "epochs_per_round",
+        "rounds",
+        "final_temperature",
+        "rewind_to_epoch",
+        "mode",
+        "anneal",
+        "retrain_epochs",
+        "target_density",
+        "exact_density",
+    )
+
+    def __init__(
+        self,
+        epochs_per_round,
+        rounds=3,
+        final_temperature=200.0,
+        rewind_to_epoch=None,
+        mode="ticket",
+        anneal="step",
+        retrain_epochs=None,
+        target_density=None,
+        exact_density=False,
+        directory=None,
+        verbose=None,
+    ):
+        super().__init__(directory, verbose)
+        self.epochs_per_round = positive_integer("epochs_per_round", epochs_per_round)
+        self.rounds = positive_integer("rounds", rounds)
+        self.final_temperature = number_above("final_temperature", final_temperature, 1)
+        self.mode = choice("mode", mode, MODES)
+        self.anneal = choice("anneal", anneal, ANNEALS)
+        if rewind_to_epoch is None:
+            rewind_to_epoch = min(2, epochs_per_round - 1)
+        self.rewind_to_epoch = natural_number("rewind_to_epoch", rewind_to_epoch)
+        if retrain_epochs is None:
+            retrain_epochs = epochs_per_round if mode == "ticket" else 0
+        self.retrain_epochs = natural_number("retrain_epochs", retrain_epochs)
+        self.target_density = target_density
+        self.exact_density = exact_density
+        self.failure = None
+        self._check_arguments()
+
+    @property
+    def epochs(self):
+        """Number of epochs `fit` needs for all rounds and the retraining."""
+        return self.rounds * self.epochs_per_round + self.retrain_epochs
+
+    @property
+    def last_level(self):
+        """Integer, the round that ends the search; the retraining counts as one."""
+        return self.rounds - 1 + (self.retrain_epochs > 0)
+
+    def epochs_in_level(self):
+        """Returns the number of epochs of the current round."""
+        return self.epochs_per_round if self.level < self.rounds else self.retrain_epochs
+
+    def set_model(self, model):
+        """Takes the model, which must have gates."""
+        super().set_model(model)
+        if not hasattr(model.masked, "gates"):
+            raise ValueError(
+                "Argument `model` must have gates, made by `tfl.sparsify(model, "
+                f"gate=tfl.SoftGate())`. Received: {model.name!r}"
+            )
+
+    def settings(self):
+        """Returns what must not change when a search goes on, as a dict fit for JSON."""
+        return {**super().settings(), "gate": self.model.masked.gate.get_config()}
+
+    def begin(self):
+        """Starts a search, with gates at their initial values."""
+        kept = 1.0 if self.model.has_soft_gates else self.model.density
+        self.model.masked.reopen()
+        self._clear_slots()
+        super().begin()
+        self.failure = None
+        if self.rewind_to_epoch == 0:
+            self.take_rewind_point()
+        self._start_round(kept)
+
+    def start_level(self):
+        """Resets the gates for another round, or goes back to retrain with settled ones."""
+        self._clear_slots()
+        if self.level < self.rounds:
+            self._restart_learning_rate()
+            self.model.masked.set_values(self._reset_values())
+            self._start_round(self.history[-1]["density"])
+        elif self.mode == "ticket":
+            self._restart_learning_rate()
+            self._start.restore(self.model, parts=("optimizer",))
+            self._rewind_point.restore(self.model, parts=("weights",))
+            self.model.masked.apply_masks()
+        start_averages(self.model)
+
+    def end_level(self):
+        """Takes the ticket of a round, and settles the gates after the last one."""
+        if self.level >= self.rounds:
+            return
+        is_last = self.level == self.rounds - 1
+        weights = self._ticket_weights()
+        if is_last and self.exact_density:
+            self._keep_exactly()
+        warn_of_doubts(self.model, self.history[-1]["logs"]["undecided"][-1], self.level)
+        self.add_ticket(weights)
+        self.history[-1]["density"] = self.model.density
+        if is_last:
+            self.model.masked.apply_masks()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the next round if the current one has ended."""
+        super().on_epoch_begin(epoch, logs)
+        # An evaluation that was interrupted leaves the gates hard.
+        self._set_soft(True)
+        if self.anneal == "epoch" and self.level < self.rounds:
+            self.model.masked.control.move_to(self.num_epochs_done)
+
+    def on_test_begin(self, logs=None):
+        """Lets the network be evaluated with hard gates."""
+        self._set_soft(False)
+
+    def on_test_end(self, logs=None):
+        """Goes back to soft gates."""
+        self._set_soft(True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Records the epoch, or ends a search that has failed."""
+        last_epoch = self.num_epochs_done + 1 == self.epochs_per_round
+        takes_masks = last_epoch and self.level < self.rounds and not self.exact_density
+        self.failure = find_failure(self.model, (logs or {}).get("loss", 0.0), takes_masks)
+        if self.failure is None:
+            super().on_epoch_end(epoch, logs)
+        else:
+            self._give_up()
+
+    def record(self, logs):
+        """Adds the epoch to the history.
+
+        Args:
+            logs: Dict of the epoch's values, to which those of the search are added.
+        """
+        if self.level < self.rounds:
+            gated = self.model.masked
+            temperature = float(gated.control.temperature.numpy())
+            logs.update(
+                temperature=temperature,
+                undecided=gate_ops.undecided(gated.values, temperature),
+                gate_penalty=gated.loss_of_gates,
+            )
+        super().record(logs)
+        self.history[-1]["density"] = logs["density"]
+
+    def on_train_end(self, logs=None):
+        """Warns if the search is not finished or its masks were taken back."""
+        if self.failure is None:
+            self.warn_if_undone(1.0 - self.history[-1]["density"])
+            super().on_train_end(logs)
+
+    def _clear_slots(self):
+        model = self.model
+        clear_slots(model.optimizer, model.trainable_variables, model.masked.gates)
+
+    def _set_soft(self, soft):
+        self.model.masked.soft.assign(soft and self.level < self.rounds)
+
+    def _start_round(self, density):
+        """Sets the course of temperature and penalty, from the density of the open gates."""
+        control, steps = self.model.masked.control, self.params.get("steps")
+        if steps is None and (self.anneal == "step" or self.target_density is not None):
+            raise ValueError(
+                "Arguments `anneal='step'` and `target_density` need the number of steps of an "
+                "epoch; pass `steps_per_epoch` to `fit`, or use `anneal='epoch'` without a target. "
+                f"Received: anneal={self.anneal!r}, target_density={self.target_density}"
+            )
+        by_step = self.anneal == "step"
+        last = self.epochs_per_round * (steps if by_step else 1) - 1
+        temperature = 1.0 if self.model.masked.gate.stochastic else self.final_temperature
+        control.anneal(last, temperature, stride=float(by_step))
+        if self.target_density is not None:
+            share = (self.level + 1) / self.rounds
+            num_steps = self.epochs_per_round * steps
+            control.steer(num_steps, density, self.target_density**share)
+
+    def _reset_values(self):
+        gated = self.model.masked
+        start = gated.gate.initial_value
+        if gated.gate.stochastic:
+            return [gate_ops.shut_below(values, start) for values in gated.values]
+        return [gate_ops.reset(values, start, self.final_temperature) for values in gated.values]
+
+    def _restart_learning_rate(self):
+        self._start.restore(self.model, parts=("step", "learning_rate"))
+
+    def _ticket_weights(self):
+        if self.mode == "ticket":
+            return self._rewind_point.weights
+        weights = Snapshot(self.model).weights
+        scale = self.model.masked.scale.numpy()
+        return {**weights, **{path: scale * weights[path] for path in self.model.kernels}}
+
+    def _keep_exactly(self):
+        values = dict(zip(self.model.masked.paths, self.model.masked.values, strict=True))
+        everything = {path: np.ones(array.shape, bool) for path, array in values.items()}
+        sparsity = 1.0 - self.target_density
+        self.model.set_masks(ranked_masks(self.model, values, sparsity, masks=everything))
+
+    def _give_up(self):
+        """Sets the model to the last good ticket, or to the start, and ends the search."""
+        self._start.restore(self.model)
+        if self.tickets:
+            self.tickets[-1].apply(self.model)
+        left = f"the ticket of round {self.tickets[-1].level}" if self.tickets else "as it was"
+        warnings.warn(
+            f"Continuous Sparsification failed in round {self.level}: {self.failure}. The model is "
+            f"now {left}.",
+            stacklevel=2,
+        )
+        self.model.stop_training = True
+
+    def _check_arguments(self):
+        if self.epochs_per_round < 2 and self.anneal == "epoch":
+            raise ValueError(
+                "Argument `epochs_per_round` must be above 1 with `anneal='epoch'`. "
+                f"Received: epochs_per_round={self.epochs_per_round}"
+            )
+        if self.rewind_to_epoch >= self.epochs_per_round:
+            raise ValueError(
+                "Argument `rewind_to_epoch` must be below `epochs_per_round`, "
+                f"{self.epochs_per_round}. Received: rewind_to_epoch={self.rewind_to_epoch}"
+            )
+        if self.target_density is not None and not fraction("target_density", self.target_density):
+            raise ValueError("Argument `target_density` must be above 0. Received: 0")
+        if self.exact_density and self.target_density is None:
+            raise ValueError("Argument `exact_density` needs a `target_density`. Received: None")

@@ -1,0 +1,50 @@
+"""What can go wrong with gates, and what to do about it."""
+
+import warnings
+
+import numpy as np
+
+from tf_lottery.pruning import warn_of_emptied
+
+_TOO_MANY_UNDECIDED = 0.05
+
+
+def find_failure(model, loss, round_ends):
+    """Returns what went wrong in training and what to do about it, or `None`.
+
+    Args:
+        model: A `SparseModel` with gates.
+        loss: Float, the loss of the epoch.
+        round_ends: Whether masks are about to be taken from the gates.
+    """
+    finite = [np.isfinite(values).all() for values in model.masked.values]
+    if not (np.isfinite(loss) and all(finite)):
+        return (
+            "the loss or the gates are no longer finite. Lower the learning rate, make the "
+            "gates with `tfl.SoftGate(rescale=False)`, or add normalization"
+        )
+    if round_ends and not model.density:
+        return (
+            "all gates are closed. Raise `initial_value` or lower `penalty` or "
+            "`learning_rate_multiplier` of the `SoftGate`, or ask for a `target_density`"
+        )
+    return None
+
+
+def warn_of_doubts(model, undecided, level):
+    """Warns of gates without a decision and of kernels without a weight.
+
+    Args:
+        model: A `SparseModel` with gates, at the end of a round.
+        undecided: Float, the share of undecided gates.
+        level: Integer, the round.
+    """
+    if undecided > _TOO_MANY_UNDECIDED and not model.masked.gate.stochastic:
+        warnings.warn(
+            f"{undecided:.1%} of the gates were undecided at the end of round {level}, so that "
+            "soft and hard accuracy can differ. Train longer rounds, or let gates move faster: "
+            "raise `learning_rate_multiplier` or `penalty` of the `SoftGate`.",
+            stacklevel=3,
+        )
+    masks = model.get_masks()
+    warn_of_emptied({path: np.ones_like(mask) for path, mask in masks.items()}, masks)

@@ -1,0 +1,199 @@
+"""What searches for tickets share: several trainings in one `fit` that survive a kill."""
+
+import warnings
+
+import numpy as np
+
+from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery.callbacks.search_state import SearchState
+from tf_lottery.snapshot import Snapshot
+from tf_lottery.ticket import Ticket
+
+
+class TicketSearch(SparsityCallback):
+    """A callback that trains a model level after level, in one `fit`.
+
+    It counts the epochs of a level, remembers the start and the rewind point, keeps tickets,
+    history and progress, and goes on after a kill. What happens between two levels and how
+    long they are is up to the subclass, which overrides `last_level`, `epochs_in_level`,
+    `start_level` and `end_level`, and lists in `setting_names` the attributes that
+    decide its result.
+
+    Args:
+        directory: Folder that keeps tickets and progress. Defaults to `None`: nothing is
+            kept.
+        verbose: Whether to print a line per level. Defaults to `None`: as `fit` does.
+
+    Attributes:
+        tickets: List of `Ticket`.
+        history: List of a dict per level: its number, `density` and `logs`, the values of
+            every epoch by name.
+        level: Integer, the current level.
+    """
+
+    # What a level is called in logs, history and messages.
+    unit = "level"
+    setting_names = ()
+    # Attributes that a resumed search needs besides those of this class, fit for JSON.
+    progress_names = ()
+
+    def __init__(self, directory=None, verbose=None):
+        super().__init__()
+        self.directory = directory
+        self.verbose = verbose
+        self.tickets, self.history, self.level = [], [], 0
+        self.rewind_to_epoch = None
+        self._state = None
+        self._first_step = 0
+        self._epochs_done = 0
+        self._start = self._rewind_point = None
+
+    @property
+    def last_level(self):
+        """Integer, the level that ends the search."""
+        raise NotImplementedError
+
+    @property
+    def num_epochs_done(self):
+        """Integer, the epochs trained in the current level."""
+        return self._epochs_done
+
+    def epochs_in_level(self):
+        """Returns the number of epochs of the current level."""
+        raise NotImplementedError
+
+    def start_level(self):
+        """Prepares the model for the current level, which is not the first."""
+        raise NotImplementedError
+
+    def end_level(self):
+        """Acts when the last epoch of a level has ended."""
+
+    def settings(self):
+        """Returns what must not change when a search goes on, as a dict fit for JSON."""
+        return {name: getattr(self, name) for name in self.setting_names}
+
+    def on_train_begin(self, logs=None):
+        """Starts a search, or goes on with the one in the directory."""
+        super().on_train_begin(logs)
+        if self.directory is not None:
+            self._state = SearchState(self.directory, self.settings())
+        if self._state is not None and self._state.exists():
+            self._resume()
+        else:
+            self.begin()
+        self.reset_step()
+
+    def begin(self):
+        """Starts a search with the model as it is."""
+        self.tickets, self.history, self.level = [], [], 0
+        self._epochs_done = 0
+        self._first_step = self.step
+        self._start = Snapshot(self.model)
+        self._rewind_point = None
+        self._begin_history()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the next level if the current one has ended."""
+        self.model._initial_epoch = None
+        if self._level_has_ended() and self.level < self.last_level:
+            self.level += 1
+            self._epochs_done = 0
+            self.start_level()
+            self._begin_history()
+        super().on_epoch_begin(epoch, logs)
+        if self._epochs_done == 0:
+            self.reset_step()
+            self._announce()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Records the epoch, saves the progress and ends the search after the last level."""
+        self._epochs_done += 1
+        if self.level == 0 and self.rewind_to_epoch == self._epochs_done:
+            self.take_rewind_point()
+        logs = {} if logs is None else logs
+        self.record(logs)
+        if self._level_has_ended():
+            self.end_level()
+            if self.level == self.last_level:
+                self.model.stop_training = True
+        if self._state is not None:
+            self._save(epoch + 1)
+
+    def record(self, logs):
+        """Adds the epoch to the history.
+
+        Args:
+            logs: Dict of the epoch's values, to which those of the search are added.
+        """
+        logs.update({self.unit: self.level, "density": self.model.density})
+        for name, value in logs.items():
+            self.history[-1]["logs"].setdefault(name, []).append(np.asarray(value).tolist())
+
+    def on_train_end(self, logs=None):
+        """Warns if the search is not finished."""
+        self.model._initial_epoch = None
+        if self.level < self.last_level or not self._level_has_ended():
+            warnings.warn(
+                f"The search ended in {self.unit} {self.level} of {self.last_level}, after "
+                f"{self._epochs_done} of {self.epochs_in_level()} epochs. Call `fit` with "
+                "`epochs=search.epochs` and without callbacks that stop training.",
+                stacklevel=2,
+            )
+
+    def take_rewind_point(self):
+        """Remembers the training state to rewind to."""
+        self._rewind_point = Snapshot(self.model)
+
+    def add_ticket(self, weights, **provenance):
+        """Adds a ticket of the model's masks, and keeps it if the search has a directory.
+
+        Args:
+            weights: Dict of the weights to start from, or `None` for those of the model.
+            **provenance: Values fit for JSON beside the settings.
+        """
+        provenance = {**self.settings(), "step": self._rewind_point.step, **provenance}
+        ticket = Ticket.from_model(self.model, weights, self.level, provenance)
+        self.tickets.append(ticket)
+        if self._state is not None:
+            self._state.save_ticket(ticket)
+
+    def _begin_history(self):
+        self.history.append({self.unit: self.level, "density": self.model.density, "logs": {}})
+
+    def _level_has_ended(self):
+        return self._epochs_done >= self.epochs_in_level()
+
+    def _announce(self):
+        verbose = self.params.get("verbose", 1) if self.verbose is None else self.verbose
+        if verbose:
+            print(
+                f"{self.unit.capitalize()} {self.level}/{self.last_level}: "
+                f"density {self.model.density:.2%}, "
+                f"{self.epochs_in_level()} epochs from step {self.step}"
+            )
+
+    def _save(self, fit_epoch):
+        names = ("level", "history", *self.progress_names)
+        progress = {
+            **{name: getattr(self, name) for name in names},
+            "epochs_done": self._epochs_done,
+            "first_step": self._first_step,
+            "num_tickets": len(self.tickets),
+            "fit_epoch": fit_epoch,
+        }
+        self._state.save(progress, Snapshot(self.model), self._start, self._rewind_point)
+
+    def _resume(self):
+        progress, now, self._start, self._rewind_point = self._state.load(self.model)
+        now.restore(self.model)
+        for name in ("level", "history", *self.progress_names):
+            setattr(self, name, progress[name])
+        self._epochs_done = progress["epochs_done"]
+        self._first_step = progress["first_step"]
+        self.tickets = self._state.load_tickets(progress["num_tickets"])
+        # There is no public way to tell `fit` where to start; Keras' own `BackupAndRestore`
+        # does the same.
+        self.model._initial_epoch = progress["fit_epoch"]
+        if self.level == self.last_level and self._level_has_ended():
+            self.model._initial_epoch = self.params["epochs"]

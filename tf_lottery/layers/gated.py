@@ -1,0 +1,240 @@
+"""The wrapper that computes with gated kernels."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_lottery.layers import soft_gate
+from tf_lottery.layers.gate_control import GateControl
+from tf_lottery.layers.masked import Masked
+from tf_lottery.sparsity import gates as gate_ops
+
+# The least value of an open gate whose mask was set by hand.
+_OPEN = 1e-3
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+class Gated(Masked):
+    """Computes with `kernel * scale * sigmoid(temperature * s)` in place of a layer's kernels.
+
+    Every `s` is trained, by the same optimizer as the weights. The sum of all gates times a
+    penalty is a loss of every training step. Once the gates are settled, or while `soft` is
+    false, they are `scale * (s > 0)`. Weights always count as kept where `s > 0`: there are
+    no masks besides.
+
+    "Winning the Lottery with Continuous Sparsification" (arXiv:1912.04427, equation 4).
+
+    Args:
+        layer: A `keras.Layer` or model, wrapped and not copied.
+        gate: A `SoftGate`. Defaults to `None`: one with its defaults.
+        **kwargs: Arguments of `Masked`. The only pattern is `"unstructured"`.
+
+    Attributes:
+        gates: List of trainable float32 variables, the values `s`, divided by the learning rate
+            multiplier; `values` has them as they are.
+        control: `GateControl`, the temperature and the penalty.
+        soft: Boolean variable, whether gates are sigmoids.
+        scale: Float variable, 1 once the gates are settled.
+
+    Raises:
+        ValueError: If `gate` is not a `SoftGate` or `pattern` is a structured one.
+
+    Example:
+
+    >>> dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    >>> gated = Gated(dense, SoftGate(initial_value=0.0, rescale=False))
+    >>> gated(np.array([[3.0, 5.0]]))
+    array([[4.]], dtype=float32)
+    """
+
+    def __init__(self, layer, gate=None, include=None, exclude=None, **kwargs):
+        super().__init__(layer, include, exclude, **kwargs)
+        self.gate = soft_gate.SoftGate() if gate is None else soft_gate.get(gate)
+        if self.pattern.structured:
+            raise ValueError(
+                "Argument `pattern` must be 'unstructured' with gates, which decide weight by "
+                f"weight. Received: pattern={str(self.pattern)!r}"
+            )
+        self.gates = []
+        self.control = self._seed_generator = None
+
+    def build_masks(self):
+        """Creates the gates and the variables that belong to them."""
+        gate = self.gate
+        for i, kernel in enumerate(self.kernels):
+            variable = self.add_weight(
+                name=f"gate_{i}",
+                shape=kernel.shape,
+                initializer=keras.initializers.Constant(
+                    gate.initial_value / gate.learning_rate_multiplier
+                ),
+                autocast=False,
+            )
+            self.gates.append(variable)
+        self.scale = self.add_weight(
+            name="scale",
+            shape=(),
+            initializer=keras.initializers.Constant(gate.scale),
+            trainable=False,
+            autocast=False,
+        )
+        self.soft = self.add_weight(
+            name="soft", shape=(), initializer="ones", dtype="bool", trainable=False, autocast=False
+        )
+        self.control = GateControl(gate.penalty / (self.num_gates if gate.normalize else 1))
+        if gate.stochastic:
+            self._seed_generator = keras.random.SeedGenerator(0)
+
+    @property
+    def num_gates(self):
+        """Integer, the number of gates."""
+        return sum(int(np.prod(variable.shape)) for variable in self.gates)
+
+    @property
+    def loss_of_gates(self):
+        """Float, what the gates add to the loss as they are; see `SoftGate.penalty`."""
+        temperature = ops.convert_to_numpy(self.control.temperature)
+        total = sum(gate_ops.sigmoid(array, temperature).sum() for array in self.values)
+        factor = ops.convert_to_numpy(self.control.penalty) * ops.convert_to_numpy(self.scale)
+        return float(factor * total)
+
+    @property
+    def gate_variables(self):
+        """List of the variables of the gates, their temperature and penalty included."""
+        return [*self.gates, self.scale, self.soft, *self.control.variables]
+
+    @property
+    def is_soft(self):
+        """Whether gates are sigmoids, so that training decides about them."""
+        return bool(ops.convert_to_numpy(self.soft))
+
+    def masked_kernels(self, training=None):
+        """Returns pairs of a kernel and the tensor that takes its place in a call.
+
+        Args:
+            training: Whether the call is a training step, to which belongs the loss of the
+                gates. Defaults to `None`: it is not.
+        """
+        if training:
+            temperature, penalty = self.control.advance(self._measured_density)
+        else:
+            temperature = self.control.temperature.value
+        scale = self.scale.value
+        pairs, total = [], 0.0
+        for i, kernel in enumerate(self.kernels):
+            gate = self._gate(i, temperature, training)
+            if training:
+                total = total + ops.sum(gate)
+            pairs.append((kernel, kernel.value * ops.cast(scale * gate, kernel.dtype)))
+        if training:
+            self.add_loss(ops.where(self.soft.value, penalty, 0.0) * scale * total)
+        return pairs
+
+    def _gate(self, index, temperature, training):
+        values = self._value(index)
+
+        def soft():
+            gate = ops.sigmoid(temperature * values)
+            if self._seed_generator is None or not training:
+                return gate
+            drawn = keras.random.uniform(gate.shape, seed=self._seed_generator) < gate
+            return gate + ops.stop_gradient(ops.cast(drawn, gate.dtype) - gate)
+
+        def hard():
+            # The last term keeps the gates connected to the loss, with gradients of zero.
+            return ops.cast(values > 0, "float32") + 0.0 * values
+
+        return ops.cond(self.soft.value, soft, hard)
+
+    def _value(self, index):
+        """Returns the tensor of the values `s` of a kernel."""
+        values = ops.convert_to_tensor(self.gates[index].value)
+        multiplier = self.gate.learning_rate_multiplier
+        if multiplier == 1.0:
+            return values
+        # The gradient of the variable is that of `s`, so an update of any size is multiplied.
+        return values + ops.stop_gradient((multiplier - 1.0) * values)
+
+    def _measured_density(self, temperature):
+        """Returns the density as a tensor, gates between closed and fully open in part."""
+        total = 0.0
+        for i in range(len(self.gates)):
+            gate = ops.sigmoid(temperature * ops.stop_gradient(self._value(i)))
+            total = total + ops.sum(ops.minimum(self.scale.value * gate, 1.0))
+        return total / self.num_gates
+
+    @property
+    def values(self):
+        """List of arrays, the values `s` of every kernel."""
+        multiplier = np.float32(self.gate.learning_rate_multiplier)
+        return [ops.convert_to_numpy(variable) * multiplier for variable in self.gates]
+
+    def set_values(self, values):
+        """Sets the values `s`.
+
+        Args:
+            values: List of arrays, one for every kernel.
+        """
+        multiplier = np.float32(self.gate.learning_rate_multiplier)
+        for variable, array in zip(self.gates, values, strict=True):
+            variable.assign(np.asarray(array, "float32") / multiplier)
+
+    def get_masks(self):
+        """Returns a list of boolean arrays, true where a gate is above 0."""
+        return [ops.convert_to_numpy(gate) > 0 for gate in self.gates]
+
+    def reopen(self):
+        """Makes the gates soft again, those of kept weights at their initial value.
+
+        Settled gates that are closed stay closed, for good.
+        """
+        kept = [True] * len(self.gates) if self.is_soft else self.get_masks()
+        starts = [np.full(gate.shape, self.gate.initial_value) for gate in self.gates]
+        self.set_values(
+            [np.where(mask, start, gate_ops.SHUT) for mask, start in zip(kept, starts, strict=True)]
+        )
+        self.scale.assign(self.gate.scale)
+        self.soft.assign(True)
+        self.control.let_go()
+
+    def set_masks(self, masks):
+        """Opens the gates of kept weights, closes the others and settles.
+
+        Args:
+            masks: List of boolean arrays.
+        """
+        pairs = zip(masks, self.values, strict=True)
+        self.set_values(
+            [np.where(mask, np.maximum(s, _OPEN), np.minimum(s, 0.0)) for mask, s in pairs]
+        )
+        self.apply_masks()
+
+    def get_kernels(self):
+        """Returns the kernels as `apply_masks` would write them, as a list of arrays."""
+        scale = ops.convert_to_numpy(self.scale)
+        return [kernel * scale.astype(kernel.dtype) for kernel in super().get_kernels()]
+
+    def apply_masks(self):
+        """Settles the gates: writes `kernel * scale * (s > 0)` into the kernels.
+
+        From then on the gates are 1 or 0 and no longer trained.
+        """
+        for kernel, value in zip(self.kernels, self.get_kernels(), strict=True):
+            kernel.assign(value)
+        self.scale.assign(1.0)
+        self.soft.assign(False)
+
+    def remember_growth(self, decay=None, gain=1.0):
+        """Raises a `ValueError`: connections cannot grow where gates decide."""
+        raise ValueError(
+            "Methods that grow connections need a model without gates: "
+            "`tfl.sparsify(model, sparsity)`."
+        )
+
+    def _seeds(self):
+        own = [] if self._seed_generator is None else [self._seed_generator.state]
+        return [*super()._seeds(), *own]
+
+    def get_config(self):
+        """Returns the configuration; rules are kept as the weights they selected."""
+        return {**super().get_config(), "gate": keras.saving.serialize_keras_object(self.gate)}
