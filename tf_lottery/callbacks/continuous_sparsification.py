@@ -128,6 +128,7 @@ class ContinuousSparsification(TicketSearch):
         self.target_density = target_density
         self.exact_density = exact_density
         self.failure = None
+        self._open = 1.0
         self._check_arguments()
 
     @property
@@ -159,22 +160,27 @@ class ContinuousSparsification(TicketSearch):
 
     def begin(self):
         """Starts a search, with gates at their initial values."""
-        kept = 1.0 if self.model.has_soft_gates else self.model.density
+        self._open = 1.0 if self.model.has_soft_gates else self.model.density
         self.model.masked.reopen()
         self._clear_slots()
         super().begin()
         self.failure = None
         if self.rewind_to_epoch == 0:
             self.take_rewind_point()
-        self._start_round(kept)
+        self._start_round()
+
+    def starting_density(self):
+        """Returns the share of gates that are not shut, though none may be above 0 yet."""
+        return self._open
 
     def start_level(self):
         """Resets the gates for another round, or goes back to retrain with settled ones."""
         self._clear_slots()
+        self._open = self.history[-1]["density"]
         if self.level < self.rounds:
             self._restart_learning_rate()
             self.model.masked.set_values(self._reset_values())
-            self._start_round(self.history[-1]["density"])
+            self._start_round()
         elif self.mode == "ticket":
             self._restart_learning_rate()
             self._start.restore(self.model, parts=("optimizer",))
@@ -196,21 +202,27 @@ class ContinuousSparsification(TicketSearch):
         if is_last:
             self.model.masked.apply_masks()
 
+    def on_train_begin(self, logs=None):
+        """Starts a search, or goes on with the one in the directory."""
+        super().on_train_begin(logs)
+        self.model.masked.control.steers = self.target_density is not None
+        self.model.make_train_function(force=True)
+
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the next round if the current one has ended."""
         super().on_epoch_begin(epoch, logs)
         # An evaluation that was interrupted leaves the gates hard.
-        self._set_soft(True)
+        self._harden(False)
         if self.anneal == "epoch" and self.level < self.rounds:
             self.model.masked.control.move_to(self.num_epochs_done)
 
     def on_test_begin(self, logs=None):
         """Lets the network be evaluated with hard gates."""
-        self._set_soft(False)
+        self._harden(True)
 
     def on_test_end(self, logs=None):
         """Goes back to soft gates."""
-        self._set_soft(True)
+        self._harden(False)
 
     def on_epoch_end(self, epoch, logs=None):
         """Records the epoch, or ends a search that has failed."""
@@ -249,11 +261,12 @@ class ContinuousSparsification(TicketSearch):
         model = self.model
         clear_slots(model.optimizer, model.trainable_variables, model.masked.gates)
 
-    def _set_soft(self, soft):
-        self.model.masked.soft.assign(soft and self.level < self.rounds)
+    def _harden(self, hard):
+        if self.level < self.rounds:
+            self.model.masked.control.harden(hard)
 
-    def _start_round(self, density):
-        """Sets the course of temperature and penalty, from the density of the open gates."""
+    def _start_round(self):
+        """Sets the course of temperature and penalty."""
         control, steps = self.model.masked.control, self.params.get("steps")
         if steps is None and (self.anneal == "step" or self.target_density is not None):
             raise ValueError(
@@ -262,13 +275,13 @@ class ContinuousSparsification(TicketSearch):
                 f"Received: anneal={self.anneal!r}, target_density={self.target_density}"
             )
         by_step = self.anneal == "step"
-        last = self.epochs_per_round * (steps if by_step else 1) - 1
+        last = max(1, self.epochs_per_round * (steps if by_step else 1) - 1)
         temperature = 1.0 if self.model.masked.gate.stochastic else self.final_temperature
         control.anneal(last, temperature, stride=float(by_step))
         if self.target_density is not None:
             share = (self.level + 1) / self.rounds
             num_steps = self.epochs_per_round * steps
-            control.steer(num_steps, density, self.target_density**share)
+            control.steer(num_steps, self._open, self.target_density**share)
 
     def _reset_values(self):
         gated = self.model.masked

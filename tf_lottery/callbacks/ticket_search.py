@@ -66,6 +66,10 @@ class TicketSearch(SparsityCallback):
         """Prepares the model for the current level, which is not the first."""
         raise NotImplementedError
 
+    def starting_density(self):
+        """Returns the density that the current level starts with."""
+        return self.model.density
+
     def end_level(self):
         """Acts when the last epoch of a level has ended."""
 
@@ -159,7 +163,8 @@ class TicketSearch(SparsityCallback):
             self._state.save_ticket(ticket)
 
     def _begin_history(self):
-        self.history.append({self.unit: self.level, "density": self.model.density, "logs": {}})
+        density = self.starting_density()
+        self.history.append({self.unit: self.level, "density": density, "logs": {}})
 
     def _level_has_ended(self):
         return self._epochs_done >= self.epochs_in_level()
@@ -169,7 +174,7 @@ class TicketSearch(SparsityCallback):
         if verbose:
             print(
                 f"{self.unit.capitalize()} {self.level}/{self.last_level}: "
-                f"density {self.model.density:.2%}, "
+                f"density {self.history[-1]['density']:.2%}, "
                 f"{self.epochs_in_level()} epochs from step {self.step}"
             )
 

@@ -12,11 +12,14 @@ GAIN = 110.0
 # The plan reaches its density at this share of a round and then holds it, so that the penalty
 # can still settle while the gates are soft enough to follow.
 PLANNED_SHARE = 0.7
-WEAKEST, STRONGEST = 1e-10, 1e-2
+WEAKEST, STRONGEST, _FIRST_STRENGTH = 1e-10, 1e-2, 1e-7
 _LEAST_DENSITY = 1e-6
+# A temperature and a threshold by which a sigmoid is exactly 1 above 0, and 0 at and below it.
+HARD_TEMPERATURE, HARD_THRESHOLD = 1e30, 1e3
 
 _STATE = {
     "temperature": 1.0,
+    "threshold": 0.0,
     "position": 0.0,
     "last_position": 0.0,
     "stride": 0.0,
@@ -47,6 +50,10 @@ class GateControl(keras.layers.Layer):
         penalty: Float, the factor of the sum of all gates. Defaults to `0.0`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
+    Attributes:
+        steers: Whether the penalty is steered. Training functions that were compiled before it
+            changes have to be made again.
+
     Example:
 
     >>> control = GateControl()
@@ -58,6 +65,7 @@ class GateControl(keras.layers.Layer):
     def __init__(self, penalty=0.0, **kwargs):
         super().__init__(**{"name": "control", **kwargs, "dtype": "float32"})
         self.initial_penalty = penalty
+        self.steers = False
         self.build()
 
     def build(self):
@@ -107,57 +115,87 @@ class GateControl(keras.layers.Layer):
             first_density: Float > 0, the density at the start.
             last_density: Float > 0, the density at the end.
         """
+        self.steers = True
         self.first_density.assign(first_density)
         self.last_density.assign(last_density)
         self.gain.assign(GAIN / num_steps)
-        start = max(float(ops.convert_to_numpy(self.penalty)), 1e-7)
+        start = max(float(ops.convert_to_numpy(self.penalty)), _FIRST_STRENGTH)
         self.strength.assign(np.log(start))
 
-    def let_go(self):
-        """Ends rounds and steering: temperature 1 and the initial penalty come back."""
+    def restart(self):
+        """Goes back to temperature 1 and the initial penalty, and steers no longer."""
+        self.steers = False
         for name, value in {**_STATE, "penalty": self.initial_penalty}.items():
             getattr(self, name).assign(value)
 
-    def advance(self, measure_density=None):
-        """Moves on by one training step, inside of it.
+    def settle(self):
+        """Makes gates hard for good, without a penalty."""
+        self.restart()
+        self.penalty.assign(0.0)
+        self.harden(True)
+
+    @property
+    def is_settled(self):
+        """Whether gates are hard and no round will change it."""
+        is_hard = ops.convert_to_numpy(self.threshold) > 0
+        return bool(is_hard and ops.convert_to_numpy(self.last_position) == 0)
+
+    def harden(self, hard):
+        """Makes gates hard for an evaluation, or soft again, at the temperature of the round.
 
         Args:
-            measure_density: Function of the temperature that returns the density as the gates
-                are, a scalar tensor. Defaults to `None`: nothing is steered.
+            hard: Boolean.
+        """
+        soft = self._annealed(-self.stride.value)
+        self.temperature.assign(HARD_TEMPERATURE if hard else soft)
+        self.threshold.assign(HARD_THRESHOLD if hard else 0.0)
+
+    def current(self):
+        """Returns the temperature, the threshold and the slope as they are, scalar tensors."""
+        temperature, threshold = self.temperature.value, self.threshold.value
+        return temperature, threshold, ops.where(threshold > 0.0, 0.0, temperature)
+
+    def advance(self):
+        """Moves on by one training step, inside of it.
 
         Returns:
-            The temperature and the penalty of this step, scalar tensors.
+            What `current` returns, for this step.
         """
-        position, last = self.position.value, self.last_position.value
-        progress = ops.minimum(position / ops.maximum(last, 1.0), 1.0)
-        final = self.final_temperature.value
-        annealed = ops.where(progress >= 1.0, final, ops.exp(progress * ops.log(final)))
-        temperature = ops.where(last > 0.0, annealed, self.temperature.value)
-        self.temperature.assign(temperature)
-        penalty = self.penalty.value
-        if measure_density is not None:
-            penalty = self._steered(progress, penalty, lambda: measure_density(temperature))
-            self.penalty.assign(penalty)
-        self.position.assign(position + self.stride.value)
-        return temperature, penalty
+        annealed, now = self._annealed(), self.temperature.value
+        self.temperature.assign(ops.where(self.last_position.value > 0.0, annealed, now))
+        self.position.assign(self.position.value + self.stride.value)
+        return self.current()
 
-    def _steered(self, progress, penalty, measure_density):
-        first, last = self.first_density.value, self.last_density.value
-        strength = self.strength.value
-        steers = last > 0.0
-        density = ops.cond(steers, measure_density, lambda: ops.ones((), "float32"))
-        planned = ops.log(first) + ops.minimum(progress / PLANNED_SHARE, 1.0) * (
-            ops.log(ops.maximum(last, _LEAST_DENSITY)) - ops.log(first)
-        )
-        error = ops.log(ops.maximum(density, _LEAST_DENSITY)) - planned
-        stronger = ops.clip(
-            strength + self.gain.value * (ops.abs(error) - TOLERANCE),
-            np.log(WEAKEST),
-            np.log(STRONGEST),
-        )
-        steered = ops.exp(stronger) * ops.clip(error / TOLERANCE, -1.0, 1.0)
-        self.strength.assign(ops.where(steers, stronger, strength))
-        return ops.where(steers, steered, penalty)
+    def penalize(self, density):
+        """Returns the penalty of this step, a scalar tensor, inside of it.
+
+        Args:
+            density: Scalar tensor, the density as the gates are. Without effect unless the
+                control steers.
+        """
+        if self.steers:
+            is_on = self.last_density.value > 0.0
+            self.penalty.assign(ops.where(is_on, self._steered(density), self.penalty.value))
+        return self.penalty.value
+
+    def _progress(self, ahead=0.0):
+        """Returns how much of the round is over, from 0 to 1."""
+        last = ops.maximum(self.last_position.value, 1.0)
+        return ops.clip((self.position.value + ahead) / last, 0.0, 1.0)
+
+    def _annealed(self, ahead=0.0):
+        progress, final = self._progress(ahead), self.final_temperature.value
+        return ops.where(progress >= 1.0, final, ops.exp(progress * ops.log(final)))
+
+    def _steered(self, density):
+        first = ops.log(self.first_density.value)
+        last = ops.log(ops.maximum(self.last_density.value, _LEAST_DENSITY))
+        done = ops.minimum(self._progress(-self.stride.value) / PLANNED_SHARE, 1.0)
+        error = ops.log(ops.maximum(density, _LEAST_DENSITY)) - (first + done * (last - first))
+        strength = self.strength.value + self.gain.value * (ops.abs(error) - TOLERANCE)
+        strength = ops.clip(strength, np.log(WEAKEST), np.log(STRONGEST))
+        self.strength.assign(strength)
+        return ops.exp(strength) * ops.clip(error / TOLERANCE, -1.0, 1.0)
 
     def get_config(self):
         """Returns the configuration."""

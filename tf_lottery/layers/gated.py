@@ -13,14 +13,41 @@ from tf_lottery.sparsity import gates as gate_ops
 _OPEN = 1e-3
 
 
+def scaled_sigmoid(values, scale, temperature, threshold, slope):
+    """Returns `scale * sigmoid(temperature * values - threshold)`.
+
+    Its gradient is computed with `slope` in place of the temperature, so that it is exactly zero
+    where hard gates need an immense temperature.
+
+    Args:
+        values: Float tensor.
+        scale: Scalar tensor.
+        temperature: Scalar tensor.
+        threshold: Scalar tensor.
+        slope: Scalar tensor.
+    """
+
+    @ops.custom_gradient
+    def gate(values):
+        outputs = scale * ops.sigmoid(temperature * values - threshold)
+
+        def backward(*args, upstream=None):
+            upstream = ops.convert_to_tensor(args[0] if upstream is None else upstream)
+            return upstream * (outputs * (slope - outputs * (slope / scale)))
+
+        return outputs, backward
+
+    return gate(values)
+
+
 @keras.saving.register_keras_serializable("tf_lottery")
 class Gated(Masked):
     """Computes with `kernel * scale * sigmoid(temperature * s)` in place of a layer's kernels.
 
     Every `s` is trained, by the same optimizer as the weights. The sum of all gates times a
-    penalty is a loss of every training step. Once the gates are settled, or while `soft` is
-    false, they are `scale * (s > 0)`. Weights always count as kept where `s > 0`: there are
-    no masks besides.
+    penalty is a loss of every training step. Once the gates are settled they are `s > 0`, and
+    the scale is part of the kernels. Weights always count as kept where `s > 0`: there are no
+    masks besides.
 
     "Winning the Lottery with Continuous Sparsification" (arXiv:1912.04427, equation 4).
 
@@ -33,7 +60,6 @@ class Gated(Masked):
         gates: List of trainable float32 variables, the values `s`, divided by the learning rate
             multiplier; `values` has them as they are.
         control: `GateControl`, the temperature and the penalty.
-        soft: Boolean variable, whether gates are sigmoids.
         scale: Float variable, 1 once the gates are settled.
 
     Raises:
@@ -78,9 +104,6 @@ class Gated(Masked):
             trainable=False,
             autocast=False,
         )
-        self.soft = self.add_weight(
-            name="soft", shape=(), initializer="ones", dtype="bool", trainable=False, autocast=False
-        )
         self.control = GateControl(gate.penalty / (self.num_gates if gate.normalize else 1))
         if gate.stochastic:
             self._seed_generator = keras.random.SeedGenerator(0)
@@ -101,12 +124,12 @@ class Gated(Masked):
     @property
     def gate_variables(self):
         """List of the variables of the gates, their temperature and penalty included."""
-        return [*self.gates, self.scale, self.soft, *self.control.variables]
+        return [*self.gates, self.scale, *self.control.variables]
 
     @property
     def is_soft(self):
         """Whether gates are sigmoids, so that training decides about them."""
-        return bool(ops.convert_to_numpy(self.soft))
+        return not self.control.is_settled
 
     def masked_kernels(self, training=None):
         """Returns pairs of a kernel and the tensor that takes its place in a call.
@@ -115,36 +138,27 @@ class Gated(Masked):
             training: Whether the call is a training step, to which belongs the loss of the
                 gates. Defaults to `None`: it is not.
         """
-        if training:
-            temperature, penalty = self.control.advance(self._measured_density)
-        else:
-            temperature = self.control.temperature.value
+        state = self.control.advance() if training else self.control.current()
         scale = self.scale.value
-        pairs, total = [], 0.0
+        pairs, total, open_gates = [], 0.0, 0.0
         for i, kernel in enumerate(self.kernels):
-            gate = self._gate(i, temperature, training)
+            gate = scaled_sigmoid(self._value(i), scale, *state)
             if training:
                 total = total + ops.sum(gate)
-            pairs.append((kernel, kernel.value * ops.cast(scale * gate, kernel.dtype)))
+                if self.control.steers:
+                    open_gates = open_gates + ops.sum(ops.minimum(ops.stop_gradient(gate), 1.0))
+                gate = self._drawn(gate, scale)
+            pairs.append((kernel, kernel.value * ops.cast(gate, kernel.dtype)))
         if training:
-            self.add_loss(ops.where(self.soft.value, penalty, 0.0) * scale * total)
+            self.add_loss(self.control.penalize(open_gates / self.num_gates) * total)
         return pairs
 
-    def _gate(self, index, temperature, training):
-        values = self._value(index)
-
-        def soft():
-            gate = ops.sigmoid(temperature * values)
-            if self._seed_generator is None or not training:
-                return gate
-            drawn = keras.random.uniform(gate.shape, seed=self._seed_generator) < gate
-            return gate + ops.stop_gradient(ops.cast(drawn, gate.dtype) - gate)
-
-        def hard():
-            # The last term keeps the gates connected to the loss, with gradients of zero.
-            return ops.cast(values > 0, "float32") + 0.0 * values
-
-        return ops.cond(self.soft.value, soft, hard)
+    def _drawn(self, gate, scale):
+        """Returns gates of 0 or `scale` if they are stochastic, with the gradient of `gate`."""
+        if self._seed_generator is None:
+            return gate
+        drawn = scale * keras.random.uniform(gate.shape, seed=self._seed_generator) < gate
+        return gate + ops.stop_gradient(scale * ops.cast(drawn, gate.dtype) - gate)
 
     def _value(self, index):
         """Returns the tensor of the values `s` of a kernel."""
@@ -154,14 +168,6 @@ class Gated(Masked):
             return values
         # The gradient of the variable is that of `s`, so an update of any size is multiplied.
         return values + ops.stop_gradient((multiplier - 1.0) * values)
-
-    def _measured_density(self, temperature):
-        """Returns the density as a tensor, gates between closed and fully open in part."""
-        total = 0.0
-        for i in range(len(self.gates)):
-            gate = ops.sigmoid(temperature * ops.stop_gradient(self._value(i)))
-            total = total + ops.sum(ops.minimum(self.scale.value * gate, 1.0))
-        return total / self.num_gates
 
     @property
     def values(self):
@@ -194,8 +200,7 @@ class Gated(Masked):
             [np.where(mask, start, gate_ops.SHUT) for mask, start in zip(kept, starts, strict=True)]
         )
         self.scale.assign(self.gate.scale)
-        self.soft.assign(True)
-        self.control.let_go()
+        self.control.restart()
 
     def set_masks(self, masks):
         """Opens the gates of kept weights, closes the others and settles.
@@ -222,7 +227,7 @@ class Gated(Masked):
         for kernel, value in zip(self.kernels, self.get_kernels(), strict=True):
             kernel.assign(value)
         self.scale.assign(1.0)
-        self.soft.assign(False)
+        self.control.settle()
 
     def remember_growth(self, decay=None, gain=1.0):
         """Raises a `ValueError`: connections cannot grow where gates decide."""
