@@ -15,8 +15,8 @@ pruning comes close to the dense network.
 A killed run goes on when it is started again. About a quarter of an hour on one CPU core.
 """
 
-import dynamic
-from dynamic import Case
+import comparison
+from comparison import Case
 
 from tf_lottery.experiments.training import TrainSettings
 
@@ -40,4 +40,4 @@ def make_settings(case, steps):
 
 
 if __name__ == "__main__":
-    dynamic.run_benchmark("dynamic_cifar10", "cifar10", CASES, make_settings, steps=2000)
+    comparison.run_benchmark("dynamic_cifar10", "cifar10", CASES, make_settings, steps=2000)

@@ -13,8 +13,8 @@ differences are small.
 A killed run goes on when it is started again. About 15 minutes on one CPU core.
 """
 
-import dynamic
-from dynamic import Case
+import comparison
+from comparison import Case
 
 from tf_lottery.experiments.training import TrainSettings
 
@@ -53,7 +53,7 @@ def plot_lengths(summary, path):
     """Draws the accuracy of RigL over the length of training, other methods beside it.
 
     Args:
-        summary: List of dicts as `dynamic.summarize` returns them.
+        summary: List of dicts as `comparison.summarize` returns them.
         path: File of the picture.
     """
     from matplotlib.figure import Figure
@@ -81,6 +81,6 @@ def plot_lengths(summary, path):
 
 
 if __name__ == "__main__":
-    dynamic.run_benchmark(
+    comparison.run_benchmark(
         "dynamic_mnist", "mnist", CASES, make_settings, steps=10_000, on_results=plot_lengths
     )

@@ -12,8 +12,8 @@ pruning, as in the paper.
 A killed run goes on when it is started again. About twenty minutes on one CPU core.
 """
 
-import dynamic
-from dynamic import Case
+import comparison
+from comparison import Case
 
 from tf_lottery.experiments.training import TrainSettings
 
@@ -36,6 +36,6 @@ def make_settings(case, steps):
 
 
 if __name__ == "__main__":
-    dynamic.run_benchmark(
+    comparison.run_benchmark(
         "dynamic_shakespeare", "tiny_shakespeare", CASES, make_settings, steps=3000
     )

@@ -17,6 +17,7 @@ MODELS = (
 DISTRIBUTIONS = ("uniform", "er", "erk")
 REWINDS = ("weights", "learning_rate", "none")
 SCOPES = ("global", "layer")
+MODES = ("ticket", "prune")
 
 _STATIC = ("sparsity", "distribution", "pattern")
 _DYNAMIC = (*_STATIC, "drop_fraction", "frequency", "end_step")
@@ -33,6 +34,7 @@ METHODS = {
     "grasp": _AT_INIT,
     "synflow": _AT_INIT,
     "imp": ("sparsity", "scope", "pattern", "levels", "rate", "rewind", "rewind_to_step"),
+    "cs": ("rounds", "target_density", "initial_value", "mode"),
     "dense": (),
 }
 
@@ -172,6 +174,24 @@ def fraction(text):
 def positive(text):
     """Returns `text` as a float above 0."""
     return _number(text, lambda value: 0 < value < float("inf"), "a number above 0")
+
+
+def number(text):
+    """Returns `text` as a finite float."""
+    return _number(text, lambda value: abs(value) < float("inf"), "a number")
+
+
+def several(kind):
+    """Returns the type of values separated by commas, without repetitions.
+
+    Args:
+        kind: The type of one value, a function of a string.
+    """
+
+    def parse(text):
+        return list(dict.fromkeys(kind(part) for part in text.split(",")))
+
+    return parse
 
 
 def _number(text, is_fine, expected):

@@ -1,17 +1,15 @@
 """`tf-lottery train`: train a sparse network and save it."""
 
+import itertools
 import sys
 
+from tf_lottery_cli import train_options
 from tf_lottery_cli.parser import (
-    DISTRIBUTIONS,
     METHODS,
     MODELS,
-    REWINDS,
-    SCOPES,
     add_command,
     add_data_options,
     add_run_options,
-    fraction,
     options_of_method,
     positive,
     whole,
@@ -23,14 +21,18 @@ Trains a network to a sparsity and saves it as plain Keras model, as ticket and 
 Use rigl to train sparse from the first step to the last: it moves connections to where the
 gradient is largest (set: at random; snfs: by momentum; static: never). Use gmp for a good sparse
 network from one training that starts dense and is pruned little by little. Use imp for a lottery
-ticket: it trains, prunes and rewinds level by level, a training per level. snip, grasp and synflow
-prune once, before training; dense prunes nothing, to compare with.
+ticket: it trains, prunes and rewinds level by level, a training per level. Use cs for a ticket of
+any density in a few trainings: gates learn which weights to keep; several densities are as many
+runs of their own. snip, grasp and synflow prune once, before training; dense prunes nothing, to
+compare with.
 
   tf-lottery train --method rigl --dataset mnist --sparsity 0.98 --epochs 10
   tf-lottery train --method gmp --dataset digits --sparsity 0.9 --epochs 20
   tf-lottery train --method imp --dataset mnist --sparsity 0.95 --rate 0.2 --epochs 3
+  tf-lottery train --method cs --dataset mnist --target-density 0.2,0.1,0.05 --epochs 4
   tf-lottery train --method rigl --dataset tiny_shakespeare --sparsity 0.75 --drop-fraction 0.1"""
 
+_CAPTION = "imp: iterative magnitude pruning, a fifth of the weights per level"
 RESUME = "(the same command goes on from the last epoch)"
 
 
@@ -41,7 +43,12 @@ def add_parser(commands):
         commands: What `add_subparsers` returned.
     """
     parser = add_command(
-        commands, "train", run, "train a sparse network, by one of ten methods", DESCRIPTION, RESUME
+        commands,
+        "train",
+        run,
+        "train a sparse network, by one of eleven methods",
+        DESCRIPTION,
+        RESUME,
     )
     parser.add_argument(
         "--method", choices=METHODS, required=True, help="how zeros are chosen; see above"
@@ -58,7 +65,7 @@ def add_parser(commands):
         type=whole(1),
         default=10,
         metavar="N",
-        help="epochs, of imp per level (default: 10)",
+        help="epochs, of imp per level, of cs per round (default: 10)",
     )
     parser.add_argument(
         "--batch-size", type=whole(1), default=60, metavar="N", help="(default: 60)"
@@ -70,77 +77,13 @@ def add_parser(commands):
         metavar="R",
         help="of Adam (default: 0.0012)",
     )
-    _add_sparsity_options(parser.add_argument_group("how sparse and where"))
-    _add_update_options(parser.add_argument_group("options of --method rigl, set and snfs"))
-    _add_imp_options(parser.add_argument_group("options of --method imp"))
+    train_options.add_sparsity_options(parser.add_argument_group("how sparse and where"))
+    train_options.add_update_options(
+        parser.add_argument_group("options of --method rigl, set and snfs")
+    )
+    train_options.add_imp_options(parser.add_argument_group("options of --method imp"))
+    train_options.add_cs_options(parser.add_argument_group("options of --method cs"))
     add_run_options(parser, "runs/train")
-
-
-def _add_sparsity_options(group):
-    group.add_argument(
-        "--sparsity", type=fraction, metavar="S", help="fraction of zeros (default: 0.9)"
-    )
-    group.add_argument(
-        "--distribution",
-        choices=DISTRIBUTIONS,
-        help="how layers share the sparsity that starts random or is scored before training: erk "
-        "(default of rigl, set, snfs, static without a pattern), er, or uniform",
-    )
-    group.add_argument(
-        "--scope",
-        choices=SCOPES,
-        help="rank all weights together (global, default) or layer by layer: gmp, imp, snip, "
-        "grasp, synflow",
-    )
-    group.add_argument(
-        "--pattern",
-        metavar="P",
-        help="unstructured (default), channel, N:M such as 2:4, or blocks such as 4x1",
-    )
-
-
-def _add_update_options(group):
-    group.add_argument(
-        "--drop-fraction",
-        type=fraction,
-        metavar="F",
-        help="share of the connections that the first update moves, falling to 0 (default: 0.3)",
-    )
-    group.add_argument(
-        "--frequency",
-        type=whole(1),
-        metavar="N",
-        help="steps between two updates, also of gmp (default: 100, less in a short training)",
-    )
-    group.add_argument(
-        "--end-step",
-        type=whole(1),
-        metavar="N",
-        help="the step that ends them, also of gmp (default: at 75%% of the training)",
-    )
-
-
-def _add_imp_options(group):
-    group.add_argument("--levels", type=whole(1), metavar="N", help="how many times to prune")
-    group.add_argument(
-        "--rate",
-        type=fraction,
-        metavar="R",
-        help="instead of --levels: prune at most this share of what is left per level, in as few "
-        "levels as reach the sparsity (default: 0.2)",
-    )
-    group.add_argument(
-        "--rewind",
-        choices=REWINDS,
-        help="what goes back after pruning: weights and learning-rate schedule (weights, default), "
-        "the schedule only (learning_rate), nothing (none)",
-    )
-    group.add_argument(
-        "--rewind-to-step",
-        type=whole(0),
-        metavar="K",
-        help="the training step to go back to (default: 0, the initial weights)",
-    )
 
 
 def run(args):
@@ -157,36 +100,95 @@ def run(args):
     import_keras()
     from rich.console import Console
 
-    from tf_lottery.analysis import report
     from tf_lottery.experiments import data, training
-    from tf_lottery_cli import inputs
 
     rate = options.pop("rate", None)
-    settings = training.TrainSettings(
-        method=args.method,
-        model=args.model,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        **options,
-    )
+    settings = {
+        folder: training.TrainSettings(
+            method=args.method,
+            model=args.model,
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            **some,
+        )
+        for folder, some in _runs(args.out, options).items()
+    }
     if rate is not None:
-        settings = settings.with_rate(rate)
+        settings = {folder: some.with_rate(rate) for folder, some in settings.items()}
     arrays = data.load(args.dataset, args.data_dir, args.download)
-    if args.fresh:
-        training.remove_training(args.out)
     # Keras' bar is made of control characters; a file or a pipe gets a line per epoch.
     verbose = 1 if sys.stdout.isatty() else 2
-    results = training.run_training(arrays, settings, args.out, args.seed, verbose)
+    results = {}
     console = Console()
-    console.print(report.summary(inputs.load_model(f"{args.out}/model.keras")))
+    for folder, some in settings.items():
+        if args.fresh:
+            training.remove_training(folder)
+        if len(settings) > 1:
+            console.print(f"Run in {folder}", highlight=False, soft_wrap=True)
+        results[folder] = training.run_training(arrays, some, folder, args.seed, verbose)
+    if len(results) > 1:
+        console.print(_table(results))
+    else:
+        _print_one(console, *results.popitem())
+
+
+def _runs(out, options):
+    """Returns the options of every run by its folder, one for each combination of lists."""
+    lists = {name: values for name, values in options.items() if isinstance(values, list)}
+    runs = {}
+    for values in itertools.product(*lists.values()):
+        chosen = dict(zip(lists, values, strict=True))
+        varied = [f"{name}_{chosen[name]:g}" for name in lists if len(lists[name]) > 1]
+        runs["/".join([out, "_".join(varied)]) if varied else out] = {**options, **chosen}
+    return runs
+
+
+def _print_one(console, folder, results):
+    from tf_lottery.analysis import report
+    from tf_lottery_cli import inputs
+
+    console.print(report.summary(inputs.load_model(f"{folder}/model.keras")))
+    if results["settings"]["method"] == "cs":
+        console.print(_cost(results), highlight=False, soft_wrap=True)
     console.print(
         f"{_achieved(results)} at {results['density']:.2%} density\n"
-        f"In {args.out}: model.keras (plain Keras), ticket.npz, results.json\n"
-        f"Next: tf-lottery export {args.out}/model.keras",
+        f"In {folder}: model.keras (plain Keras), ticket.npz, results.json\n"
+        f"Next: tf-lottery export {folder}/model.keras",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _table(results):
+    """Returns a table of several runs, with what magnitude pruning would cost."""
+    from rich.table import Table
+
+    table = Table(caption=_CAPTION, caption_justify="left")
+    table.add_column("Folder", overflow="fold")
+    for name in ("Density", "Test accuracy", "Epochs", "Epochs of imp"):
+        table.add_column(name, justify="right")
+    for folder, result in results.items():
+        numbers = (
+            f"{result['density']:.2%}",
+            f"{result['test_accuracy']:.2%}",
+            str(result["epochs"]),
+        )
+        table.add_row(folder, *numbers, str(_epochs_of_imp(result)))
+    return table
+
+
+def _cost(results):
+    return (
+        f"{results['epochs']} epochs; iterative magnitude pruning, a fifth of the weights per "
+        f"level, would take {_epochs_of_imp(results)}"
+    )
+
+
+def _epochs_of_imp(results):
+    from tf_lottery.experiments import methods
+
+    return methods.search_epochs(results["density"], results["settings"]["epochs"])
 
 
 def _achieved(results):

@@ -196,7 +196,8 @@ class ContinuousSparsification(TicketSearch):
         weights = self._ticket_weights()
         if is_last and self.exact_density:
             self._keep_exactly()
-        warn_of_doubts(self.model, self.history[-1]["logs"]["undecided"][-1], self.level)
+        undecided = self.history[-1]["logs"]["undecided"][-1]
+        warn_of_doubts(self.model, undecided, self.level, self.target_density if is_last else None)
         self.add_ticket(weights)
         self.history[-1]["density"] = self.model.density
         if is_last:

@@ -7,6 +7,7 @@ import numpy as np
 from tf_lottery.pruning import warn_of_emptied
 
 _TOO_MANY_UNDECIDED = 0.05
+_TOO_FAR = 0.1
 
 
 def find_failure(model, loss, round_ends):
@@ -31,19 +32,28 @@ def find_failure(model, loss, round_ends):
     return None
 
 
-def warn_of_doubts(model, undecided, level):
-    """Warns of gates without a decision and of kernels without a weight.
+def warn_of_doubts(model, undecided, level, target_density=None):
+    """Warns of undecided gates, of a target that was missed and of kernels without a weight.
 
     Args:
         model: A `SparseModel` with gates, at the end of a round.
         undecided: Float, the share of undecided gates.
         level: Integer, the round.
+        target_density: Float, what the density should be by now. Defaults to `None`: whatever
+            it is.
     """
     if undecided > _TOO_MANY_UNDECIDED and not model.masked.gate.stochastic:
         warnings.warn(
             f"{undecided:.1%} of the gates were undecided at the end of round {level}, so that "
             "soft and hard accuracy can differ. Train longer rounds, or let gates move faster: "
             "raise `learning_rate_multiplier` or `penalty` of the `SoftGate`.",
+            stacklevel=3,
+        )
+    if target_density and abs(model.density / target_density - 1.0) > _TOO_FAR:
+        warnings.warn(
+            f"The density is {model.density:.4f} where {target_density} was asked for. Train longer "
+            "rounds, some hundred steps at least, raise `learning_rate_multiplier` of the "
+            "`SoftGate`, or set `exact_density=True`.",
             stacklevel=3,
         )
     masks = model.get_masks()

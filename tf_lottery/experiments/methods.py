@@ -4,6 +4,7 @@ import math
 
 from tf_lottery import at_init, callbacks
 from tf_lottery.experiments import networks
+from tf_lottery.layers import SoftGate
 from tf_lottery.pruning import sparsify
 from tf_lottery.sparsity import Polynomial
 
@@ -51,10 +52,13 @@ OPTIONS = {
     "grasp": _AT_INIT,
     "synflow": _AT_INIT,
     "imp": {**_RANKED, "levels": _default_levels, "rewind": "weights", "rewind_to_step": 0},
+    "cs": {"rounds": 3, "target_density": None, "initial_value": 0.0, "mode": "ticket"},
     "dense": {},
 }
 METHODS = tuple(OPTIONS)
 ALL_OPTIONS = tuple(sorted(set().union(*OPTIONS.values())))
+# Methods that train more than once, in one `fit`.
+SEARCHES = ("imp", "cs")
 DISTRIBUTIONS = ("uniform", "er", "erk")
 
 _DYNAMIC_METHODS = {"rigl": callbacks.RigL, "set": callbacks.SET, "snfs": callbacks.SNFS}
@@ -77,6 +81,8 @@ def starting_model(data, settings, seed):
     model = networks.build(settings.model, data, seed)
     if settings.method == "dense":
         return sparsify(model)
+    if settings.method == "cs":
+        return sparsify(model, gate=SoftGate(initial_value=settings.option("initial_value")))
     if settings.method != "static" and settings.method not in _DYNAMIC_METHODS:
         return sparsify(model, pattern=settings.option("pattern"))
     sparse = sparsify(
@@ -128,7 +134,7 @@ def mask_updates(settings, steps, seed):
     """Returns the list of callbacks that change masks during one training.
 
     Args:
-        settings: `TrainSettings` of another method than `"imp"`.
+        settings: `TrainSettings` of a method that is not one of `SEARCHES`.
         steps: Integer, of the training.
         seed: Integer.
 
@@ -166,6 +172,22 @@ def mask_updates(settings, steps, seed):
     ]
 
 
+def search_epochs(density, epochs, rate=_RATE):
+    """Returns how many epochs iterative magnitude pruning trains to reach a density.
+
+    Args:
+        density: Float in (0, 1).
+        epochs: Integer, the epochs of a level.
+        rate: Float in (0, 1), the share of the weights that a level prunes. Defaults to `0.2`.
+
+    Example:
+
+    >>> search_epochs(density=0.1, epochs=10)
+    120
+    """
+    return (levels_for(1.0 - density, rate) + 1) * epochs
+
+
 def dynamic_frequency(steps):
     """Returns how often to move connections: every 100 steps as in the paper, or oftener.
 
@@ -181,16 +203,24 @@ def dynamic_frequency(steps):
 
 
 def ticket_search(settings, steps_per_epoch, directory):
-    """Returns the callback of the method `"imp"`, which trains many times.
+    """Returns the callback of a method that trains many times.
 
     Args:
-        settings: `TrainSettings`.
+        settings: `TrainSettings` of a method of `SEARCHES`.
         steps_per_epoch: Integer.
         directory: Folder of the search's files.
 
     Raises:
         ValueError: If `rewind_to_step` lies beyond the first level.
     """
+    if settings.method == "cs":
+        return callbacks.ContinuousSparsification(
+            epochs_per_round=settings.epochs,
+            rounds=settings.option("rounds"),
+            mode=settings.option("mode"),
+            target_density=settings.option("target_density"),
+            directory=directory,
+        )
     steps, rewind_to_step = settings.epochs * steps_per_epoch, settings.option("rewind_to_step")
     if rewind_to_step >= steps:
         raise ValueError(

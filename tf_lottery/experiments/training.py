@@ -45,11 +45,11 @@ class TrainSettings:
         method: A key of `methods.OPTIONS`. Sparse from the start are `"static"`, a random
             mask that stays, and `"rigl"`, `"set"` and `"snfs"`, which move its connections;
             `"snip"`, `"grasp"` and `"synflow"` prune before training; `"gmp"` prunes
-            gradually; `"imp"` prunes and rewinds, training after training; `"dense"` prunes
-            nothing.
+            gradually; `"imp"` prunes and rewinds, training after training; `"cs"` learns its
+            masks in a few rounds; `"dense"` prunes nothing.
         model: A key of `networks.MODELS`. Defaults to `None`: a small one that fits the data.
         sparsity: Float in (0, 1), at the end.
-        epochs: Integer, with `"imp"` of every level.
+        epochs: Integer, with `"imp"` of every level, with `"cs"` of every round.
         steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
         batch_size: Integer.
         learning_rate: Float, of Adam.
@@ -64,6 +64,11 @@ class TrainSettings:
         levels: Integer, for `"imp"`. Every level prunes the same share of what is left.
         rewind: For `"imp"`; see `callbacks.IterativeMagnitudePruning`.
         rewind_to_step: Integer, for `"imp"`.
+        rounds: Integer, for `"cs"`; see `callbacks.ContinuousSparsification`.
+        target_density: Float in (0, 1), for `"cs"`: the density to steer to. `None` leaves
+            it to `initial_value`.
+        initial_value: Float, for `"cs"`; see `tfl.SoftGate`.
+        mode: `"ticket"` or `"prune"`, for `"cs"`.
 
     Raises:
         ValueError: If an argument is outside its range or the method has no use for it.
@@ -85,6 +90,10 @@ class TrainSettings:
     levels: int | None = None
     rewind: str | None = None
     rewind_to_step: int | None = None
+    rounds: int | None = None
+    target_density: float | None = None
+    initial_value: float | None = None
+    mode: str | None = None
 
     def __post_init__(self):
         choice("method", self.method, methods.METHODS)
@@ -157,8 +166,8 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         verbose: As in `fit`. Defaults to `"auto"`.
 
     Returns:
-        Dict of `settings`, `density`, `test_accuracy`, `test_loss`, for text
-        `test_bits_per_character`, and `history`.
+        Dict of `settings`, `density`, `epochs`, all that were planned, `test_accuracy`,
+        `test_loss`, for text `test_bits_per_character`, and `history`.
 
     Raises:
         ValueError: If an argument is outside its range, the model does not fit the data, or
@@ -175,7 +184,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         settings = dataclasses.replace(settings, model=networks.default_model(data))
     batches = ShuffledBatches(*data.train, settings.batch_size, settings.steps_per_epoch, seed=seed)
     model = _compiled_model(data, settings, seed)
-    if settings.method == "imp":
+    if settings.method in methods.SEARCHES:
         progress = methods.ticket_search(settings, len(batches), directory / "search")
         changes, epochs = [progress], progress.epochs
     else:
@@ -198,11 +207,12 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         verbose=verbose,
     )
     save_model(strip(model), directory / "model.keras")
-    ticket = progress.tickets[-1] if settings.method == "imp" else Ticket.from_model(model)
-    ticket.save(directory / "ticket.npz")
+    tickets = getattr(progress, "tickets", None) or [Ticket.from_model(model)]
+    tickets[-1].save(directory / "ticket.npz")
     results = {
         "settings": all_settings,
         "density": model.density,
+        "epochs": epochs,
         **_test(model, data),
         "history": progress.history,
     }

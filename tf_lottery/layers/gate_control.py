@@ -1,18 +1,20 @@
 """What changes in the gates at every training step besides their values."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
 # The controller of the penalty. An error is the logarithm of density over planned density. Errors
 # beyond the tolerance add up to the logarithm of the strength, in a whole round `GAIN` times
-# their mean.
+# their mean, but in a step so little that the gates can follow.
 TOLERANCE = 0.03
-GAIN = 110.0
+GAIN, HIGHEST_GAIN = 110.0, 0.1
 # The plan reaches its density at this share of a round and then holds it, so that the penalty
 # can still settle while the gates are soft enough to follow.
 PLANNED_SHARE = 0.7
-WEAKEST, STRONGEST, _FIRST_STRENGTH = 1e-10, 1e-2, 1e-7
+WEAKEST, STRONGEST = 1e-10, 1e-2
 _LEAST_DENSITY = 1e-6
 # A temperature and a threshold by which a sigmoid is exactly 1 above 0, and 0 at and below it.
 HARD_TEMPERATURE, HARD_THRESHOLD = 1e30, 1e3
@@ -25,7 +27,7 @@ _STATE = {
     "stride": 0.0,
     "final_temperature": 1.0,
     "penalty": 0.0,
-    "strength": 0.0,
+    "strength": math.log(1e-7),
     "gain": 0.0,
     "first_density": 1.0,
     "last_density": 0.0,
@@ -118,9 +120,7 @@ class GateControl(keras.layers.Layer):
         self.steers = True
         self.first_density.assign(first_density)
         self.last_density.assign(last_density)
-        self.gain.assign(GAIN / num_steps)
-        start = max(float(ops.convert_to_numpy(self.penalty)), _FIRST_STRENGTH)
-        self.strength.assign(np.log(start))
+        self.gain.assign(min(GAIN / num_steps, HIGHEST_GAIN))
 
     def restart(self):
         """Goes back to temperature 1 and the initial penalty, and steers no longer."""

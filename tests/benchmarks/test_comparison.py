@@ -11,32 +11,38 @@ NAMES = ("dynamic_mnist", "dynamic_cifar10", "dynamic_shakespeare")
 
 
 @pytest.fixture
-def dynamic(monkeypatch, tmp_path):
+def comparison(monkeypatch, tmp_path):
     """The module, which trains nothing and records into a folder of the test."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import dynamic
+    import comparison
 
     def train(arrays, settings, directory, seed, verbose):
         trained.append((settings, pathlib.Path(directory).name, seed))
         accuracy = 0.9 + 0.01 * seed
-        return {"density": 0.1, "test_accuracy": accuracy, "test_loss": 1.0, "history": {}}
+        return {
+            "density": 0.1,
+            "epochs": 1,
+            "test_accuracy": accuracy,
+            "test_loss": 1.0,
+            "history": {},
+        }
 
-    trained = dynamic.trained = []
-    monkeypatch.setattr(dynamic, "run_training", train)
-    monkeypatch.setattr(dynamic.data, "load", lambda name, data_dir: name)
-    monkeypatch.setattr(dynamic.record, "RESULTS", tmp_path)
-    yield dynamic
-    for name in ("dynamic", "record", *NAMES):
+    trained = comparison.trained = []
+    monkeypatch.setattr(comparison, "run_training", train)
+    monkeypatch.setattr(comparison.data, "load", lambda name, data_dir: name)
+    monkeypatch.setattr(comparison.record, "RESULTS", tmp_path)
+    yield comparison
+    for name in ("comparison", "record", *NAMES):
         sys.modules.pop(name, None)
 
 
-def test_summary_has_mean_and_deviation(dynamic):
+def test_summary_has_mean_and_deviation(comparison):
     rows = [
         {"method": "rigl", "sparsity": 0.9, "length": 1, "seed": seed, "test_accuracy": accuracy}
         for seed, accuracy in enumerate((0.5, 0.6, 0.7))
     ]
     rows.append({**rows[0], "length": 2, "test_accuracy": 0.8})
-    first, second = dynamic.summarize(rows)
+    first, second = comparison.summarize(rows)
     assert (first["method"], first["sparsity"], first["length"], first["seeds"]) == (
         "rigl",
         0.9,
@@ -48,17 +54,17 @@ def test_summary_has_mean_and_deviation(dynamic):
     assert second["test_accuracy"] == {"mean": 0.8, "std": None}
 
 
-def test_results_are_recorded_after_every_training(dynamic, monkeypatch, tmp_path):
+def test_results_are_recorded_after_every_training(comparison, monkeypatch, tmp_path):
     def make_settings(case, steps):
         return TrainSettings(case.method, None, case.sparsity, steps_per_epoch=steps)
 
-    cases = [dynamic.Case("dense"), dynamic.Case("rigl", 0.9, length=2)]
+    cases = [comparison.Case("dense"), comparison.Case("rigl", 0.9, length=2)]
     found = []
     monkeypatch.setattr(sys, "argv", ["dynamic", "--seeds", "2"])
-    dynamic.run_benchmark(
+    comparison.run_benchmark(
         "test", "digits", cases, make_settings, 30, lambda *args: found.append(args)
     )
-    assert [(s.method, s.steps_per_epoch, *rest) for s, *rest in dynamic.trained] == [
+    assert [(s.method, s.steps_per_epoch, *rest) for s, *rest in comparison.trained] == [
         ("dense", 30, "dense_1x_seed_0", 0),
         ("rigl", 60, "rigl_0.9_2x_seed_0", 0),
         ("dense", 30, "dense_1x_seed_1", 1),
@@ -72,7 +78,7 @@ def test_results_are_recorded_after_every_training(dynamic, monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_cases_have_settings_and_names_of_their_own(dynamic, name):
+def test_cases_have_settings_and_names_of_their_own(comparison, name):
     benchmark = __import__(name)
     cases = benchmark.CASES
     assert len({case.name for case in cases}) == len(cases)
@@ -82,7 +88,7 @@ def test_cases_have_settings_and_names_of_their_own(dynamic, name):
         assert (settings.epochs, settings.steps_per_epoch) == (1, 50)
 
 
-def test_picture_of_the_lengths(dynamic, tmp_path):
+def test_picture_of_the_lengths(comparison, tmp_path):
     import dynamic_mnist
 
     summary = [

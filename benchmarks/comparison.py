@@ -1,4 +1,4 @@
-"""What the benchmarks of dynamic sparse training share: many trainings, resumable, and means."""
+"""What the benchmarks that compare methods share: many trainings, resumable, and means."""
 
 import argparse
 import dataclasses
@@ -16,8 +16,8 @@ class Case:
     """A method at a sparsity, trained so many times as long as the others.
 
     Args:
-        method: String, as in `TrainSettings`.
-        sparsity: Float, `None` for `"dense"`.
+        method: String, as in `TrainSettings` or what `make_settings` knows.
+        sparsity: Float. Defaults to `None`: none is asked for.
         length: Integer. Defaults to `1`.
     """
 
@@ -55,7 +55,8 @@ def run_benchmark(name, dataset, cases, make_settings, steps, on_results=None):
             directory = pathlib.Path(args.runs_dir) / f"{case.name}_seed_{seed}"
             found = run_training(arrays, settings, directory, seed, verbose=0)
             tested = {key: value for key, value in found.items() if key.startswith("test_")}
-            row = {**dataclasses.asdict(case), "seed": seed, "density": found["density"], **tested}
+            reached = {key: found[key] for key in ("density", "epochs")}
+            row = {**dataclasses.asdict(case), "seed": seed, **reached, **tested}
             print(row, flush=True)
             rows.append(row)
             recorded["cases"][case.name] = settings.to_dict()

@@ -1,0 +1,122 @@
+"""The options of `tf-lottery train` that belong to its methods."""
+
+from tf_lottery_cli.parser import (
+    DISTRIBUTIONS,
+    MODES,
+    REWINDS,
+    SCOPES,
+    fraction,
+    number,
+    several,
+    whole,
+)
+
+
+def add_sparsity_options(group):
+    """Adds how sparse the network becomes, and where.
+
+    Args:
+        group: An argument group of the parser.
+    """
+    group.add_argument(
+        "--sparsity", type=fraction, metavar="S", help="fraction of zeros (default: 0.9)"
+    )
+    group.add_argument(
+        "--distribution",
+        choices=DISTRIBUTIONS,
+        help="how layers share the sparsity that starts random or is scored before training: erk "
+        "(default of rigl, set, snfs, static without a pattern), er, or uniform",
+    )
+    group.add_argument(
+        "--scope",
+        choices=SCOPES,
+        help="rank all weights together (global, default) or layer by layer: gmp, imp, snip, "
+        "grasp, synflow",
+    )
+    group.add_argument(
+        "--pattern",
+        metavar="P",
+        help="unstructured (default), channel, N:M such as 2:4, or blocks such as 4x1",
+    )
+
+
+def add_update_options(group):
+    """Adds what methods ask for that change masks while they train.
+
+    Args:
+        group: An argument group of the parser.
+    """
+    group.add_argument(
+        "--drop-fraction",
+        type=fraction,
+        metavar="F",
+        help="share of the connections that the first update moves, falling to 0 (default: 0.3)",
+    )
+    group.add_argument(
+        "--frequency",
+        type=whole(1),
+        metavar="N",
+        help="steps between two updates, also of gmp (default: 100, less in a short training)",
+    )
+    group.add_argument(
+        "--end-step",
+        type=whole(1),
+        metavar="N",
+        help="the step that ends them, also of gmp (default: at 75%% of the training)",
+    )
+
+
+def add_imp_options(group):
+    """Adds what iterative magnitude pruning asks for.
+
+    Args:
+        group: An argument group of the parser.
+    """
+    group.add_argument("--levels", type=whole(1), metavar="N", help="how many times to prune")
+    group.add_argument(
+        "--rate",
+        type=fraction,
+        metavar="R",
+        help="instead of --levels: prune at most this share of what is left per level, in as few "
+        "levels as reach the sparsity (default: 0.2)",
+    )
+    group.add_argument(
+        "--rewind",
+        choices=REWINDS,
+        help="what goes back after pruning: weights and learning-rate schedule (weights, default), "
+        "the schedule only (learning_rate), nothing (none)",
+    )
+    group.add_argument(
+        "--rewind-to-step",
+        type=whole(0),
+        metavar="K",
+        help="the training step to go back to (default: 0, the initial weights)",
+    )
+
+
+def add_cs_options(group):
+    """Adds what Continuous Sparsification asks for.
+
+    Args:
+        group: An argument group of the parser.
+    """
+    group.add_argument(
+        "--target-density",
+        type=several(fraction),
+        metavar="D[,D...]",
+        help="the density to steer to; several are a run each, in folders of their own (default: "
+        "what comes of --initial-value)",
+    )
+    group.add_argument(
+        "--initial-value",
+        type=several(number),
+        metavar="S[,S...]",
+        help="what the gates start from: the higher, the denser; several are a run each "
+        "(default: 0)",
+    )
+    group.add_argument("--rounds", type=whole(1), metavar="N", help="(default: 3)")
+    group.add_argument(
+        "--mode",
+        choices=MODES,
+        help="rewind the weights and train once more (ticket, default) or keep them (prune)",
+    )
