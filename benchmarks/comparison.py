@@ -57,6 +57,7 @@ def run_benchmark(name, dataset, cases, make_settings, steps, on_results=None):
             tested = {key: value for key, value in found.items() if key.startswith("test_")}
             reached = {key: found[key] for key in ("density", "epochs")}
             row = {**dataclasses.asdict(case), "seed": seed, **reached, **tested}
+            row.update(_validated(found["history"]))
             print(row, flush=True)
             rows.append(row)
             recorded["cases"][case.name] = settings.to_dict()
@@ -87,6 +88,17 @@ def summarize(rows):
         }
         for case, found in cases.items()
     ]
+
+
+def _validated(history):
+    """Returns the accuracy on held-out examples at the end, of a search after every level."""
+    if isinstance(history, dict):
+        return {"validation_accuracy": history["val_accuracy"][-1]} if history else {}
+    levels = [
+        {"density": level["density"], "validation_accuracy": level["logs"]["val_accuracy"][-1]}
+        for level in history
+    ]
+    return {"validation_accuracy": levels[-1]["validation_accuracy"], "levels": levels}
 
 
 def _mean_and_std(rows, key):

@@ -12,7 +12,7 @@ What it should show: densities within 10% of what was asked for, without a targe
 at least about as accurate as those of magnitude pruning, in a fraction of the epochs: 98.2% at
 11.5% density, 98.4% at 3.4% and 97.3% at 0.7%.
 
-A killed run goes on when it is started again. About an hour on one CPU core.
+A killed run goes on when it is started again. About half an hour on one CPU core.
 """
 
 import comparison
@@ -26,7 +26,8 @@ CASES = [
     Case("cs"),
     *[Case("cs", sparsity) for sparsity in (0.8, 0.9, 0.95, 0.966, 0.98, 0.993)],
     *[Case(method, sparsity) for sparsity in (0.9, 0.95, 0.98) for method in ("cs_prune", "gmp")],
-    *[Case("imp", sparsity) for sparsity in (0.8, 0.9, 0.95, 0.98)],
+    # One search meets all densities on its way.
+    Case("imp", 0.98),
 ]
 
 

@@ -10,6 +10,8 @@ MODELS = (
     "lenet-5",
     "conv-4",
     "conv-4-small",
+    "conv-6",
+    "conv-6-small",
     "resnet-20",
     "wide-resnet-22-2",
     "gru",

@@ -7,6 +7,8 @@ from tf_lottery.callbacks import ContinuousSparsification
 from tf_lottery.snapshot import training_step
 
 STEPS = 6  # an epoch, of batches of 4
+# Gates that decide within a dozen steps.
+MOVING = tfl.SoftGate(learning_rate_multiplier=20.0)
 
 
 def array(variable):
@@ -19,12 +21,12 @@ class Watch(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
         self.kernels, self.values, self.steps, self.momenta = [], [], [], []
-        self.temperatures, self.statistics = [], []
+        self.temperatures, self.statistics, self.logs = [], [], {}
 
     def on_train_batch_begin(self, batch, logs=None):
         model = self.model
         self.kernels.append([array(kernel) for kernel in model.masked.kernels])
-        self.values.append([value.copy() for value in model.masked.values])
+        self.values.append(model.masked.values)
         self.steps.append(training_step(model.optimizer))
         slots = [v for v in model.optimizer.variables if v.name.endswith("momentum")]
         self.momenta.append({v.name: array(v) for v in slots})
@@ -39,15 +41,12 @@ class Watch(keras.callbacks.Callback):
 def search(make_model, make_data, compile_model):
     """Function that runs a search of 6 steps an epoch; returns it, what was watched, the model."""
 
-    def run(
-        gate=None, optimizer=None, kind="dense", others=(), model=None, fit=None, mode=None,
-        **kwargs,
-    ):  # fmt: skip
-        arguments = {"epochs_per_round": 2, "rounds": 2, "verbose": 0, **kwargs}
-        callback = ContinuousSparsification(**arguments, **({"mode": mode} if mode else {}))
+    def run(gate=None, optimizer=None, kind="dense", others=(), model=None, fit=None, **kwargs):
+        callback = ContinuousSparsification(
+            **{"epochs_per_round": 2, "rounds": 2, "verbose": 0, **kwargs}
+        )
         if model is None:
-            gate = gate or tfl.SoftGate(learning_rate_multiplier=20.0)
-            model = tfl.sparsify(make_model(kind), gate=gate)
+            model = tfl.sparsify(make_model(kind), gate=gate or MOVING)
             compile_model(model, optimizer or keras.optimizers.SGD(0.1))
         watch = Watch()
         x, y = make_data(kind)
@@ -60,44 +59,38 @@ def search(make_model, make_data, compile_model):
     return run
 
 
-def search_by_hand(kernel, x, y, gate, rate, momentum, temperatures, rewind_to):
+def sigmoid(values):
+    return np.exp(np.minimum(values, 0.0)) / (1 + np.exp(-np.abs(values)))
+
+
+def search_by_hand(kernel, x, y, gate, temperatures, rewind_to, rate=0.01, momentum=0.9):
     """Algorithm 2 of arXiv:1912.04427 for a linear layer and the mean squared error.
 
-    `temperatures` has a list for every round; after them the ticket is trained for one epoch.
+    `temperatures` has an array for every round; after them the ticket trains for an epoch.
     """
     scale = 1 + np.exp(-gate.initial_value) if gate.rescale else 1.0
-    s = np.full(kernel.shape, gate.initial_value)
-    velocity = np.zeros_like(kernel)
+    s, velocity = np.full(kernel.shape, gate.initial_value), np.zeros(kernel.shape)
     batches = list(zip(np.split(x, STEPS), np.split(y, STEPS), strict=True))
     found = {"kernels": [], "values": [], "losses": [], "penalties": []}
-    rewound = None
-
-    def step(number, temperature):
-        nonlocal kernel, s, velocity, velocity_s
-        a, b = batches[number % STEPS]
-        opened = scale / (1 + np.exp(-temperature * s))
-        error = a @ (kernel * opened) - b
-        gradient = 2 / b.size * a.T @ error
-        slope = temperature * opened * (1 - opened / scale)
-        velocity = momentum * velocity - rate * gradient * opened
-        velocity_s = momentum * velocity_s - rate * (gradient * kernel + gate.penalty) * slope
-        found["kernels"].append(kernel)
-        found["values"].append(s)
-        found["losses"].append(np.mean(error**2) + gate.penalty * opened.sum())
-        kernel = kernel + velocity
-        s = s + gate.learning_rate_multiplier * velocity_s
-        found["penalties"].append(
-            gate.penalty * scale / (1 + np.exp(-temperature * s)).astype("float64")
-        )
-
     for r, in_round in enumerate(temperatures):
         if r:
-            s = np.minimum(in_round[-1] * s, gate.initial_value)
-        velocity_s = np.zeros_like(s)
+            s = np.minimum(200.0 * s, gate.initial_value)
+        velocity_s = np.zeros(kernel.shape)
         for number, temperature in enumerate(in_round):
             if (r, number) == (0, rewind_to):
                 rewound = kernel
-            step(number, temperature)
+            a, b = batches[number % STEPS]
+            opened = scale * sigmoid(temperature * s)
+            error = a @ (kernel * opened) - b
+            gradient = 2 / b.size * a.T @ error
+            slope = temperature * opened * (1 - opened / scale)
+            found["kernels"].append(kernel)
+            found["values"].append(s)
+            found["losses"].append(np.mean(error**2) + gate.penalty * opened.sum())
+            velocity_s = momentum * velocity_s - rate * (gradient * kernel + gate.penalty) * slope
+            velocity = momentum * velocity - rate * gradient * opened
+            kernel, s = kernel + velocity, s + gate.learning_rate_multiplier * velocity_s
+            found["penalties"].append(gate.penalty * scale * sigmoid(temperature * s).sum())
     mask = s > 0
     kernel, velocity = rewound * mask, 0.0
     for a, b in batches:
@@ -111,47 +104,495 @@ def search_by_hand(kernel, x, y, gate, rate, momentum, temperatures, rewind_to):
 
 
 @pytest.mark.parametrize(
-    ("anneal", "gate"),
+    ("anneal", "exponents", "gate"),
     [
-        ("step", tfl.SoftGate(-0.05, penalty=0.002)),
-        ("epoch", tfl.SoftGate(0.02, penalty=0.01, rescale=False, learning_rate_multiplier=2.0)),
+        ("step", np.arange(18) / 17, tfl.SoftGate(-0.05, penalty=0.002)),
+        (
+            "epoch",
+            np.repeat([0, 0.5, 1], STEPS),
+            tfl.SoftGate(0.02, penalty=0.01, rescale=False, learning_rate_multiplier=2.0),
+        ),
     ],
 )
-def test_three_rounds_against_the_algorithm_by_hand(anneal, gate):
+def test_three_rounds_against_the_algorithm_by_hand(anneal, exponents, gate):
     rng = np.random.default_rng(3)
-    kernel = rng.normal(size=(5, 4)).astype("float32")
-    x = rng.normal(size=(4 * STEPS, 5)).astype("float32")
-    y = rng.normal(size=(4 * STEPS, 4)).astype("float32")
+    kernel, x = (rng.normal(size=(size, n)).astype("float32") for size, n in ((5, 4), (24, 5)))
+    y = x @ (2 * kernel * (rng.random((5, 4)) < 0.6))
     dense = keras.layers.Dense(4, use_bias=False)
     model = tfl.sparsify(keras.Sequential([keras.Input((5,)), dense]), gate=gate)
     dense.kernel.assign(kernel)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mean_squared_error")
-    callback = ContinuousSparsification(3, rounds=3, retrain_epochs=1, anneal=anneal, verbose=0)
+    search = ContinuousSparsification(3, rounds=3, retrain_epochs=1, anneal=anneal, verbose=0)
     watch = Watch()
     logs = model.fit(
-        x, y, batch_size=4, epochs=10, shuffle=False, verbose=0, callbacks=[callback, watch]
+        x, y, batch_size=4, epochs=10, shuffle=False, verbose=0, callbacks=[search, watch]
     ).history
-    exponents = {
-        "step": np.arange(18) / 17,
-        "epoch": np.repeat([0, 0.5, 1], STEPS),
-    }[anneal]
     temperatures = [200.0**exponents] * 3
-    if anneal == "step":
-        temperatures = [200.0 ** (np.arange(18) / 17)] * 3
-    by_hand, mask, rewound = search_by_hand(
-        kernel.astype("float64"), x.astype("float64"), y.astype("float64"),
-        gate, 0.01, 0.9, temperatures, 2 * STEPS,
-    )  # fmt: skip
-    assert 0 < mask.mean() < 1
-    np.testing.assert_allclose(watch.temperatures[:54], np.concatenate(temperatures), rtol=1e-6)
-    found = [values[0] for values in watch.values]
-    # Of values pushed down by the reset, the sixth digit counts.
-    np.testing.assert_allclose(found, by_hand["values"], rtol=1e-6, atol=1e-6)
-    found = [kernels[0] for kernels in watch.kernels]
-    np.testing.assert_allclose(found, by_hand["kernels"], rtol=1e-6, atol=1e-6)
-    losses = np.reshape(by_hand["losses"], (10, STEPS)).mean(axis=1)
-    np.testing.assert_allclose(logs["loss"], losses, rtol=1e-6)
-    np.testing.assert_array_equal(next(iter(model.get_masks().values())), mask)
-    np.testing.assert_allclose(
-        next(iter(callback.tickets[-1].weights.values())), rewound, rtol=1e-6, atol=1e-6
+    expected, mask, rewound = search_by_hand(
+        *(array.astype("float64") for array in (kernel, x, y)), gate, temperatures, 2 * STEPS
     )
+    assert 0 < mask.sum() < np.sum(expected["values"][17] > 0)
+    np.testing.assert_allclose(watch.temperatures[:54], np.concatenate(temperatures), rtol=1e-6)
+    # Values are pushed as far as -40000, where the digits count.
+    for name, found in (("values", watch.values), ("kernels", watch.kernels)):
+        found = [arrays[0] for arrays in found]
+        np.testing.assert_allclose(found, expected[name], rtol=1e-6, atol=1e-6)
+    losses = np.reshape(expected["losses"], (10, STEPS)).mean(axis=1)
+    np.testing.assert_allclose(logs["loss"], losses, rtol=1e-6, atol=1e-6)
+    penalties = [entry for record in search.history for entry in record["logs"].get(
+        "gate_penalty", [])]  # fmt: skip
+    np.testing.assert_allclose(penalties, expected["penalties"][STEPS - 1 :: STEPS], atol=1e-6)
+    [path] = model.kernels
+    np.testing.assert_array_equal(model.get_masks()[path], mask)
+    np.testing.assert_array_equal(search.tickets[-1].masks[path], mask)
+    np.testing.assert_allclose(search.tickets[-1].weights[path], rewound, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("anneal", "chunk", "expected"),
+    [
+        ("step", 1, list(200 ** (np.arange(12) / 11)) * 2),
+        ("step", 3, list(200 ** (np.array([2, 5, 8, 11]) / 11)) * 2),
+        ("epoch", 1, ([1.0] * STEPS + [200.0] * STEPS) * 2),
+        ("epoch", 3, ([1.0] * 2 + [200.0] * 2) * 2),
+    ],
+)
+def test_temperature_of_every_round(anneal, chunk, expected, search, make_model, compile_model):
+    model = compile_model(
+        tfl.sparsify(make_model(), gate=MOVING), keras.optimizers.SGD(0.1),
+        steps_per_execution=chunk,
+    )  # fmt: skip
+    _, watch, _ = search(model=model, anneal=anneal, retrain_epochs=0)
+    np.testing.assert_allclose(watch.temperatures, expected, rtol=1e-6)
+    half = len(expected) // 2
+    assert [watch.temperatures[half - 1], watch.temperatures[-1]] == [200.0, 200.0]
+    assert max(watch.temperatures) == 200.0
+    if chunk == 1:
+        assert [watch.temperatures[0], watch.temperatures[half]] == [1.0, 1.0]
+
+
+def test_other_final_temperature_and_length(search):
+    _, watch, _ = search(
+        rounds=1, epochs_per_round=3, final_temperature=64.0, anneal="epoch", retrain_epochs=0
+    )
+    np.testing.assert_allclose(watch.temperatures[::STEPS], [1.0, 8.0, 64.0], rtol=1e-6)
+
+
+def test_logs_and_history(search):
+    callback, watch, model = search(tfl.SoftGate(penalty=1e-3, learning_rate_multiplier=20.0))
+    assert watch.logs["round"] == [0, 0, 1, 1, 2, 2]
+    np.testing.assert_allclose(watch.logs["density"][:1], [mean_open(watch.values[6])])
+    assert watch.logs["density"][1] == callback.tickets[0].density
+    assert watch.logs["density"][3:] == [callback.tickets[1].density] * 3
+    last = np.concatenate([array.ravel() for array in watch.values[12]])
+    assert [record["round"] for record in callback.history] == [0, 1, 2]
+    densities = [record["density"] for record in callback.history]
+    assert densities == [callback.tickets[i].density for i in (0, 1, 1)]
+    assert mean_open(model.masked.values) == model.density
+    # What the reset made of the values of the first round shows how many were open.
+    assert np.mean(last == 0) == pytest.approx(callback.tickets[0].density, abs=0.03)
+    searching, retraining = callback.history[0]["logs"], callback.history[2]["logs"]
+    assert set(searching) - set(retraining) == {"temperature", "undecided", "gate_penalty"}
+    np.testing.assert_allclose(searching["temperature"], [200 ** (5 / 11), 200.0], rtol=1e-6)
+    gates = sigmoid(200 ** (5 / 11) * np.concatenate([v.ravel() for v in watch.values[6]]))
+    assert searching["undecided"][0] == np.mean((gates > 0.01) & (gates < 0.99))
+    assert searching["gate_penalty"][0] == pytest.approx(1e-3 * 2 * gates.sum(), rel=1e-5)
+
+
+def mean_open(values):
+    return np.mean(np.concatenate([value.ravel() for value in values]) > 0)
+
+
+def test_rounds_are_announced(search, capsys):
+    callback, _, _ = search(verbose=1, retrain_epochs=1)
+    density = [f"{ticket.density:.2%}" for ticket in callback.tickets]
+    assert capsys.readouterr().out.splitlines() == [
+        "Round 0/2: density 100.00%, 2 epochs from step 0",
+        f"Round 1/2: density {density[0]}, 2 epochs from step 0",
+        f"Round 2/2: density {density[1]}, 1 epochs from step 0",
+    ]
+
+
+class HardLoss(keras.callbacks.Callback):
+    """Evaluates a plain copy of the network with hard gates after every epoch."""
+
+    def __init__(self, plain, data):
+        super().__init__()
+        self.plain, self.data, self.losses = plain, data, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.plain.set_weights([array(weight) for weight in self.model.model.weights])
+        scale = float(array(self.model.masked.scale))
+        kernels = [w for w in self.plain.weights if len(w.shape) == 2]
+        for kernel, values in zip(kernels, self.model.masked.values, strict=True):
+            kernel.assign(array(kernel) * scale * (values > 0))
+        x, y = self.data
+        probabilities = keras.ops.softmax(self.plain(x), axis=-1)
+        self.losses.append(-np.mean(np.log(array(probabilities)[np.arange(len(y)), y])))
+
+
+def test_validation_is_that_of_hard_gates_and_training_stays_soft(search, make_model, make_data):
+    data = make_data("dense", 20)
+    hard = HardLoss(make_model(), data)
+    _, watch, model = search(others=[hard], fit={"validation_data": data})
+    np.testing.assert_allclose(watch.logs["val_loss"], hard.losses, rtol=1e-4)
+    _, alone, other = search()
+    assert alone.temperatures == watch.temperatures
+    for value, expected in zip(model.variables, other.variables, strict=True):
+        if "gate" in value.path or "kernel" in value.path:
+            np.testing.assert_array_equal(array(value), array(expected), err_msg=value.path)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Stops training as a signal would, at the second evaluation."""
+
+    def __init__(self, evaluations=2):
+        super().__init__()
+        self.evaluations = evaluations
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.evaluations -= 1
+        if self.evaluations == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_interrupted_evaluation_leaves_no_hard_gates(
+    keeps, search, make_model, make_data, compile_model, tmp_path
+):
+    fit = {"validation_data": make_data("dense", 4)}
+    _, expected, _ = search(fit=fit)
+    model = compile_model(tfl.sparsify(make_model(), gate=MOVING), keras.optimizers.SGD(0.1))
+    directory = tmp_path if keeps else None
+    start = tfl.Snapshot(model)
+    with pytest.raises(KeyboardInterrupt):
+        search(model=model, fit=fit, others=[Interrupt(3)], directory=directory)
+    assert model.has_soft_gates
+    if not keeps:
+        start.restore(model)
+    _, watch, _ = search(model=model, fit=fit, directory=directory)
+    np.testing.assert_allclose(
+        watch.temperatures, expected.temperatures[12 if keeps else 0 :], rtol=1e-6
+    )
+    np.testing.assert_array_equal(watch.values[-1][0], expected.values[-1][0])
+
+
+@pytest.mark.parametrize("rewind_to_epoch", [0, 1])
+def test_ticket_is_rewound_and_its_gates_are_frozen(rewind_to_epoch, search):
+    callback, watch, model = search(
+        kind="nested", rewind_to_epoch=rewind_to_epoch, optimizer=keras.optimizers.AdamW(0.03)
+    )
+    assert len(watch.steps) == 6 * STEPS
+    assert not model.has_soft_gates
+    retraining, origin = 4 * STEPS, rewind_to_epoch * STEPS
+    masks = list(model.get_masks().values())
+    for i, mask in enumerate(masks):
+        rewound = watch.kernels[origin][i] * mask
+        np.testing.assert_array_equal(watch.kernels[retraining][i], rewound)
+        assert not np.array_equal(watch.kernels[-1][i], rewound)
+        for values in watch.values[retraining:]:
+            np.testing.assert_array_equal(values[i], model.masked.values[i])
+            np.testing.assert_array_equal(values[i] > 0, mask)
+    for found, expected in zip(watch.statistics[retraining], watch.statistics[origin], strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert not np.array_equal(found, watch.statistics[retraining - 1][0])
+    for ticket in callback.tickets:
+        paths = list(ticket.masks)
+        for path, kernel in zip(paths, watch.kernels[origin], strict=True):
+            np.testing.assert_array_equal(ticket.weights[path], kernel)
+    assert [ticket.level for ticket in callback.tickets] == [0, 1]
+
+
+def test_weights_are_kept_between_rounds_and_in_prune_mode(search):
+    callback, watch, model = search(mode="prune")
+    assert callback.epochs == 4
+    assert len(watch.steps) == 4 * STEPS
+    change = watch.kernels[2 * STEPS][0] - watch.kernels[2 * STEPS - 1][0]
+    assert 0 < np.abs(change).max() < 0.5 * np.abs(watch.kernels[-1][0] - watch.kernels[0][0]).max()
+    for path, kernel in model.get_kernels().items():
+        mask = model.get_masks()[path]
+        np.testing.assert_array_equal(kernel != 0, mask)
+        # The scale of two is part of the weights that are left.
+        np.testing.assert_array_equal(kernel, callback.tickets[-1].weights[path] * mask)
+    rewritten = callback.tickets[-1].weights[next(iter(model.kernels))] / 2
+    assert np.abs(rewritten - watch.kernels[-1][0]).max() < 0.3
+    assert float(array(model.masked.scale)) == 1.0
+
+
+def test_masks_are_taken_before_the_reset(search):
+    callback, watch, _ = search()
+    path = next(iter(callback.tickets[0].masks))
+    kept = callback.tickets[0].masks[path]
+    assert 0 < kept.mean() < 1
+    # After the reset no value is above the initial one, 0.
+    first = watch.values[2 * STEPS][0]
+    assert first.max() == 0.0
+    assert np.all(first[kept] == 0.0)
+    assert np.all(first[~kept] <= 0.0)
+
+
+def test_velocity_of_gates_starts_again_and_that_of_weights_goes_on(search):
+    optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
+    _, watch, _ = search(optimizer=optimizer)
+    second = watch.momenta[2 * STEPS]
+    assert len(second) == 6
+    for name, momentum in second.items():
+        assert np.any(momentum) == ("gate" not in name)
+    assert not any(np.any(momentum) for momentum in watch.momenta[4 * STEPS].values())
+
+
+@pytest.mark.parametrize(("mode", "starts"), [("ticket", [0, 0, 0]), ("prune", [0, 0, 12])])
+def test_learning_rate_starts_again_every_round(mode, starts, search):
+    class Halve(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            rates.append(float(array(self.model.optimizer.learning_rate)))
+            self.model.optimizer.learning_rate = rates[-1] / 2
+
+    rates = []
+    _, watch, _ = search(mode=mode, retrain_epochs=2, others=[Halve()])
+    assert [watch.steps[i] for i in (0, 12, 24)] == starts
+    expected = {"ticket": [0.1, 0.05] * 3, "prune": [0.1, 0.05, 0.1, 0.05, 0.025, 0.0125]}[mode]
+    assert rates == pytest.approx(expected)
+
+
+def test_schedule_of_the_optimizer_starts_again_every_round(search):
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([11], [0.1, 0.0])
+    _, watch, _ = search(optimizer=keras.optimizers.SGD(schedule), fit={"epochs": 6})
+    # With a rate of zero, a batch leaves the weights as they are.
+    for first in (0, 12, 24):
+        assert watch.steps[first : first + 12] == list(range(12))
+        assert np.any(watch.kernels[first][0] != watch.kernels[first + 1][0])
+
+
+@pytest.fixture(scope="module")
+def digits():
+    datasets = pytest.importorskip("sklearn.datasets")
+    x, y = datasets.load_digits(return_X_y=True)
+    return (x / 16).astype("float32"), y
+
+
+@pytest.mark.parametrize("target_density", [0.2, 0.05])
+def test_target_density_is_met(target_density, digits):
+    dense = [keras.layers.Dense(32, "relu"), keras.layers.Dense(10)]
+    model = tfl.sparsify(keras.Sequential([keras.Input((64,)), *dense]), gate=tfl.SoftGate())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
+    search = ContinuousSparsification(
+        4, rounds=2, mode="prune", target_density=target_density, verbose=0
+    )
+    logs = model.fit(
+        *digits, batch_size=32, epochs=search.epochs, verbose=0, callbacks=[search],
+        validation_data=digits,
+    ).history  # fmt: skip
+    assert model.density == pytest.approx(target_density, rel=0.1)
+    assert search.tickets[0].density == pytest.approx(target_density**0.5, rel=0.2)
+    assert logs["undecided"][-1] < 0.05
+    assert logs["val_accuracy"][-1] > 0.8
+    assert len(set(logs["gate_penalty"])) == 8
+
+
+def test_exact_density_keeps_the_highest_values(search, make_model):
+    callback, _, model = search(target_density=0.25, exact_density=True, mode="prune")
+    values = np.concatenate([values.ravel() for values in model.masked.values])
+    masks = np.concatenate([mask.ravel() for mask in callback.tickets[-1].masks.values()])
+    assert masks.sum() == np.count_nonzero(values > 0) == 0.25 * 72
+    assert model.density == callback.history[-1]["density"] == 0.25
+
+
+def test_exact_density_opens_gates_below_zero(search):
+    gate = tfl.SoftGate(-1.0)
+    callback, watch, model = search(
+        gate, target_density=0.25, exact_density=True, rounds=1, mode="prune"
+    )
+    before = np.concatenate([values.ravel() for values in watch.values[-1]])
+    assert before.max() < 0
+    assert model.density == 0.25
+    kept = np.concatenate([mask.ravel() for mask in model.get_masks().values()])
+    assert before[kept].min() > before[~kept].max() - 0.05
+
+
+def test_stochastic_gates_stay_at_temperature_one_and_are_shut_for_good(search):
+    gate = tfl.SoftGate(0.1, stochastic=True, learning_rate_multiplier=20.0, penalty=1e-2)
+    callback, watch, model = search(gate)
+    assert watch.temperatures[: 4 * STEPS] == pytest.approx([1.0] * 4 * STEPS)
+    after, shut = (np.concatenate([v.ravel() for v in watch.values[i]]) for i in (12, 23))
+    is_shut = after == -1000.0
+    assert 0 < is_shut.mean() < 1
+    assert np.all(after[~is_shut] >= 0.1 - 1e-6)
+    np.testing.assert_array_equal(shut[is_shut], after[is_shut])
+    kept = np.concatenate([mask.ravel() for mask in model.get_masks().values()])
+    assert not np.any(kept & is_shut)
+    assert callback.tickets[1].density <= 1 - is_shut.mean()
+
+
+def test_undecided_gates_are_warned_about(search):
+    slow = tfl.SoftGate(0.001, learning_rate_multiplier=1e-3)
+    with pytest.warns(
+        UserWarning, match="100.0% of the gates were undecided at the end of round 0"
+    ):
+        search(slow, rounds=1)
+
+
+@pytest.mark.filterwarnings("error:.*undecided")
+def test_decided_gates_are_not_warned_about(search):
+    callback, _, _ = search(tfl.SoftGate(1.0), rounds=1)
+    assert callback.history[0]["logs"]["undecided"][-1] == 0.0
+
+
+def test_emptied_kernel_is_warned_about(search, make_model, compile_model):
+    model = compile_model(tfl.sparsify(make_model(), gate=tfl.SoftGate(1.0)))
+
+    class Close(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            model.masked.gates[1].assign(np.full((8, 3), -1.0))
+
+    with pytest.warns(UserWarning, match=r"no weight in \['.*output/kernel'\]"):
+        search(model=model, rounds=1, others=[Close()])
+
+
+def test_second_search_keeps_what_was_pruned_pruned(search):
+    _, _, model = search(mode="prune", rounds=1)
+    before = model.get_masks()
+    kernels = [array(kernel) for kernel in model.masked.kernels]
+    assert 0 < model.density < 1
+    callback, watch, _ = search(model=model, rounds=1)
+    for i, (path, mask) in enumerate(before.items()):
+        np.testing.assert_array_equal(watch.kernels[0][i], kernels[i])
+        np.testing.assert_array_equal(watch.values[0][i], np.where(mask, 0.0, -1000.0))
+        assert not np.any(model.get_masks()[path] & ~mask)
+    assert watch.temperatures[0] == 1.0
+    assert callback.tickets[0].density <= np.mean(
+        np.concatenate([mask.ravel() for mask in before.values()])
+    )
+
+
+def test_second_search_of_soft_gates_starts_again(search):
+    with pytest.warns(UserWarning, match="ended in round 0 of 2, after 1 of 2 epochs"):
+        _, first, model = search(fit={"epochs": 1})
+    _, second, _ = search(model=model)
+    np.testing.assert_array_equal(second.values[0][0], first.values[0][0])
+    assert second.temperatures[0] == 1.0
+
+
+def test_search_is_kept_and_another_one_refused(search, tmp_path):
+    callback, _, _ = search(directory=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "search.npz",
+        "ticket_00.npz",
+        "ticket_01.npz",
+    ]
+    loaded = tfl.Ticket.load(tmp_path / "ticket_01.npz")
+    assert loaded.overlap(callback.tickets[1]) == 1.0
+    assert loaded.provenance["mode"] == "ticket"
+    assert loaded.provenance["gate"]["learning_rate_multiplier"] == 20.0
+    assert loaded.provenance["step"] == STEPS
+    for arguments in ({"final_temperature": 100.0}, {"gate": tfl.SoftGate(0.1)}):
+        with pytest.raises(ValueError, match="`directory` must be empty or hold a search"):
+            search(directory=tmp_path, **arguments)
+
+
+def test_ticket_applies_to_models_with_and_without_gates(search, make_model, make_data):
+    callback, _, _ = search()
+    x, _ = make_data()
+    ticket = callback.tickets[-1]
+    outputs = []
+    for gate in (None, tfl.SoftGate()):
+        model = tfl.sparsify(make_model(), gate=gate)
+        assert ticket.apply(model).unmatched == {}
+        assert not model.has_soft_gates
+        assert model.density == ticket.density
+        outputs.append(array(model(x)))
+    np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-6)
+
+
+def test_model_saved_in_the_middle_of_a_round_goes_on(search, make_data, tmp_path):
+    with pytest.warns(UserWarning, match="after 1 of 2 epochs"):
+        _, _, model = search(
+            optimizer=keras.optimizers.AdamW(0.01), kind="subclassed", fit={"epochs": 1}
+        )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for either in (model, loaded):
+        either.fit(*make_data("subclassed"), batch_size=4, shuffle=False, verbose=0)
+        assert float(array(either.masked.control.temperature)) == 200.0
+        assert either.has_soft_gates
+    pairs = zip(
+        [*model.variables, *model.optimizer.variables],
+        [*loaded.variables, *loaded.optimizer.variables],
+        strict=True,
+    )
+    metrics = {id(variable) for variable in model.metrics_variables}
+    for variable, twin in pairs:
+        if id(variable) not in metrics:
+            np.testing.assert_array_equal(array(twin), array(variable), err_msg=variable.path)
+
+
+def test_summary_flops_and_export_of_what_was_found(search, make_data, tmp_path):
+    _, _, model = search(mode="prune")
+    kept = sum(np.count_nonzero(mask) for mask in model.get_masks().values())
+    assert tfl.summary(model).density == kept / 72
+    assert tfl.flops(model, "mac").total == kept
+    x, _ = make_data()
+    predicted = model.predict(x, verbose=0)
+    if keras.backend.backend() == "tensorflow":
+        pytest.importorskip("ai_edge_litert")
+        report = tfl.export_tflite(model, tmp_path / "model.tflite")
+        assert report.path.stat().st_size > 0
+    stripped = tfl.strip(model)
+    np.testing.assert_allclose(stripped.predict(x, verbose=0), predicted, atol=1e-6)
+    assert sum(np.count_nonzero(array(layer.kernel)) for layer in stripped.layers) == kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs_per_round": 0}, "`epochs_per_round` must be an integer > 0"),
+        ({"epochs_per_round": 1, "anneal": "epoch"}, "`epochs_per_round` must be above 1"),
+        ({"rounds": 0}, "`rounds` must be an integer > 0"),
+        ({"rounds": 1.5}, "`rounds`"),
+        ({"final_temperature": 1.0}, "`final_temperature` must be a number > 1"),
+        ({"final_temperature": float("inf")}, "`final_temperature`"),
+        ({"rewind_to_epoch": -1}, "`rewind_to_epoch` must be an integer >= 0"),
+        ({"rewind_to_epoch": 4}, "`rewind_to_epoch` must be below `epochs_per_round`, 4"),
+        ({"mode": "tickets"}, "`mode` must be one of"),
+        ({"anneal": "batch"}, "`anneal` must be one of"),
+        ({"retrain_epochs": -1}, "`retrain_epochs` must be an integer >= 0"),
+        ({"target_density": 0.0}, "`target_density` must be above 0"),
+        ({"target_density": 1.0}, "`target_density` must be in"),
+        ({"target_density": "0.1"}, "`target_density` must be a number"),
+        ({"exact_density": True}, "`exact_density` needs a `target_density`"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=f"{message}.*Received"):
+        ContinuousSparsification(**{"epochs_per_round": 4, **arguments})
+
+
+def test_defaults():
+    search = ContinuousSparsification(85)
+    assert (search.rounds, search.final_temperature, search.rewind_to_epoch) == (3, 200.0, 2)
+    assert (search.mode, search.anneal, search.retrain_epochs) == ("ticket", "step", 85)
+    assert search.epochs == 340
+    assert ContinuousSparsification(85, mode="prune").epochs == 255
+    assert ContinuousSparsification(2).rewind_to_epoch == 1
+    assert ContinuousSparsification(1).rewind_to_epoch == 0
+
+
+def test_models_without_gates_are_refused(search, make_model, compile_model):
+    with pytest.raises(ValueError, match="`model` must be a `SparseModel`"):
+        search(model=compile_model(make_model()))
+    model = compile_model(tfl.sparsify(make_model()))
+    with pytest.raises(ValueError, match="`model` must have gates.*Received: 'sparse_"):
+        search(model=model)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"anneal": "epoch", "target_density": 0.5}])
+def test_data_of_unknown_size_are_refused(arguments, make_model, compile_model):
+    def forever():
+        while True:
+            yield np.zeros((4, 6), "float32"), np.zeros(4, "int32")
+
+    model = compile_model(tfl.sparsify(make_model(), gate=tfl.SoftGate()))
+    search = ContinuousSparsification(2, rounds=1, verbose=0, **arguments)
+    with pytest.raises(ValueError, match="pass `steps_per_epoch` to `fit`.*Received"):
+        model.fit(forever(), epochs=2, verbose=0, callbacks=[search])

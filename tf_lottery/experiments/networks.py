@@ -8,6 +8,10 @@ def _conv_4_small(input_shape, num_classes, seed):
     return models.conv_4(input_shape, num_classes, seed, width=0.25)
 
 
+def _conv_6_small(input_shape, num_classes, seed):
+    return models.conv_6(input_shape, num_classes, seed, width=0.25)
+
+
 def _gru(input_shape, num_classes, seed):
     return models.gru_language_model(
         num_classes, units=128, embedding=64, input_shape=input_shape, seed=seed
@@ -19,13 +23,15 @@ MODELS = {
     "lenet-5": models.lenet_5,
     "conv-4": models.conv_4,
     "conv-4-small": _conv_4_small,
+    "conv-6": models.conv_6,
+    "conv-6-small": _conv_6_small,
     "resnet-20": models.resnet_20,
     "wide-resnet-22-2": models.wide_resnet_22_2,
     "gru": _gru,
 }
 TEXT_MODELS = ("gru",)
 # Rows and columns without which nothing is left after the last pooling.
-SMALLEST_IMAGES = {"lenet-5": 16, "conv-4": 4, "conv-4-small": 4}
+SMALLEST_IMAGES = {"lenet-5": 16, "conv-4": 4, "conv-4-small": 4, "conv-6": 8, "conv-6-small": 8}
 
 
 def default_model(data):

@@ -1,6 +1,7 @@
 """The papers' networks, as functions that return plain Keras models."""
 
-from tf_lottery.experiments.models.conv_4 import conv_4 as conv_4
+from tf_lottery.experiments.models.conv import conv_4 as conv_4
+from tf_lottery.experiments.models.conv import conv_6 as conv_6
 from tf_lottery.experiments.models.imagenet_resnet import resnet_50 as resnet_50
 from tf_lottery.experiments.models.language_model import gru_language_model as gru_language_model
 from tf_lottery.experiments.models.lenet import lenet_5 as lenet_5

@@ -1,0 +1,36 @@
+"""Continuous Sparsification of a small convolutional network on CIFAR-10.
+
+The comparison of "Winning the Lottery with Continuous Sparsification" (arXiv:1912.04427) at a size
+for a CPU: Conv-6 at a quarter of its width, Adam 1.2e-3, batch 60, rounds and levels of 600
+steps. Gates take three rounds and a retraining for any density; magnitude pruning takes a level for
+every fifth of the weights. Pruning mode is compared with gradual magnitude pruning of as many
+steps. Three seeds.
+
+    KERAS_BACKEND=tensorflow python benchmarks/continuous_cifar10.py --data-dir DIR
+
+On a CPU, TensorFlow computes convolutions several times as fast as JAX.
+
+What it should show: short rounds train a few epochs in all, a search by magnitude many more;
+where the tickets of gates lose against it, and at which densities they hold.
+
+A killed run goes on when it is started again. About an hour on one CPU core.
+"""
+
+import functools
+
+import comparison
+import continuous_mnist
+from comparison import Case
+
+CASES = [
+    *[Case("cs", sparsity) for sparsity in (0.8, 0.9, 0.95, 0.98)],
+    Case("cs_prune", 0.9),
+    Case("gmp", 0.9),
+    Case("dense"),
+    Case("imp", 0.98),
+]
+make_settings = functools.partial(continuous_mnist.make_settings, model="conv-6-small")
+
+if __name__ == "__main__":
+    # Four epochs of so many steps are a round.
+    comparison.run_benchmark("continuous_cifar10", "cifar10", CASES, make_settings, steps=150)
