@@ -31,13 +31,14 @@ CASES = [
 ]
 
 
-def make_settings(case, steps, model="lenet-300-100"):
+def make_settings(case, steps, model="lenet-300-100", initial_value=0.0):
     """Returns the settings of a case, its epochs of so many steps.
 
     Args:
         case: `Case`; `"cs_prune"` is the pruning mode.
         steps: Integer.
         model: String. Defaults to `"lenet-300-100"`.
+        initial_value: Float, of the gates. Defaults to `0.0`.
     """
     common = {"model": model, "steps_per_epoch": steps, "batch_size": 60, "learning_rate": 1.2e-3}
     if case.method in ("cs", "cs_prune"):
@@ -45,6 +46,7 @@ def make_settings(case, steps, model="lenet-300-100"):
             "cs",
             epochs=EPOCHS,
             rounds=ROUNDS,
+            initial_value=initial_value,
             target_density=None if case.sparsity is None else round(1 - case.sparsity, 4),
             mode="prune" if case.method == "cs_prune" else "ticket",
             **common,

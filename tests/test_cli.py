@@ -1,5 +1,6 @@
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -127,6 +128,8 @@ def test_choices_are_the_library_s():
     assert tfl.sparsity.masks.SCOPES == options.SCOPES
     rewinds = sys.modules["tf_lottery.callbacks.iterative_magnitude_pruning"].REWINDS
     assert rewinds == options.REWINDS
+    modes = sys.modules["tf_lottery.callbacks.continuous_sparsification"].MODES
+    assert modes == options.MODES
     # The rate is another way to say the levels.
     known = {method: {*names} - {"rate"} for method, names in options.METHODS.items()}
     assert known == {method: {*names} for method, names in methods.OPTIONS.items()}
@@ -164,6 +167,14 @@ def test_choices_are_the_library_s():
         ("train --method rigl --scope layer", "--scope is an option of --method gmp, snip"),
         ("train --method rigl --distribution eerk", "invalid choice: 'eerk'"),
         ("train --method rigl --frequency 0", "--frequency: must be an integer >= 1"),
+        ("train --method cs --sparsity 0.9", "--sparsity is an option of --method rigl, set"),
+        ("train --method imp --rounds 2", "--rounds is an option of --method cs. Received: --met"),
+        ("train --method cs --rounds 0", "--rounds: must be an integer >= 1"),
+        ("train --method cs --target-density 0.2,2", "above 0 and below 1. Received: '2'"),
+        ("train --method cs --target-density 0.2,", "above 0 and below 1. Received: ''"),
+        ("train --method cs --initial-value high", "must be a number. Received: 'high'"),
+        ("train --method cs --mode prunes", "--mode: invalid choice: 'prunes'"),
+        ("train --method cs --exact-density", "`exact_density` needs a `target_density`"),
         ("demo --dataset tiny_shakespeare", "invalid choice: 'tiny_shakespeare'"),
         ("export model.keras --storage spars", "--storage: invalid choice: 'spars'"),
         ("export model.keras --tolerance inf", "must be a number above 0. Received: 'inf'"),
@@ -314,9 +325,12 @@ TRAIN = {
     "gmp": "train --method gmp --sparsity 0.8 --epochs 2 --batch-size 200",
     "imp": "train --method imp --sparsity 0.5 --rate 0.3 --epochs 1 --batch-size 200",
     "rigl": "train --method rigl --sparsity 0.8 --epochs 2 --batch-size 200 --frequency 2",
+    "cs": "train --method cs --target-density 0.2 --exact-density --rounds 1 --epochs 2 "
+    "--batch-size 200",
 }
 
 
+@pytest.mark.filterwarnings("ignore:.* undecided")
 @pytest.mark.parametrize("method", TRAIN)
 def test_train(command, tmp_path, method):
     arguments = (*TRAIN[method].split(), "--out", tmp_path / "run")
@@ -331,6 +345,20 @@ def test_train(command, tmp_path, method):
     assert code == 0 and "Epoch" not in again
     assert again.splitlines()[-3:] == out.splitlines()[-3:]
     assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.filterwarnings("ignore:.* undecided")
+def test_several_densities(command, tmp_path):
+    arguments = TRAIN["cs"].replace("0.2", "0.3,0.1").split()
+    code, out, err = command(*arguments, "--out", tmp_path)
+    assert (code, err) == (0, "")
+    for density, cost in (("0.3", 14), ("0.1", 24)):
+        folder = tmp_path / f"target_density_{density}"
+        assert f"Run in {folder}" in out
+        ticket = tfl.Ticket.load(folder / "ticket.npz")
+        assert ticket.density == pytest.approx(float(density), abs=1e-4)
+        # Rounds and retraining of two epochs, against levels of two epochs.
+        assert re.search(rf"{float(density):.2%} .*\D4 .*\D{cost} ", out)
 
 
 @pytest.mark.parametrize("method", ["gmp", "rigl"])

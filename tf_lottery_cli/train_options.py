@@ -108,6 +108,12 @@ def add_cs_options(group):
         "what comes of --initial-value)",
     )
     group.add_argument(
+        "--exact-density",
+        action="store_const",
+        const=True,
+        help="meet that density to a weight, wherever the gates then are",
+    )
+    group.add_argument(
         "--initial-value",
         type=several(number),
         metavar="S[,S...]",

@@ -126,3 +126,19 @@ def test_ticket_search(tmp_path):
     settings = TrainSettings("imp", sparsity=0.75, epochs=3, levels=2, scope="layer")
     search = methods.ticket_search(settings, 10, tmp_path)
     assert (search.levels, search.rate, search.scope, search.epochs) == (2, 0.5, "layer", 9)
+
+
+def test_search_by_gates(digits, tmp_path):
+    model, settings = start(
+        digits, method="cs", epochs=3, rounds=2, target_density=0.1, initial_value=-0.1
+    )
+    assert (model.masked.gate.initial_value, model.has_soft_gates) == (-0.1, True)
+    search = methods.ticket_search(settings, 10, tmp_path)
+    assert (search.rounds, search.target_density, search.mode) == (2, 0.1, "ticket")
+    assert (search.epochs, search.exact_density) == (9, False)
+
+
+def test_epochs_that_magnitude_pruning_takes():
+    # 0.8 ** 3 is 0.512: three levels after the first.
+    assert methods.search_epochs(density=0.512, epochs=4) == 16
+    assert methods.search_epochs(density=0.5, epochs=4) == 20

@@ -71,7 +71,14 @@ def test_conv_4_has_the_papers_size():
     assert tfl.summary(models.conv_4(seed=0, width=0.25)).size == 152_368
 
 
+def test_conv_6_has_the_papers_size():
+    # 2.3 million weights, arXiv:1803.03635, figure 2.
+    assert tfl.summary(models.conv_6(seed=0)).size == 2_261_184
+    assert tfl.summary(models.conv_6(seed=0, width=0.25)).size == 142_128
+
+
+@pytest.mark.parametrize("model", [models.conv_4, models.conv_6])
 @pytest.mark.parametrize("width", [0, -1.0])
-def test_width_of_conv_4(width):
+def test_width_of_convolutional_networks(model, width):
     with pytest.raises(ValueError, match=f"`width` must be > 0. Received: width={width}"):
-        models.conv_4(width=width)
+        model(width=width)

@@ -15,6 +15,9 @@ RIGL = training.TrainSettings(
 IMP = training.TrainSettings(
     method="imp", sparsity=0.75, epochs=2, levels=2, rewind_to_step=5, batch_size=100
 )
+CS = training.TrainSettings(
+    method="cs", epochs=2, rounds=2, target_density=0.25, exact_density=True, batch_size=100
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,7 @@ def digits():
     return data.load("digits")
 
 
-@pytest.fixture(scope="module", params=[GMP, RIGL, IMP], ids=["gmp", "rigl", "imp"])
+@pytest.fixture(scope="module", params=[GMP, RIGL, IMP, CS], ids=["gmp", "rigl", "imp", "cs"])
 def run(request, digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param.method)
     return request.param, folder, training.run_training(digits, request.param, folder, verbose=0)
@@ -38,13 +41,16 @@ def test_results(run, digits):
     settings, folder, results = run
     model = keras.saving.load_model(folder / "model.keras")
     assert type(model) is keras.Sequential
-    assert results["density"] == pytest.approx(1 - settings.sparsity, abs=1e-4)
+    density = settings.target_density or 1 - settings.sparsity
+    assert results["density"] == pytest.approx(density, abs=1e-4)
     assert tfl.summary(model).density == pytest.approx(results["density"], abs=1e-4)
     predicted = np.argmax(model.predict(digits.test[0], verbose=0), axis=-1)
     assert results["test_accuracy"] == pytest.approx(np.mean(predicted == digits.test[1]), abs=1e-6)
     ticket = tfl.Ticket.load(folder / "ticket.npz")
     assert ticket.density == results["density"]
-    assert ticket.level == (2 if settings.method == "imp" else 0)
+    assert ticket.level == {"imp": 2, "cs": 1}.get(settings.method, 0)
+    # A third of the epochs retrains the last ticket, or trains another level.
+    assert results["epochs"] == (6 if settings.method in training.methods.SEARCHES else 3)
 
 
 def test_second_call_returns_the_results(run, digits):
@@ -91,8 +97,9 @@ def test_remove_training(digits, tmp_path):
 def test_history(run):
     settings, _, results = run
     history = results["history"]
-    if settings.method == "imp":
-        assert [level["level"] for level in history] == [0, 1, 2]
+    if settings.method in training.methods.SEARCHES:
+        unit = "level" if settings.method == "imp" else "round"
+        assert [level[unit] for level in history] == [0, 1, 2]
         return
     names = {"accuracy", "loss", "val_accuracy", "val_loss", "sparsity"}
     assert set(history) == names | ({"replaced", "explored"} & set(history))
@@ -113,7 +120,10 @@ def small_data(name, vocabulary=None):
 
 @pytest.mark.parametrize("method", training.methods.METHODS)
 def test_every_method(method, tmp_path):
-    options = {"levels": 1} if method == "imp" else {}
+    options = {
+        "imp": {"levels": 1},
+        "cs": {"rounds": 1, "target_density": 0.1, "exact_density": True},
+    }.get(method, {})
     settings = training.TrainSettings(method, epochs=1, batch_size=8, **options)
     results = training.run_training(small_data("small"), settings, tmp_path, verbose=0)
     density = 1.0 if method == "dense" else 0.1
@@ -200,6 +210,8 @@ def test_rewind_step_beyond_the_first_level_leaves_no_folder(digits, tmp_path):
         ("static", {"drop_fraction": 0.1}),
         ("imp", {"distribution": "erk"}),
         ("rigl", {"scope": "global"}),
+        ("gmp", {"target_density": 0.1}),
+        ("cs", {"sparsity": 0.9}),
     ],
 )
 def test_options_of_other_methods(method, option):
@@ -224,6 +236,8 @@ def test_unknown_distribution():
         ),
         (dataclasses.replace(RIGL, pattern="2:x"), "`pattern` must be"),
         (dataclasses.replace(RIGL, drop_fraction=1.5), "`drop_fraction` must be"),
+        (dataclasses.replace(CS, target_density=1.5), "`target_density` must be"),
+        (dataclasses.replace(CS, target_density=None), "`exact_density` needs a `target_density`"),
     ],
 )
 def test_arguments_that_do_not_fit_leave_no_folder(digits, tmp_path, settings, words):

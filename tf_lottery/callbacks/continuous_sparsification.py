@@ -58,8 +58,9 @@ class ContinuousSparsification(TicketSearch):
             schedule with `"ticket"` and go on with it with `"prune"`. Defaults to `None`:
             `epochs_per_round` with `"ticket"`, 0 with `"prune"`.
         target_density: Float in (0, 1), what the density is led to by the penalty: every round by
-            the same factor; see `tf_lottery.layers.GateControl`. Defaults to `None`: the
-            penalty is that of the `SoftGate`, and the density is what comes of it.
+            the same factor; see `tf_lottery.layers.GateControl`. A target above the density
+            that comes by itself needs gates with a positive `initial_value`. Defaults to
+            `None`: the penalty is that of the `SoftGate`, and the density is what comes of it.
         exact_density: Whether the last masks keep the highest `s`, as many as `target_density`
             says, wherever 0 lies; not in the paper. Defaults to `False`.
         directory: Folder that keeps tickets and progress; see `IterativeMagnitudePruning`.
@@ -282,7 +283,7 @@ class ContinuousSparsification(TicketSearch):
         if self.target_density is not None:
             share = (self.level + 1) / self.rounds
             num_steps = self.epochs_per_round * steps
-            control.steer(num_steps, self._open, self.target_density**share)
+            control.steer(num_steps, self.target_density**share)
 
     def _reset_values(self):
         gated = self.model.masked

@@ -52,7 +52,13 @@ OPTIONS = {
     "grasp": _AT_INIT,
     "synflow": _AT_INIT,
     "imp": {**_RANKED, "levels": _default_levels, "rewind": "weights", "rewind_to_step": 0},
-    "cs": {"rounds": 3, "target_density": None, "initial_value": 0.0, "mode": "ticket"},
+    "cs": {
+        "rounds": 3,
+        "target_density": None,
+        "exact_density": False,
+        "initial_value": 0.0,
+        "mode": "ticket",
+    },
     "dense": {},
 }
 METHODS = tuple(OPTIONS)
@@ -219,6 +225,7 @@ def ticket_search(settings, steps_per_epoch, directory):
             rounds=settings.option("rounds"),
             mode=settings.option("mode"),
             target_density=settings.option("target_density"),
+            exact_density=settings.option("exact_density"),
             directory=directory,
         )
     steps, rewind_to_step = settings.epochs * steps_per_epoch, settings.option("rewind_to_step")

@@ -67,6 +67,7 @@ class TrainSettings:
         rounds: Integer, for `"cs"`; see `callbacks.ContinuousSparsification`.
         target_density: Float in (0, 1), for `"cs"`: the density to steer to. `None` leaves
             it to `initial_value`.
+        exact_density: Boolean, for `"cs"`: whether that density is met to a weight.
         initial_value: Float, for `"cs"`; see `tfl.SoftGate`.
         mode: `"ticket"` or `"prune"`, for `"cs"`.
 
@@ -92,6 +93,7 @@ class TrainSettings:
     rewind_to_step: int | None = None
     rounds: int | None = None
     target_density: float | None = None
+    exact_density: bool | None = None
     initial_value: float | None = None
     mode: str | None = None
 

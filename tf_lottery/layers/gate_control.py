@@ -29,7 +29,7 @@ _STATE = {
     "penalty": 0.0,
     "strength": math.log(1e-7),
     "gain": 0.0,
-    "first_density": 1.0,
+    "first_density": 0.0,
     "last_density": 0.0,
 }
 
@@ -44,8 +44,8 @@ class GateControl(keras.layers.Layer):
 
     With a density to steer to, the penalty is `strength * error / tolerance`, cut off at
     `strength`: above the planned density gates are pushed down, below it up. The error is the
-    logarithm of density over planned density, which falls exponentially from the first to the
-    last density; the strength grows while the error is beyond the tolerance and shrinks
+    logarithm of density over planned density, which falls exponentially from that of the first
+    step to the last one; the strength grows while the error is beyond the tolerance and shrinks
     while it is within.
 
     Args:
@@ -109,16 +109,15 @@ class GateControl(keras.layers.Layer):
         """
         self.position.assign(float(position))
 
-    def steer(self, num_steps, first_density, last_density):
-        """Lets the penalty lead the density from one value to another during a round.
+    def steer(self, num_steps, last_density):
+        """Lets the penalty lead the density to a value during a round.
 
         Args:
             num_steps: Integer, the training steps of the round.
-            first_density: Float > 0, the density at the start.
             last_density: Float > 0, the density at the end.
         """
         self.steers = True
-        self.first_density.assign(first_density)
+        self.first_density.assign(0.0)
         self.last_density.assign(last_density)
         self.gain.assign(min(GAIN / num_steps, HIGHEST_GAIN))
 
@@ -188,10 +187,14 @@ class GateControl(keras.layers.Layer):
         return ops.where(progress >= 1.0, final, ops.exp(progress * ops.log(final)))
 
     def _steered(self, density):
-        first = ops.log(self.first_density.value)
+        density = ops.maximum(density, _LEAST_DENSITY)
+        first = self.first_density.value
+        first = ops.where(first > 0.0, first, density)
+        self.first_density.assign(first)
+        first = ops.log(first)
         last = ops.log(ops.maximum(self.last_density.value, _LEAST_DENSITY))
         done = ops.minimum(self._progress(-self.stride.value) / PLANNED_SHARE, 1.0)
-        error = ops.log(ops.maximum(density, _LEAST_DENSITY)) - (first + done * (last - first))
+        error = ops.log(density) - (first + done * (last - first))
         strength = self.strength.value + self.gain.value * (ops.abs(error) - TOLERANCE)
         strength = ops.clip(strength, np.log(WEAKEST), np.log(STRONGEST))
         self.strength.assign(strength)

@@ -146,12 +146,17 @@ class Gated(Masked):
             if training:
                 total = total + ops.sum(gate)
                 if self.control.steers:
-                    open_gates = open_gates + ops.sum(ops.minimum(ops.stop_gradient(gate), 1.0))
+                    open_gates = open_gates + self._count_open(gate)
                 gate = self._drawn(gate, scale)
             pairs.append((kernel, kernel.value * ops.cast(gate, kernel.dtype)))
         if training:
             self.add_loss(self.control.penalize(open_gates / self.num_gates) * total)
         return pairs
+
+    def _count_open(self, gate):
+        """Returns how many gates are open, those in between counted as little."""
+        part = ops.square(ops.minimum(ops.stop_gradient(gate), 1.0))
+        return ops.sum(ops.square(part))
 
     def _drawn(self, gate, scale):
         """Returns gates of 0 or `scale` if they are stochastic, with the gradient of `gate`."""
