@@ -7,7 +7,9 @@ Every table stands between the comments `<!-- NAME -->` and `<!-- end -->`.
 
 import pathlib
 import re
+import statistics
 
+import continuous_mnist
 import record
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
@@ -119,6 +121,69 @@ def rigl_cost():
     )
 
 
+def continuous():
+    """Returns the table of tickets by gates and by magnitude."""
+    rows = []
+    for data, benchmark in (("MNIST", "continuous_mnist"), ("CIFAR-10", "continuous_cifar10")):
+        found = record.read(benchmark)["results"]["rows"]
+        for sparsity in (0.8, 0.9, 0.95, 0.98):
+            gates = [row for row in found if (row["method"], row["sparsity"]) == ("cs", sparsity)]
+            levels = [
+                min(row["levels"], key=lambda level, s=sparsity: abs(level["density"] - 1 + s))
+                for row in found
+                if row["method"] == "imp"
+            ]
+            index = next(row["levels"].index(levels[0]) for row in found if row["method"] == "imp")
+            epochs = continuous_mnist.EPOCHS * (index + 1)
+            rows.append(
+                [f"{data}, {1 - sparsity:.0%}", *_reached(gates), str(gates[0]["epochs"])]
+                + [*_reached(levels), str(epochs)]
+            )
+    head = ["data, asked density", "gates: density", "accuracy", "epochs"]
+    return _table([*head, "magnitude: density", "accuracy", "epochs"], rows)
+
+
+def gate_pruning():
+    """Returns the sentence about the pruning mode."""
+    sentences = []
+    for data, benchmark in (("MNIST", "continuous_mnist"), ("CIFAR-10", "continuous_cifar10")):
+        found = record.read(benchmark)["results"]["summary"]
+        means = {(c["method"], c["sparsity"]): c["test_accuracy"]["mean"] for c in found}
+        pairs = [
+            f"{_percent(means['cs_prune', sparsity])} and {_percent(means['gmp', sparsity])} "
+            f"at {1 - sparsity:.0%} density"
+            for method, sparsity in means
+            if method == "cs_prune"
+        ]
+        sentences.append(f"on {data} {', '.join(pairs)}")
+    return (
+        "Pruning mode, which keeps the weights, against gradual magnitude pruning of as many "
+        f"epochs, percent of the test examples: {'; '.join(sentences)}."
+    )
+
+
+def gate_cost():
+    """Returns the sentence about the cost of gates."""
+    results = {
+        name: record.read(f"gate_cost_{file}")["results"]
+        for name, file in (
+            ("TensorFlow", "tensorflow"),
+            ("with XLA", "tensorflow_jit"),
+            ("JAX", "jax"),
+        )
+    }
+    lenet, resnet = (
+        [f"{name} {found[key]['ratio']:.2f}" for name, found in results.items() if key in found]
+        for key in ("lenet_300_100", "resnet_20")
+    )
+    idle = [found["lenet_300_100"]["idle_ratio"] for found in results.values()]
+    return (
+        f"A step with gates takes, in times of a plain step at batch 128: ResNet-20 "
+        f"{', '.join(resnet)}; LeNet-300-100 {', '.join(lenet)}, of which Adam's work on twice the "
+        f"weights alone makes {min(idle):.2f} to {max(idle):.2f}."
+    )
+
+
 def export_ticket():
     """Returns the sentence about the exported ticket."""
     found = record.read("export_ticket")["results"]
@@ -134,6 +199,14 @@ def export_ticket():
     )
 
 
+def _reached(rows):
+    """Returns the mean density, and mean and deviation of the accuracy on held-out examples."""
+    accuracies = [row["validation_accuracy"] for row in rows]
+    mean, std = statistics.mean(accuracies), statistics.stdev(accuracies)
+    density = statistics.mean(row["density"] for row in rows)
+    return f"{density:.1%}", f"{_percent(mean)} ± {_percent(std)}"
+
+
 def _percent(value):
     return f"{100 * value:.2f}"
 
@@ -143,7 +216,16 @@ def _table(head, rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-TABLES = (lottery_mnist, dynamic, step_cost, rigl_cost, export_ticket)
+TABLES = (
+    lottery_mnist,
+    dynamic,
+    continuous,
+    gate_pruning,
+    step_cost,
+    rigl_cost,
+    gate_cost,
+    export_ticket,
+)
 
 
 def fill(text):

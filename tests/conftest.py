@@ -10,7 +10,12 @@ from keras import layers
 
 
 def pytest_configure(config):
-    """Gives TensorFlow several devices where a test asks for them; see test_backends.py."""
+    """Prepares the backends, here and in the processes that tests start.
+
+    XLA compiles these models, which make few steps, without LLVM's optimizations. TensorFlow gets
+    several devices where a test asks for them; see test_backends.py.
+    """
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     if "TF_LOTTERY_TEST_DEVICES" in os.environ:
         import tensorflow as tf
 
@@ -19,6 +24,11 @@ def pytest_configure(config):
         )
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, devices)
+
+
+def pytest_collection_modifyitems(items):
+    """Starts with the longest tests, so that no process waits for another one at the end."""
+    items.sort(key=lambda item: item.path.name != "test_backends.py")
 
 
 @pytest.fixture(autouse=True)

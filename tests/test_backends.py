@@ -36,10 +36,26 @@ def run_pytest(*arguments, **environment):
     return run(["-m", "pytest", "-q", "-p", "no:xdist", *arguments], **environment)
 
 
-@pytest.mark.parametrize("algorithms", ["imp or gmp", "not imp and not gmp"])
-def test_contract_on_jax(algorithms):
+@pytest.fixture
+def run_pytest_on_jax(tmp_path_factory):
+    """Function that runs tests on JAX.
+
+    Models of the same kind share their compiled functions, between these runs too: most of the
+    time would go into compiling them again. The folder belongs to one worker of pytest-xdist
+    alone, since JAX does not lock it.
+    """
     pytest.importorskip("jax")
-    run_pytest("tests/test_contract.py", "-k", algorithms, KERAS_BACKEND="jax")
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    return lambda *arguments: run_pytest(*arguments, KERAS_BACKEND="jax", **cache)
+
+
+@pytest.mark.parametrize("algorithms", ["imp or gmp", "not imp and not gmp"])
+def test_contract_on_jax(algorithms, run_pytest_on_jax):
+    run_pytest_on_jax("tests/test_contract.py", "-k", algorithms)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +79,8 @@ def test_contract_on_jax(algorithms):
     ],
     ids=["model", "callbacks"],
 )
-def test_core_on_jax(paths):
-    pytest.importorskip("jax")
-    run_pytest(*paths, KERAS_BACKEND="jax")
+def test_core_on_jax(paths, run_pytest_on_jax):
+    run_pytest_on_jax(*paths)
 
 
 def test_mirrored_strategy():

@@ -1,0 +1,102 @@
+"""What gates cost per training step, against plain Keras.
+
+    KERAS_BACKEND=tensorflow python benchmarks/gate_cost.py
+    KERAS_BACKEND=tensorflow python benchmarks/gate_cost.py --jit
+    KERAS_BACKEND=jax python benchmarks/gate_cost.py
+
+Only an idle machine gives figures that mean something. LeNet-300-100 and ResNet-20 at batch 128,
+Adam, on one batch that is repeated; plain and gated model train in turns within one process, and
+the ratio is the median over pairs. Beside them trains the plain model with as many further
+weights as gates, which do nothing: what the optimizer alone takes for them.
+
+What it should show: a step of a convolutional network takes as long with gates as without. In
+LeNet, whose steps are little more than the optimizer's work on its weights, it takes 1.3 to
+1.6 times as long; 1.1 to 1.2 times is what the optimizer takes for twice the weights.
+"""
+
+import argparse
+import os
+import statistics
+
+import keras
+import numpy as np
+import record
+import step_cost
+
+import tf_lottery as tfl
+
+MODELS = (step_cost.lenet_300_100, step_cost.resnet_20)
+
+
+class IdleWeights(keras.layers.Layer):
+    """Passes its inputs on, and has weights with a constant gradient.
+
+    Args:
+        shapes: List of tuples.
+    """
+
+    def __init__(self, shapes):
+        super().__init__()
+        self.shapes, self.idle = shapes, []
+
+    def build(self, input_shape):
+        """Creates the weights."""
+        self.idle = [self.add_weight(shape=shape, initializer="zeros") for shape in self.shapes]
+
+    def call(self, inputs):
+        """Returns the inputs."""
+        for weight in self.idle:
+            self.add_loss(1e-8 * keras.ops.sum(weight))
+        return inputs
+
+
+def with_idle_weights(build):
+    """Returns a model with as many further weights as `tfl.sparsify` gives it gates."""
+    model = build(keras)
+    shapes = [tuple(kernel.shape) for kernel in tfl.layers.find_kernels(model).kernels]
+    inputs = keras.Input(model.input_shape[1:])
+    return keras.Model(inputs, model(IdleWeights(shapes)(inputs)))
+
+
+def measure(build, jit):
+    """Returns the medians for one architecture."""
+    batch_size, steps, pairs = step_cost.SIZES[build.__name__]
+    rng = np.random.default_rng(0)
+    shape = build(keras).input_shape[1:]
+    x = rng.random((batch_size, *shape), dtype="float32")
+    data = step_cost.repeated((x, rng.integers(0, 10, batch_size)), steps)
+    kwargs = {"jit_compile": True} if jit else {}
+    contenders = {
+        "plain": build(keras),
+        "idle": with_idle_weights(build),
+        "gated": tfl.sparsify(build(keras), gate=tfl.SoftGate()),
+    }
+    timers = {
+        name: step_cost.timer(keras, model, data, steps, **kwargs)
+        for name, model in contenders.items()
+    }
+    rounds = [{name: timer() for name, timer in timers.items()} for _ in range(pairs)]
+    return {
+        **{f"{name}_ms": statistics.median(times[name] for times in rounds) for name in timers},
+        "ratio": statistics.median(times["gated"] / times["plain"] for times in rounds),
+        "idle_ratio": statistics.median(times["idle"] / times["plain"] for times in rounds),
+    }
+
+
+def main():
+    """Measures and records the medians."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--jit", action="store_true", help="compile with XLA")
+    args = parser.parse_args()
+    results = {}
+    # XLA makes convolutions on a CPU slower.
+    for build in MODELS[:1] if args.jit else MODELS:
+        results[build.__name__] = measure(build, args.jit)
+        print(build.__name__, results[build.__name__], flush=True)
+    name = f"gate_cost_{keras.backend.backend()}{'_jit' if args.jit else ''}"
+    record.write(name, {"jit_compile": args.jit}, results)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    main()
