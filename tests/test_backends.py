@@ -53,7 +53,7 @@ def run_pytest_on_jax(tmp_path_factory):
     return lambda *arguments: run_pytest(*arguments, KERAS_BACKEND="jax", **cache)
 
 
-@pytest.mark.parametrize("algorithms", ["imp or gmp", "not imp and not gmp"])
+@pytest.mark.parametrize("algorithms", ["imp or gmp", "cs", "not imp and not gmp and not cs"])
 def test_contract_on_jax(algorithms, run_pytest_on_jax):
     run_pytest_on_jax("tests/test_contract.py", "-k", algorithms)
 
@@ -69,6 +69,10 @@ def test_contract_on_jax(algorithms, run_pytest_on_jax):
             "tests/test_pruning.py",
         ],
         [
+            "tests/callbacks/test_continuous_sparsification.py",
+            "tests/callbacks/test_gate_health.py",
+        ],
+        [
             "tests/callbacks/test_dynamic_sparse_training.py",
             "tests/callbacks/test_gradual_magnitude_pruning.py",
             "tests/callbacks/test_rigl.py",
@@ -77,7 +81,7 @@ def test_contract_on_jax(algorithms, run_pytest_on_jax):
             "tests/test_ticket.py",
         ],
     ],
-    ids=["model", "callbacks"],
+    ids=["model", "gates", "callbacks"],
 )
 def test_core_on_jax(paths, run_pytest_on_jax):
     run_pytest_on_jax(*paths)
@@ -91,7 +95,7 @@ def test_mirrored_strategy():
         KERAS_BACKEND="tensorflow",
         TF_LOTTERY_TEST_DEVICES="2",
     )
-    assert found.strip().splitlines()[-1].startswith("7 passed")
+    assert found.strip().splitlines()[-1].startswith("9 passed")
 
 
 def test_data_parallel_on_jax():

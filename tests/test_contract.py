@@ -30,6 +30,20 @@ def gradual_magnitude_pruning():
     return tfl.callbacks.GradualMagnitudePruning(schedule, frequency=3)
 
 
+def continuous_sparsification(mode):
+    def make(**kwargs):
+        arguments = {"epochs_per_round": 1, "rounds": 2, "retrain_epochs": 1, **kwargs}
+        return tfl.callbacks.ContinuousSparsification(
+            **arguments,
+            mode=mode,
+            target_density=1 - FINAL_SPARSITY,
+            exact_density=True,
+            verbose=0,
+        )
+
+    return make
+
+
 def dynamic(method, **kwargs):
     return lambda: method(frequency=3, drop_fraction=0.4, end_step=16, **kwargs)
 
@@ -42,12 +56,17 @@ ALGORITHMS = {
     "set": dynamic(tfl.callbacks.SET),
     "snfs": dynamic(tfl.callbacks.SNFS),
     "snfs_moving": dynamic(tfl.callbacks.SNFS, redistribution=True),
+    "cs": continuous_sparsification("ticket"),
+    "cs_prune": continuous_sparsification("prune"),
 }
 FINAL_SPARSITY = 0.75
-DENSE_AT_FIRST = ("imp", "gmp")
-# These pass every combination on TensorFlow. Elsewhere and of the others, which share their code,
-# each takes a part of the combinations, so that together they meet nearly all.
-THOROUGH = ("imp", "gmp") if keras.backend.backend() == "tensorflow" else ()
+SOFT = ("cs", "cs_prune")
+DENSE_AT_FIRST = ("imp", "gmp", *SOFT)
+# These go on from a directory of their own, and not from the model alone.
+SEARCHES = ("imp", *SOFT)
+# It passes every combination on TensorFlow. There and elsewhere each of the others, which share its
+# code, takes a part of the combinations, so that together they meet nearly all.
+THOROUGH = ("imp",) if keras.backend.backend() == "tensorflow" else ()
 
 
 def combinations(*axes):
@@ -63,6 +82,8 @@ def combinations(*axes):
 
 def start(algorithm, model, pattern="unstructured"):
     """Returns the sparse model that an algorithm starts from."""
+    if algorithm in SOFT:
+        return tfl.sparsify(model, gate=tfl.SoftGate(learning_rate_multiplier=10.0))
     sparsity = 0.0 if algorithm in DENSE_AT_FIRST else FINAL_SPARSITY
     return tfl.sparsify(model, sparsity, pattern=pattern, scores="random")
 
@@ -141,9 +162,8 @@ def check_that_pruned_weights_have_no_effect(model, x):
     before = tfl.Snapshot(model)
     outputs = [model(x, training=True), model(x, training=False)]
     before.restore(model)
-    for kernel, mask in zip(model.masked.kernels, model.masked.masks, strict=True):
-        hidden = ~keras.ops.convert_to_numpy(mask)
-        kernel.assign(keras.ops.convert_to_numpy(kernel) + 1e3 * hidden)
+    for kernel, mask in zip(model.masked.kernels, model.masked.get_masks(), strict=True):
+        kernel.assign(keras.ops.convert_to_numpy(kernel) + 1e3 * ~mask)
     for output, training in zip(outputs, (True, False), strict=True):
         np.testing.assert_array_equal(model(x, training=training), output)
     before.restore(model)
@@ -213,7 +233,7 @@ def test_stripped_model_saves_as_a_plain_model(
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "kind"), [case for case in combinations(KINDS) if case[0] != "imp"]
+    ("algorithm", "kind"), [case for case in combinations(KINDS) if case[0] not in SEARCHES]
 )
 def test_saved_model_goes_on_as_if_it_had_never_stopped(
     algorithm, kind, make_model, make_data, compile_model, tmp_path
@@ -242,18 +262,32 @@ class Kill(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+LONG_ROUNDS = {"epochs_per_round": 2, "rewind_to_epoch": 1}
+
+
 @pytest.mark.parametrize(
-    ("batches", "rewind"), [(1, "weights"), (9, "learning_rate"), (17, "weights")]
+    ("algorithm", "kind", "options", "batches"),
+    [
+        ("imp", "nested", {"rewind": "weights"}, 1),
+        ("imp", "subclassed", {"rewind": "weights"}, 1),
+        ("imp", "nested", {"rewind": "learning_rate"}, 9),
+        ("imp", "subclassed", {"rewind": "learning_rate"}, 9),
+        ("imp", "nested", {"rewind": "weights"}, 17),
+        ("imp", "subclassed", {"rewind": "weights"}, 17),
+        ("cs", "subclassed", {}, 3),
+        ("cs", "nested", LONG_ROUNDS, 20),
+        ("cs", "subclassed", {}, 15),
+        ("cs_prune", "subclassed", {}, 9),
+    ],
 )
-@pytest.mark.parametrize("kind", ["nested", "subclassed"])
 def test_killed_search_ends_with_the_same_weights(
-    batches, kind, rewind, make_model, make_data, compile_model, tmp_path
+    algorithm, kind, options, batches, make_model, make_data, compile_model, tmp_path
 ):
     data = make_data(kind)
 
     def search_in(directory, *others):
-        model = compile_model(tfl.sparsify(make_model(kind)))
-        search = iterative_magnitude_pruning(directory=directory, rewind=rewind)
+        model = compile_model(start(algorithm, make_model(kind)))
+        search = ALGORITHMS[algorithm](directory=directory, **options)
         train(model, data, [*others, search], epochs=search.epochs)
         return model, search
 
@@ -265,13 +299,17 @@ def test_killed_search_ends_with_the_same_weights(
     for model, found in ((resumed, search), (again, finished)):
         assert_equal_state(whole, model)
         assert found.history == expected.history
-        assert [t.overlap(e) for t, e in zip(found.tickets, expected.tickets, strict=True)] == [
-            1
-        ] * 3
+        pairs = list(zip(found.tickets, expected.tickets, strict=True))
+        assert len(pairs) == (3 if algorithm == "imp" else 2)
+        for ticket, twin in pairs:
+            assert ticket.overlap(twin) == 1
+            weights = zip(ticket.weights.values(), twin.weights.values(), strict=True)
+            for weight, twin_weight in weights:
+                np.testing.assert_array_equal(weight, twin_weight)
 
 
 @pytest.mark.parametrize("batches", [5, 14])
-@pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a != "imp"])
+@pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a not in SEARCHES])
 def test_killed_training_ends_with_the_same_weights(
     algorithm, batches, make_model, make_data, compile_model, tmp_path
 ):

@@ -169,3 +169,88 @@ def test_kernels_that_are_no_matrix_keep_their_shape(make_model):
 def test_model_that_no_pattern_divides_is_refused(make_model):
     with pytest.raises(ValueError, match="check `include`, `exclude` and `pattern`.*Received"):
         tfl.sparsify(make_model(), pattern="5x1")
+
+
+def open_half(sparse):
+    """Sets values of gates of which every second is above 0."""
+    sparse.masked.set_values([np.resize([0.1, -0.1], gate.shape) for gate in sparse.masked.gates])
+
+
+def test_density_of_gates_is_the_share_above_zero(make_model):
+    sparse = tfl.sparsify(make_model(), gate=tfl.SoftGate())
+    assert (sparse.density, sparse.sparsity, sparse.has_soft_gates) == (0.0, 1.0, True)
+    assert tfl.sparsify(make_model(), gate=tfl.SoftGate(0.1)).density == 1.0
+    open_half(sparse)
+    assert sparse.density == 0.5
+    assert not tfl.sparsify(make_model()).has_soft_gates
+
+
+def test_strip_of_soft_gates_leaves_the_scaled_weights_above_zero(make_model, make_data):
+    plain = make_model()
+    kernels = [keras.ops.convert_to_numpy(layer.kernel).copy() for layer in plain.layers]
+    sparse = tfl.sparsify(plain, gate=tfl.SoftGate(-0.1))
+    open_half(sparse)
+    scale = np.float32(1 + np.exp(0.1))
+    assert tfl.strip(sparse) is plain
+    for layer, kernel in zip(plain.layers, kernels, strict=True):
+        expected = kernel * scale * np.resize([True, False], kernel.shape)
+        np.testing.assert_allclose(layer.kernel, expected, rtol=1e-6)
+    x, _ = make_data()
+    np.testing.assert_array_equal(sparse(x), plain(x))
+    assert not sparse.has_soft_gates
+
+
+def test_strip_of_untrained_gates_is_refused(make_model):
+    plain = make_model()
+    before = plain.get_weights()
+    with pytest.raises(ValueError, match="`model` must have gates above 0.*Received: .* density 0"):
+        tfl.strip(tfl.sparsify(plain, gate=tfl.SoftGate()))
+    for weight, expected in zip(plain.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+@pytest.mark.parametrize("kind", ["dense", "subclassed"])
+def test_model_with_gates_survives_saving(kind, make_model, make_data, compile_model, tmp_path):
+    sparse = tfl.sparsify(make_model(kind), gate=tfl.SoftGate(-0.1, 0.01, True, 2.0, False))
+    compile_model(sparse, keras.optimizers.AdamW(0.1, weight_decay=0.5))
+    open_half(sparse)
+    sparse.save(tmp_path / "sparse.keras")
+    loaded = keras.saving.load_model(tmp_path / "sparse.keras")
+    x, y = make_data(kind)
+    np.testing.assert_array_equal(loaded(x), sparse(x))
+    assert loaded.masked.gate == sparse.masked.gate
+    assert loaded.density == 0.5
+    for either in (sparse, loaded):
+        either.fit(x, y, epochs=1, verbose=0, shuffle=False)
+    for values, expected in zip(loaded.masked.values, sparse.masked.values, strict=True):
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_settled_model_stays_settled_when_loaded(make_model, tmp_path):
+    sparse = tfl.sparsify(make_model(), gate=tfl.SoftGate())
+    open_half(sparse)
+    tfl.strip(sparse)
+    sparse.save(tmp_path / "sparse.keras")
+    loaded = keras.saving.load_model(tmp_path / "sparse.keras")
+    assert not loaded.has_soft_gates
+    assert loaded.density == 0.5
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_weights_decay_and_gates_do_not(exclude, make_model):
+    sparse = tfl.sparsify(make_model(), gate=tfl.SoftGate(0.5, penalty=0.0))
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    if exclude:
+        optimizer.exclude_from_weight_decay(var_names=["kernel"])
+    sparse.compile(optimizer, "mse")
+    kernels = list(sparse.get_kernels().values())
+    # Without a signal there are no gradients.
+    sparse.train_on_batch(np.zeros((2, 6)), np.zeros((2, 3)))
+    assert all(np.all(values == np.float32(0.5)) for values in sparse.masked.values)
+    for kernel, expected in zip(sparse.get_kernels().values(), kernels, strict=True):
+        np.testing.assert_allclose(kernel, expected * (1.0 if exclude else 0.95), rtol=1e-5)
+
+
+def test_gates_exclude_patterns(make_model):
+    with pytest.raises(ValueError, match="`pattern` must be 'unstructured'.*Received.*2:4"):
+        tfl.sparsify(make_model("nested"), pattern="2:4", gate=tfl.SoftGate())

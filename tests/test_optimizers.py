@@ -4,7 +4,14 @@ import pytest
 from keras import layers, optimizers
 
 from tf_lottery.layers.growth_state import GrowthState
-from tf_lottery.optimizers import add_overwritten, loss_scale, remove_overwritten, slots
+from tf_lottery.optimizers import (
+    add_overwritten,
+    clear_slots,
+    exclude_from_weight_decay,
+    loss_scale,
+    remove_overwritten,
+    slots,
+)
 
 
 @pytest.fixture
@@ -114,3 +121,79 @@ def test_loss_scale(variables):
     assert loss_scale(built(optimizers.Adam(loss_scale_factor=8), variables)) == 8
     scaled = optimizers.LossScaleOptimizer(optimizers.Adam(), initial_scale=4)
     assert loss_scale(built(scaled, variables)) == 4
+
+
+def test_cleared_slots_are_as_at_the_beginning(variables):
+    optimizer = built(optimizers.Adam(use_ema=True), variables)
+    optimizer.apply([keras.ops.ones(v.shape) for v in variables])
+    chosen = [variables[0], variables[5]]
+    clear_slots(optimizer, variables, chosen)
+    for i, (variable, found) in enumerate(zip(variables, slots(optimizer, variables), strict=True)):
+        average = found.pop("average")
+        if i in (0, 5):
+            np.testing.assert_array_equal(np.array(average), np.array(variable))
+        assert all(np.any(slot) == (i not in (0, 5)) for slot in found.values())
+    # Momentum 0.1 and velocity 0.001 of a first step, and of a second one.
+    optimizer.apply([keras.ops.ones(v.shape) for v in variables])
+    momenta = [float(np.mean(found["momentum"])) for found in slots(optimizer, variables)]
+    np.testing.assert_allclose(momenta, [0.1, *[0.19] * 4, 0.1, 0.19, 0.19], rtol=1e-5)
+
+
+def test_cleared_accumulators_are_not_zero(variables):
+    optimizer = built(optimizers.Adagrad(initial_accumulator_value=0.25), variables)
+    optimizer.apply([keras.ops.ones(v.shape) for v in variables])
+    clear_slots(optimizer, variables, variables[:1])
+    accumulators = [np.mean(found["accumulator"]) for found in slots(optimizer, variables)]
+    assert accumulators == [0.25, *[1.25] * 7]
+
+
+def with_exclusion(optimizer, variables):
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+def with_excluded_variable(optimizer, variables):
+    optimizer.exclude_from_weight_decay(var_list=variables[2:3])
+    return optimizer
+
+
+def inside_a_loss_scale(optimizer, variables):
+    return optimizers.LossScaleOptimizer(optimizer)
+
+
+def inside_a_multi_optimizer(optimizer, variables):
+    if not hasattr(optimizers, "MultiOptimizer"):
+        pytest.skip("this version of Keras has no MultiOptimizer")
+    return optimizers.MultiOptimizer(
+        optimizers.OptimizerMap(optimizer, {"b/.*": optimizers.AdamW(0.1, weight_decay=0.5)})
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrap", "others"),
+    [
+        (lambda optimizer, variables: optimizer, []),
+        (with_exclusion, [1, 3, 5, 7]),
+        (with_excluded_variable, [2]),
+        (inside_a_loss_scale, []),
+        (inside_a_multi_optimizer, []),
+    ],
+)
+def test_variables_excluded_from_weight_decay(wrap, others, variables):
+    optimizer = wrap(optimizers.AdamW(0.1, weight_decay=0.5), variables)
+    exclude_from_weight_decay(optimizer, [variables[0], variables[6]])
+    built(optimizer, variables)
+    for variable in variables:
+        variable.assign(keras.ops.ones(variable.shape))
+    gradients = [keras.ops.zeros(v.shape) for v in variables]
+    found = variables
+    if keras.backend.backend() == "jax":
+        # There a loss scale works without side effects only, as in the trainer.
+        states = [v.value for v in optimizer.variables], gradients, [v.value for v in variables]
+        found, _ = optimizer.stateless_apply(*states)
+    else:
+        optimizer.apply(gradients)
+    # Without a gradient a weight of one decays to 1 - 0.1 * 0.5.
+    expected = [1.0 if i in (0, 6, *others) else 0.95 for i in range(8)]
+    means = [np.mean(keras.ops.convert_to_numpy(value)) for value in found]
+    np.testing.assert_allclose(means, expected, rtol=1e-6)

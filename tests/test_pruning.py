@@ -199,3 +199,59 @@ def test_target_sparsity(make_model):
 
 def masks(sparse):
     return list(sparse.get_masks().values())
+
+
+@pytest.mark.parametrize("arguments", [{"sparsity": 0.5}, {"distribution": "erk"}])
+def test_gates_exclude_a_sparsity(arguments, make_model):
+    with pytest.raises(ValueError, match="`gate` excludes `sparsity` and `distribution`.*Received"):
+        tfl.sparsify(make_model(), gate=tfl.SoftGate(), **arguments)
+
+
+def test_wrong_gate_is_named(make_model):
+    with pytest.raises(ValueError, match="`gate` must be a `tfl.SoftGate`. Received: 'soft'"):
+        tfl.sparsify(make_model(), gate="soft")
+
+
+def test_gates_of_chosen_kernels(make_model):
+    sparse = tfl.sparsify(make_model(), gate=tfl.SoftGate(), exclude="output")
+    assert [tuple(gate.shape) for gate in sparse.masked.gates] == [(6, 8)]
+    assert any("output/kernel" in path for path in sparse.masked.skipped)
+
+
+@pytest.mark.parametrize(
+    "prune",
+    [
+        lambda model, x, y: tfl.prune(model, 0.5),
+        lambda model, x, y: tfl.at_init.random(model, 0.5),
+        lambda model, x, y: tfl.at_init.synflow(model, 0.5),
+        lambda model, x, y: tfl.at_init.snip(model, (x, y), 0.5),
+        lambda model, x, y: tfl.at_init.grasp(model, (x, y), 0.5),
+        *(
+            lambda model, x, y, make=make: model.fit(x, y, verbose=0, callbacks=[make()])
+            for make in (
+                lambda: tfl.callbacks.IterativeMagnitudePruning(1, 1),
+                lambda: tfl.callbacks.GradualMagnitudePruning(tfl.sparsity.Constant(0.5), 1),
+                lambda: tfl.callbacks.RigL(1, end_step=3),
+                lambda: tfl.callbacks.SET(1, end_step=3),
+                lambda: tfl.callbacks.SNFS(1, end_step=3),
+            )
+        ),
+    ],
+)
+def test_what_sets_masks_refuses_soft_gates(prune, make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model(), gate=tfl.SoftGate(0.1)))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="`model` must not have soft gates.*Received: 'sparse_"):
+        prune(model, *make_data())
+    for weight, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_settled_gates_can_be_pruned_further(make_model):
+    sparse = tfl.sparsify(make_model(), gate=tfl.SoftGate(0.1))
+    tfl.strip(sparse)
+    before = sparse.get_kernels()
+    tfl.prune(sparse, 0.5)
+    assert sparse.density == 0.5
+    for path, kernel in sparse.get_kernels().items():
+        np.testing.assert_array_equal(kernel, before[path] * sparse.get_masks()[path])

@@ -102,3 +102,44 @@ def test_averages_start_at_the_weights(make_model, make_data, compile_model):
     averages = [v for v in optimizer.variables if v.name.endswith("_average")]
     assert len(averages) == 4
     assert_same(values(averages), values(model.trainable_variables))
+
+
+@pytest.fixture
+def gated(make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model("subclassed"), gate=tfl.SoftGate(0.1)))
+    model.masked.control.anneal(20, 200.0)
+    model.fit(*make_data("subclassed"), batch_size=8, epochs=1, verbose=0)
+    return model
+
+
+def test_gates_are_a_part_of_their_own(gated, make_data):
+    snapshot = tfl.Snapshot(gated)
+    before, expected = gated.masked.values, values(gated.masked.control.variables)
+    gated.fit(*make_data("subclassed"), batch_size=8, epochs=1, verbose=0)
+    trained = gated.masked.values
+    snapshot.restore(gated, parts=("weights",))
+    assert_same(gated.masked.values, trained)
+    snapshot.restore(gated, parts=("gates",))
+    assert_same(gated.masked.values, before)
+    assert_same(values(gated.masked.control.variables), expected)
+    assert not any("gate" in path for path in snapshot.weights)
+
+
+def test_settled_gates_become_soft_again(gated):
+    snapshot = tfl.Snapshot(gated)
+    before = values(gated.variables)
+    tfl.strip(gated)
+    assert not gated.has_soft_gates
+    snapshot.restore(gated)
+    assert gated.has_soft_gates
+    assert_same(values(gated.variables), before)
+
+
+def test_file_keeps_gates(gated, make_model, compile_model, tmp_path):
+    tfl.Snapshot(gated).save(tmp_path / "snapshot.npz")
+    other = compile_model(tfl.sparsify(make_model("subclassed"), gate=tfl.SoftGate(0.1)))
+    tfl.Snapshot.load(tmp_path / "snapshot.npz", other).restore(other)
+    assert_same(values(other.variables), values(gated.variables))
+    plain = compile_model(tfl.sparsify(make_model("subclassed")))
+    with pytest.raises(ValueError, match="`model` must have the .* of the snapshot"):
+        tfl.Snapshot.load(tmp_path / "snapshot.npz", plain).restore(plain)

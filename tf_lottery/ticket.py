@@ -156,12 +156,10 @@ class Ticket:
                 if path in pairs and pairs[path] not in kernels
             }
         )
-        # Before the weights, since gates that settle write their scale into the kernels.
-        model.set_masks(masks)
         if weights:
             for source, target in pairs.items():
                 targets[target].assign(self.weights[source])
-            model.masked.apply_masks()
+        model.set_masks(masks)
         return TicketMatch(
             list(pairs.values()) if weights else list(masks), {**missing, **unmatched}
         )

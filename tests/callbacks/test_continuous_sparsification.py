@@ -1,3 +1,5 @@
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -59,39 +61,53 @@ def search(make_model, make_data, compile_model):
     return run
 
 
+@pytest.fixture(scope="module")
+def finished():
+    return {}
+
+
+@pytest.fixture
+def ticket_search(search, finished):
+    """What `search` returns, of one search that many tests look at and none changes."""
+    if not finished:
+        finished[None] = search(
+            tfl.SoftGate(penalty=1e-3, learning_rate_multiplier=20.0),
+            keras.optimizers.SGD(0.05, momentum=0.9),
+        )
+    return finished[None]
+
+
 def sigmoid(values):
     return np.exp(np.minimum(values, 0.0)) / (1 + np.exp(-np.abs(values)))
 
 
-def search_by_hand(kernel, x, y, gate, temperatures, rewind_to, rate=0.01, momentum=0.9):
+def search_by_hand(kernel, x, y, gate, temperatures, rate, momentum=0.9):
     """Algorithm 2 of arXiv:1912.04427 for a linear layer and the mean squared error.
 
-    `temperatures` has an array for every round; after them the ticket trains for an epoch.
+    A round has two epochs, the weights are rewound to the first one's end, and after
+    the rounds the ticket trains for an epoch.
     """
     scale = 1 + np.exp(-gate.initial_value) if gate.rescale else 1.0
     s, velocity = np.full(kernel.shape, gate.initial_value), np.zeros(kernel.shape)
     batches = list(zip(np.split(x, STEPS), np.split(y, STEPS), strict=True))
     found = {"kernels": [], "values": [], "losses": [], "penalties": []}
-    for r, in_round in enumerate(temperatures):
-        if r:
-            s = np.minimum(200.0 * s, gate.initial_value)
-        velocity_s = np.zeros(kernel.shape)
-        for number, temperature in enumerate(in_round):
-            if (r, number) == (0, rewind_to):
-                rewound = kernel
-            a, b = batches[number % STEPS]
-            opened = scale * sigmoid(temperature * s)
-            error = a @ (kernel * opened) - b
-            gradient = 2 / b.size * a.T @ error
-            slope = temperature * opened * (1 - opened / scale)
-            found["kernels"].append(kernel)
-            found["values"].append(s)
-            found["losses"].append(np.mean(error**2) + gate.penalty * opened.sum())
-            velocity_s = momentum * velocity_s - rate * (gradient * kernel + gate.penalty) * slope
-            velocity = momentum * velocity - rate * gradient * opened
-            kernel, s = kernel + velocity, s + gate.learning_rate_multiplier * velocity_s
-            found["penalties"].append(gate.penalty * scale * sigmoid(temperature * s).sum())
-    mask = s > 0
+    for step, temperature in enumerate(temperatures):
+        if step % (2 * STEPS) == 0:
+            s = np.minimum(200.0 * s, gate.initial_value) if step else s
+            velocity_s = np.zeros(kernel.shape)
+        a, b = batches[step % STEPS]
+        opened = scale * sigmoid(temperature * s)
+        error = a @ (kernel * opened) - b
+        gradient = 2 / b.size * a.T @ error
+        slope = temperature * opened * (1 - opened / scale)
+        found["kernels"].append(kernel)
+        found["values"].append(s)
+        found["losses"].append(np.mean(error**2) + gate.penalty * opened.sum())
+        velocity_s = momentum * velocity_s - rate * (gradient * kernel + gate.penalty) * slope
+        velocity = momentum * velocity - rate * gradient * opened
+        kernel, s = kernel + velocity, s + gate.learning_rate_multiplier * velocity_s
+        found["penalties"].append(gate.penalty * scale * sigmoid(temperature * s).sum())
+    mask, rewound = s > 0, found["kernels"][STEPS]
     kernel, velocity = rewound * mask, 0.0
     for a, b in batches:
         found["kernels"].append(kernel)
@@ -104,82 +120,80 @@ def search_by_hand(kernel, x, y, gate, temperatures, rewind_to, rate=0.01, momen
 
 
 @pytest.mark.parametrize(
-    ("anneal", "exponents", "gate"),
+    ("anneal", "exponents", "gate", "seed", "rate"),
     [
-        ("step", np.arange(18) / 17, tfl.SoftGate(-0.05, penalty=0.002)),
+        ("step", np.arange(12) / 11, tfl.SoftGate(-0.05, penalty=0.002), 6, 0.01),
         (
             "epoch",
-            np.repeat([0, 0.5, 1], STEPS),
+            np.repeat([0.0, 1.0], STEPS),
             tfl.SoftGate(0.02, penalty=0.01, rescale=False, learning_rate_multiplier=2.0),
+            8,
+            0.005,
         ),
     ],
 )
-def test_three_rounds_against_the_algorithm_by_hand(anneal, exponents, gate):
-    rng = np.random.default_rng(3)
+def test_three_rounds_against_the_algorithm_by_hand(anneal, exponents, gate, seed, rate):
+    rng = np.random.default_rng(seed)
     kernel, x = (rng.normal(size=(size, n)).astype("float32") for size, n in ((5, 4), (24, 5)))
-    y = x @ (2 * kernel * (rng.random((5, 4)) < 0.6))
+    y = (x @ (2 * kernel * (rng.random((5, 4)) < 0.6))).astype("float32")
     dense = keras.layers.Dense(4, use_bias=False)
     model = tfl.sparsify(keras.Sequential([keras.Input((5,)), dense]), gate=gate)
     dense.kernel.assign(kernel)
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mean_squared_error")
-    search = ContinuousSparsification(3, rounds=3, retrain_epochs=1, anneal=anneal, verbose=0)
+    model.compile(keras.optimizers.SGD(rate, momentum=0.9), "mean_squared_error")
+    search = ContinuousSparsification(2, rounds=3, retrain_epochs=1, anneal=anneal, verbose=0)
     watch = Watch()
     logs = model.fit(
-        x, y, batch_size=4, epochs=10, shuffle=False, verbose=0, callbacks=[search, watch]
+        x, y, batch_size=4, epochs=7, shuffle=False, verbose=0, callbacks=[search, watch]
     ).history
-    temperatures = [200.0**exponents] * 3
+    temperatures = 200.0 ** np.tile(exponents, 3)
     expected, mask, rewound = search_by_hand(
-        *(array.astype("float64") for array in (kernel, x, y)), gate, temperatures, 2 * STEPS
+        *(array.astype("float64") for array in (kernel, x, y)), gate, temperatures, rate
     )
-    assert 0 < mask.sum() < np.sum(expected["values"][17] > 0)
-    np.testing.assert_allclose(watch.temperatures[:54], np.concatenate(temperatures), rtol=1e-6)
-    # Values are pushed as far as -40000, where the digits count.
-    for name, found in (("values", watch.values), ("kernels", watch.kernels)):
-        found = [arrays[0] for arrays in found]
-        np.testing.assert_allclose(found, expected[name], rtol=1e-6, atol=1e-6)
-    losses = np.reshape(expected["losses"], (10, STEPS)).mean(axis=1)
-    np.testing.assert_allclose(logs["loss"], losses, rtol=1e-6, atol=1e-6)
-    penalties = [entry for record in search.history for entry in record["logs"].get(
-        "gate_penalty", [])]  # fmt: skip
-    np.testing.assert_allclose(penalties, expected["penalties"][STEPS - 1 :: STEPS], atol=1e-6)
+    assert 0 < mask.sum() < np.sum(np.array(expected["values"][11]) > 0)
+    assert_close(watch.temperatures[:36], temperatures)
+    assert_close([kernels[0] for kernels in watch.kernels], expected["kernels"])
+    values = np.array([values[0] for values in watch.values])
+    gates = sigmoid(temperatures[:, None, None] * values[:36])
+    assert_close(gates, sigmoid(temperatures[:, None, None] * expected["values"][:36]))
+    # The reset multiplies rounding errors by 200, of values that have become irrelevant.
+    np.testing.assert_allclose(values, expected["values"], rtol=1e-5, atol=1e-6)
+    assert_close(logs["loss"], np.reshape(expected["losses"], (7, STEPS)).mean(axis=1))
+    found = [record["logs"].get("gate_penalty", []) for record in search.history]
+    assert_close(sum(found, []), expected["penalties"][STEPS - 1 :: STEPS])
     [path] = model.kernels
     np.testing.assert_array_equal(model.get_masks()[path], mask)
     np.testing.assert_array_equal(search.tickets[-1].masks[path], mask)
-    np.testing.assert_allclose(search.tickets[-1].weights[path], rewound, rtol=1e-6, atol=1e-6)
+    assert_close(search.tickets[-1].weights[path], rewound)
+
+
+def assert_close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("anneal", "chunk", "expected"),
+    ("anneal", "final", "chunk", "expected"),
     [
-        ("step", 1, list(200 ** (np.arange(12) / 11)) * 2),
-        ("step", 3, list(200 ** (np.array([2, 5, 8, 11]) / 11)) * 2),
-        ("epoch", 1, ([1.0] * STEPS + [200.0] * STEPS) * 2),
-        ("epoch", 3, ([1.0] * 2 + [200.0] * 2) * 2),
+        ("step", 200.0, 1, 200 ** (np.arange(12) / 11)),
+        ("step", 200.0, 3, 200 ** (np.array([2, 5, 8, 11]) / 11)),
+        ("epoch", 64.0, 1, [1.0] * STEPS + [64.0] * STEPS),
     ],
 )
-def test_temperature_of_every_round(anneal, chunk, expected, search, make_model, compile_model):
-    model = compile_model(
-        tfl.sparsify(make_model(), gate=MOVING), keras.optimizers.SGD(0.1),
-        steps_per_execution=chunk,
-    )  # fmt: skip
-    _, watch, _ = search(model=model, anneal=anneal, retrain_epochs=0)
-    np.testing.assert_allclose(watch.temperatures, expected, rtol=1e-6)
-    half = len(expected) // 2
-    assert [watch.temperatures[half - 1], watch.temperatures[-1]] == [200.0, 200.0]
-    assert max(watch.temperatures) == 200.0
+def test_temperature_of_every_round(
+    anneal, final, chunk, expected, search, make_model, compile_model
+):
+    model = tfl.sparsify(make_model(), gate=MOVING)
+    compile_model(model, keras.optimizers.SGD(0.1), steps_per_execution=chunk)
+    _, watch, _ = search(model=model, anneal=anneal, final_temperature=final, retrain_epochs=0)
+    np.testing.assert_allclose(watch.temperatures, [*expected, *expected], rtol=1e-6)
+    length = len(expected)
+    assert [watch.temperatures[i] for i in (length - 1, -1)] == [final, final]
+    assert max(watch.temperatures) == final
     if chunk == 1:
-        assert [watch.temperatures[0], watch.temperatures[half]] == [1.0, 1.0]
+        assert [watch.temperatures[i] for i in (0, length)] == [1.0, 1.0]
 
 
-def test_other_final_temperature_and_length(search):
-    _, watch, _ = search(
-        rounds=1, epochs_per_round=3, final_temperature=64.0, anneal="epoch", retrain_epochs=0
-    )
-    np.testing.assert_allclose(watch.temperatures[::STEPS], [1.0, 8.0, 64.0], rtol=1e-6)
-
-
-def test_logs_and_history(search):
-    callback, watch, model = search(tfl.SoftGate(penalty=1e-3, learning_rate_multiplier=20.0))
+def test_logs_and_history(ticket_search):
+    callback, watch, model = ticket_search
     assert watch.logs["round"] == [0, 0, 1, 1, 2, 2]
     np.testing.assert_allclose(watch.logs["density"][:1], [mean_open(watch.values[6])])
     assert watch.logs["density"][1] == callback.tickets[0].density
@@ -204,12 +218,12 @@ def mean_open(values):
 
 
 def test_rounds_are_announced(search, capsys):
-    callback, _, _ = search(verbose=1, retrain_epochs=1)
+    callback, _, _ = search(verbose=1, epochs_per_round=1, retrain_epochs=2)
     density = [f"{ticket.density:.2%}" for ticket in callback.tickets]
     assert capsys.readouterr().out.splitlines() == [
-        "Round 0/2: density 100.00%, 2 epochs from step 0",
-        f"Round 1/2: density {density[0]}, 2 epochs from step 0",
-        f"Round 2/2: density {density[1]}, 1 epochs from step 0",
+        "Round 0/2: density 100.00%, 1 epochs from step 0",
+        f"Round 1/2: density {density[0]}, 1 epochs from step 0",
+        f"Round 2/2: density {density[1]}, 2 epochs from step 0",
     ]
 
 
@@ -234,9 +248,11 @@ class HardLoss(keras.callbacks.Callback):
 def test_validation_is_that_of_hard_gates_and_training_stays_soft(search, make_model, make_data):
     data = make_data("dense", 20)
     hard = HardLoss(make_model(), data)
-    _, watch, model = search(others=[hard], fit={"validation_data": data})
+    _, watch, model = search(
+        others=[hard], rounds=1, retrain_epochs=1, fit={"validation_data": data}
+    )
     np.testing.assert_allclose(watch.logs["val_loss"], hard.losses, rtol=1e-4)
-    _, alone, other = search()
+    _, alone, other = search(rounds=1, retrain_epochs=1)
     assert alone.temperatures == watch.temperatures
     for value, expected in zip(model.variables, other.variables, strict=True):
         if "gate" in value.path or "kernel" in value.path:
@@ -244,11 +260,9 @@ def test_validation_is_that_of_hard_gates_and_training_stays_soft(search, make_m
 
 
 class Interrupt(keras.callbacks.Callback):
-    """Stops training as a signal would, at the second evaluation."""
+    """Stops training as a signal would, in the second evaluation."""
 
-    def __init__(self, evaluations=2):
-        super().__init__()
-        self.evaluations = evaluations
+    evaluations = 2
 
     def on_test_batch_end(self, batch, logs=None):
         self.evaluations -= 1
@@ -256,25 +270,21 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("keeps", [True, False])
 def test_interrupted_evaluation_leaves_no_hard_gates(
-    keeps, search, make_model, make_data, compile_model, tmp_path
+    search, make_model, make_data, compile_model, tmp_path
 ):
-    fit = {"validation_data": make_data("dense", 4)}
-    _, expected, _ = search(fit=fit)
     model = compile_model(tfl.sparsify(make_model(), gate=MOVING), keras.optimizers.SGD(0.1))
-    directory = tmp_path if keeps else None
-    start = tfl.Snapshot(model)
+    arguments = {
+        "rounds": 1,
+        "retrain_epochs": 0,
+        "fit": {"validation_data": make_data("dense", 4)},
+    }
     with pytest.raises(KeyboardInterrupt):
-        search(model=model, fit=fit, others=[Interrupt(3)], directory=directory)
+        search(model=model, others=[Interrupt()], directory=tmp_path, **arguments)
     assert model.has_soft_gates
-    if not keeps:
-        start.restore(model)
-    _, watch, _ = search(model=model, fit=fit, directory=directory)
-    np.testing.assert_allclose(
-        watch.temperatures, expected.temperatures[12 if keeps else 0 :], rtol=1e-6
-    )
-    np.testing.assert_array_equal(watch.values[-1][0], expected.values[-1][0])
+    # What was saved is of the first epoch's end.
+    _, watch, _ = search(model=model, directory=tmp_path, **arguments)
+    np.testing.assert_allclose(watch.temperatures, 200 ** (np.arange(6, 12) / 11), rtol=1e-6)
 
 
 @pytest.mark.parametrize("rewind_to_epoch", [0, 1])
@@ -319,8 +329,8 @@ def test_weights_are_kept_between_rounds_and_in_prune_mode(search):
     assert float(array(model.masked.scale)) == 1.0
 
 
-def test_masks_are_taken_before_the_reset(search):
-    callback, watch, _ = search()
+def test_masks_are_taken_before_the_reset(ticket_search):
+    callback, watch, _ = ticket_search
     path = next(iter(callback.tickets[0].masks))
     kept = callback.tickets[0].masks[path]
     assert 0 < kept.mean() < 1
@@ -331,9 +341,8 @@ def test_masks_are_taken_before_the_reset(search):
     assert np.all(first[~kept] <= 0.0)
 
 
-def test_velocity_of_gates_starts_again_and_that_of_weights_goes_on(search):
-    optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
-    _, watch, _ = search(optimizer=optimizer)
+def test_velocity_of_gates_starts_again_and_that_of_weights_goes_on(ticket_search):
+    _, watch, _ = ticket_search
     second = watch.momenta[2 * STEPS]
     assert len(second) == 6
     for name, momentum in second.items():
@@ -355,40 +364,27 @@ def test_learning_rate_starts_again_every_round(mode, starts, search):
     assert rates == pytest.approx(expected)
 
 
-def test_schedule_of_the_optimizer_starts_again_every_round(search):
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([11], [0.1, 0.0])
-    _, watch, _ = search(optimizer=keras.optimizers.SGD(schedule), fit={"epochs": 6})
-    # With a rate of zero, a batch leaves the weights as they are.
-    for first in (0, 12, 24):
-        assert watch.steps[first : first + 12] == list(range(12))
-        assert np.any(watch.kernels[first][0] != watch.kernels[first + 1][0])
-
-
-@pytest.fixture(scope="module")
-def digits():
+@pytest.mark.parametrize("target_density", [0.2, 0.05])
+def test_target_density_is_met(target_density):
     datasets = pytest.importorskip("sklearn.datasets")
     x, y = datasets.load_digits(return_X_y=True)
-    return (x / 16).astype("float32"), y
-
-
-@pytest.mark.parametrize("target_density", [0.2, 0.05])
-def test_target_density_is_met(target_density, digits):
     dense = [keras.layers.Dense(32, "relu"), keras.layers.Dense(10)]
-    model = tfl.sparsify(keras.Sequential([keras.Input((64,)), *dense]), gate=tfl.SoftGate())
+    gate = tfl.SoftGate(learning_rate_multiplier=3.0)
+    model = tfl.sparsify(keras.Sequential([keras.Input((64,)), *dense]), gate=gate)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
+    model.compile("adam", loss, metrics=["accuracy"], steps_per_execution=28)
     search = ContinuousSparsification(
-        4, rounds=2, mode="prune", target_density=target_density, verbose=0
+        5, rounds=2, mode="prune", target_density=target_density, verbose=0
     )
     logs = model.fit(
-        *digits, batch_size=32, epochs=search.epochs, verbose=0, callbacks=[search],
-        validation_data=digits,
-    ).history  # fmt: skip
+        x / 16, y, batch_size=16, epochs=search.epochs, verbose=0, callbacks=[search]
+    ).history
     assert model.density == pytest.approx(target_density, rel=0.1)
-    assert search.tickets[0].density == pytest.approx(target_density**0.5, rel=0.2)
+    # Every round leads to it by the same factor.
+    assert search.tickets[0].density == pytest.approx(target_density**0.5, rel=0.5)
     assert logs["undecided"][-1] < 0.05
-    assert logs["val_accuracy"][-1] > 0.8
-    assert len(set(logs["gate_penalty"])) == 8
+    assert model.evaluate(x / 16, y, verbose=0)[1] > 0.85
+    assert len(set(logs["gate_penalty"])) == 10
 
 
 def test_exact_density_keeps_the_highest_values(search, make_model):
@@ -422,7 +418,7 @@ def test_stochastic_gates_stay_at_temperature_one_and_are_shut_for_good(search):
     np.testing.assert_array_equal(shut[is_shut], after[is_shut])
     kept = np.concatenate([mask.ravel() for mask in model.get_masks().values()])
     assert not np.any(kept & is_shut)
-    assert callback.tickets[1].density <= 1 - is_shut.mean()
+    assert 0 < callback.tickets[1].density <= np.mean(~is_shut)
 
 
 def test_undecided_gates_are_warned_about(search):
@@ -430,12 +426,12 @@ def test_undecided_gates_are_warned_about(search):
     with pytest.warns(
         UserWarning, match="100.0% of the gates were undecided at the end of round 0"
     ):
-        search(slow, rounds=1)
+        search(slow, epochs_per_round=1, rounds=1, retrain_epochs=0)
 
 
 @pytest.mark.filterwarnings("error:.*undecided")
 def test_decided_gates_are_not_warned_about(search):
-    callback, _, _ = search(tfl.SoftGate(1.0), rounds=1)
+    callback, _, _ = search(tfl.SoftGate(1.0), epochs_per_round=1, rounds=1, retrain_epochs=0)
     assert callback.history[0]["logs"]["undecided"][-1] == 0.0
 
 
@@ -447,7 +443,7 @@ def test_emptied_kernel_is_warned_about(search, make_model, compile_model):
             model.masked.gates[1].assign(np.full((8, 3), -1.0))
 
     with pytest.warns(UserWarning, match=r"no weight in \['.*output/kernel'\]"):
-        search(model=model, rounds=1, others=[Close()])
+        search(model=model, others=[Close()], epochs_per_round=1, rounds=1, retrain_epochs=0)
 
 
 def test_second_search_keeps_what_was_pruned_pruned(search):
@@ -455,7 +451,7 @@ def test_second_search_keeps_what_was_pruned_pruned(search):
     before = model.get_masks()
     kernels = [array(kernel) for kernel in model.masked.kernels]
     assert 0 < model.density < 1
-    callback, watch, _ = search(model=model, rounds=1)
+    callback, watch, _ = search(model=model, rounds=1, retrain_epochs=0)
     for i, (path, mask) in enumerate(before.items()):
         np.testing.assert_array_equal(watch.kernels[0][i], kernels[i])
         np.testing.assert_array_equal(watch.values[0][i], np.where(mask, 0.0, -1000.0))
@@ -467,15 +463,16 @@ def test_second_search_keeps_what_was_pruned_pruned(search):
 
 
 def test_second_search_of_soft_gates_starts_again(search):
-    with pytest.warns(UserWarning, match="ended in round 0 of 2, after 1 of 2 epochs"):
-        _, first, model = search(fit={"epochs": 1})
-    _, second, _ = search(model=model)
+    with pytest.warns(UserWarning, match="ended in round 0 of 1, after 1 of 2 epochs"):
+        _, first, model = search(rounds=1, fit={"epochs": 1})
+    _, second, _ = search(model=model, epochs_per_round=1, rounds=1, retrain_epochs=0)
     np.testing.assert_array_equal(second.values[0][0], first.values[0][0])
     assert second.temperatures[0] == 1.0
 
 
 def test_search_is_kept_and_another_one_refused(search, tmp_path):
-    callback, _, _ = search(directory=tmp_path)
+    arguments = {"epochs_per_round": 2, "rounds": 2, "retrain_epochs": 0, "directory": tmp_path}
+    callback, _, _ = search(**arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "search.npz",
         "ticket_00.npz",
@@ -486,13 +483,13 @@ def test_search_is_kept_and_another_one_refused(search, tmp_path):
     assert loaded.provenance["mode"] == "ticket"
     assert loaded.provenance["gate"]["learning_rate_multiplier"] == 20.0
     assert loaded.provenance["step"] == STEPS
-    for arguments in ({"final_temperature": 100.0}, {"gate": tfl.SoftGate(0.1)}):
+    for other in ({"final_temperature": 100.0}, {"gate": tfl.SoftGate(0.1)}):
         with pytest.raises(ValueError, match="`directory` must be empty or hold a search"):
-            search(directory=tmp_path, **arguments)
+            search(**arguments, **other)
 
 
-def test_ticket_applies_to_models_with_and_without_gates(search, make_model, make_data):
-    callback, _, _ = search()
+def test_ticket_applies_to_models_with_and_without_gates(ticket_search, make_model, make_data):
+    callback, _, _ = ticket_search
     x, _ = make_data()
     ticket = callback.tickets[-1]
     outputs = []
@@ -502,7 +499,7 @@ def test_ticket_applies_to_models_with_and_without_gates(search, make_model, mak
         assert not model.has_soft_gates
         assert model.density == ticket.density
         outputs.append(array(model(x)))
-    np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-6)
+    np.testing.assert_array_equal(outputs[1], outputs[0])
 
 
 def test_model_saved_in_the_middle_of_a_round_goes_on(search, make_data, tmp_path):
@@ -528,16 +525,16 @@ def test_model_saved_in_the_middle_of_a_round_goes_on(search, make_data, tmp_pat
 
 
 def test_summary_flops_and_export_of_what_was_found(search, make_data, tmp_path):
-    _, _, model = search(mode="prune")
+    _, _, model = search(mode="prune", rounds=1)
     kept = sum(np.count_nonzero(mask) for mask in model.get_masks().values())
     assert tfl.summary(model).density == kept / 72
-    assert tfl.flops(model, "mac").total == kept
+    assert tfl.flops(model, "mac").sparse == kept
     x, _ = make_data()
     predicted = model.predict(x, verbose=0)
     if keras.backend.backend() == "tensorflow":
         pytest.importorskip("ai_edge_litert")
-        report = tfl.export_tflite(model, tmp_path / "model.tflite")
-        assert report.path.stat().st_size > 0
+        report = tfl.export_tflite(model, tmp_path / "model.tflite", storage="dense")
+        assert pathlib.Path(report.path).stat().st_size > 0
     stripped = tfl.strip(model)
     np.testing.assert_allclose(stripped.predict(x, verbose=0), predicted, atol=1e-6)
     assert sum(np.count_nonzero(array(layer.kernel)) for layer in stripped.layers) == kept

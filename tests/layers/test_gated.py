@@ -246,7 +246,8 @@ def test_masks_set_by_hand_settle_the_gates(make_gated):
     mask = np.array([[True, True], [False, False], [True, False]])
     gated.set_masks([mask])
     np.testing.assert_array_equal(gated.get_masks()[0], mask)
-    np.testing.assert_array_equal(gated.kernels[0], 2 * KERNEL * mask)
+    np.testing.assert_array_equal(gated.kernels[0], KERNEL * mask)
+    np.testing.assert_array_equal(gated(INPUTS), INPUTS @ (KERNEL * mask))
     assert not gated.is_soft
     assert gated.values[0][0, 0] == pytest.approx(0.01)
     gated.set_masks([mask & (KERNEL > 0)])

@@ -306,7 +306,8 @@ class ContinuousSparsification(TicketSearch):
         values = dict(zip(self.model.masked.paths, self.model.masked.values, strict=True))
         everything = {path: np.ones(array.shape, bool) for path, array in values.items()}
         sparsity = 1.0 - self.target_density
-        self.model.set_masks(ranked_masks(self.model, values, sparsity, masks=everything))
+        masks = ranked_masks(self.model, values, sparsity, masks=everything)
+        self.model.masked.open_gates(list(masks.values()))
 
     def _give_up(self):
         """Sets the model to the last good ticket, or to the start, and ends the search."""

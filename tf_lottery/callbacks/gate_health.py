@@ -52,8 +52,8 @@ def warn_of_doubts(model, undecided, level, target_density=None):
     if target_density and abs(model.density / target_density - 1.0) > _TOO_FAR:
         warnings.warn(
             f"The density is {model.density:.4f} where {target_density} was asked for. Train "
-            "longer rounds, some hundred steps at least; raise `learning_rate_multiplier` of the "
-            "`SoftGate`, or for a higher density its `initial_value`; or set `exact_density=True`.",
+            "more or longer rounds, some hundred steps at least; for a higher density raise the "
+            "`initial_value` of the `SoftGate`; or set `exact_density=True`.",
             stacklevel=3,
         )
     masks = model.get_masks()

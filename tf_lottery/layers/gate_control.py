@@ -190,7 +190,8 @@ class GateControl(keras.layers.Layer):
         density = ops.maximum(density, _LEAST_DENSITY)
         first = self.first_density.value
         first = ops.where(first > 0.0, first, density)
-        self.first_density.assign(first)
+        # A function that was compiled to steer still runs this when a search no longer does.
+        self.first_density.assign(ops.where(self.last_density.value > 0.0, first, 0.0))
         first = ops.log(first)
         last = ops.log(ops.maximum(self.last_density.value, _LEAST_DENSITY))
         done = ops.minimum(self._progress(-self.stride.value) / PLANNED_SHARE, 1.0)

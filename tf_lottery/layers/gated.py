@@ -207,16 +207,27 @@ class Gated(Masked):
         self.scale.assign(self.gate.scale)
         self.control.restart()
 
-    def set_masks(self, masks):
-        """Opens the gates of kept weights, closes the others and settles.
+    def open_gates(self, masks):
+        """Opens the gates of kept weights and closes the others, where they are not so already.
 
         Args:
-            masks: List of boolean arrays.
+            masks: List of boolean arrays, true where a weight is kept.
         """
         pairs = zip(masks, self.values, strict=True)
         self.set_values(
             [np.where(mask, np.maximum(s, _OPEN), np.minimum(s, 0.0)) for mask, s in pairs]
         )
+
+    def set_masks(self, masks):
+        """Opens the gates of kept weights, closes the others and settles.
+
+        The weights that are kept stay as they are, without the scale.
+
+        Args:
+            masks: List of boolean arrays.
+        """
+        self.open_gates(masks)
+        self.scale.assign(1.0)
         self.apply_masks()
 
     def get_kernels(self):

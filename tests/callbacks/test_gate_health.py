@@ -1,0 +1,104 @@
+import keras
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+from tf_lottery.callbacks import ContinuousSparsification
+
+STEPS = 6
+
+
+def array(variable):
+    return keras.ops.convert_to_numpy(variable).copy()
+
+
+class Break(keras.callbacks.Callback):
+    """Sets all gates after a certain batch."""
+
+    def __init__(self, batch, value):
+        super().__init__()
+        self.batch, self.value = batch, value
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batch -= 1
+        if self.batch == 0:
+            for gate in self.model.masked.gates:
+                gate.assign(np.full(gate.shape, self.value))
+
+
+@pytest.fixture
+def fail(make_model, make_data, compile_model):
+    """Function that runs a search that breaks after a batch; returns it, the model, its start."""
+
+    def run(batch, value, mode="ticket"):
+        gate = tfl.SoftGate(learning_rate_multiplier=20.0)
+        model = compile_model(tfl.sparsify(make_model(), gate=gate), keras.optimizers.SGD(0.1))
+        start = [array(weight) for weight in model.model.weights]
+        search = ContinuousSparsification(2, rounds=3, mode=mode, verbose=0)
+        x, y = make_data()
+        logs = model.fit(
+            x, y, batch_size=4, shuffle=False, verbose=0, epochs=search.epochs,
+            callbacks=[search, Break(batch, value)],
+        ).history  # fmt: skip
+        return search, model, start, logs
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"), [(np.nan, "Lower the learning rate"), (-1.0, "Raise `initial_value`")]
+)
+def test_failure_in_the_first_round_takes_everything_back(value, advice, fail):
+    with pytest.warns(UserWarning, match=f"failed in round 0: .*{advice}.*is now as it was"):
+        search, model, start, logs = fail(2 * STEPS, value)
+    assert search.tickets == []
+    assert search.failure.split(".")[0] in (
+        "the loss or the gates are no longer finite",
+        "all gates are closed",
+    )
+    assert len(logs["loss"]) == 2
+    assert model.has_soft_gates
+    for weight, expected in zip(model.model.weights, start, strict=True):
+        np.testing.assert_array_equal(array(weight), expected)
+
+
+@pytest.mark.parametrize("mode", ["ticket", "prune"])
+@pytest.mark.parametrize(("value", "batch"), [(np.nan, 2 * STEPS + 3), (-1.0, 4 * STEPS)])
+def test_last_good_ticket_is_kept(value, batch, mode, fail, make_model):
+    with pytest.warns(UserWarning, match="failed in round 1.*model is now the ticket of round 0"):
+        search, model, _, _ = fail(batch, value, mode)
+    [ticket] = search.tickets
+    assert not model.has_soft_gates
+    assert 0 < model.density == ticket.density < 1
+    for path, kernel in model.get_kernels().items():
+        np.testing.assert_array_equal(kernel, ticket.weights[path] * ticket.masks[path])
+        assert np.all(np.isfinite(kernel))
+    other = tfl.sparsify(make_model())
+    ticket.apply(other)
+    for kernel, expected in zip(
+        other.get_kernels().values(), model.get_kernels().values(), strict=True
+    ):
+        np.testing.assert_array_equal(kernel, expected)
+
+
+def test_high_rate_is_found_out(make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model(), gate=tfl.SoftGate()), "sgd")
+    model.optimizer.learning_rate = 1e9
+    search = ContinuousSparsification(2, rounds=1, verbose=0)
+    with pytest.warns(UserWarning, match="`tfl.SoftGate\\(rescale=False\\)`"):
+        model.fit(*make_data(), batch_size=4, epochs=4, verbose=0, callbacks=[search])
+    assert all(np.all(np.isfinite(kernel)) for kernel in model.get_kernels().values())
+
+
+def test_closed_gates_within_a_round_are_no_failure(fail):
+    search, model, _, _ = fail(STEPS, -1e-4, "prune")
+    assert search.failure is None
+    assert len(search.tickets) == 3
+    assert model.density > 0
+
+
+def test_missed_target_is_warned_about(make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model(), gate=tfl.SoftGate(1.0)))
+    search = ContinuousSparsification(1, rounds=1, mode="prune", target_density=0.1, verbose=0)
+    with pytest.warns(UserWarning, match="density is 1.0000 where 0.1 was asked for"):
+        model.fit(*make_data(), epochs=1, verbose=0, callbacks=[search])
