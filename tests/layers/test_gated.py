@@ -251,7 +251,7 @@ def test_masks_set_by_hand_settle_the_gates(make_gated):
     assert not gated.is_soft
     assert gated.values[0][0, 0] == pytest.approx(0.01)
     gated.set_masks([mask & (KERNEL > 0)])
-    np.testing.assert_array_equal(gated.kernels[0], 2 * KERNEL * (mask & (KERNEL > 0)))
+    np.testing.assert_array_equal(gated.kernels[0], KERNEL * (mask & (KERNEL > 0)))
 
 
 def test_reopened_gates_start_again_but_closed_ones_stay_closed(make_gated):
