@@ -202,9 +202,9 @@ def export_ticket():
 def _reached(rows):
     """Returns the mean density, and mean and deviation of the accuracy on held-out examples."""
     accuracies = [row["validation_accuracy"] for row in rows]
-    mean, std = statistics.mean(accuracies), statistics.stdev(accuracies)
+    deviation = f" ± {_percent(statistics.stdev(accuracies))}" if len(rows) > 1 else ""
     density = statistics.mean(row["density"] for row in rows)
-    return f"{density:.1%}", f"{_percent(mean)} ± {_percent(std)}"
+    return f"{density:.1%}", f"{_percent(statistics.mean(accuracies))}{deviation}"
 
 
 def _percent(value):

@@ -254,3 +254,23 @@ def test_weights_decay_and_gates_do_not(exclude, make_model):
 def test_gates_exclude_patterns(make_model):
     with pytest.raises(ValueError, match="`pattern` must be 'unstructured'.*Received.*2:4"):
         tfl.sparsify(make_model("nested"), pattern="2:4", gate=tfl.SoftGate())
+
+
+@pytest.mark.parametrize("gate", [None, tfl.SoftGate(penalty=0.0)])
+def test_metrics_are_those_of_the_sparse_model(gate, make_model, make_data, compile_model):
+    x, y = make_data()
+    plain = compile_model(make_model())
+    plain.fit(x, y, verbose=0)
+    model = compile_model(tfl.sparsify(plain, gate=gate))
+    found = model.evaluate(x, y, verbose=0, return_dict=True)
+    logits = keras.ops.convert_to_numpy(model(x))
+    picked = logits[np.arange(len(y)), y]
+    expected = np.mean(np.log(np.exp(logits).sum(1)) - picked)
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+    assert found["accuracy"] == pytest.approx(np.mean(logits.argmax(1) == y))
+
+
+def test_model_with_gates_compiles_without_an_optimizer(make_model):
+    model = tfl.sparsify(make_model(), gate=tfl.SoftGate())
+    model.compile(optimizer=None, loss="mse")
+    assert model.optimizer is None

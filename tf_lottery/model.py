@@ -96,9 +96,12 @@ class SparseModel(keras.Model):
         return isinstance(self.masked, Gated) and self.masked.is_soft
 
     def compile(self, optimizer="rmsprop", *args, **kwargs):
-        """Compiles as any Keras model; gates are left out of weight decay."""
+        """Compiles as any Keras model; gates are left out of weight decay.
+
+        Call the optimizer's `exclude_from_weight_decay` before, since it replaces the list.
+        """
         super().compile(optimizer, *args, **kwargs)
-        if isinstance(self.masked, Gated):
+        if isinstance(self.masked, Gated) and self.optimizer is not None:
             optimizers.exclude_from_weight_decay(self.optimizer, self.masked.gates)
 
     def compile_from_config(self, config):
@@ -230,6 +233,8 @@ class SparseModel(keras.Model):
 
 def strip(model):
     """Gives back the model that was made sparse, zeros written into its kernels.
+
+    Soft gates are settled by it, which ends their round.
 
     Args:
         model: A `SparseModel`.

@@ -47,7 +47,7 @@ def slots(optimizer, variables):
 
 
 def clear_slots(optimizer, trainable, variables):
-    """Sets the slots of some weights to what they begin with, averages to the weights.
+    """Sets the slots of some weights to what they begin with: zero, or a copy of the weight.
 
     Args:
         optimizer: A built Keras optimizer.
@@ -59,7 +59,8 @@ def clear_slots(optimizer, trainable, variables):
         for kind, slot in found.items() if id(variable) in chosen else ():
             start = np.full(slot.shape, initial_value(optimizer, kind))
             # By value: on JAX the two would share a buffer, which a step cannot donate twice.
-            slot.assign(ops.convert_to_numpy(variable).copy() if kind == "average" else start)
+            copy = ops.convert_to_numpy(variable).copy()
+            slot.assign(copy if _begins_as_weight(optimizer, kind) else start)
 
 
 def add_overwritten(optimizer, variables):
@@ -155,6 +156,13 @@ def initial_value(optimizer, kind):
         return 0.0
     parts = [optimizer, *_inner(optimizer)]
     return max(getattr(part, "initial_accumulator_value", 0.0) for part in parts)
+
+
+def _begins_as_weight(optimizer, kind):
+    # Where schedule-free optimizers look for their next point is called momentum, too.
+    parts = [optimizer, *_inner(optimizer)]
+    schedule_free = any(type(part).__name__.startswith("ScheduleFree") for part in parts)
+    return kind == "average" or (schedule_free and kind == "momentum")
 
 
 def _first_built(multi_optimizer):

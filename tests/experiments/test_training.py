@@ -252,3 +252,11 @@ def test_pattern_holds_while_connections_move(tmp_path):
     assert results["history"]["replaced"][0] > 0
     mask = next(iter(tfl.Ticket.load(tmp_path / "ticket.npz").masks.values()))
     assert (mask.reshape(-1, 4, 300).sum(axis=1) == 2).all()
+
+
+@pytest.mark.filterwarnings("ignore:.* failed in round")
+def test_search_that_fails(digits, tmp_path):
+    settings = dataclasses.replace(CS, initial_value=-20.0, target_density=None, exact_density=None)
+    with pytest.raises(ValueError, match="The search failed: all gates are closed.* 0 tickets"):
+        training.run_training(digits, settings, tmp_path, verbose=0)
+    assert not (tmp_path / "results.json").exists()

@@ -2,9 +2,14 @@
 
 import warnings
 
-import numpy as np
-
 from tf_lottery.callbacks.gate_health import find_failure, warn_of_doubts
+from tf_lottery.callbacks.gate_rounds import (
+    forget_gates,
+    hard_weights,
+    keep_exactly,
+    reset_gates,
+    settle_gates,
+)
 from tf_lottery.callbacks.ticket_search import TicketSearch
 from tf_lottery.checks import (
     choice,
@@ -14,8 +19,7 @@ from tf_lottery.checks import (
     positive_integer,
 )
 from tf_lottery.optimizers import clear_slots
-from tf_lottery.pruning import ranked_masks
-from tf_lottery.snapshot import Snapshot, start_averages
+from tf_lottery.snapshot import Snapshot
 from tf_lottery.sparsity import gates as gate_ops
 
 MODES = ("ticket", "prune")
@@ -28,15 +32,21 @@ class ContinuousSparsification(TicketSearch):
     "Winning the Lottery with Continuous Sparsification" (Savarese et al., arXiv:1912.04427,
     algorithm 2). In a round the temperature of the gates rises exponentially from 1 to
     `final_temperature`, so that they become 0 or 1. Between rounds the weights are kept, the gates
-    go back to `min(final_temperature * s, initial_value)`, which reopens the survivors and
-    shuts the others for good, and learning-rate schedules of the optimizer start again. At the end
+    go back to `min(final_temperature * s, initial_value)`, which reopens the survivors and pushes
+    the others far down, and learning-rate schedules of the optimizer start again. At the end
     the gates are settled: a weight is kept where `s > 0`. Then the weights are rewound once
-    and trained with these masks (`"ticket"`), or kept (`"prune"`).
+    and trained with these masks (`"ticket"`), or kept (`"prune"`). In a second search what the
+    first has pruned stays pruned.
 
     Validation during `fit`, and with it every `val_` value, is that of the hard gates `s > 0`: of
-    the network that would be shipped. The logs of an epoch gain `round`, `density`, the share
-    of gates that are above 0; `undecided`, the share of gates whose sigmoid is between 0.01 and
-    0.99; `temperature` and `gate_penalty`, the part of the loss that the gates add.
+    the network that would be shipped, but for what `exact_density` changes. The logs of an epoch
+    gain `round`, `density`, the share of gates that are above 0; `undecided`, the share of gates
+    whose sigmoid is between 0.01 and 0.99; `temperature` and `gate_penalty`, the part of the loss
+    that the gates add.
+
+    Callbacks that keep or restore weights, such as `EarlyStopping` and `ModelCheckpoint`, have to
+    stand behind the search in the list and to begin when it retrains. A `LearningRateScheduler`
+    counts the epochs of `fit` and does not start again.
 
     With stochastic gates the temperature stays 1, and between rounds gates below their initial
     value are shut: Iterative Stochastic Sparsification.
@@ -56,7 +66,8 @@ class ContinuousSparsification(TicketSearch):
             in the official code. Defaults to `"step"`.
         retrain_epochs: Integer >= 0, epochs with settled gates. They repeat the learning-rate
             schedule with `"ticket"` and go on with it with `"prune"`. Defaults to `None`:
-            `epochs_per_round` with `"ticket"`, 0 with `"prune"`.
+            `epochs_per_round` with `"ticket"`, 0 with `"prune"`. With 0 a ticket is left with the
+            weights it starts from.
         target_density: Float in (0, 1), what the density is led to by the penalty: every round by
             the same factor; see `tf_lottery.layers.GateControl`. A target above the density
             that comes by itself needs gates with a positive `initial_value`. Defaults to
@@ -130,6 +141,7 @@ class ContinuousSparsification(TicketSearch):
         self.exact_density = exact_density
         self.failure = None
         self._open = 1.0
+        self._before = None
         self._check_arguments()
 
     @property
@@ -162,8 +174,9 @@ class ContinuousSparsification(TicketSearch):
     def begin(self):
         """Starts a search, with gates at their initial values."""
         self._open = 1.0 if self.model.has_soft_gates else self.model.density
+        self._before = Snapshot(self.model)
         self.model.masked.reopen()
-        self._clear_slots()
+        forget_gates(self.model)
         super().begin()
         self.failure = None
         if self.rewind_to_epoch == 0:
@@ -176,33 +189,31 @@ class ContinuousSparsification(TicketSearch):
 
     def start_level(self):
         """Resets the gates for another round, or goes back to retrain with settled ones."""
-        self._clear_slots()
         self._open = self.history[-1]["density"]
         if self.level < self.rounds:
             self._restart_learning_rate()
-            self.model.masked.set_values(self._reset_values())
+            reset_gates(self.model.masked, self.final_temperature)
             self._start_round()
+            forget_gates(self.model)
         elif self.mode == "ticket":
-            self._restart_learning_rate()
-            self._start.restore(self.model, parts=("optimizer",))
-            self._rewind_point.restore(self.model, parts=("weights",))
-            self.model.masked.apply_masks()
-        start_averages(self.model)
+            self._rewind()
 
     def end_level(self):
         """Takes the ticket of a round, and settles the gates after the last one."""
         if self.level >= self.rounds:
             return
         is_last = self.level == self.rounds - 1
-        weights = self._ticket_weights()
+        weights = self._rewind_point.weights if self.mode == "ticket" else hard_weights(self.model)
         if is_last and self.exact_density:
-            self._keep_exactly()
+            keep_exactly(self.model, self.target_density)
         undecided = self.history[-1]["logs"]["undecided"][-1]
         warn_of_doubts(self.model, undecided, self.level, self.target_density if is_last else None)
         self.add_ticket(weights)
         self.history[-1]["density"] = self.model.density
         if is_last:
-            self.model.masked.apply_masks()
+            settle_gates(self.model)
+            if self.mode == "ticket" and not self.retrain_epochs:
+                self._rewind()
 
     def on_train_begin(self, logs=None):
         """Starts a search, or goes on with the one in the directory."""
@@ -229,7 +240,8 @@ class ContinuousSparsification(TicketSearch):
     def on_epoch_end(self, epoch, logs=None):
         """Records the epoch, or ends a search that has failed."""
         last_epoch = self.num_epochs_done + 1 == self.epochs_per_round
-        takes_masks = last_epoch and self.level < self.rounds and not self.exact_density
+        last_round = self.rounds - 1 - self.exact_density
+        takes_masks = last_epoch and self.level <= last_round
         self.failure = find_failure(self.model, (logs or {}).get("loss", 0.0), takes_masks)
         if self.failure is None:
             super().on_epoch_end(epoch, logs)
@@ -255,16 +267,20 @@ class ContinuousSparsification(TicketSearch):
 
     def on_train_end(self, logs=None):
         """Warns if the search is not finished or its masks were taken back."""
-        if self.failure is None:
-            self.warn_if_undone(1.0 - self.history[-1]["density"])
-            super().on_train_end(logs)
-
-    def _clear_slots(self):
-        model = self.model
-        clear_slots(model.optimizer, model.trainable_variables, model.masked.gates)
+        if self.failure is not None:
+            return
+        self.warn_if_undone(1.0 - self.history[-1]["density"])
+        super().on_train_end(logs)
+        if self.has_ended() and self.model.has_soft_gates:
+            warnings.warn(
+                "The gates are soft though the search has ended: a callback restored weights of an "
+                "earlier time. Let it start when the search retrains.",
+                stacklevel=2,
+            )
 
     def _harden(self, hard):
-        if self.level < self.rounds:
+        # An evaluation of the settled model leaves it settled.
+        if self.model.has_soft_gates:
             self.model.masked.control.harden(hard)
 
     def _start_round(self):
@@ -285,33 +301,21 @@ class ContinuousSparsification(TicketSearch):
             num_steps = self.epochs_per_round * steps
             control.steer(num_steps, self.target_density**share)
 
-    def _reset_values(self):
-        gated = self.model.masked
-        start = gated.gate.initial_value
-        if gated.gate.stochastic:
-            return [gate_ops.shut_below(values, start) for values in gated.values]
-        return [gate_ops.reset(values, start, self.final_temperature) for values in gated.values]
-
     def _restart_learning_rate(self):
         self._start.restore(self.model, parts=("step", "learning_rate"))
 
-    def _ticket_weights(self):
-        if self.mode == "ticket":
-            return self._rewind_point.weights
-        weights = Snapshot(self.model).weights
-        scale = self.model.masked.scale.numpy()
-        return {**weights, **{path: scale * weights[path] for path in self.model.kernels}}
-
-    def _keep_exactly(self):
-        values = dict(zip(self.model.masked.paths, self.model.masked.values, strict=True))
-        everything = {path: np.ones(array.shape, bool) for path, array in values.items()}
-        sparsity = 1.0 - self.target_density
-        masks = ranked_masks(self.model, values, sparsity, masks=everything)
-        self.model.masked.open_gates(list(masks.values()))
+    def _rewind(self):
+        """Goes back to the weights of the rewind point, with a fresh optimizer."""
+        self._restart_learning_rate()
+        self._start.restore(self.model, parts=("optimizer",))
+        self._rewind_point.restore(self.model, parts=("weights",))
+        self.model.masked.apply_masks()
+        trained = self.model.trainable_variables
+        clear_slots(self.model.optimizer, trained, trained)
 
     def _give_up(self):
         """Sets the model to the last good ticket, or to the start, and ends the search."""
-        self._start.restore(self.model)
+        (self._before or self._start).restore(self.model)
         if self.tickets:
             self.tickets[-1].apply(self.model)
         left = f"the ticket of round {self.tickets[-1].level}" if self.tickets else "as it was"
@@ -333,7 +337,9 @@ class ContinuousSparsification(TicketSearch):
                 "Argument `rewind_to_epoch` must be below `epochs_per_round`, "
                 f"{self.epochs_per_round}. Received: rewind_to_epoch={self.rewind_to_epoch}"
             )
-        if self.target_density is not None and not fraction("target_density", self.target_density):
-            raise ValueError("Argument `target_density` must be above 0. Received: 0")
+        if self.target_density is not None:
+            self.target_density = fraction("target_density", self.target_density)
+            if not self.target_density:
+                raise ValueError("Argument `target_density` must be above 0. Received: 0")
         if self.exact_density and self.target_density is None:
             raise ValueError("Argument `exact_density` needs a `target_density`. Received: None")

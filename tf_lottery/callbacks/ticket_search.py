@@ -137,7 +137,7 @@ class TicketSearch(SparsityCallback):
     def on_train_end(self, logs=None):
         """Warns if the search is not finished."""
         self.model._initial_epoch = None
-        if self.level < self.last_level or not self._level_has_ended():
+        if not self.has_ended():
             warnings.warn(
                 f"The search ended in {self.unit} {self.level} of {self.last_level}, after "
                 f"{self._epochs_done} of {self.epochs_in_level()} epochs. Call `fit` with "
@@ -165,6 +165,10 @@ class TicketSearch(SparsityCallback):
     def _begin_history(self):
         density = self.starting_density()
         self.history.append({self.unit: self.level, "density": density, "logs": {}})
+
+    def has_ended(self):
+        """Returns whether the last level has been trained."""
+        return self.level == self.last_level and self._level_has_ended()
 
     def _level_has_ended(self):
         return self._epochs_done >= self.epochs_in_level()
@@ -200,5 +204,5 @@ class TicketSearch(SparsityCallback):
         # There is no public way to tell `fit` where to start; Keras' own `BackupAndRestore`
         # does the same.
         self.model._initial_epoch = progress["fit_epoch"]
-        if self.level == self.last_level and self._level_has_ended():
+        if self.has_ended():
             self.model._initial_epoch = self.params["epochs"]

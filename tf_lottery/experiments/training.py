@@ -172,8 +172,8 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         `test_loss`, for text `test_bits_per_character`, and `history`.
 
     Raises:
-        ValueError: If an argument is outside its range, the model does not fit the data, or
-            `directory` holds a run with other arguments.
+        ValueError: If an argument is outside its range, the model does not fit the data, the
+            search of a ticket fails, or `directory` holds a run with other arguments.
         OSError: If `directory` cannot be written.
 
     Example:
@@ -208,6 +208,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         callbacks=[batches.follow_epoch(), *changes],
         verbose=verbose,
     )
+    _check_success(progress)
     save_model(strip(model), directory / "model.keras")
     tickets = getattr(progress, "tickets", None) or [Ticket.from_model(model)]
     tickets[-1].save(directory / "ticket.npz")
@@ -242,6 +243,13 @@ def _compiled_model(data, settings, seed):
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
     return model
+
+
+def _check_success(progress):
+    """Raises a `ValueError` if a search has failed; its folder keeps the tickets it had found."""
+    if failure := getattr(progress, "failure", None):
+        found = f"{len(progress.tickets)} tickets are in {str(progress.directory)!r}"
+        raise ValueError(f"The search failed: {failure}. {found}")
 
 
 def _test(model, data):

@@ -43,13 +43,15 @@ class GateControl(keras.layers.Layer):
     `final_temperature ** (position / last_position)`.
 
     With a density to steer to, the penalty is `strength * error / tolerance`, cut off at
-    `strength`: above the planned density gates are pushed down, below it up. The error is the
-    logarithm of density over planned density, which falls exponentially from that of the first
-    step to the last one; the strength grows while the error is beyond the tolerance and shrinks
-    while it is within.
+    `strength`: above the planned density gates are pushed down, below it up. Density is here the
+    mean of `min(gate, 1) ** 4`, to which a gate in between adds little. The error is the logarithm
+    of density over planned density, which falls exponentially from that of the first step to
+    the last one; the strength grows while the error is beyond the tolerance and shrinks while
+    it is within.
 
     Args:
         penalty: Float, the factor of the sum of all gates. Defaults to `0.0`.
+        steers: Whether the penalty is steered. Defaults to `False`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
@@ -64,10 +66,10 @@ class GateControl(keras.layers.Layer):
     [1.0, 10.0, 100.0, 100.0]
     """
 
-    def __init__(self, penalty=0.0, **kwargs):
+    def __init__(self, penalty=0.0, steers=False, **kwargs):
         super().__init__(**{"name": "control", **kwargs, "dtype": "float32"})
         self.initial_penalty = penalty
-        self.steers = False
+        self.steers = steers
         self.build()
 
     def build(self):
@@ -161,7 +163,10 @@ class GateControl(keras.layers.Layer):
             What `current` returns, for this step.
         """
         annealed, now = self._annealed(), self.temperature.value
-        self.temperature.assign(ops.where(self.last_position.value > 0.0, annealed, now))
+        in_round = self.last_position.value > 0.0
+        self.temperature.assign(ops.where(in_round, annealed, now))
+        # An evaluation that was interrupted leaves gates hard.
+        self.threshold.assign(ops.where(in_round, 0.0, self.threshold.value))
         self.position.assign(self.position.value + self.stride.value)
         return self.current()
 
@@ -203,4 +208,4 @@ class GateControl(keras.layers.Layer):
 
     def get_config(self):
         """Returns the configuration."""
-        return {**super().get_config(), "penalty": self.initial_penalty}
+        return {**super().get_config(), "penalty": self.initial_penalty, "steers": self.steers}

@@ -33,7 +33,9 @@ def scaled_sigmoid(values, scale, temperature, threshold, slope):
 
         def backward(*args, upstream=None):
             upstream = ops.convert_to_tensor(args[0] if upstream is None else upstream)
-            return upstream * (outputs * (slope - outputs * (slope / scale)))
+            gradient = upstream * (outputs * (slope - outputs * (slope / scale)))
+            # Also if the gradient from above is not finite: settled gates outlive divergence.
+            return ops.where(slope > 0.0, gradient, 0.0)
 
         return outputs, backward
 
@@ -48,6 +50,12 @@ class Gated(Masked):
     penalty is a loss of every training step. Once the gates are settled they are `s > 0`, and
     the scale is part of the kernels. Weights always count as kept where `s > 0`: there are no
     masks besides.
+
+    A model is best wrapped as a whole, by `tfl.sparsify(model, gate=...)`, and trained with
+    `tfl.callbacks.ContinuousSparsification`. Who trains a layer by hand starts a round with
+    `control.anneal`, ends the last one with `apply_masks`, keeps `gates` out of weight decay, and
+    calls the layer once in a training step, since every call moves the temperature and adds
+    the loss.
 
     "Winning the Lottery with Continuous Sparsification" (arXiv:1912.04427, equation 4).
 
@@ -83,6 +91,7 @@ class Gated(Masked):
             )
         self.gates = []
         self.control = self._seed_generator = None
+        self._steers = False
 
     def build_masks(self):
         """Creates the gates and the variables that belong to them."""
@@ -104,7 +113,8 @@ class Gated(Masked):
             trainable=False,
             autocast=False,
         )
-        self.control = GateControl(gate.penalty / (self.num_gates if gate.normalize else 1))
+        penalty = gate.penalty / (self.num_gates if gate.normalize else 1)
+        self.control = GateControl(penalty, self._steers)
         if gate.stochastic:
             self._seed_generator = keras.random.SeedGenerator(0)
 
@@ -258,4 +268,14 @@ class Gated(Masked):
 
     def get_config(self):
         """Returns the configuration; rules are kept as the weights they selected."""
-        return {**super().get_config(), "gate": keras.saving.serialize_keras_object(self.gate)}
+        config = {**super().get_config(), "gate": keras.saving.serialize_keras_object(self.gate)}
+        return {**config, "steers": self.control is not None and self.control.steers}
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the wrapper that `config` describes."""
+        config = dict(config)
+        steers = config.pop("steers")
+        gated = super().from_config(config)
+        gated._steers = steers
+        return gated

@@ -95,6 +95,14 @@ class Masked(keras.layers.Layer):
         paths = unique_paths(self.layer.weights)
         return [paths[position] for position in self._kernel_positions or ()]
 
+    @property
+    def metrics(self):
+        """List of the metrics of the layer, without those a model inside was compiled with.
+
+        As in any model that contains a compiled one, they belong to another training.
+        """
+        return [] if isinstance(self.layer, keras.Model) else super().metrics
+
     def call(self, inputs, *args, training=None, **kwargs):
         """Calls the layer with its kernels masked."""
         masked = self.masked_kernels(training)

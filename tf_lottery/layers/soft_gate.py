@@ -57,9 +57,16 @@ class SoftGate(Serializable):
     stochastic: bool = False
 
     def __post_init__(self):
-        number_above("initial_value", self.initial_value, -_SATURATED)
-        number_above("penalty", self.penalty, 0, inclusive=True)
-        number_above("learning_rate_multiplier", self.learning_rate_multiplier, 0)
+        numbers = {
+            "initial_value": number_above("initial_value", self.initial_value, -_SATURATED),
+            "penalty": number_above("penalty", self.penalty, 0, inclusive=True),
+            "learning_rate_multiplier": number_above(
+                "learning_rate_multiplier", self.learning_rate_multiplier, 0
+            ),
+        }
+        # Plain floats, whatever number they were given as, since they are written as JSON.
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
 
     @property
     def scale(self):

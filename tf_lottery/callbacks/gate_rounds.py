@@ -1,0 +1,78 @@
+"""What happens to the gates of a model at the end of a round."""
+
+import warnings
+
+import numpy as np
+
+from tf_lottery.optimizers import clear_slots
+from tf_lottery.pruning import ranked_masks
+from tf_lottery.snapshot import Snapshot, start_averages
+from tf_lottery.sparsity import gates as gate_ops
+
+
+def reset_gates(gated, final_temperature):
+    """Sets the gates to what the next round starts from.
+
+    Args:
+        gated: A `Gated` wrapper.
+        final_temperature: Float, the temperature at the end of a round.
+    """
+    start = gated.gate.initial_value
+    if gated.gate.stochastic:
+        values = [gate_ops.shut_below(array, start) for array in gated.values]
+    else:
+        values = [gate_ops.reset(array, start, final_temperature) for array in gated.values]
+    gated.set_values(values)
+
+
+def forget_gates(model):
+    """Clears what the optimizer remembers of the gates, so that it moves them no further.
+
+    Args:
+        model: A compiled `SparseModel` with gates.
+    """
+    clear_slots(model.optimizer, model.trainable_variables, model.masked.gates)
+    start_averages(model)
+
+
+def settle_gates(model):
+    """Settles the gates for good, averages of weights included.
+
+    Args:
+        model: A compiled `SparseModel` with gates.
+    """
+    model.masked.apply_masks()
+    forget_gates(model)
+
+
+def keep_exactly(model, density):
+    """Opens the gates with the highest values and closes the others.
+
+    Args:
+        model: A `SparseModel` with gates.
+        density: Float, the share of gates to open.
+    """
+    values = dict(zip(model.masked.paths, model.masked.values, strict=True))
+    everything = {path: np.ones(array.shape, bool) for path, array in values.items()}
+    masks = list(ranked_masks(model, values, 1.0 - density, masks=everything).values())
+    before = model.get_masks().values()
+    forced = sum(np.count_nonzero(mask & ~old) for mask, old in zip(masks, before, strict=True))
+    if forced > 0.5 * sum(map(np.count_nonzero, masks)):
+        warnings.warn(
+            f"{forced} of the gates that `exact_density` keeps open had closed, so that the "
+            "network is another than the one that was trained. Raise the `initial_value` of the "
+            "`SoftGate`, or train it again.",
+            stacklevel=4,
+        )
+    model.masked.open_gates(masks)
+
+
+def hard_weights(model):
+    """Returns the weights of the network with hard gates, their scale in the kernels.
+
+    Args:
+        model: A `SparseModel` with gates.
+    """
+    weights = Snapshot(model).weights
+    scale = model.masked.scale.numpy()
+    return {**weights, **{path: scale * weights[path] for path in model.kernels}}
