@@ -173,6 +173,7 @@ def test_choices_are_the_library_s():
         ("train --method cs --target-density 0.2,2", "above 0 and below 1. Received: '2'"),
         ("train --method cs --target-density 0.2,", "above 0 and below 1. Received: ''"),
         ("train --method cs --initial-value high", "must be a number. Received: 'high'"),
+        ("train --method cs --initial-value=-0.1,60x", "must be a number. Received: '60x'"),
         ("train --method cs --mode prunes", "--mode: invalid choice: 'prunes'"),
         ("train --method cs --exact-density", "`exact_density` needs a `target_density`"),
         ("demo --dataset tiny_shakespeare", "invalid choice: 'tiny_shakespeare'"),

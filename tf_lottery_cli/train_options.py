@@ -117,8 +117,8 @@ def add_cs_options(group):
         "--initial-value",
         type=several(number),
         metavar="S[,S...]",
-        help="what the gates start from: the higher, the denser; several are a run each "
-        "(default: 0)",
+        help="what the gates start from: the higher, the denser; several are a run each, before a "
+        "minus with an equals sign: --initial-value=-0.1,0.1 (default: 0)",
     )
     group.add_argument("--rounds", type=whole(1), metavar="N", help="(default: 3)")
     group.add_argument(
