@@ -124,8 +124,7 @@ def move_connections(model, masks, values=None):
         # The kernel of a frozen layer has no slots.
         position = positions.get(id(kernels[path]))
         for kind, slot in ({} if position is None else slots[position]).items():
-            start = optimizers.initial_value(model.optimizer, kind)
-            start = weight if kind == "average" else start
+            start = optimizers.initial_value(model.optimizer, kind, weight)
             slot.assign(ops.where(new, start, slot.value))
     if model.masked.growth is not None:
         model.masked.growth.explore(list(model.get_masks().values()))

@@ -57,10 +57,10 @@ def clear_slots(optimizer, trainable, variables):
     chosen = {id(variable) for variable in variables}
     for variable, found in zip(trainable, slots(optimizer, trainable), strict=True):
         for kind, slot in found.items() if id(variable) in chosen else ():
-            start = np.full(slot.shape, initial_value(optimizer, kind))
             # By value: on JAX the two would share a buffer, which a step cannot donate twice.
-            copy = ops.convert_to_numpy(variable).copy()
-            slot.assign(copy if _begins_as_weight(optimizer, kind) else start)
+            weight = ops.convert_to_numpy(variable).copy()
+            start = initial_value(optimizer, kind, weight)
+            slot.assign(np.broadcast_to(start, slot.shape))
 
 
 def add_overwritten(optimizer, variables):
@@ -144,25 +144,23 @@ def loss_scale(optimizer):
     return 1.0 if factor is None else float(ops.convert_to_numpy(factor))
 
 
-def initial_value(optimizer, kind):
-    """Returns the value that slots of a kind begin with.
+def initial_value(optimizer, kind, weight):
+    """Returns what a slot begins with: zero, a constant of the optimizer, or the weight.
 
     Args:
         optimizer: A Keras optimizer.
         kind: String, as in `slots`.
+        weight: Array, the value of the weight that the slot belongs to.
     """
+    parts = [optimizer, *_inner(optimizer)]
+    # Where schedule-free optimizers look for their next point is called momentum, too.
+    schedule_free = any(type(part).__name__.startswith("ScheduleFree") for part in parts)
+    if kind == "average" or (schedule_free and kind == "momentum"):
+        return weight
     # Adagrad and Ftrl divide by their accumulators, and begin them above zero.
     if kind != "accumulator":
         return 0.0
-    parts = [optimizer, *_inner(optimizer)]
     return max(getattr(part, "initial_accumulator_value", 0.0) for part in parts)
-
-
-def _begins_as_weight(optimizer, kind):
-    # Where schedule-free optimizers look for their next point is called momentum, too.
-    parts = [optimizer, *_inner(optimizer)]
-    schedule_free = any(type(part).__name__.startswith("ScheduleFree") for part in parts)
-    return kind == "average" or (schedule_free and kind == "momentum")
 
 
 def _first_built(multi_optimizer):

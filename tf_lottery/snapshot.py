@@ -6,6 +6,7 @@ from keras import ops
 from tf_lottery import files
 from tf_lottery.layers import Gated, Masked
 from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.optimizers import slots
 
 PARTS = ("weights", "masks", "gates", "growth", "seeds", "optimizer", "learning_rate", "step")
 
@@ -157,13 +158,11 @@ def start_averages(model):
     Args:
         model: A compiled model.
     """
-    averages = {v.path: v for v in model.optimizer.variables if v.name.endswith("_average")}
-    for variable in model.trainable_variables:
-        suffix = f"/{variable.path.replace('/', '_')}_average"
-        for path, average in averages.items():
-            if path.endswith(suffix):
-                # By value: on JAX the two would share a buffer, which a step cannot donate twice.
-                average.assign(ops.convert_to_numpy(variable).copy())
+    trained = model.trainable_variables
+    for variable, found in zip(trained, slots(model.optimizer, trained), strict=True):
+        if "average" in found:
+            # By value: on JAX the two would share a buffer, which a step cannot donate twice.
+            found["average"].assign(ops.convert_to_numpy(variable).copy())
 
 
 def _step_variables(optimizer):

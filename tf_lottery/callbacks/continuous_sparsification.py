@@ -224,10 +224,8 @@ class ContinuousSparsification(TicketSearch):
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the next round if the current one has ended."""
         super().on_epoch_begin(epoch, logs)
-        # An evaluation that was interrupted leaves the gates hard.
-        self._harden(False)
         if self.anneal == "epoch" and self.level < self.rounds:
-            self.model.masked.control.move_to(self.num_epochs_done)
+            self.model.masked.control.move_to(self._epochs_done)
 
     def on_test_begin(self, logs=None):
         """Lets the network be evaluated with hard gates."""
@@ -239,7 +237,7 @@ class ContinuousSparsification(TicketSearch):
 
     def on_epoch_end(self, epoch, logs=None):
         """Records the epoch, or ends a search that has failed."""
-        last_epoch = self.num_epochs_done + 1 == self.epochs_per_round
+        last_epoch = self._epochs_done + 1 == self.epochs_per_round
         last_round = self.rounds - 1 - self.exact_density
         takes_masks = last_epoch and self.level <= last_round
         self.failure = find_failure(self.model, (logs or {}).get("loss", 0.0), takes_masks)

@@ -6,8 +6,9 @@ import numpy as np
 
 from tf_lottery.optimizers import clear_slots
 from tf_lottery.pruning import ranked_masks
-from tf_lottery.snapshot import Snapshot, start_averages
+from tf_lottery.snapshot import start_averages
 from tf_lottery.sparsity import gates as gate_ops
+from tf_lottery.ticket import Ticket
 
 
 def reset_gates(gated, final_temperature):
@@ -73,6 +74,6 @@ def hard_weights(model):
     Args:
         model: A `SparseModel` with gates.
     """
-    weights = Snapshot(model).weights
+    weights = Ticket.from_model(model).weights
     scale = model.masked.scale.numpy()
     return {**weights, **{path: scale * weights[path] for path in model.kernels}}

@@ -53,11 +53,6 @@ class TicketSearch(SparsityCallback):
         """Integer, the level that ends the search."""
         raise NotImplementedError
 
-    @property
-    def num_epochs_done(self):
-        """Integer, the epochs trained in the current level."""
-        return self._epochs_done
-
     def epochs_in_level(self):
         """Returns the number of epochs of the current level."""
         raise NotImplementedError

@@ -74,8 +74,7 @@ class GateControl(keras.layers.Layer):
 
     def build(self):
         """Creates the variables, scalars all."""
-        values = {**_STATE, "penalty": self.initial_penalty}
-        for name, value in values.items():
+        for name, value in self._initial_state().items():
             variable = self.add_weight(
                 name=name,
                 shape=(),
@@ -126,7 +125,7 @@ class GateControl(keras.layers.Layer):
     def restart(self):
         """Goes back to temperature 1 and the initial penalty, and steers no longer."""
         self.steers = False
-        for name, value in {**_STATE, "penalty": self.initial_penalty}.items():
+        for name, value in self._initial_state().items():
             getattr(self, name).assign(value)
 
     def settle(self):
@@ -181,6 +180,9 @@ class GateControl(keras.layers.Layer):
             is_on = self.last_density.value > 0.0
             self.penalty.assign(ops.where(is_on, self._steered(density), self.penalty.value))
         return self.penalty.value
+
+    def _initial_state(self):
+        return {**_STATE, "penalty": self.initial_penalty}
 
     def _progress(self, ahead=0.0):
         """Returns how much of the round is over, from 0 to 1."""
