@@ -1,0 +1,168 @@
+"""TFLite files as objects of their schema: reading, walking and writing them."""
+
+import numpy as np
+
+ALIGNMENT = 16
+# Operators with a kernel as their second input that the runtime can take sparse.
+WEIGHT_OPERATORS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
+WEIGHT_INPUT = 1
+
+
+def read_model(content):
+    """Returns the schema's `ModelT` of a file.
+
+    Weights that the file holds outside its flatbuffer, as quantized files do, are read too.
+
+    Args:
+        content: Bytes of the file.
+
+    Raises:
+        ValueError: If the bytes are no TFLite file.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    content = bytes(content)
+    if content[4:8] != b"TFL3":
+        raise ValueError(
+            "Argument `content` must be a TFLite file, which has 'TFL3' as its bytes 4 to 8. "
+            f"Received: {len(content)} bytes that begin with {content[:8]!r}"
+        )
+    try:
+        model = flatbuffer_utils.read_model_from_bytearray(content)
+    except Exception as error:  # A damaged table fails anywhere inside the generated code.
+        raise ValueError(
+            f"Argument `content` must be a whole TFLite file. Received: {len(content)} bytes "
+            f"that cannot be read ({type(error).__name__}: {error})"
+        ) from error
+    for buffer in model.buffers:
+        if isinstance(buffer.data, bytes):
+            buffer.data = np.frombuffer(buffer.data, "uint8")
+    return model
+
+
+def write_model(model):
+    """Returns the bytes of the file of a `ModelT`, with aligned weights.
+
+    Args:
+        model: A `ModelT`, left as it is.
+    """
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    buffers = model.buffers
+    # The generated code packs bytes without the alignment that the schema asks for.
+    model.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
+    try:
+        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    finally:
+        model.buffers = buffers
+    return bytes(builder.Output())
+
+
+class _AlignedBuffer:
+    """Packs as a `Buffer` of the schema, its bytes aligned to 16."""
+
+    def __init__(self, buffer):
+        self.data = None if buffer.data is None else np.asarray(buffer.data, "uint8")
+
+    def Pack(self, builder):  # noqa: N802, the name is that of the generated code
+        from ai_edge_litert import schema_py_generated as schema
+
+        if self.data is not None:
+            size = len(self.data)
+            builder.StartVector(1, size, ALIGNMENT)
+            # The builder has a vector of bytes only without alignment.
+            builder.head = builder.Head() - size
+            builder.Bytes[builder.Head() : builder.Head() + size] = self.data.tobytes()
+            data = builder.EndVector()
+        schema.BufferStart(builder)
+        if self.data is not None:
+            schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
+
+
+def operator_name(model, operator):
+    """Returns the schema's name of an operator, for example `"CONV_2D"`.
+
+    Args:
+        model: A `ModelT`.
+        operator: An `OperatorT` of it.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.opcode_to_name(model, operator.opcodeIndex)
+
+
+def dtype_name(tensor):
+    """Returns the data type of a `TensorT` as NumPy calls it, for example `"int8"`."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.type_to_name(tensor.type).lower()
+
+
+def stored_values(model, tensor):
+    """Returns the values of a constant as the file stores them, flat, or `None`.
+
+    Args:
+        model: A `ModelT`.
+        tensor: A `TensorT` of it. Sparse ones store only a part of their values. Those of
+            variables, strings and types that NumPy lacks are `None`.
+    """
+    data = model.buffers[tensor.buffer].data
+    if data is None or len(data) == 0:
+        return None
+    try:
+        return np.asarray(data, "uint8").view(np.dtype(dtype_name(tensor)))
+    except (TypeError, ValueError):
+        return None
+
+
+def operator_code(model, name, version):
+    """Returns the index of an operator code, which is added if the file lacks it.
+
+    Args:
+        model: A `ModelT`.
+        name: String, the schema's name.
+        version: Integer, of the operator.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    code = getattr(schema.BuiltinOperator, name)
+    for index, entry in enumerate(model.operatorCodes):
+        if (entry.builtinCode, entry.version) == (code, version):
+            return index
+    entry = schema.OperatorCodeT(
+        # Codes of today do not fit into the field of old runtimes.
+        deprecatedBuiltinCode=min(code, 127),
+        builtinCode=code,
+        version=version,
+    )
+    model.operatorCodes.append(entry)
+    return len(model.operatorCodes) - 1
+
+
+def add_buffer(model, values):
+    """Adds a constant's values to a file and returns the index of their buffer.
+
+    Args:
+        model: A `ModelT`.
+        values: NumPy array.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = np.ascontiguousarray(values).reshape(-1).view("uint8")
+    model.buffers.append(schema.BufferT(data=data))
+    return len(model.buffers) - 1
+
+
+def drop_unused_buffers(model):
+    """Empties the buffers that no tensor and no metadata refers to any more.
+
+    Args:
+        model: A `ModelT`.
+    """
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used.update(entry.buffer for entry in model.metadata or [])
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None
