@@ -13,6 +13,7 @@ from tf_lottery.analysis.report import summary as summary
 from tf_lottery.export import ExportError as ExportError
 from tf_lottery.export import ExportReport as ExportReport
 from tf_lottery.export import export_tflite as export_tflite
+from tf_lottery.export import inspect_tflite as inspect_tflite
 from tf_lottery.layers import SoftGate as SoftGate
 from tf_lottery.model import SparseModel as SparseModel
 from tf_lottery.model import strip as strip

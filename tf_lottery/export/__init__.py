@@ -1,6 +1,10 @@
 """Files for devices, run and compared with Keras before they are handed out."""
 
+from tf_lottery.export.errors import ExportError as ExportError
+from tf_lottery.export.inspection import FileReport as FileReport
+from tf_lottery.export.inspection import TensorRow as TensorRow
+from tf_lottery.export.inspection import inspect_tflite as inspect_tflite
 from tf_lottery.export.report import ExportReport as ExportReport
 from tf_lottery.export.report import StoredFile as StoredFile
-from tf_lottery.export.tflite import ExportError as ExportError
+from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer as sparsify_flatbuffer
 from tf_lottery.export.tflite import export_tflite as export_tflite

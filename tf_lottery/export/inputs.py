@@ -41,13 +41,14 @@ class Inputs:
             }
 
 
-def make_inputs(model, sample_inputs, seed):
+def make_inputs(model, sample_inputs, seed, argument="sample_inputs"):
     """Returns the inputs to compare on, checked or made from the model's input shapes.
 
     Args:
         model: A built `keras.Model`.
         sample_inputs: What the user gave: array, list or dict of arrays, or `None`.
         seed: Integer, for inputs that are made.
+        argument: String, the argument's name for messages. Defaults to `"sample_inputs"`.
 
     Raises:
         ValueError: If the arrays do not fit or none can be made.
@@ -60,7 +61,7 @@ def make_inputs(model, sample_inputs, seed):
         arrays = [_random_array(*pair, rng) for pair in zip(keys, tensors, strict=True)]
     else:
         arrays = _flat_samples(sample_inputs, structure, keys)
-        _check_samples(arrays, sample_inputs, keys, tensors)
+        _check_samples(arrays, sample_inputs, keys, tensors, argument)
         arrays = [x.astype(tensor.dtype) for x, tensor in zip(arrays, tensors, strict=True)]
     # Keras numbers the inputs that it names itself; the file shall not depend on the count.
     own = all(SIGNATURE_NAME.fullmatch(key) and "keras_tensor" not in key for key in keys)
@@ -124,7 +125,7 @@ def _flat_samples(sample_inputs, structure, keys):
     return [np.asarray(array) for array in keras.tree.flatten(sample_inputs)]
 
 
-def _check_samples(arrays, sample_inputs, keys, tensors):
+def _check_samples(arrays, sample_inputs, keys, tensors, argument):
     def fits(array, tensor):
         return (
             array.ndim == len(tensor.shape)
@@ -140,8 +141,8 @@ def _check_samples(arrays, sample_inputs, keys, tensors):
             lambda x: f"{np.shape(x)} {np.asarray(x).dtype.name}", sample_inputs
         )
         raise ValueError(
-            "Argument `sample_inputs` must have one array per input, all with the same number "
-            f"of examples, of these shapes and types: {wanted}. Received: {received}"
+            f"Argument `{argument}` must have one array per input, all with the same number "
+            f"of examples, at least one, of these shapes and types: {wanted}. Received: {received}"
         )
 
 

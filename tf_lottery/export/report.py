@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from tf_lottery.export.inspection import FileReport
 from tf_lottery.printable import Printable
 
 
@@ -28,52 +29,84 @@ class ExportReport(Printable):
 
     Args:
         path: String, where the file is.
+        quantize: The precision, as it was asked for, or `None`.
         storage: `"sparse"` or `"dense"`.
-        num_bytes: Integer, the size of the file.
-        gzip_bytes: Integer, its size after `gzip -9`.
-        stored_sparsity: Float, the fraction of floating-point constants, biases included,
-            that the file leaves out. Zeros that it stores count as stored.
+        reason: String, why this storage.
+        floor_bytes: Integer, the size if the non-zero weights of this precision and the
+            entropy of their positions were all that is stored for weights; see
+            `tf_lottery.export.TensorRow`.
         max_difference: Float, the largest absolute difference from Keras in any output.
+        relative_difference: Float, the largest difference as a fraction of the largest
+            value of its output in Keras.
         latency_ms: Float, median milliseconds of a run at batch size 1 on one thread.
-        dense: `StoredFile`, the same model stored dense and run in turns with the file.
+        dense: `StoredFile`, the model in float32 with all zeros stored, run in turns with
+            the file.
+        file: `FileReport`, every constant of the file and how it is stored.
     """
 
     path: str
+    quantize: str | None
     storage: str
-    num_bytes: int
-    gzip_bytes: int
-    stored_sparsity: float
+    reason: str
+    floor_bytes: int
     max_difference: float
+    relative_difference: float
     latency_ms: float
     dense: StoredFile
+    file: FileReport
+
+    @property
+    def num_bytes(self):
+        """The size of the file."""
+        return self.file.num_bytes
+
+    @property
+    def gzip_bytes(self):
+        """The size of the file after `gzip -9`."""
+        return self.file.gzip_bytes
+
+    @property
+    def stored_sparsity(self):
+        """The fraction of weights, biases included, that the file leaves out.
+
+        Zeros that it stores count as stored.
+        """
+        return self.file.stored_sparsity
 
     @property
     def ratio(self):
-        """The size of the file as a fraction of the dense-stored one's."""
+        """The size of the file as a fraction of the dense-stored float32 one's."""
         return self.num_bytes / self.dense.num_bytes
 
     def to_dict(self):
         """Returns the report as a dict of plain values, fit for JSON."""
-        return {**dataclasses.asdict(self), "ratio": self.ratio}
+        names = [field.name for field in dataclasses.fields(self) if field.name != "file"]
+        names += ["num_bytes", "gzip_bytes", "stored_sparsity", "ratio"]
+        values = {name: getattr(self, name) for name in names}
+        tensors = self.file.to_dict()["tensors"]
+        return {**values, "dense": dataclasses.asdict(self.dense), "tensors": tensors}
 
     def __rich__(self):
         from rich.table import Table
 
         title = (
             f"{self.path}\n{self.stored_sparsity:.2%} of the weights left out\n"
-            f"at most {self.max_difference:.1e} from Keras"
+            f"at most {self.max_difference:.1e} from Keras, {self.relative_difference:.1e} of "
+            f"the largest output\n{self.storage}: {self.reason}"
         )
         table = Table(title=title, title_justify="left")
-        table.add_column("Storage")
+        table.add_column("File")
         for heading in ("Bytes", "After gzip", "Milliseconds"):
             table.add_column(heading, justify="right")
-        for name, file in ((f"{self.storage} (written)", self), ("dense", self.dense)):
+        name = f"{self.storage} {self.quantize or 'float32'} (written)"
+        for label, file in ((name, self), ("dense float32", self.dense)):
             size, zipped = f"{file.num_bytes:,}", f"{file.gzip_bytes:,}"
-            table.add_row(name, size, zipped, f"{file.latency_ms:.4f}")
+            table.add_row(label, size, zipped, f"{file.latency_ms:.4f}")
         table.add_row(
             "ratio",
             f"{self.ratio:.3f}",
             f"{self.gzip_bytes / self.dense.gzip_bytes:.3f}",
             f"{self.latency_ms / self.dense.latency_ms:.3f}",
         )
+        table.add_row("least bytes for these weights", f"{self.floor_bytes:,}")
         return table

@@ -1,17 +1,14 @@
 """Arrays without their zeros, in the formats that TFLite's runtime reads.
 
-All axes but the last are stored dense; along the last, which in TFLite's kernels are the
-inputs, only the elements that are not zero are stored, with their positions: compressed
-sparse rows (CSR). Positions can also be those of blocks of consecutive inputs, which are
-stored if any element is not zero.
+All axes but one are stored dense; along that one only the elements that are not zero are
+stored, with their positions: compressed sparse rows (CSR). Positions can also be those of
+blocks of consecutive elements, which are stored if any element is not zero.
 """
 
 import dataclasses
 import math
 
 import numpy as np
-
-BLOCKS = (1, 4, 16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +17,17 @@ class SparseEncoding:
 
     Args:
         shape: Tuple of integers, of the array.
-        block: Integer, how many consecutive elements of the last axis have one position:
-            1 for plain CSR.
+        order: Tuple of integers, the axes from the outermost to the innermost, which is the
+            sparse one.
+        block: Integer, how many consecutive elements along the sparse axis have one
+            position: 1 for plain CSR.
         values: Array, flat: the elements of all stored blocks, row by row.
         segments: Integer array. `segments[r]` to `segments[r + 1]` are the blocks of row r.
         indices: Integer array, the positions of the blocks in their rows, in blocks.
     """
 
     shape: tuple
+    order: tuple
     block: int
     values: np.ndarray
     segments: np.ndarray
@@ -41,22 +41,23 @@ class SparseEncoding:
     @property
     def density(self):
         """Float, the fraction of blocks that are stored."""
-        return len(self.indices) * self.block / max(math.prod(self.shape), 1)
+        return self.values.size / max(math.prod(self.shape), 1)
 
 
-def encode(array, block=1):
+def encode(array, axis=-1, block=1):
     """Stores an array without its zeros.
 
     Args:
         array: NumPy array of rank 1 or more.
-        block: Integer, divides the last axis. Defaults to `1`.
+        axis: Integer, the sparse axis. A short one has small positions. Defaults to `-1`.
+        block: Integer, divides that axis. Defaults to `1`.
 
     Returns:
         A `SparseEncoding`, its positions in the smallest type that TFLite has for them:
         8, 16 or 32 bits.
 
     Raises:
-        ValueError: If `block` does not divide the last axis.
+        ValueError: If `block` does not divide the axis.
 
     Example:
 
@@ -64,20 +65,23 @@ def encode(array, block=1):
     >>> encoding.values, encoding.segments, encoding.indices
     (array([5., 7.]), array([0, 1, 2], dtype=uint8), array([1, 3], dtype=uint8))
     """
-    if not array.shape or array.shape[-1] % block:
+    axis = axis % array.ndim
+    if array.shape[axis] % block:
         raise ValueError(
-            "Argument `block` must divide the last axis of the array. "
+            f"Argument `block` must divide axis {axis} of the array. "
             f"Received: block={block}, array of shape {array.shape}"
         )
-    blocks = array.reshape(-1, array.shape[-1] // block, block)
+    order = (*(i for i in range(array.ndim) if i != axis), axis)
+    blocks = array.transpose(order).reshape(-1, array.shape[axis] // block, block)
     stored = np.any(blocks != 0, axis=2)
     segments = np.concatenate([[0], np.cumsum(np.count_nonzero(stored, axis=1))])
     return SparseEncoding(
         array.shape,
+        order,
         block,
         blocks[stored].reshape(-1),
-        _smallest(segments),
-        _smallest(np.nonzero(stored)[1]),
+        _in_smallest_type(segments),
+        _in_smallest_type(np.nonzero(stored)[1]),
     )
 
 
@@ -87,11 +91,12 @@ def decode(encoding):
     Args:
         encoding: A `SparseEncoding`.
     """
-    width = encoding.shape[-1] // encoding.block
-    blocks = np.zeros((len(encoding.segments) - 1, width, encoding.block), encoding.values.dtype)
-    rows = np.repeat(np.arange(len(blocks)), np.diff(encoding.segments.astype("int64")))
+    shape = [encoding.shape[axis] for axis in encoding.order]
+    num_rows, width = len(encoding.segments) - 1, shape[-1] // encoding.block
+    blocks = np.zeros((num_rows, width, encoding.block), encoding.values.dtype)
+    rows = np.repeat(np.arange(num_rows), np.diff(encoding.segments.astype("int64")))
     blocks[rows, encoding.indices] = encoding.values.reshape(-1, encoding.block)
-    return blocks.reshape(encoding.shape)
+    return blocks.reshape(shape).transpose(np.argsort(encoding.order))
 
 
 def to_parameters(encoding):
@@ -105,17 +110,17 @@ def to_parameters(encoding):
     def dense(size):
         return schema.DimensionMetadataT(format=schema.DimensionType.DENSE, denseSize=size)
 
-    rank = len(encoding.shape)
     positions = schema.DimensionMetadataT(format=schema.DimensionType.SPARSE_CSR)
     positions.arraySegmentsType, positions.arraySegments = _vector(encoding.segments)
     positions.arrayIndicesType, positions.arrayIndices = _vector(encoding.indices)
-    dimensions = [*map(dense, encoding.shape[:-1]), positions]
+    order, block_map = list(encoding.order), []
+    dimensions = [*(dense(encoding.shape[axis]) for axis in order[:-1]), positions]
     if encoding.block > 1:
+        block_map = order[-1:]
+        order.append(len(order))
         dimensions.append(dense(encoding.block))
     return schema.SparsityParametersT(
-        traversalOrder=list(range(len(dimensions))),
-        blockMap=[rank - 1] if encoding.block > 1 else [],
-        dimMetadata=dimensions,
+        traversalOrder=order, blockMap=block_map, dimMetadata=dimensions
     )
 
 
@@ -130,29 +135,26 @@ def from_parameters(parameters, shape, values):
     from ai_edge_litert import schema_py_generated as schema
 
     rank, dimensions = len(shape), parameters.dimMetadata
-    formats = [dimension.format for dimension in dimensions]
-    rows = [schema.DimensionType.DENSE] * (rank - 1) + [schema.DimensionType.SPARSE_CSR]
+    order = tuple(int(axis) for axis in parameters.traversalOrder)
+    block_map = [] if parameters.blockMap is None else list(parameters.blockMap)
+    expected = [schema.DimensionType.DENSE] * (rank - 1) + [schema.DimensionType.SPARSE_CSR]
     block = 1
-    if len(formats) == rank + 1 and list(_or_empty(parameters.blockMap)) == [rank - 1]:
-        block = dimensions[rank].denseSize
-        rows.append(schema.DimensionType.DENSE)
-    if formats != rows or list(parameters.traversalOrder) != list(range(len(rows))):
+    if block_map:
+        expected.append(schema.DimensionType.DENSE)
+        block = dimensions[-1].denseSize
+    is_known = block_map in ([], [order[rank - 1]]) and sorted(order[:rank]) == list(range(rank))
+    if not is_known or [dimension.format for dimension in dimensions] != expected:
         return None
     positions = dimensions[rank - 1]
     segments, indices = positions.arraySegments.values, positions.arrayIndices.values
-    return SparseEncoding(
-        tuple(shape), block, values, np.asarray(segments), np.asarray(_or_empty(indices))
-    )
+    indices = np.zeros(0, "int64") if indices is None else np.asarray(indices)
+    return SparseEncoding(tuple(shape), order[:rank], block, values, np.asarray(segments), indices)
 
 
-def _or_empty(vector):
-    return [] if vector is None else vector
-
-
-def _smallest(positions):
+def _in_smallest_type(positions):
     largest = np.max(positions, initial=0)
     dtypes = ("uint8", "uint16", "int32")
-    return positions.astype(next(d for d in dtypes if largest <= np.iinfo(d).max))
+    return positions.astype(next(dtype for dtype in dtypes if largest <= np.iinfo(dtype).max))
 
 
 def _vector(positions):

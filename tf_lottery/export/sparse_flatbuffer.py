@@ -19,11 +19,13 @@ import math
 import numpy as np
 
 from tf_lottery.export import flatbuffer
-from tf_lottery.export.sparse_encoding import BLOCKS, SparseEncoding, encode, to_parameters
+from tf_lottery.export.sparse_encoding import SparseEncoding, encode, to_parameters
 
 # The version of FULLY_CONNECTED whose weights may be sparse; delegates leave it alone.
 DIRECT_VERSION = 8
 DIRECT_BLOCKS = {"float32": 4, "int8": 16}
+# Consecutive inputs of an output that can have one position.
+BLOCKS = (1, 4, 16)
 # Bytes of the tensor, the tables and the operator that a sparse tensor adds to a file.
 OVERHEAD = 300
 # Densities of blocks below which the direct kernel is faster than the dense one, for one
@@ -60,9 +62,10 @@ def sparsify_flatbuffer(content, optimize_for="disk"):
             form = _best_form(weights, optimize_for)
             if form is not None:
                 # Equal constants share a buffer, sparse ones as dense ones.
-                key = graph.tensors[weights.index].buffer, form.encoding.block
+                encoding = form.encoding
+                key = graph.tensors[weights.index].buffer, encoding.order, encoding.block
                 if key not in buffers:
-                    buffers[key] = flatbuffer.add_buffer(model, form.encoding.values)
+                    buffers[key] = flatbuffer.add_buffer(model, encoding.values)
                 _store(model, graph, weights, form, buffers[key])
     flatbuffer.drop_unused_buffers(model)
     smaller = flatbuffer.write_model(model) if buffers else content
@@ -162,13 +165,11 @@ def _best_form(weights, optimize_for):
     """Returns the form to store weights in, or `None` for dense."""
     array = weights.array
     forms = []
-    for block in BLOCKS:
-        if array.shape[-1] % block == 0:
-            encoding = encode(array, block)
-            if _can_be_direct(weights, encoding):
-                forms.append(_Form(encoding, is_direct=True))
-            if _can_unpack(weights):
-                forms.append(_Form(encoding, is_direct=False))
+    for encoding in _encodings(array):
+        if _can_be_direct(weights, encoding):
+            forms.append(_Form(encoding, is_direct=True))
+        if _can_unpack(weights):
+            forms.append(_Form(encoding, is_direct=False))
     forms = [form for form in forms if form.encoding.num_bytes + OVERHEAD < array.nbytes]
     # A form that is slower than dense-stored weights is no choice where time counts. Where
     # size counts, the direct form of two equals has to be the faster one.
@@ -178,6 +179,15 @@ def _best_form(weights, optimize_for):
     if optimize_for == "latency":
         forms = [form for form in forms if form.is_direct] or forms
     return min(forms, key=lambda form: form.encoding.num_bytes, default=None)
+
+
+def _encodings(array):
+    for block in BLOCKS:
+        if array.shape[-1] % block == 0:
+            yield encode(array, block=block)
+    # Few outputs have smaller positions than many inputs.
+    if array.shape[0] < array.shape[-1]:
+        yield encode(array, axis=0)
 
 
 def _can_be_direct(weights, encoding):

@@ -1,0 +1,102 @@
+"""The files that an export can choose from."""
+
+import dataclasses
+import gzip
+
+from tf_lottery.export.errors import ExportError
+from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
+from tf_lottery.export.verification import Verdict, changed_constants, verify
+
+GOALS = ("disk", "download", "latency")
+# Latencies closer than this are taken for equal: then the smaller file is better.
+LATENCY_NOISE = 1.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A file that could be written.
+
+    Args:
+        storage: `"sparse"` or `"dense"`.
+        content: Bytes of the file.
+        verdict: `Verdict` of running it.
+    """
+
+    storage: str
+    content: bytes
+    verdict: Verdict
+
+
+def make_candidates(content, storage, optimize_for, inputs, expected, tolerance):
+    """Returns the files that a choice of storage leaves, each run and compared with Keras.
+
+    Args:
+        content: Bytes of the dense-stored file, quantized or not.
+        storage: `"auto"`, `"sparse"` or `"dense"`.
+        optimize_for: String, one of `GOALS`.
+        inputs: `Inputs`.
+        expected: Dict of names to Keras' outputs.
+        tolerance: Float, as in `verify`.
+
+    Returns:
+        List of `Candidate`, right and wrong ones.
+
+    Raises:
+        ExportError: If `storage` is `"sparse"` and nothing can be stored so.
+    """
+    dense = Candidate("dense", content, verify(content, inputs, expected, tolerance))
+    if storage == "dense":
+        return [dense]
+    packed = sparsify_flatbuffer(content, "latency" if optimize_for == "latency" else "disk")
+    if packed == content and storage == "sparse":
+        packed = sparsify_flatbuffer(content, "disk")
+    if packed == content:
+        if storage == "auto":
+            return [dense]
+        raise ExportError(
+            "Argument `storage` must be 'dense' or 'auto' here: stored without its zeros no "
+            "constant of the file is smaller and can still be read. Nothing was written. "
+            "Received: storage='sparse'"
+        )
+    verdict = verify(packed, inputs, expected, tolerance)
+    changed = [] if verdict.problem else changed_constants(packed, content)
+    if changed:
+        verdict = Verdict(f"The file does not hold the weights of {changed}.")
+    sparse = Candidate("sparse", packed, verdict)
+    return [sparse] if storage == "sparse" else [sparse, dense]
+
+
+def choose(candidates, optimize_for, milliseconds):
+    """Returns the best of the candidates that are right, and why it was chosen.
+
+    Args:
+        candidates: List of `Candidate`, at least one without a problem.
+        optimize_for: String, one of `GOALS`.
+        milliseconds: Dict of storages to the latencies of right candidates.
+    """
+    right = [candidate for candidate in candidates if not candidate.verdict.problem]
+    costs = {candidate.storage: len(candidate.content) for candidate in right}
+    unit = "bytes"
+    if optimize_for == "download":
+        costs = {c.storage: len(gzip.compress(c.content, 9)) for c in right}
+        unit = "bytes after gzip"
+    elif optimize_for == "latency":
+        fastest = min(milliseconds[storage] for storage in costs)
+        alike = [s for s in costs if milliseconds[s] <= LATENCY_NOISE * fastest]
+        right = [candidate for candidate in right if candidate.storage in alike]
+    best = min(right, key=lambda candidate: costs[candidate.storage])
+    if optimize_for == "latency":
+        costs, unit = milliseconds, "milliseconds"
+    others = [candidate for candidate in candidates if candidate is not best]
+    return best, _reason(best, others, costs, unit)
+
+
+def _reason(best, others, costs, unit):
+    if not others:
+        return "stored sparse it is not smaller"
+    (other,) = others
+    if other.verdict.problem:
+        return f"{other.storage} storage is not right: {other.verdict.problem}"
+    number = ",.4f" if unit == "milliseconds" else ",d"
+    first, second = costs[best.storage], costs[other.storage]
+    return f"{first:{number}} {unit}, {other.storage} {second:{number}}"

@@ -1,0 +1,87 @@
+"""Runs work that can crash a process in a process of its own."""
+
+import os
+import pathlib
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+
+TASKS = pathlib.Path(__file__).parent / "tasks"
+# The last lines of a crashed process are shown, not all of a converter's log.
+NUM_LOG_LINES = 5
+
+
+class ChildError(RuntimeError):
+    """The child process crashed, or the function in it raised an exception."""
+
+
+class ChildProcess:
+    """A Python process that calls functions of one file, for as long as a `with` block.
+
+    The file is loaded by its path, without the package it lies in, so the process starts
+    as fast as what the file itself imports. The start does not wait for that.
+
+    Args:
+        path: String or path of the Python file.
+
+    Example:
+
+    >>> with ChildProcess(TASKS / "interpret.py") as child:
+    ...     outputs = child.call("run", content=content, steps=steps)
+    """
+
+    def __init__(self, path):
+        self.path = os.fspath(path)
+
+    def __enter__(self):
+        self._log = tempfile.TemporaryFile()
+        # Accelerators are the parent's: it may hold all of their memory.
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", os.fspath(TASKS / "serve.py"), self.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+        )
+        self._send(sys.path)
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+    def call(self, name, **arguments):
+        """Calls a function of the file and returns what it returns.
+
+        Args:
+            name: String, the function's name.
+            **arguments: Its arguments, values that `pickle` takes.
+
+        Raises:
+            ChildError: If the process dies or the function raises an exception.
+        """
+        try:
+            self._send((name, arguments))
+            outcome, value = pickle.load(self._process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            raise ChildError(self._cause_of_death()) from error
+        if outcome == "error":
+            raise ChildError(value)
+        return value
+
+    def _send(self, value):
+        pickle.dump(value, self._process.stdin)
+        self._process.stdin.flush()
+
+    def _cause_of_death(self):
+        status = self._process.wait()
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        cause = f"ended with status {status}"
+        if status < 0:
+            cause = f"was ended by {signal.Signals(-status).name}"
+        return "\n".join([f"The process {cause}.", *lines[-NUM_LOG_LINES:]])

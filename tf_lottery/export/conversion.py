@@ -1,0 +1,96 @@
+"""From a Keras model to a dense-stored float32 TFLite file."""
+
+import re
+import tempfile
+
+import keras
+import numpy as np
+
+from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
+from tf_lottery.export.errors import ExportError
+from tf_lottery.export.inputs import SIGNATURE_NAME, flat_keys
+
+
+def keras_outputs(model, inputs):
+    """Returns what a model computes in inference mode: names to arrays of all steps.
+
+    Args:
+        model: A built `keras.Model`.
+        inputs: `Inputs`.
+
+    Raises:
+        ExportError: If a weight or an output is not finite.
+    """
+    _check_weights(model)
+    steps = []
+    # Stateless, so that a stateful layer of the user's model keeps its state.
+    with keras.StatelessScope():
+        for step in inputs.steps():
+            outputs = model(inputs.pack(step.values()), training=False)
+            steps.append([keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(outputs)])
+    names = flat_keys(outputs)
+    if not names or not all(map(SIGNATURE_NAME.fullmatch, names)):
+        names = [f"output_{i}" for i in range(len(steps[0]))]
+    expected = {name: np.stack(x) for name, x in zip(names, zip(*steps, strict=True), strict=True)}
+    bad = [name for name, values in expected.items() if not np.isfinite(values).all()]
+    if bad:
+        raise ExportError(
+            "Argument `model` must have finite outputs to compare a file with. "
+            f"Received: model={model.name!r}, with NaN or infinity in Keras' own outputs {bad}"
+        )
+    return expected
+
+
+def convert(model, inputs, output_names):
+    """Returns the bytes of the dense-stored float32 file of a model.
+
+    The converter runs in a process of its own, since it crashes on some models.
+
+    Args:
+        model: A built `keras.Model`, on the TensorFlow backend.
+        inputs: `Inputs`, for names, shapes and types.
+        output_names: List of strings.
+
+    Raises:
+        ExportError: If the converter refuses the model, or crashes.
+    """
+    import tensorflow as tf
+
+    def serve(tensors):
+        outputs = keras.tree.flatten(model(inputs.pack(tensors), training=False))
+        return dict(zip(output_names, outputs, strict=True))
+
+    signature = [
+        tf.TensorSpec(array.shape, array.dtype, name=name)
+        for name, array in next(inputs.steps()).items()
+    ]
+    try:
+        # The process imports TensorFlow while the model is traced here.
+        with ChildProcess(TASKS / "convert.py") as child, tempfile.TemporaryDirectory() as folder:
+            archive = keras.export.ExportArchive()
+            archive.add_endpoint("serve", serve, [signature])
+            archive.write_out(folder, verbose=False)
+            return child.call("convert", folder=folder)
+    except ChildError as error:
+        cause = str(error)
+    except OSError:
+        raise
+    except Exception as error:  # A model's own code may fail in any way when it is traced.
+        cause = f"{type(error).__name__}: {error}"
+    missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", cause)))
+    raise ExportError(
+        "Argument `model` must consist of operations that TFLite has; layers that compute in "
+        f"float16 do not. Nothing was written. Received: model={model.name!r}, refused by the "
+        f"converter for {', '.join(missing) or cause}"
+    )
+
+
+def _check_weights(model):
+    for weight in model.weights:
+        if keras.backend.is_float_dtype(weight.dtype):
+            values = keras.ops.convert_to_numpy(weight).astype("float64")
+            if not np.isfinite(values).all():
+                raise ExportError(
+                    "Argument `model` must have finite weights. Nothing was written. "
+                    f"Received: model={model.name!r}, with NaN or infinity in {weight.path!r}"
+                )

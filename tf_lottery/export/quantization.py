@@ -1,0 +1,118 @@
+"""The precisions of TFLite files: what each needs, and which combinations cannot work."""
+
+import keras
+import numpy as np
+
+from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
+from tf_lottery.export.errors import ExportError
+from tf_lottery.layers.kernels import find_kernels, matrix_shapes
+
+# The largest difference from Keras, as a fraction of the largest output, that rounding
+# explains: of float32 additions, of float16 weights, of 8 bits for weights and for all.
+TOLERANCES = {
+    None: 1e-5,
+    "float16": 5e-3,
+    "weight_int8": 3e-2,
+    "dynamic_int8": 1e-1,
+    "int8": 1e-1,
+}
+STORAGES = ("auto", "sparse", "dense")
+# Consecutive inputs that sparse int8 weights of a dense layer are stored by.
+INT8_BLOCK = 16
+
+
+def check_combination(model, quantize, storage, representative_data):
+    """Refuses combinations that cannot work, and names the nearest that does.
+
+    Args:
+        model: A plain `keras.Model`, zeros written into its kernels.
+        quantize: `None` or a string, a key of `TOLERANCES`.
+        storage: String, one of `STORAGES`.
+        representative_data: What the user gave, or `None`.
+
+    Raises:
+        ValueError: If the combination cannot work.
+    """
+    if quantize == "int8" and representative_data is None:
+        raise ValueError(
+            "Argument `representative_data` must be given for quantize='int8', which takes the "
+            "ranges of all activations from it; quantize='dynamic_int8' needs none. "
+            "Received: representative_data=None"
+        )
+    if quantize != "int8" and representative_data is not None:
+        raise ValueError(
+            "Argument `representative_data` must be None unless quantize='int8'; inputs to "
+            f"compare on are `sample_inputs`. Received: quantize={quantize!r}"
+        )
+    if quantize == "int8":
+        _check_recurrent_layers(model)
+    if storage == "sparse":
+        _check_zeros(model, quantize)
+
+
+def quantized(content, quantize, inputs=None):
+    """Returns the bytes of a file with weights, or all, in fewer bits; they stay dense-stored.
+
+    Args:
+        content: Bytes of a float32 file.
+        quantize: `None` for the file as it is, or a string, a key of `TOLERANCES`.
+        inputs: `Inputs`, the representative ones of `"int8"`. Defaults to `None`.
+
+    Raises:
+        ExportError: If the quantizer refuses the file, or crashes.
+    """
+    if quantize is None:
+        return content
+    try:
+        with ChildProcess(TASKS / "quantize.py") as child:
+            steps = list(inputs.steps()) if inputs is not None else []
+            return child.call("quantize", content=content, mode=quantize, steps=steps)
+    except ChildError as error:
+        raise ExportError(
+            f"The model cannot be quantized: {error} Nothing was written. "
+            f"Pass quantize='weight_int8' or None. Received: quantize={quantize!r}"
+        ) from error
+
+
+def _check_recurrent_layers(model):
+    # Keras has no public way to walk the sublayers of an arbitrary layer.
+    loops = [
+        layer.name
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.RNN) and not layer.unroll
+    ]
+    if loops:
+        raise ValueError(
+            "Argument `quantize` must not be 'int8' for a model with recurrent layers that run "
+            "in a loop, whose activations cannot be observed. Build them with `unroll=True`, or "
+            f"pass quantize='dynamic_int8'. Received: quantize='int8', layers {loops}"
+        )
+
+
+def _check_zeros(model, quantize):
+    kernels = find_kernels(model).kernels
+    arrays = [keras.ops.convert_to_numpy(kernel) for kernel in kernels]
+    if all(np.all(array) for array in arrays):
+        raise ValueError(
+            "Argument `storage` must be 'dense' or 'auto' for a model without zeros in its "
+            "kernels. Received: storage='sparse'"
+        )
+    if quantize not in ("dynamic_int8", "int8"):
+        return
+    shapes = matrix_shapes(model, kernels)
+    blocks = any(map(_has_empty_blocks, arrays, shapes))
+    convolutions = quantize == "int8" and any(array.ndim > 2 for array in arrays)
+    if not blocks and not convolutions:
+        raise ValueError(
+            "Argument `storage` must be 'dense' or 'auto' here: int8 arithmetic reads sparse "
+            f"weights only in blocks of {INT8_BLOCK} inputs, and no dense kernel has empty "
+            f"ones. Prune with `pattern=\"{INT8_BLOCK}x1\"`, or pass quantize='weight_int8'. "
+            f"Received: storage='sparse', quantize={quantize!r}"
+        )
+
+
+def _has_empty_blocks(array, shape):
+    if shape is None or array.ndim != 2 or shape[0] % INT8_BLOCK:
+        return False
+    blocks = array.reshape(-1, INT8_BLOCK, shape[1])
+    return not np.all(np.any(blocks, axis=1))

@@ -1,0 +1,116 @@
+"""Whether a TFLite file computes what Keras computes, and how fast."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from tf_lottery.export import flatbuffer
+from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
+from tf_lottery.export.inspection import constant
+
+RESOLVERS = ("default", "without delegates")
+# An output that is zero but for rounding has no scale of its own to compare with.
+SMALLEST_SCALE = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What running a file has shown.
+
+    Args:
+        problem: String, what is wrong with the file, `""` if nothing is.
+        difference: Float, the largest absolute difference from Keras in any output.
+        relative_difference: Float, the largest difference as a fraction of the largest
+            value of its output in Keras.
+    """
+
+    problem: str = ""
+    difference: float = 0.0
+    relative_difference: float = 0.0
+
+
+def verify(content, inputs, expected, tolerance):
+    """Runs a file in a process of its own, with and without delegates, and compares.
+
+    Args:
+        content: Bytes of the file.
+        inputs: `Inputs`.
+        expected: Dict of names to Keras' outputs, as `keras_outputs` returns them.
+        tolerance: Float, the largest `max|file - keras| / max|keras|` of a right file.
+
+    Returns:
+        A `Verdict`.
+    """
+    verdicts = []
+    for resolver in RESOLVERS:
+        try:
+            # A file that crashes one interpreter shall not be blamed on the other.
+            with ChildProcess(TASKS / "interpret.py") as child:
+                steps = child.call(
+                    "run", content=content, steps=list(inputs.steps()), resolver=resolver
+                )
+        except ChildError as error:
+            name = f"{resolver} interpreter" if resolver == "default" else resolver
+            return Verdict(f"The file does not run ({name}): {error}")
+        verdicts.append(_compare(steps, expected, tolerance))
+        if verdicts[-1].problem:
+            return verdicts[-1]
+    return max(verdicts, key=lambda verdict: verdict.relative_difference)
+
+
+def _compare(steps, expected, tolerance):
+    largest = relative = 0.0
+    for name, values in expected.items():
+        outputs = np.stack([step[name] for step in steps])
+        if outputs.shape != values.shape or not np.isfinite(outputs).all():
+            return Verdict(f"Output {name!r} of the file has NaN, infinity or another shape.")
+        difference = np.max(np.abs(outputs.astype("float64") - values), initial=0.0)
+        scale = np.max(np.abs(values.astype("float64")), initial=SMALLEST_SCALE)
+        allowed = tolerance * scale if keras.backend.is_float_dtype(values.dtype.name) else 0.0
+        if difference > allowed:
+            return Verdict(
+                f"Output {name!r} of the file differs from Keras by {difference:.3g}, allowed is "
+                f"{allowed:.3g}; the largest value in Keras is {scale:.3g}."
+            )
+        largest = max(largest, float(difference))
+        relative = max(relative, float(difference / scale))
+    return Verdict("", largest, relative)
+
+
+def changed_constants(content, dense_content):
+    """Returns the names of the constants that a file does not store as its twin does.
+
+    Inputs do not show a lost weight that they multiply by zero.
+
+    Args:
+        content: Bytes of a file.
+        dense_content: Bytes of the file it was made from by storing constants sparse.
+    """
+    model, dense = flatbuffer.read_model(content), flatbuffer.read_model(dense_content)
+    changed = []
+    for graph, dense_graph in zip(model.subgraphs, dense.subgraphs, strict=True):
+        packed = {
+            operator.outputs[0]: operator.inputs[0]
+            for operator in graph.operators
+            if flatbuffer.operator_name(model, operator) == "DENSIFY"
+        }
+        for index, dense_tensor in enumerate(dense_graph.tensors):
+            expected = constant(dense, dense_tensor)
+            if expected is not None:
+                stored = constant(model, graph.tensors[packed.get(index, index)])
+                if stored is None or not np.array_equal(stored, expected, equal_nan=True):
+                    changed.append(dense_tensor.name.decode(errors="replace"))
+    return changed
+
+
+def latencies(contents, inputs, runs):
+    """Returns the median milliseconds of a run of each file, taken in turns.
+
+    Args:
+        contents: Dict of names to bytes of files.
+        inputs: `Inputs`.
+        runs: Integer, how often to run each.
+    """
+    with ChildProcess(TASKS / "interpret.py") as child:
+        return child.call("measure", contents=contents, step=next(inputs.steps()), runs=runs)
