@@ -3,6 +3,7 @@
 from tf_lottery import at_init as at_init
 from tf_lottery import callbacks as callbacks
 from tf_lottery import export as export
+from tf_lottery import interop as interop
 from tf_lottery import layers as layers
 from tf_lottery import sparsity as sparsity
 from tf_lottery._version import __version__ as __version__
