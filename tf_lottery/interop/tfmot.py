@@ -183,7 +183,7 @@ def _read(pruning_schedule):
     if type(pruning_schedule).__module__.split(".")[0] == "tensorflow_model_optimization":
         config = pruning_schedule.get_config()
     kind = config.get("class_name") if isinstance(config, dict) else None
-    arguments = config.get("config") if kind in _ARGUMENTS else None
+    arguments = config.get("config") if kind in tuple(_ARGUMENTS) else None
     if not isinstance(arguments, dict) or not _ARGUMENTS[kind] <= set(arguments):
         raise ValueError(
             "Argument `pruning_schedule` must be a `PolynomialDecay` or `ConstantSparsity` of "
