@@ -28,6 +28,7 @@ def read_model(content):
             f"Received: {len(content)} bytes that begin with {content[:8]!r}"
         )
     try:
+        _check_end(content)
         model = flatbuffer_utils.read_model_from_bytearray(content)
     except Exception as error:  # A damaged table fails anywhere inside the generated code.
         raise ValueError(
@@ -38,6 +39,16 @@ def read_model(content):
         if isinstance(buffer.data, bytes):
             buffer.data = np.frombuffer(buffer.data, "uint8")
     return model
+
+
+def _check_end(content):
+    # The reader slices weights outside the flatbuffer: past the end they would just be short.
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
+    if any(buffer.Offset() + buffer.Size() > len(content) for buffer in buffers):
+        raise EOFError("weights lie behind its end")
 
 
 def write_model(model):
