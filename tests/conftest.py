@@ -1,12 +1,17 @@
 """Tiny models of every kind, toy data and the folder of the real data sets."""
 
+import functools
 import os
 import pathlib
+import runpy
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
+
+from tf_lottery.export import conversion
+from tf_lottery.export.child_process import ChildError
 
 
 def pytest_configure(config):
@@ -35,6 +40,38 @@ def pytest_collection_modifyitems(items):
 def seed():
     """Fixes what Keras draws: initial weights, dropout, the order of the batches."""
     keras.utils.set_random_seed(1)
+
+
+class InThisProcess:
+    """Stands in for `ChildProcess`: calls the functions here, where they were loaded once."""
+
+    def __init__(self, path):
+        self.path = os.fspath(path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def call(self, name, **arguments):
+        try:
+            return _task(self.path)[name](**arguments)
+        except Exception as error:
+            raise ChildError(f"{type(error).__name__}: {error}") from error
+
+
+@functools.cache
+def _task(path):
+    return runpy.run_path(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def convert_in_this_process():
+    """Converts in this process: every new one imports TensorFlow, which takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "ChildProcess", InThisProcess)
+        yield InThisProcess
 
 
 @keras.saving.register_keras_serializable("tests")
