@@ -61,9 +61,11 @@ def sparsify_flatbuffer(content, optimize_for="disk"):
         for weights in find_weights(model, graph):
             form = _best_form(weights, optimize_for)
             if form is not None:
-                # Equal constants share a buffer, sparse ones as dense ones.
-                encoding = form.encoding
-                key = graph.tensors[weights.index].buffer, encoding.order, encoding.block
+                # Equal constants share a buffer, sparse ones as dense ones. Those of another
+                # shape or type have the same bytes but other rows, columns or zeros.
+                encoding, array = form.encoding, weights.array
+                layout = array.shape, array.dtype.name, encoding.order, encoding.block
+                key = graph.tensors[weights.index].buffer, layout
                 if key not in buffers:
                     buffers[key] = flatbuffer.add_buffer(model, encoding.values)
                 _store(model, graph, weights, form, buffers[key])
