@@ -1,5 +1,6 @@
 """Runs work that can crash a process in a process of its own."""
 
+import contextlib
 import os
 import pathlib
 import pickle
@@ -46,7 +47,9 @@ class ChildProcess:
             stderr=self._log,
             env=environment,
         )
-        self._send(sys.path)
+        # Of a process that dies at once, `call` tells the cause.
+        with contextlib.suppress(OSError):
+            self._send(sys.path)
         return self
 
     def __exit__(self, *_):
