@@ -7,6 +7,7 @@ import numpy as np
 
 from tf_lottery.export import flatbuffer
 from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
+from tf_lottery.export.errors import ExportError
 from tf_lottery.export.inspection import constant
 
 RESOLVERS = ("default", "without delegates")
@@ -111,6 +112,12 @@ def latencies(contents, inputs, runs):
         contents: Dict of names to bytes of files.
         inputs: `Inputs`.
         runs: Integer, how often to run each.
+
+    Raises:
+        ExportError: If a file cannot be run, for lack of memory for example.
     """
-    with ChildProcess(TASKS / "interpret.py") as child:
-        return child.call("measure", contents=contents, step=next(inputs.steps()), runs=runs)
+    try:
+        with ChildProcess(TASKS / "interpret.py") as child:
+            return child.call("measure", contents=contents, step=next(inputs.steps()), runs=runs)
+    except ChildError as error:
+        raise ExportError(f"The files cannot be timed: {error} Nothing was written.") from error
