@@ -121,7 +121,10 @@ def stored_values(model, tensor):
     """
     data = model.buffers[tensor.buffer].data
     if data is None or len(data) == 0:
-        return None
+        # Nothing is left of a sparse constant that is all zeros.
+        if tensor.sparsity is None:
+            return None
+        data = []
     try:
         return np.asarray(data, "uint8").view(np.dtype(dtype_name(tensor)))
     except (TypeError, ValueError):
