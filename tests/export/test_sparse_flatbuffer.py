@@ -29,9 +29,9 @@ def assert_same_outputs(run_file):
     """Function that compares two files, with and without delegates, to the bit."""
 
     def check(content, other, *inputs, delegates=(True, False)):
-        for delegates in delegates:
-            outputs = run_file(content, *inputs, delegates=delegates)
-            expected = run_file(other, *inputs, delegates=delegates)
+        for choice in delegates:
+            outputs = run_file(content, *inputs, delegates=choice)
+            expected = run_file(other, *inputs, delegates=choice)
             assert all(np.isfinite(output).all() for output in outputs)
             assert all(np.any(output) for output in outputs)
             np.testing.assert_equal(outputs, expected)
