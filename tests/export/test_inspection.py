@@ -1,0 +1,173 @@
+import gzip
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+from tf_lottery.export import FileReport, TensorRow, sparsify_flatbuffer
+
+
+def floor(kernel):
+    """Bytes of the non-zero values and of the entropy of their positions."""
+    p = np.count_nonzero(kernel) / kernel.size
+    bits = -p * math.log(p) / math.log(2) - (1 - p) * math.log(1 - p) / math.log(2)
+    return math.ceil(p * kernel.size * kernel.itemsize + bits * kernel.size / 8)
+
+
+@pytest.fixture
+def kernel(pruned):
+    return pruned((64, 32), 0.9)
+
+
+def test_dense_file(kernel, dense_file, tmp_path):
+    content = dense_file(kernel)
+    (tmp_path / "m.tflite").write_bytes(content)
+    report = tfl.inspect_tflite(tmp_path / "m.tflite")
+    assert report.name == str(tmp_path / "m.tflite")
+    assert (report.num_bytes, report.gzip_bytes) == (len(content), len(gzip.compress(content, 9)))
+    weights, bias = report.rows
+    nonzeros = np.count_nonzero(kernel)
+    assert nonzeros == 205
+    assert weights == TensorRow(
+        name="tensor_1",
+        operator="FULLY_CONNECTED",
+        shape=(32, 64),
+        dtype="float32",
+        storage="dense",
+        num_stored=2048,
+        nonzeros=205,
+        num_bytes=8192,
+    )
+    assert (bias.shape, bias.sparsity, bias.num_bytes) == ((32,), 0.0, 128)
+    assert weights.sparsity == 1 - 205 / 2048
+    assert weights.floor_bytes == floor(kernel) and bias.floor_bytes == 128
+    assert report.floor_bytes == len(content) - 8192 + floor(kernel)
+    assert report.stored_sparsity == 0.0
+
+
+def test_unpacked_weights(kernel, dense_file):
+    report = tfl.inspect_tflite(sparsify_flatbuffer(dense_file(kernel)))
+    assert report.name == "TFLite file"
+    (row,) = (row for row in report.rows if row.storage != "dense")
+    # The row is that of the layer's weights, not of what unpacks them.
+    assert (row.name, row.operator, row.shape) == ("tensor_1", "FULLY_CONNECTED", (32, 64))
+    assert row.storage == "CSR, unpacked at load"
+    assert (row.num_stored, row.nonzeros) == (205, 205)
+    # 4 bytes a value, 1 a position, 33 ends of rows.
+    assert row.num_bytes == 5 * 205 + 33
+    assert row.dense_bytes == 8192 and row.sparsity == 1 - 205 / 2048
+    assert report.stored_sparsity == pytest.approx(1 - (205 + 32) / (2048 + 32))
+
+
+def test_columns(pruned, dense_file):
+    report = tfl.inspect_tflite(sparsify_flatbuffer(dense_file(pruned((1000, 100), 0.9))))
+    storages = [row.storage for row in report.rows]
+    assert sorted(storages) == ["CSC, unpacked at load", "dense"]
+
+
+def test_blocks_count_their_zeros_as_stored(pruned, dense_file):
+    kernel = pruned((256, 32), 0.9, block=4)
+    kernel[np.flatnonzero(kernel[:, 0])[0], 0] = 0.0
+    report = tfl.inspect_tflite(sparsify_flatbuffer(dense_file(kernel)))
+    (row,) = (row for row in report.rows if row.storage != "dense")
+    assert row.storage == "blocks of 4, multiplied as they are"
+    assert row.num_stored == np.count_nonzero(kernel) + 1 == row.nonzeros + 1
+    assert row.num_bytes == 4 * row.num_stored + row.num_stored // 4 + 33
+
+
+@pytest.mark.parametrize(
+    "mode, storage",
+    [
+        ("float16", "CSR, unpacked at load"),
+        ("weight_int8", "CSR, unpacked at load"),
+        ("dynamic_int8", "blocks of 16, multiplied as they are"),
+    ],
+)
+def test_quantized_files(mode, storage, kernel, dense_file, quantize_file):
+    content = sparsify_flatbuffer(quantize_file(dense_file(kernel), mode))
+    rows = {row.shape: row for row in tfl.inspect_tflite(content).rows}
+    row = rows[32, 64]
+    assert row.dtype == {"float16": "float16"}.get(mode, "int8")
+    assert row.storage == storage and 195 <= row.nonzeros <= 205
+    assert row.operator == {"dynamic_int8": "FULLY_CONNECTED"}.get(mode, "DEQUANTIZE")
+
+
+def test_kernel_without_any_weight(dense_file):
+    content = dense_file(np.zeros((64, 32), "float32"))
+    report = tfl.inspect_tflite(sparsify_flatbuffer(content))
+    (row,) = (row for row in report.rows if row.shape == (32, 64))
+    assert (row.num_stored, row.nonzeros, row.sparsity) == (0, 0, 1.0)
+    assert row.storage == "CSR, unpacked at load" and row.floor_bytes == 0
+    assert report.stored_sparsity == 1 - 32 / (2048 + 32)
+
+
+def test_shared_constants_are_listed_once(builder, kernel):
+    x = builder.tensor((1, 64))
+    weights = builder.constant(kernel.T)
+    outputs = [builder.fully_connected(x, weights) for _ in range(2)]
+    assert len(tfl.inspect_tflite(builder.content([x], outputs)).rows) == 1
+
+
+def test_file_of_the_stock_converter():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("one backend suffices")
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(64, 32)).astype("float32")
+    kernel[np.arange(64) % 8 > 0] = 0.0
+    graph = tf.function(lambda x: x @ kernel, input_signature=[tf.TensorSpec((1, 64), tf.float32)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph.get_concrete_function()])
+    converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+    report = tfl.inspect_tflite(converter.convert())
+    (row,) = (row for row in report.rows if row.shape == (32, 64))
+    assert row.storage == "CSR, unpacked at load" and row.operator == "FULLY_CONNECTED"
+    assert row.nonzeros == row.num_stored == 8 * 32
+    assert row.num_bytes == 5 * 256 + 2 * 33
+
+
+def test_dict_and_text(kernel, dense_file):
+    report = tfl.inspect_tflite(sparsify_flatbuffer(dense_file(kernel)))
+    data = json.loads(json.dumps(report.to_dict()))
+    assert data["num_bytes"] == report.num_bytes and data["floor_bytes"] == report.floor_bytes
+    assert {tuple(row["shape"]): row["nonzeros"] for row in data["tensors"]}[32, 64] == 205
+    lines = str(report).splitlines()
+    assert lines[0].startswith(f"TFLite file: {report.num_bytes:,} bytes, ")
+    assert lines[1].startswith("88.61% of the weights left out")
+    (line,) = (line for line in lines if "tensor_1" in line)
+    cells = [cell.strip() for cell in line.strip("│ ").split("│")]
+    assert cells == [
+        "tensor_1",
+        "FULLY_CONNECTED",
+        "32 x 64",
+        "float32",
+        "CSR, unpacked at load",
+        "89.99%",
+        "1,058",
+    ]
+
+
+def test_floor_of_a_dense_constant_is_its_bytes():
+    row = TensorRow("w", "CONV_2D", (10, 10), "int8", "dense", 100, 99, 100)
+    assert row.floor_bytes == 100
+    half = TensorRow("w", "CONV_2D", (10, 10), "float32", "dense", 100, 50, 400)
+    # 50 values of 4 bytes and one bit for each of 100 positions.
+    assert half.floor_bytes == 200 + 13
+    report = FileReport("f", 1000, 900, [row, half])
+    assert report.floor_bytes == 1000 - 400 + 213
+
+
+@pytest.mark.parametrize("file", [None, 7, ["m.tflite"]])
+def test_wrong_argument(file):
+    with pytest.raises(ValueError, match="Argument `file` must be a path or .*Received: file="):
+        tfl.inspect_tflite(file)
+
+
+def test_missing_and_foreign_files(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        tfl.inspect_tflite(tmp_path / "none.tflite")
+    (tmp_path / "text.tflite").write_text("hello, this is no model")
+    with pytest.raises(ValueError, match="must be a TFLite file.*Received: 23 bytes"):
+        tfl.inspect_tflite(tmp_path / "text.tflite")
