@@ -159,6 +159,14 @@ def test_outputs_are_within_the_tolerance(
         assert 0 < difference < quantization.TOLERANCES[mode] * np.abs(expected).max()
 
 
+def test_quantizer_runs_in_a_process_of_its_own(dense_file, real_processes, capfd):
+    content = dense_file(np.ones((64, 32), "float32"))
+    inputs = Inputs(["input_0"], None, 1, [np.ones((2, 64), "float32")])
+    file = quantized(content, "int8", inputs)
+    assert len(file) < len(content) - 2 * 64 * 32
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     "body, cause",
     [
