@@ -6,6 +6,7 @@ import pathlib
 import zipfile
 
 import keras
+import numpy as np
 
 # Importing it registers the classes of sparse models with Keras.
 import tf_lottery.model as _model  # noqa: F401
@@ -60,6 +61,31 @@ def load_model(path):
         raise ValueError(
             f"{_expected(path)}, which Keras cannot load: {type(error).__name__}: {error}"
         ) from error
+
+
+def load_examples(path):
+    """Returns the arrays of a NumPy file: one, or a dict of names to several.
+
+    Args:
+        path: The `.npy` or `.npz` file, or `None`, for which `None` is returned.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it is no NumPy file of numbers.
+    """
+    if path is None:
+        return None
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            arrays = {name: found[name] for name in found.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"DATA must be a .npy or .npz file of numbers. Received: {str(path)!r} ({error})"
+        ) from error
+    return arrays if len(arrays) > 1 else next(iter(arrays.values()), np.zeros(0))
 
 
 def _expected(path):

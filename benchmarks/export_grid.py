@@ -1,0 +1,159 @@
+"""Whether every file that `export_tflite` returns is right, over a grid of a thousand calls.
+
+    KERAS_BACKEND=tensorflow python benchmarks/export_grid.py
+
+Seven kinds of networks, seven sparsities, four patterns, five precisions. Each file that is
+returned is run once more here, on inputs that the call has not seen, in the default interpreter
+and without delegates, and compared with Keras. An interrupted run goes on where it stopped. A
+network is converted once for its five precisions.
+
+What it should show: of the files returned none is wrong (difference from Keras, as a fraction of
+the largest output: 1e-5 in float32, 5e-3 in float16, 3e-2 with 8-bit weights); what is not
+returned is refused with a reason: int8 of recurrent layers that run in a loop.
+"""
+
+import argparse
+import pathlib
+import tempfile
+import time
+
+import export_models
+import keras
+import numpy as np
+import record
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+import tf_lottery as tfl
+from tf_lottery.export import tflite
+
+FAMILIES = {
+    "lenet": export_models.lenet,
+    "vgg": lambda: export_models.vgg(width=32),
+    "mobilenet": export_models.small_mobilenet,
+    "lstm": export_models.lstm,
+    "gru": export_models.gru,
+    "transformer": export_models.transformer,
+    "odd_widths": export_models.odd_widths,
+}
+SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+PATTERNS = ("unstructured", "4x1", "16x1", "2:4")
+PRECISIONS = (None, "float16", "weight_int8", "dynamic_int8", "int8")
+LIMITS = {None: 1e-5, "float16": 5e-3, "weight_int8": 3e-2}
+RESOLVERS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+SETTINGS = {"calibration_examples": 32, "compared_examples": 8, "fresh_examples": 8}
+
+
+def main():
+    """Exports every cell that is not recorded yet."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
+    args = parser.parse_args()
+    cells = _recorded()
+    done = {(c["family"], c["pattern"], c["sparsity"]) for c in cells}
+    for family in args.families:
+        for pattern in PATTERNS:
+            for sparsity in SPARSITIES:
+                # Without zeros the patterns are all the same.
+                is_repetition = sparsity == 0 and pattern != PATTERNS[0]
+                if is_repetition or (family, pattern, sparsity) in done:
+                    continue
+                start = time.time()
+                cells += run_network(family, pattern, sparsity)
+                record.write("export_grid", SETTINGS, {"summary": summarize(cells), "cells": cells})
+                print(family, pattern, sparsity, f"{time.time() - start:.0f} s", flush=True)
+    print(summarize(cells))
+
+
+def run_network(family, pattern, sparsity):
+    """Returns the cells of a network: one for every precision."""
+    model = export_models.pruned(FAMILIES[family], sparsity, pattern)
+    convert, converted = tflite.convert, {}
+
+    def convert_once(*args):
+        if not converted:
+            converted["file"] = convert(*args)
+        return converted["file"]
+
+    tflite.convert = convert_once
+    try:
+        cells = [run_cell(model, precision) for precision in PRECISIONS]
+    finally:
+        tflite.convert = convert
+    name = {"family": family, "pattern": pattern, "sparsity": sparsity}
+    return [{**name, **cell} for cell in cells]
+
+
+def run_cell(model, precision):
+    """Returns what became of one call."""
+    samples, typical = export_models.example_inputs(model, SETTINGS["compared_examples"], 1), None
+    if precision == "int8":
+        # Values beyond the ranges of the representative inputs are clipped.
+        typical = export_models.example_inputs(model, SETTINGS["calibration_examples"], seed=2)
+        samples = None
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.tflite"
+        try:
+            report = tfl.export_tflite(
+                model, path, samples, quantize=precision, representative_data=typical, runs=5
+            )
+        except (ValueError, tfl.ExportError) as error:
+            reason = str(error).split(" Received: ")[0]
+            return {"quantize": precision, "refused": type(error).__name__, "reason": reason}
+        fresh = export_models.example_inputs(model, SETTINGS["fresh_examples"], seed=3)
+        differences = [difference(model, path, fresh, resolver) for resolver in RESOLVERS]
+    limit = LIMITS.get(precision)
+    return {
+        "quantize": precision,
+        "storage": report.storage,
+        "num_bytes": report.num_bytes,
+        "floor_bytes": report.floor_bytes,
+        "relative_difference": report.relative_difference,
+        "fresh_difference": max(differences),
+        "right": limit is None or max(differences) <= limit,
+    }
+
+
+def difference(model, path, inputs, resolver):
+    """Returns the largest difference from Keras as a fraction of the largest output."""
+    interpreter = Interpreter(
+        model_path=str(path), num_threads=1, experimental_op_resolver_type=resolver
+    )
+    runner = interpreter.get_signature_runner()
+    (name,) = runner.get_input_details()
+    outputs = [next(iter(runner(**{name: x[None]}).values())) for x in inputs]
+    expected = keras.ops.convert_to_numpy(model(inputs, training=False))
+    found = np.concatenate(outputs).astype("float64")
+    return float(np.max(np.abs(found - expected)) / np.max(np.abs(expected)))
+
+
+def summarize(cells):
+    """Returns for every precision the numbers of calls by outcome and the worst differences."""
+    summary = []
+    for precision in PRECISIONS:
+        chosen = [cell for cell in cells if cell["quantize"] == precision]
+        files = [cell for cell in chosen if "refused" not in cell]
+        refused = [cell["refused"] for cell in chosen if "refused" in cell]
+        summary.append(
+            {
+                "quantize": precision,
+                "calls": len(chosen),
+                "files": len(files),
+                "wrong": sum(not cell["right"] for cell in files),
+                "sparse": sum(cell["storage"] == "sparse" for cell in files),
+                "refused_before_conversion": refused.count("ValueError"),
+                "refused_after_running": refused.count("ExportError"),
+                "worst_difference": max((c["fresh_difference"] for c in files), default=None),
+            }
+        )
+    return summary
+
+
+def _recorded():
+    try:
+        return record.read("export_grid")["results"]["cells"]
+    except FileNotFoundError:
+        return []
+
+
+if __name__ == "__main__":
+    main()
