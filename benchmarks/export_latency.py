@@ -6,9 +6,10 @@ Each ratio is the median of five measurements, each of 300 runs in turns with th
 float32 file, on one thread of the default interpreter.
 
 What it should show: a dense layer of 1024 x 1024 with one example at a time takes at most 0.5 of
-the dense file's time with `pattern="4x1"` at 90%, and at most 0.15 with `pattern="16x1"` and dynamic
-int8 at 95%. Single zeros and convolutions gain nothing; with many rows of inputs (sequences) blocks
-pay only at the highest sparsities. Compacted networks gain what they lose in parameters.
+the dense file's time with `pattern="4x1"` at 90%, and at most 0.15 with `pattern="16x1"` and
+dynamic int8 at 95%. Single zeros and convolutions gain nothing; with many rows of inputs
+(sequences) blocks pay only at the highest sparsities. Compacted networks gain less than they lose
+in parameters.
 """
 
 import pathlib

@@ -93,7 +93,9 @@ def pruned(build, sparsity, pattern="unstructured", seed=0):
         kernel.assign(values / np.sqrt(max(np.count_nonzero(values) / values.size, 1e-3)))
     for weight in model.weights:
         if weight.name in ("bias", "beta"):
-            weight.assign(rng.normal(scale=0.1, size=weight.shape))
+            # Random deep networks blow up every rounding error unless most units are active.
+            mean = 1.5 if weight.name == "beta" else 0.0
+            weight.assign(rng.normal(mean, 0.1, size=weight.shape))
     _settle_statistics(model, rng)
     return model
 
