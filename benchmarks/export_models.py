@@ -70,7 +70,7 @@ def odd_widths():
     return keras.Model(inputs, layers.Dense(64)(x), name="odd_widths")
 
 
-def pruned(build, sparsity, pattern="unstructured", seed=0):
+def pruned(build, sparsity, pattern="unstructured", seed=0, trained=True):
     """Returns a plain network with pruned kernels whose signals keep their size.
 
     Args:
@@ -79,6 +79,8 @@ def pruned(build, sparsity, pattern="unstructured", seed=0):
         pattern: String. Kernels that it does not divide stay dense. Defaults to
             `"unstructured"`.
         seed: Integer, decides the weights. Defaults to `0`.
+        trained: Boolean, whether biases and batch statistics are any numbers, as after
+            training, or zeros and ones, as at the start. Defaults to `True`.
     """
     keras.utils.set_random_seed(seed)
     model = build()
@@ -91,6 +93,8 @@ def pruned(build, sparsity, pattern="unstructured", seed=0):
     for kernel in kernels.values():
         values = keras.ops.convert_to_numpy(kernel)
         kernel.assign(values / np.sqrt(max(np.count_nonzero(values) / values.size, 1e-3)))
+    if not trained:
+        return model
     for weight in model.weights:
         if weight.name in ("bias", "beta"):
             # Random deep networks blow up every rounding error unless most units are active.

@@ -57,9 +57,7 @@ def write_model(model):
     Args:
         model: A `ModelT`, left as it is.
     """
-    import flatbuffers
-
-    builder = flatbuffers.Builder(1024)
+    builder = _sharing_builder()
     buffers = model.buffers
     # The generated code packs bytes without the alignment that the schema asks for.
     model.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
@@ -68,6 +66,21 @@ def write_model(model):
     finally:
         model.buffers = buffers
     return bytes(builder.Output())
+
+
+def _sharing_builder():
+    """Returns a builder that writes equal vectors once, for example those of zero points."""
+    import flatbuffers
+
+    class SharingBuilder(flatbuffers.Builder):
+        def CreateNumpyVector(self, x):  # noqa: N802, the name is that of the builder
+            key = x.dtype.str, x.tobytes()
+            if key not in written:
+                written[key] = super().CreateNumpyVector(x)
+            return written[key]
+
+    written = {}
+    return SharingBuilder(1024)
 
 
 class _AlignedBuffer:
