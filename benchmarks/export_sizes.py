@@ -4,8 +4,8 @@
 
 What it should show: sparse float32 files of at most 1.36 times the entropy floor (positions coded
 with no bit too many) at 80, 90 and 95% sparsity; at 98% at most half the bytes of the stock
-converter's `EXPERIMENTAL_SPARSITY` where dense layers dominate; MobileNet-v1 at 90%, as it is built,
-with biases of zero, in at most 2.70 MB in float32 and 1.55 MB with 8-bit weights.
+converter's `EXPERIMENTAL_SPARSITY` where dense layers dominate; MobileNet-v1 at 90%, as it is
+built, with biases of zero, in at most 2.70 MB in float32 and 1.55 MB with 8-bit weights.
 """
 
 import pathlib
