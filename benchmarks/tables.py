@@ -11,6 +11,8 @@ import statistics
 
 import continuous_mnist
 import record
+from export_tables import export_grid, export_latency, export_sizes, export_ticket, xnnpack_arm
+from markdown import percent, table
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 LEVELS = ("0", "3", "5", "7", "9", "11", "13", "15")
@@ -44,7 +46,7 @@ def lottery_mnist():
         ]
         for level in LEVELS
     ]
-    return _table(
+    return table(
         [
             "density",
             "lowest loss at step: ticket",
@@ -68,15 +70,15 @@ def step_cost():
     for key, model in MODELS.items():
         cells = [f"{results[name][key]['tf_lottery']['ratio']:.2f}" for name in records]
         rows.append([model, *cells, f"{results['TensorFlow'][key]['tfmot']['ratio']:.2f}"])
-    return _table(["masked step / dense step", *records, "TFMOT, TensorFlow"], rows)
+    return table(["masked step / dense step", *records, "TFMOT, TensorFlow"], rows)
 
 
 def dynamic():
     """Returns the table of methods that train a sparse network, on three data sets."""
     columns = {
-        "MNIST, LeNet-300-100, 98%": ("dynamic_mnist", 0.98, "test_accuracy", _percent),
-        "MNIST, LeNet-300-100, 90%": ("dynamic_mnist", 0.9, "test_accuracy", _percent),
-        "CIFAR-10, Conv-4 small, 90%": ("dynamic_cifar10", 0.9, "test_accuracy", _percent),
+        "MNIST, LeNet-300-100, 98%": ("dynamic_mnist", 0.98, "test_accuracy", percent),
+        "MNIST, LeNet-300-100, 90%": ("dynamic_mnist", 0.9, "test_accuracy", percent),
+        "CIFAR-10, Conv-4 small, 90%": ("dynamic_cifar10", 0.9, "test_accuracy", percent),
         "Shakespeare, GRU, 75%: bits a character": (
             "dynamic_shakespeare",
             0.75,
@@ -96,7 +98,7 @@ def dynamic():
             ]
             cells.append(f"{form(found[0]['mean'])} ± {form(found[0]['std'])}" if found else "")
         rows.append([name, *cells])
-    return _table(["method", *columns], rows)
+    return table(["method", *columns], rows)
 
 
 def rigl_cost():
@@ -140,7 +142,7 @@ def continuous():
                 + [*_reached(levels), str(epochs)]
             )
     head = ["data, asked density", "gates: density", "accuracy", "epochs"]
-    return _table([*head, "magnitude: density", "accuracy", "epochs"], rows)
+    return table([*head, "magnitude: density", "accuracy", "epochs"], rows)
 
 
 def gate_pruning():
@@ -150,7 +152,7 @@ def gate_pruning():
         found = record.read(benchmark)["results"]["summary"]
         means = {(c["method"], c["sparsity"]): c["test_accuracy"]["mean"] for c in found}
         pairs = [
-            f"{_percent(means['cs_prune', sparsity])} and {_percent(means['gmp', sparsity])} "
+            f"{percent(means['cs_prune', sparsity])} and {percent(means['gmp', sparsity])} "
             f"at {1 - sparsity:.0%} density"
             for method, sparsity in means
             if method == "cs_prune"
@@ -184,36 +186,12 @@ def gate_cost():
     )
 
 
-def export_ticket():
-    """Returns the sentence about the exported ticket."""
-    found = record.read("export_ticket")["results"]
-    report = found["probabilities"]
-    zipped = report["gzip_bytes"] / report["dense"]["gzip_bytes"]
-    speed = report["latency_ms"] / report["dense"]["latency_ms"]
-    return (
-        f"The MNIST ticket at {found['density']:.1%} density: {report['num_bytes']:,} bytes, "
-        f"{report['ratio']:.2f} times the {report['dense']['num_bytes']:,} of the dense-stored "
-        f"file ({zipped:.2f} times after gzip), {speed:.2f} times its latency, at most "
-        f"{report['max_difference']:.0e} from Keras in a probability, "
-        f"{found['test_accuracy']:.1%} accurate."
-    )
-
-
 def _reached(rows):
     """Returns the mean density, and mean and deviation of the accuracy on held-out examples."""
     accuracies = [row["validation_accuracy"] for row in rows]
-    deviation = f" ± {_percent(statistics.stdev(accuracies))}" if len(rows) > 1 else ""
+    deviation = f" ± {percent(statistics.stdev(accuracies))}" if len(rows) > 1 else ""
     density = statistics.mean(row["density"] for row in rows)
-    return f"{density:.1%}", f"{_percent(statistics.mean(accuracies))}{deviation}"
-
-
-def _percent(value):
-    return f"{100 * value:.2f}"
-
-
-def _table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{density:.1%}", f"{percent(statistics.mean(accuracies))}{deviation}"
 
 
 TABLES = (
@@ -225,6 +203,10 @@ TABLES = (
     rigl_cost,
     gate_cost,
     export_ticket,
+    export_sizes,
+    export_grid,
+    export_latency,
+    xnnpack_arm,
 )
 
 

@@ -1,0 +1,96 @@
+"""What the README says about exports, from the recorded results."""
+
+import record
+from markdown import table
+
+NETWORKS = {
+    "lenet": "LeNet-300-100",
+    "vgg": "VGG-like, 32 px",
+    "mobilenet": "MobileNet-v1",
+    "gru": "GRU, 128 units",
+    "transformer": "transformer block",
+}
+PRECISIONS = {
+    None: "float32",
+    "float16": "float16",
+    "weight_int8": "8-bit weights",
+    "dynamic_int8": "dynamic int8",
+    "int8": "full int8",
+}
+
+
+def export_ticket():
+    """Returns the sentence about the exported ticket."""
+    found = record.read("export_ticket")["results"]
+    report = found["probabilities"]
+    zipped = report["gzip_bytes"] / report["dense"]["gzip_bytes"]
+    speed = report["latency_ms"] / report["dense"]["latency_ms"]
+    return (
+        f"The MNIST ticket at {found['density']:.1%} density: {report['num_bytes']:,} bytes, "
+        f"{report['ratio']:.2f} times the {report['dense']['num_bytes']:,} of the dense-stored "
+        f"file ({zipped:.2f} times after gzip), {speed:.2f} times its latency, at most "
+        f"{report['max_difference']:.0e} from Keras in a probability, "
+        f"{found['test_accuracy']:.1%} accurate."
+    )
+
+
+def export_sizes():
+    """Returns the table of file sizes at 90% sparsity."""
+    found = record.read("export_sizes")["results"]
+    rows = []
+    for family, name in NETWORKS.items():
+        row = {
+            case["quantize"]: case
+            for case in found
+            if (case["family"], case["sparsity"], case["trained"]) == (family, 0.9, True)
+        }
+        floats = row[None]
+        sizes = [floats["dense_bytes"], *(row[p]["num_bytes"] for p in (None, "float16"))]
+        sizes += [row["weight_int8"]["num_bytes"], floats["stock"]["num_bytes"]]
+        ratio = f"{floats['num_bytes'] / floats['floor_bytes']:.2f}"
+        rows.append([name, *(f"{size / 1e3:,.0f}" for size in sizes), ratio])
+    head = ["kB, 90% zeros", "dense float32", "float32", "float16", "8-bit weights"]
+    return table([*head, "TensorFlow's converter", "float32 / least possible"], rows)
+
+
+def export_grid():
+    """Returns the sentence about the grid of calls."""
+    found = record.read("export_grid")["results"]["summary"]
+    calls, files = (sum(row[name] for row in found) for name in ("calls", "files"))
+    wrong = sum(row["wrong"] for row in found)
+    differences = ", ".join(
+        f"{row['worst_difference']:.0e} in {PRECISIONS[row['quantize']]}"
+        for row in found
+        if row["worst_difference"] is not None
+    )
+    return (
+        f"Of {calls:,} exports of seven kinds of networks in four patterns and five precisions at "
+        f"0 to 99% zeros, {files:,} wrote a file, {wrong} of them a wrong one; the others were "
+        "refused with the reason. Largest differences from Keras on inputs the export had not "
+        f"seen, as fractions of the largest output: {differences}."
+    )
+
+
+def export_latency():
+    """Returns the table of the latency of block-sparse dense layers."""
+    results = record.read("export_latency")["results"]
+    rows = [
+        [
+            f"{case['sparsity']:.0%} zeros, `{case['pattern']}`"
+            if case["sparsity"]
+            else "no zeros",
+            PRECISIONS[case["quantize"]],
+            str(case["rows"]),
+            f"{case['num_bytes'] / 1e3:,.0f}",
+            f"{case['ratio']:.2f}",
+        ]
+        for case in results["cases"]
+    ]
+    head = ["dense layer 1024 x 1024", "precision", "rows of inputs", "kB", "time / dense float32"]
+    return table(head, rows)
+
+
+def xnnpack_arm():
+    """Returns the sentence about the instructions on ARM."""
+    found = record.read("xnnpack_arm")["results"]
+    return str(found)

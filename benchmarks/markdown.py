@@ -1,0 +1,17 @@
+"""Numbers and tables as the README shows them."""
+
+
+def table(head, rows):
+    """Returns a table.
+
+    Args:
+        head: List of strings.
+        rows: List of lists of strings.
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def percent(value):
+    """Returns a fraction as a percentage of two digits, without the sign."""
+    return f"{100 * value:.2f}"
