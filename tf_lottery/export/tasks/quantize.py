@@ -1,7 +1,9 @@
 """Quantizes TFLite files; runs in a process of its own, see `ChildProcess`."""
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.schema_py_generated import TensorType
+from ai_edge_litert.tools import flatbuffer_utils
 from ai_edge_quantizer import quantizer, recipe
 
 FLOAT16 = {
@@ -25,6 +27,8 @@ FLOAT_INTERFACE = [
     {"regex": ".*", "operation": kind, "algorithm_key": "no_quantize", "op_config": {}}
     for kind in ("INPUT", "OUTPUT")
 ]
+# The bound of bfloat16, roughly, in which some models pad with the smallest number.
+LARGEST = 3e38
 
 
 def quantize(content, mode, steps=()):
@@ -42,21 +46,43 @@ def quantize(content, mode, steps=()):
         "int8": [*recipe.static_wi8_ai8(), *FLOAT_INTERFACE],
     }
     quantizing = quantizer.Quantizer(content, recipes[mode])
-    ranges = _ranges(quantizing, content, steps) if quantizing.need_calibration else None
+    ranges = _ranges(content, steps) if quantizing.need_calibration else None
     result = quantizing.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
 
-def _ranges(quantizing, content, steps):
-    """Returns the smallest and the largest value of every tensor over all steps."""
-    signature = next(iter(Interpreter(model_content=content).get_signature_list()))
-    total = {}
+def _ranges(content, steps):
+    """Returns the smallest and the largest value of every activation over all steps.
+
+    The quantizer would take moving averages over the steps, which clip what is rare. And it
+    would run a delegate, which computes no output that nothing reads, as the first step of
+    an unrolled LSTM has one, and then miss its values.
+    """
+    interpreter = Interpreter(
+        model_content=content,
+        num_threads=1,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    run = interpreter.get_signature_runner()
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    indices = [
+        (tensor.name.decode(), index)
+        for index, tensor in enumerate(model.subgraphs[0].tensors)
+        if model.buffers[tensor.buffer].data is None and tensor.type == TensorType.FLOAT32
+    ]
+    ranges = {}
     for step in steps:
-        # One step at a time: over several the quantizer takes moving averages, which clip
-        # what is rare.
-        for name, values in quantizing.calibrate({signature: [step]}, num_threads=1).items():
-            old = total.setdefault(name, dict(values))
-            if "min" in values:
-                old["min"] = np.minimum(old["min"], values["min"])
-                old["max"] = np.maximum(old["max"], values["max"])
-    return total
+        run(**step)
+        for name, index in indices:
+            values = interpreter.get_tensor(index)
+            # Infinity stands for what padding leaves out.
+            values = values[np.abs(values) < LARGEST]
+            if values.size:
+                shape = [1] * max(interpreter.get_tensor(index).ndim, 1)
+                old = ranges.get(name, {"min": np.inf, "max": -np.inf})
+                ranges[name] = {
+                    "min": np.minimum(old["min"], values.min()).astype("float32").reshape(shape),
+                    "max": np.maximum(old["max"], values.max()).astype("float32").reshape(shape),
+                }
+    return ranges
