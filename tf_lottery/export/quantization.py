@@ -5,6 +5,7 @@ import numpy as np
 
 from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
 from tf_lottery.export.errors import ExportError
+from tf_lottery.export.integer_graph import mend
 from tf_lottery.layers.kernels import find_kernels, matrix_shapes
 
 # The largest difference from Keras, as a fraction of the largest output, that rounding
@@ -66,12 +67,13 @@ def quantized(content, quantize, inputs=None):
     try:
         with ChildProcess(TASKS / "quantize.py") as child:
             steps = list(inputs.steps()) if inputs is not None else []
-            return child.call("quantize", content=content, mode=quantize, steps=steps)
+            result = child.call("quantize", content=content, mode=quantize, steps=steps)
     except ChildError as error:
         raise ExportError(
             f"The model cannot be quantized: {error} Nothing was written. "
             f"Pass quantize='weight_int8' or None. Received: quantize={quantize!r}"
         ) from error
+    return mend(result, content) if quantize == "int8" else result
 
 
 def _check_recurrent_layers(model):

@@ -1,0 +1,92 @@
+"""Puts right what the quantizer leaves wrong in files of integers throughout."""
+
+import collections
+
+import numpy as np
+
+from tf_lottery.export import flatbuffer
+
+# Their inputs are the activations, the weights and, if there is one, the bias.
+LAYERS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
+# A bias is stored as a multiple of the scales of inputs and weights, in 32 bits. Those that
+# do not fit get a scale of which they are this multiple: far finer than 8 bits, far below 32.
+LARGEST_BIAS, NEW_BIAS = 2**30, 2**24
+
+
+def mend(content, original):
+    """Returns a file of integers with the biases of dead units and without float leftovers.
+
+    Weights that are all zero, as pruning leaves some units, have next to no scale: the bias
+    of such a unit does not fit and is cut off to almost nothing. And outputs of SPLIT that
+    nothing reads stay float32, with which no delegate loads the file.
+
+    Args:
+        content: Bytes of the file, weights stored dense.
+        original: Bytes of the float32 file that it was made from.
+
+    Returns:
+        Bytes, those of `content` itself if nothing is wrong with it.
+    """
+    model, biases = flatbuffer.read_model(content), _constants(original)
+    mended = 0
+    for graph in model.subgraphs:
+        readers = collections.Counter(i for op in graph.operators for i in op.inputs)
+        for operator in graph.operators:
+            tensors = [graph.tensors[i] if i >= 0 else None for i in operator.inputs]
+            name = flatbuffer.operator_name(model, operator)
+            # Weights that several layers share have no scale for one of them.
+            if name in LAYERS and all(readers[i] == 1 for i in operator.inputs[1:3]):
+                mended += _mend_bias(model, tensors, biases)
+            if name == "SPLIT":
+                unread = [i for i in operator.outputs if not readers[i] and i not in graph.outputs]
+                mended += _mend_outputs(tensors[1], [graph.tensors[i] for i in unread])
+    if not mended:
+        return content
+    flatbuffer.drop_unused_buffers(model)
+    return flatbuffer.write_model(model)
+
+
+def _constants(content):
+    model = flatbuffer.read_model(content)
+    return {
+        tensor.name: flatbuffer.stored_values(model, tensor)
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+    }
+
+
+def _mend_bias(model, tensors, biases):
+    if len(tensors) < 3 or tensors[2] is None or flatbuffer.dtype_name(tensors[2]) != "int32":
+        return False
+    inputs, weights, bias = tensors
+    exact = biases.get(bias.name)
+    scales = np.array(weights.quantization.scale, "float64")
+    if exact is None or exact.shape != scales.shape:
+        return False
+    input_scale = float(inputs.quantization.scale[0])
+    exact = exact.astype("float64")
+    new_scales = np.abs(exact) / (NEW_BIAS * input_scale)
+    lost = np.abs(exact) > LARGEST_BIAS * input_scale * scales
+    new_scales = np.where(lost, new_scales, scales)
+    stored = flatbuffer.stored_values(model, weights).reshape(weights.shape)
+    axis = [1] * stored.ndim
+    axis[weights.quantization.quantizedDimension] = -1
+    stored = np.rint(stored * (scales / new_scales).reshape(axis)).astype("int8")
+    old = flatbuffer.stored_values(model, bias)
+    multiples = np.where(lost, np.rint(exact / (input_scale * new_scales)), old).astype("int32")
+    if lost.any():
+        _replace(model, weights, stored, new_scales)
+        _replace(model, bias, multiples, input_scale * new_scales)
+    return lost.any()
+
+
+def _replace(model, tensor, values, scales):
+    tensor.buffer = flatbuffer.add_buffer(model, values)
+    tensor.quantization.scale = scales.astype("float32")
+
+
+def _mend_outputs(source, outputs):
+    floats = [t for t in outputs if t.type != source.type]
+    for tensor in floats:
+        tensor.type, tensor.quantization = source.type, source.quantization
+    return len(floats)
