@@ -53,6 +53,7 @@ def convert(model, inputs, output_names):
 
     Raises:
         ExportError: If the converter refuses the model, or crashes.
+        OSError: If the folder of temporary files is full.
     """
     import tensorflow as tf
 
@@ -69,7 +70,7 @@ def convert(model, inputs, output_names):
         with ChildProcess(TASKS / "convert.py") as child, tempfile.TemporaryDirectory() as folder:
             archive = keras.export.ExportArchive()
             archive.add_endpoint("serve", serve, [signature])
-            archive.write_out(folder, verbose=False)
+            _write(archive, folder)
             return child.call("convert", folder=folder)
     except ChildError as error:
         cause = str(error)
@@ -83,6 +84,17 @@ def convert(model, inputs, output_names):
         f"float16 do not. Nothing was written. Received: model={model.name!r}, refused by the "
         f"converter for {', '.join(missing) or cause}"
     )
+
+
+def _write(archive, folder):
+    import tensorflow as tf
+
+    try:
+        archive.write_out(folder, verbose=False)
+    except tf.errors.OpError as error:  # TensorFlow's own kind of an OSError.
+        raise OSError(
+            f"The model cannot be saved in a temporary folder. Nothing was written. {error.message}"
+        ) from error
 
 
 def _check_weights(model):
