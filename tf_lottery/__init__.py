@@ -11,8 +11,10 @@ from tf_lottery.analysis.flops import flops as flops
 from tf_lottery.analysis.flops_report import FlopsReport as FlopsReport
 from tf_lottery.analysis.report import Summary as Summary
 from tf_lottery.analysis.report import summary as summary
+from tf_lottery.export import CompactionReport as CompactionReport
 from tf_lottery.export import ExportError as ExportError
 from tf_lottery.export import ExportReport as ExportReport
+from tf_lottery.export import compact as compact
 from tf_lottery.export import export_tflite as export_tflite
 from tf_lottery.export import inspect_tflite as inspect_tflite
 from tf_lottery.layers import SoftGate as SoftGate

@@ -1,5 +1,7 @@
 """Files for devices, run and compared with Keras before they are handed out."""
 
+from tf_lottery.export.compaction import CompactionReport as CompactionReport
+from tf_lottery.export.compaction import compact as compact
 from tf_lottery.export.errors import ExportError as ExportError
 from tf_lottery.export.inspection import FileReport as FileReport
 from tf_lottery.export.inspection import TensorRow as TensorRow

@@ -1,0 +1,150 @@
+"""Which channels of a model are needed, and which it keeps."""
+
+import numpy as np
+
+from tf_lottery.export.compaction.table import find_rule
+
+PADDED = "{count} dead units stay for a width that {multiple_of} divides"
+LAST = "it would have no units left, so one stays"
+TIED = "{count} dead units stay beside live ones that are laid out or joined with them"
+CONSTANT = "{count} constant inputs stay: {reason}"
+
+
+def analyze(graph, multiple_of=1, gather_inputs=False):
+    """Fills in what is known about every tensor of a graph.
+
+    Constants go forward through the graph and needs go back, once each: what a unit is worth
+    depends on weights alone, and whether it is needed on what comes after it alone.
+
+    Args:
+        graph: A `Graph`.
+        multiple_of: Integer, what divides the widths. Defaults to `1`.
+        gather_inputs: Whether layers may select among the model's inputs. Defaults to `False`.
+
+    Returns:
+        Pair of dicts of paths of layers: to the reason why a layer is left alone, and to a
+        list of reasons why units stay.
+    """
+    left_alone, kept = {}, {}
+    for node in graph.nodes:
+        node.rule, reason = find_rule(node)
+        if not node.rule and any(x.width for x in node.inputs + node.extras + node.outputs):
+            left_alone[node.path] = reason
+    _find_constants(graph)
+    _find_needs(graph, kept)
+    _find_kept(graph, multiple_of, kept)
+    if gather_inputs:
+        _find_gathers(graph, multiple_of)
+    return left_alone, kept
+
+
+def _find_constants(graph):
+    for node in graph.nodes:
+        if node.rule:
+            values = node.rule.constants(node)
+            node.outputs[0].constants = np.where(np.isfinite(values), values, np.nan)
+
+
+def _find_needs(graph, kept):
+    for x in graph.outputs:
+        x.needed[:] = True
+    for node in reversed(graph.nodes):
+        pin = node.rule.pin(node.operation) if node.rule else ""
+        if pin:
+            _note(kept, node, pin)
+            for x in node.outputs:
+                x.needed[:] = True
+        needs = node.rule.needs(node) if node.rule else [np.True_] * len(node.inputs)
+        for x, need in zip(node.inputs, needs, strict=True):
+            x.needed |= need
+        for x in node.extras:
+            x.needed[:] = True
+        if node.rule:
+            _note_constants(node, needs, kept)
+
+
+def _note_constants(node, needs, kept):
+    """Notes the inputs whose value is known and nevertheless needed."""
+    blocked = [need & ~np.isnan(x.constants) for x, need in zip(node.inputs, needs, strict=True)]
+    is_known = ~np.isnan(node.outputs[0].constants)
+    for block, (i, o) in zip(blocked, node.rule.ties(node), strict=False):
+        # If the output is constant too, layers further on decide.
+        block[i[is_known[o]]] = False
+    count = sum(map(np.count_nonzero, blocked))
+    if count:
+        _note(kept, node, CONSTANT.format(count=count, reason=node.rule.keeps))
+
+
+def _find_kept(graph, multiple_of, kept):
+    for x in graph.inputs:
+        x.kept[:] = x.given[:] = True
+    for node in graph.nodes:
+        for x in [*node.inputs, *node.extras, *node.outputs]:
+            x.kept |= x.needed
+        if not node.rule:
+            for x in node.outputs:
+                x.kept[:] = True
+    _spread(graph.nodes)
+    sources = [node for node in graph.nodes if node.rule and node.rule.is_source]
+    tied = {}
+    for node in sources:
+        x = node.outputs[0]
+        tied[node.path] = x.kept.sum()
+        if tied[node.path] > x.needed.sum():
+            _note(kept, node, TIED.format(count=tied[node.path] - x.needed.sum()))
+    _round_up([node.outputs[0] for node in sources], graph.nodes, multiple_of)
+    for node in sources:
+        count = node.outputs[0].kept.sum() - tied[node.path]
+        if not tied[node.path]:
+            _note(kept, node, LAST)
+        elif count:
+            _note(kept, node, PADDED.format(count=count, multiple_of=multiple_of))
+
+
+def _round_up(sources, nodes, multiple_of):
+    """Keeps further units until every width is at least one and a multiple, if it can be."""
+    changed = True
+    while changed:
+        changed = False
+        for x in sources:
+            missing = _num_missing(x.kept, multiple_of)
+            if missing:
+                x.kept[np.flatnonzero(~x.kept)[:missing]] = True
+                changed = True
+                _spread(nodes)
+
+
+def _num_missing(kept, multiple_of):
+    count = max(1, kept.sum())
+    return min(len(kept), -(-count // multiple_of) * multiple_of) - kept.sum()
+
+
+def _spread(nodes):
+    """Keeps the channels that belong to kept ones, and tells where inputs go."""
+    before = -1
+    while before != (before := _num_kept(nodes)):
+        for node in [*nodes, *reversed(nodes)]:
+            ties = node.rule.ties(node) if node.rule else []
+            for x, (i, o) in zip(node.inputs, ties, strict=False):
+                y = node.outputs[0]
+                np.logical_or.at(y.kept, o, x.kept[i])
+                np.logical_or.at(x.kept, i, y.kept[o])
+                np.logical_or.at(y.given, o, x.given[i])
+
+
+def _num_kept(nodes):
+    return sum(int(x.kept.sum()) for node in nodes for x in [*node.inputs, *node.outputs])
+
+
+def _find_gathers(graph, multiple_of):
+    for node in graph.nodes:
+        if node.rule and node.rule.selects_inputs:
+            x = node.inputs[0]
+            chosen = x.kept & (x.needed | ~x.given)
+            chosen[np.flatnonzero(x.kept & ~chosen)[: _num_missing(chosen, multiple_of)]] = True
+            if not chosen[x.kept].all():
+                node.gathered = chosen
+
+
+def _note(kept, node, reason):
+    kept.setdefault(node.path, []).append(reason)

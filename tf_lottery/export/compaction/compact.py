@@ -1,0 +1,88 @@
+"""Removes dead units and channels from a model: `tfl.compact`."""
+
+import keras
+
+from tf_lottery import checks
+from tf_lottery.export.compaction.analysis import analyze
+from tf_lottery.export.compaction.graph import Graph, is_graph
+from tf_lottery.export.compaction.rebuild import rebuild
+from tf_lottery.export.compaction.report import CompactionReport, LayerRow
+from tf_lottery.model import SparseModel, strip
+
+
+def compact(model, multiple_of=1, gather_inputs=False):
+    """Removes the units and channels of a model that pruning left dead.
+
+    A unit is dead if all weights that read it are zero, or if all its own are: then its value
+    is a constant, which moves into the biases that come after it, through activations, batch
+    normalization, pooling and reshaping. This goes on until no dead unit is left. The smaller
+    model computes the same outputs at inference, up to rounding.
+
+    Dense, convolutional, depthwise, separable, embedding and batch normalization layers
+    become smaller, and so do nested models; recurrent layers lose inputs. What cannot be
+    removed exactly stays, and the report says why: a constant other than zero that enters a
+    convolution with padding, layers that mix their channels, layers with several calls, layers
+    of other kinds. Inputs and outputs of the model keep their shapes and names, and every
+    layer keeps at least one unit.
+
+    Args:
+        model: A `SparseModel`, which is stripped as by `tfl.strip`, or a built
+            `keras.Sequential` or functional model, which is not changed.
+        multiple_of: Integer > 0, widths are rounded up to a multiple of it by keeping dead
+            units, as far as there are any. Defaults to `1`.
+        gather_inputs: Whether layers that read the model's inputs select those with weights
+            first, by `keras.ops.take`; a Sequential model then becomes a functional one.
+            Defaults to `False`.
+
+    Returns:
+        Pair of the smaller model, plain Keras and not compiled, and a `CompactionReport`.
+
+    Raises:
+        ValueError: If `model` is not a built Sequential or functional model, for example
+            subclassed, or has a layer that cannot be copied.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    >>> model.layers[1].kernel.assign([[1, 2], [0, 0], [3, 4]])
+    >>> smaller, report = tfl.compact(model)
+    >>> smaller.layers[0].units, report.parameters_before, report.parameters_after
+    (2, 23, 16)
+    """
+    checks.positive_integer("multiple_of", multiple_of)
+    if not isinstance(gather_inputs, bool):
+        raise ValueError(
+            f"Argument `gather_inputs` must be a boolean. Received: gather_inputs={gather_inputs!r}"
+        )
+    _check_model(model.model if isinstance(model, SparseModel) else model)
+    if isinstance(model, SparseModel):
+        model = strip(model)
+    graph = Graph(model)
+    left_alone, kept = analyze(graph, multiple_of, gather_inputs)
+    smaller, new = rebuild(model, graph)
+    rows = {
+        id(node.operation): _row(node, new[id(node.operation)])
+        for node in graph.nodes
+        if getattr(node.operation, "weights", None)
+    }
+    gathered = {n.path: int(n.gathered.sum()) for n in graph.nodes if n.gathered is not None}
+    report = CompactionReport(model.name, list(rows.values()), gathered, kept, left_alone)
+    return smaller, report
+
+
+def _row(node, new):
+    before = node.outputs[0]
+    after = int(before.kept.sum()) if before.width else before.shape[-1]
+    parameters = node.operation.count_params(), new.count_params()
+    return LayerRow(node.path, before.shape[-1], after, *parameters)
+
+
+def _check_model(model):
+    if is_graph(model):
+        return
+    expected = "Argument `model` must be a `SparseModel` or a built Sequential or functional model"
+    if isinstance(model, keras.Sequential) and not getattr(model, "inputs", None):
+        expected += "; start it with a `keras.Input` or call `model.build(input_shape)`"
+    elif isinstance(model, keras.Model):
+        expected += ": units are removed from a graph of layers, which a subclassed model lacks"
+    raise ValueError(f"{expected}. Received: model={model!r}")

@@ -1,0 +1,177 @@
+"""The smaller model, built by the analysis of the one it comes from."""
+
+import keras
+import numpy as np
+
+# Keras refuses to copy a `Lambda` layer of a Python lambda, as if it came from a foreign file.
+# Only this scope lets it, without changing the setting for the whole process.
+from keras.src.saving.serialization_lib import SafeModeScope
+
+from tf_lottery.export.compaction.graph import as_functional, is_graph
+
+
+def rebuild(model, graph):
+    """Builds the smaller model and gives it its weights.
+
+    Args:
+        model: A built Sequential or functional model.
+        graph: Its `Graph`, analyzed.
+
+    Returns:
+        Pair of the new model, of the kind of `model`, and a dict of the identities of the
+        layers of `model` to the new layers. A Sequential model in which inputs are gathered
+        becomes a functional one.
+
+    Raises:
+        ValueError: If a layer cannot be copied.
+    """
+    builder = _Builder(graph)
+    smaller = builder.build(model)
+    builder.set_weights()
+    return smaller, builder.new
+
+
+class _Builder:
+    """Copies layers, changed where the analysis asks for it."""
+
+    def __init__(self, graph):
+        self.new = {}
+        self._graph = graph
+        # Layers with several calls have no edits, or one that leaves them as they are.
+        self._nodes = {id(node.operation): node for node in graph.nodes if node.rule}
+        self._edits = {}
+        self._pairs = []
+        self._gathers = {}
+
+    def build(self, model):
+        function = as_functional(model)
+        inputs = self._inputs(model, function)
+        if isinstance(model, keras.Sequential) and not self._gathers_in(model):
+            copies = [self._copy(layer) for layer in model.layers]
+            layers = [keras.tree.flatten(inputs)[0], *copies]
+            return keras.Sequential(layers, name=model.name, trainable=model.trainable)
+        clone = keras.models.clone_model(
+            function,
+            clone_function=self._copy,
+            call_function=self._call,
+            input_tensors=inputs,
+        )
+        return keras.Model(inputs, clone.output, name=model.name, trainable=model.trainable)
+
+    def set_weights(self):
+        for old, new in self._pairs:
+            edit = self._edits.get(id(old))
+            if edit is None:
+                _copy_variables(old, new)
+            else:
+                for name, value in edit.weights.items():
+                    _attribute(new, name).assign(value)
+                    _copy_trainable(_attribute(old, name), _attribute(new, name))
+                _restore_initializers(old, new)
+
+    def _inputs(self, model, function):
+        """Returns new input tensors in the structure of the model's."""
+        channels = self._graph.model_inputs.get(id(model))
+        layers = {
+            id(layer.output): layer
+            for layer in function.operations
+            if isinstance(layer, keras.layers.InputLayer)
+        }
+        tensors = []
+        for i, x in enumerate(function.inputs):
+            config = layers[id(x)].get_config()
+            if channels is not None and channels[i].width:
+                shape = (*x.shape[:-1], int(channels[i].kept.sum()))
+                config["batch_shape"] = shape
+            tensors.append(keras.layers.InputLayer.from_config(config).output)
+        return keras.tree.pack_sequence_as(function.input, tensors)
+
+    def _gathers_in(self, model):
+        nodes = (self._nodes.get(id(layer)) for layer in model.layers)
+        return any(node is not None and node.gathered is not None for node in nodes)
+
+    def _copy(self, operation):
+        if id(operation) not in self.new:
+            self.new[id(operation)] = self._make(operation)
+        return self.new[id(operation)]
+
+    def _make(self, operation):
+        if is_graph(operation):
+            return self.build(operation)
+        node = self._nodes.get(id(operation))
+        config = _config(operation)
+        if node is not None and isinstance(operation, keras.Layer):
+            edit = node.rule.edit(node)
+            config.update(edit.config)
+            if edit.weights:
+                self._edits[id(operation)] = edit
+                config.update(dict.fromkeys(_initializers(config), "zeros"))
+        with SafeModeScope(False):
+            copy = type(operation).from_config(config)
+        # Not every operation takes its name from the config, and the names must differ.
+        if copy.name != operation.name:
+            copy.name = operation.name
+        if node is not None and node.gathered is not None:
+            positions = np.flatnonzero(node.gathered[node.inputs[0].kept])
+            self._gathers[id(copy)] = positions.tolist()
+        if isinstance(operation, keras.Layer):
+            self._pairs.append((operation, copy))
+        return copy
+
+    def _call(self, operation, *args, **kwargs):
+        positions = self._gathers.get(id(operation))
+        if positions is not None:
+            args = (keras.ops.take(args[0], positions, axis=-1), *args[1:])
+        return operation(*args, **kwargs)
+
+
+def _config(operation):
+    try:
+        return operation.get_config()
+    except NotImplementedError as error:
+        raise ValueError(
+            "Argument `model` must have layers that can be copied by `get_config` and "
+            f"`from_config`. Received: layer {operation.name!r} of {type(operation).__name__}, "
+            "which has no `get_config`"
+        ) from error
+
+
+def _initializers(config):
+    """Returns the entries of a config that hold initializers.
+
+    Weights are set afterwards, and an initializer of given values does not fit the new shape.
+    """
+    return [name for name in config if name.endswith("_initializer")]
+
+
+def _restore_initializers(old, new):
+    for name in _initializers(old.get_config()):
+        initializer = getattr(old, name)
+        if not np.ndim(getattr(initializer, "value", 0)):
+            setattr(new, name, initializer)
+
+
+def _attribute(layer, path):
+    for name in path.split("."):
+        layer = getattr(layer, name)
+    return layer
+
+
+def _copy_trainable(old, new):
+    if old is not None and new.trainable != old.trainable:
+        new.trainable = old.trainable
+
+
+def _copy_variables(old, new):
+    shapes = [tuple(v.shape) for v in old.variables]
+    if shapes != [tuple(v.shape) for v in new.variables]:
+        raise ValueError(
+            "Argument `model` must have layers that `from_config` copies with all their weights. "
+            f"Received: layer {old.name!r} of {type(old).__name__}"
+        )
+    for source, target in zip(old.variables, new.variables, strict=True):
+        target.assign(source.value)
+        _copy_trainable(source, target)
+    # Normalization layers compute from copies of their statistics.
+    if hasattr(new, "finalize_state"):
+        new.finalize_state()

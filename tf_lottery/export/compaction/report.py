@@ -1,0 +1,100 @@
+"""What compaction removed, what it had to keep and why."""
+
+import dataclasses
+
+from tf_lottery.printable import Printable
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRow:
+    """One layer with weights.
+
+    Args:
+        path: String, the layer's name after those of the models around it.
+        units_before: Integer, its units or channels.
+        units_after: Integer, those in the smaller model.
+        parameters_before: Integer, its weights.
+        parameters_after: Integer, those in the smaller model.
+    """
+
+    path: str
+    units_before: int
+    units_after: int
+    parameters_before: int
+    parameters_after: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CompactionReport(Printable):
+    """What `tfl.compact` removed.
+
+    Printing it shows a table; `to_dict()` gives plain numbers.
+
+    Args:
+        name: String, the model's name.
+        rows: List of `LayerRow`, one for every layer with weights.
+        gathered: Dict of paths of layers that select among the model's inputs to the number
+            of inputs selected.
+        kept: Dict of paths of layers to a list of reasons why dead or constant units stay.
+        left_alone: Dict of paths of layers to the reason why no unit of theirs, before or
+            after them, was removed.
+    """
+
+    name: str
+    rows: list
+    gathered: dict
+    kept: dict
+    left_alone: dict
+
+    @property
+    def parameters_before(self):
+        """The number of weights of the given model."""
+        return sum(row.parameters_before for row in self.rows)
+
+    @property
+    def parameters_after(self):
+        """The number of weights of the smaller model."""
+        return sum(row.parameters_after for row in self.rows)
+
+    @property
+    def ratio(self):
+        """How many times fewer weights the smaller model has."""
+        return self.parameters_before / self.parameters_after if self.rows else 1.0
+
+    def to_dict(self):
+        """Returns the report as a dict of plain values, fit for JSON."""
+        return {
+            **dataclasses.asdict(self),
+            "parameters_before": self.parameters_before,
+            "parameters_after": self.parameters_after,
+            "ratio": self.ratio,
+        }
+
+    def __rich__(self):
+        from rich.table import Table
+
+        title = (
+            f"{self.name}: {self.parameters_after:,} of {self.parameters_before:,} parameters, "
+            f"{self.ratio:.2f} times fewer"
+        )
+        table = Table(title=title, title_justify="left")
+        table.add_column("Layer", overflow="fold")
+        for heading in ("Units", "Kept", "Parameters", "Kept"):
+            table.add_column(heading, justify="right")
+        for row in self.rows:
+            numbers = dataclasses.astuple(row)[1:]
+            table.add_row(row.path, *(f"{number:,}" for number in numbers))
+        table.caption, table.caption_justify = "\n".join(self._lines()), "left"
+        return table
+
+    def _lines(self):
+        """Returns the lines below the table."""
+        inputs = {path: f"{count:,} inputs" for path, count in self.gathered.items()}
+        kept = {path: "; ".join(reasons) for path, reasons in self.kept.items()}
+        sections = {"Select inputs:": inputs, "Kept:": kept, "Left alone:": self.left_alone}
+        return [
+            line
+            for head, entries in sections.items()
+            if entries
+            for line in (head, *(f"{path}: {text}" for path, text in entries.items()))
+        ]

@@ -1,0 +1,107 @@
+"""Layers that join tensors or lay their channels out anew."""
+
+import keras
+import numpy as np
+
+from tf_lottery.export.compaction.rule import Edit, Rule
+
+
+class _Merge(Rule):
+    """Combines the same channel of several tensors.
+
+    Args:
+        combine: Function of a list of arrays to an array, in which NaN stays NaN.
+    """
+
+    keeps = "it is joined with a channel that varies"
+
+    def __init__(self, combine):
+        self.combine = combine
+
+    def misfit(self, node):
+        kinds = {(len(x.shape), x.width) for x in node.inputs}
+        return "" if len(kinds) == 1 else "its inputs have different numbers of axes or channels"
+
+    def constants(self, node):
+        return self.combine([x.constants for x in node.inputs])
+
+
+class _Multiply(_Merge):
+    """A product, in which a constant zero decides."""
+
+    def needs(self, node):
+        zeros = [x.constants == 0 for x in node.inputs]
+        any_zero = np.any(zeros, axis=0)
+        return [node.outputs[0].needed & (zero | ~any_zero) for zero in zeros]
+
+
+class _Concatenate(Rule):
+    """Tensors side by side."""
+
+    def misfit(self, node):
+        ranks = {len(x.shape) for x in node.inputs}
+        is_last = len(ranks) == 1 and node.operation.axis in (-1, *(rank - 1 for rank in ranks))
+        return "" if is_last else "it joins another axis than the last"
+
+    def ties(self, node):
+        widths = [x.width for x in node.inputs]
+        starts = np.cumsum([0, *widths[:-1]])
+        return [
+            (np.arange(n), np.arange(n) + start) for n, start in zip(widths, starts, strict=True)
+        ]
+
+
+class _Reshape(Rule):
+    """`Flatten` and `Reshape`: an entry's channel is its place in memory modulo their number."""
+
+    keeps = "it becomes one channel with others"
+
+    def ties(self, node):
+        inputs, outputs = node.inputs[0].width, node.outputs[0].width
+        if not inputs or not outputs or max(inputs, outputs) % min(inputs, outputs):
+            return None
+        every = np.arange(max(inputs, outputs))
+        return [(every % inputs, every % outputs)]
+
+    def edit(self, node):
+        target = getattr(node.operation, "target_shape", None)
+        if target is None or target[-1] == -1:
+            return Edit()
+        return Edit({"target_shape": (*target[:-1], int(node.outputs[0].kept.sum()))})
+
+
+class _Permute(Rule):
+    """Axes in another order, the last one in its place."""
+
+    def misfit(self, node):
+        last = len(node.inputs[0].shape) - 1
+        return "" if node.operation.dims[-1] == last else "it moves the last axis"
+
+
+def _product(arrays):
+    return np.where((np.stack(arrays) == 0).any(axis=0), 0.0, np.prod(arrays, axis=0))
+
+
+ADD, SUBTRACT = _Merge(sum), _Merge(lambda arrays: np.subtract(*arrays))
+MAXIMUM, MINIMUM = _Merge(np.maximum.reduce), _Merge(np.minimum.reduce)
+MULTIPLY = _Multiply(_product)
+RULES = {
+    keras.layers.Add: ADD,
+    keras.layers.Subtract: SUBTRACT,
+    keras.layers.Average: _Merge(lambda arrays: np.mean(arrays, axis=0)),
+    keras.layers.Maximum: MAXIMUM,
+    keras.layers.Minimum: MINIMUM,
+    keras.layers.Multiply: MULTIPLY,
+    keras.layers.Concatenate: _Concatenate(),
+    keras.layers.Flatten: _Reshape(),
+    keras.layers.Reshape: _Reshape(),
+    keras.layers.Permute: _Permute(),
+}
+# Operations of `keras.ops` in a functional model, also written `x + y`.
+OPERATIONS = {
+    "Add": ADD,
+    "Subtract": SUBTRACT,
+    "Multiply": MULTIPLY,
+    "Maximum": MAXIMUM,
+    "Minimum": MINIMUM,
+}

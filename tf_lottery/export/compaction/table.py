@@ -1,0 +1,64 @@
+"""Which rule belongs to which layer."""
+
+import keras
+
+from tf_lottery.export.compaction import channelwise, linear, structure
+
+_RULES = {**linear.RULES, **channelwise.RULES, **structure.RULES}
+_OPERATIONS = {**channelwise.OPERATIONS, **structure.OPERATIONS}
+_MIXING = (
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.Softmax,
+    keras.layers.UnitNormalization,
+)
+_ATTENTION = (
+    keras.layers.AdditiveAttention,
+    keras.layers.Attention,
+    keras.layers.GroupQueryAttention,
+    keras.layers.MultiHeadAttention,
+)
+
+
+def find_rule(node):
+    """Finds how to treat a call.
+
+    Args:
+        node: A `Node`.
+
+    Returns:
+        Pair of a `Rule` and an empty string, or of `None` and why the call is left alone.
+    """
+    operation = node.operation
+    # A subclass may compute anything, so that the very class decides.
+    rule = _RULES.get(type(operation))
+    if rule is None and type(operation).__module__.startswith("keras.src.ops."):
+        rule = _OPERATIONS.get(type(operation).__name__)
+    reason = _unknown(operation) if rule is None else _misfit(rule, node)
+    return (None, reason) if reason else (rule, "")
+
+
+def _unknown(operation):
+    if isinstance(operation, _MIXING):
+        return "it mixes its channels"
+    if isinstance(operation, _ATTENTION):
+        return "attention mixes its channels"
+    if isinstance(operation, keras.Model):
+        return "it is a model with several calls, or none whose layers are known"
+    return f"there is no rule for {type(operation).__name__}"
+
+
+def _misfit(rule, node):
+    operation = node.operation
+    if not node.is_plain:
+        return "it is called with other values than tensors, or always as in training"
+    if node.is_shared and not rule.is_shareable:
+        return "it has several calls, which share its weights"
+    if node.extras and not rule.takes_extras:
+        return "it is called with a mask or other tensors"
+    if getattr(operation, "data_format", "channels_last") != "channels_last":
+        return "its channels are not on the last axis"
+    if not node.outputs[0].width or (rule.reads_channels and not all(x.width for x in node.inputs)):
+        return "the number of its channels is not known"
+    return rule.misfit(node)
