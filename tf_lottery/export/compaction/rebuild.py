@@ -67,7 +67,6 @@ class _Builder:
                 for name, value in edit.weights.items():
                     _attribute(new, name).assign(value)
                     _copy_trainable(_attribute(old, name), _attribute(new, name))
-                _restore_initializers(old, new)
 
     def _inputs(self, model, function):
         """Returns new input tensors in the structure of the model's."""
@@ -83,7 +82,9 @@ class _Builder:
             if channels is not None and channels[i].width:
                 shape = (*x.shape[:-1], int(channels[i].kept.sum()))
                 config["batch_shape"] = shape
-            tensors.append(keras.layers.InputLayer.from_config(config).output)
+            layer = keras.layers.InputLayer.from_config(config)
+            layer.trainable = layers[id(x)].trainable
+            tensors.append(layer.output)
         return keras.tree.pack_sequence_as(function.input, tensors)
 
     def _gathers_in(self, model):
@@ -105,12 +106,8 @@ class _Builder:
             config.update(edit.config)
             if edit.weights:
                 self._edits[id(operation)] = edit
-                config.update(dict.fromkeys(_initializers(config), "zeros"))
-        with SafeModeScope(False):
-            copy = type(operation).from_config(config)
-        # Not every operation takes its name from the config, and the names must differ.
-        if copy.name != operation.name:
-            copy.name = operation.name
+                config.update(dict.fromkeys(_unfit_initializers(operation, config), "zeros"))
+        copy = _from_config(operation, config)
         if node is not None and node.gathered is not None:
             positions = np.flatnonzero(node.gathered[node.inputs[0].kept])
             self._gathers[id(copy)] = positions.tolist()
@@ -126,29 +123,45 @@ class _Builder:
 
 
 def _config(operation):
+    """Returns an operation's config with its functions as they are, registered or not."""
     try:
-        return operation.get_config()
+        config = operation.get_config()
     except NotImplementedError as error:
-        raise ValueError(
-            "Argument `model` must have layers that can be copied by `get_config` and "
-            f"`from_config`. Received: layer {operation.name!r} of {type(operation).__name__}, "
-            "which has no `get_config`"
-        ) from error
+        raise _not_copied(operation, "which has no `get_config`") from error
+    functions = ("activation", "_initializer", "_regularizer", "_constraint")
+    for name in config:
+        value = getattr(operation, name, None)
+        if name.endswith(functions) and callable(value) and not isinstance(value, keras.Layer):
+            config[name] = value
+    return config
 
 
-def _initializers(config):
-    """Returns the entries of a config that hold initializers.
+def _from_config(operation, config):
+    try:
+        with SafeModeScope(False):
+            copy = type(operation).from_config(config)
+    except Exception as error:  # A layer's own code may fail in any way.
+        raise _not_copied(operation, f"whose `from_config` fails: {error}") from error
+    # Not every operation takes its name from the config, and the names must differ.
+    if copy.name != operation.name:
+        copy.name = operation.name
+    return copy
 
-    Weights are set afterwards, and an initializer of given values does not fit the new shape.
-    """
-    return [name for name in config if name.endswith("_initializer")]
+
+def _not_copied(operation, reason):
+    return ValueError(
+        "Argument `model` must have layers that `get_config` and `from_config` copy with all "
+        f"their weights. Received: layer {operation.name!r} of {type(operation).__name__}, {reason}"
+    )
 
 
-def _restore_initializers(old, new):
-    for name in _initializers(old.get_config()):
-        initializer = getattr(old, name)
-        if not np.ndim(getattr(initializer, "value", 0)):
-            setattr(new, name, initializer)
+def _unfit_initializers(layer, config):
+    """Returns the entries of a config that hold initial values in the layer's old shape."""
+    return [
+        name
+        for name in config
+        if name.endswith("_initializer") and np.ndim(getattr(getattr(layer, name), "value", 0))
+    ]
 
 
 def _attribute(layer, path):
@@ -165,10 +178,7 @@ def _copy_trainable(old, new):
 def _copy_variables(old, new):
     shapes = [tuple(v.shape) for v in old.variables]
     if shapes != [tuple(v.shape) for v in new.variables]:
-        raise ValueError(
-            "Argument `model` must have layers that `from_config` copies with all their weights. "
-            f"Received: layer {old.name!r} of {type(old).__name__}"
-        )
+        raise _not_copied(old, "whose copy has other weights")
     for source, target in zip(old.variables, new.variables, strict=True):
         target.assign(source.value)
         _copy_trainable(source, target)

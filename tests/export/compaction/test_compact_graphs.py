@@ -1,0 +1,241 @@
+"""Branches, joints, nested and shared layers."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tf_lottery as tfl
+
+
+@pytest.fixture
+def branches():
+    """Function of a joint to a model: two dense layers of four units, joined and read by a third.
+
+    The units of the left are [alive, 2, 0, alive], those of the right [alive, 3, alive, alive].
+    """
+
+    def branches(join, width=4, kernel=None):
+        inputs = keras.Input((3,))
+        left = layers.Dense(4, name="left")(inputs)
+        right = layers.Dense(4, name="right")(inputs)
+        output = layers.Dense(2, name="output")
+        model = keras.Model(inputs, output(join(left, right)))
+        rng = np.random.default_rng(0)
+        for name, zeros in (("left", [1, 2]), ("right", [1])):
+            values = rng.uniform(0.5, 1, (3, 4))
+            values[:, zeros] = 0
+            model.get_layer(name).kernel.assign(values)
+        model.get_layer("left").bias.assign([0.5, 2, 0, 1])
+        model.get_layer("right").bias.assign([1, 3, 0.5, 0.5])
+        output.kernel.assign(rng.normal(size=output.kernel.shape) if kernel is None else kernel)
+        output.bias.assign([1, -1])
+        return model
+
+    return branches
+
+
+X = np.random.default_rng(1).normal(size=(5, 3)).astype("float32")
+JOINTS = {
+    "add": (lambda a, b: layers.Add()([a, b]), 5.0),
+    "plus": (lambda a, b: a + b, 5.0),
+    "subtract": (lambda a, b: layers.Subtract()([a, b]), -1.0),
+    "minus": (lambda a, b: a - b, -1.0),
+    "average": (lambda a, b: layers.Average()([a, b]), 2.5),
+    "maximum": (lambda a, b: layers.Maximum()([a, b]), 3.0),
+    "minimum": (lambda a, b: keras.ops.minimum(a, b), 2.0),
+}
+
+
+@pytest.mark.parametrize("name", JOINTS)
+def test_channel_stays_if_it_lives_in_any_branch(name, branches, compact_and_compare):
+    join, constant = JOINTS[name]
+    model = branches(join, kernel=[[1, 1], [10, 20], [1, 1], [0, 0]])
+    smaller, report = compact_and_compare(model, X)
+    # Channel 1 is constant in both branches, 3 is not read; 2 is constant on the left alone.
+    assert [row.units_after for row in report.rows] == [2, 2, 2]
+    expected = [1 + 10 * constant, -1 + 20 * constant]
+    np.testing.assert_allclose(smaller.get_layer("output").bias, expected, rtol=1e-6)
+    [reasons] = report.kept.values()
+    assert reasons == ["1 constant inputs stay: it is joined with a channel that varies"]
+
+
+@pytest.mark.parametrize("operator", [False, True])
+def test_zero_in_one_branch_ends_a_product(operator, branches, compact_and_compare):
+    join = (lambda a, b: a * b) if operator else (lambda a, b: layers.Multiply()([a, b]))
+    smaller, report = compact_and_compare(branches(join), X)
+    assert [row.units_after for row in report.rows] == [2, 2, 2]
+    assert report.kept == {}
+
+
+def test_concatenated_branches_are_sliced_one_by_one(branches, compact_and_compare):
+    model = branches(
+        lambda a, b: layers.Concatenate()([a, b]),
+        kernel=[[1, 1], [1, 1], [1, 1], [0, 0], [0, 0], [0, 0], [1, 1], [2, 1]],
+    )
+    smaller, report = compact_and_compare(model, X)
+    assert [row.units_after for row in report.rows] == [1, 2, 2]
+    np.testing.assert_array_equal(
+        smaller.get_layer("output").kernel, np.array([[1, 1], [1, 1], [2, 1]])
+    )
+    np.testing.assert_array_equal(
+        smaller.get_layer("right").kernel, np.array(model.get_layer("right").kernel)[:, 2:]
+    )
+
+
+def test_sequences_after_each_other_are_not_touched(compact_and_compare):
+    inputs = keras.Input((2, 3))
+    left, right = layers.Dense(4, name="left")(inputs), layers.Dense(4, name="right")(inputs)
+    x = layers.Concatenate(axis=1, name="join")([left, right])
+    output = layers.Dense(1, name="output")
+    model = keras.Model(inputs, output(x))
+    output.kernel.assign([[1], [0], [0], [1]])
+    _, report = compact_and_compare(model, np.ones((2, 2, 3), "float32"))
+    assert [row.units_after for row in report.rows] == [4, 4, 1]
+    assert report.left_alone == {"join": "it joins another axis than the last"}
+
+
+def test_sum_with_a_number_is_left_alone(branches, compact_and_compare):
+    model = branches(lambda a, b: layers.Add(name="join")([a, b]) * 2.0 + 1.0)
+    _, report = compact_and_compare(model, X)
+    assert [row.units_after for row in report.rows] == [4, 4, 2]
+    assert set(report.left_alone) == {model.operations[4].name, model.operations[5].name}
+
+
+def test_channels_of_a_residual_connection_from_the_input_stay(compact_and_compare, randomize):
+    inputs = keras.Input((3,))
+    x = layers.Dense(3, name="hidden")(layers.Dense(5, "relu", name="wide")(inputs))
+    model = randomize(keras.Model(inputs, layers.Dense(1, name="output")(x + inputs)), 0)
+    model.get_layer("output").kernel.assign([[1], [0], [2]])
+    smaller, report = compact_and_compare(model, X)
+    assert [row.units_after for row in report.rows] == [5, 3, 1]
+    assert report.kept == {
+        "hidden": ["1 dead units stay beside live ones that are laid out or joined with them"]
+    }
+    smaller, report = compact_and_compare(model, X, gather_inputs=True)
+    assert smaller.get_layer("output").kernel.shape == (2, 1)
+
+
+def test_dense_units_behind_a_reshape_to_channels(compact_and_compare, randomize):
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(12, "relu", name="dense"),
+            layers.Reshape((2, 2, 3), name="reshape"),
+            layers.Conv2D(2, 2, name="conv"),
+        ]
+    )
+    randomize(model, 0)
+    kernel = np.array(model.get_layer("conv").kernel)
+    kernel[..., 1, :] = 0
+    model.get_layer("conv").kernel.assign(kernel)
+    smaller, report = compact_and_compare(model, X)
+    assert [row.units_after for row in report.rows] == [8, 2]
+    assert smaller.get_layer("reshape").target_shape == (2, 2, 2)
+    # One position of channel 0 is a constant, which the other positions do not share.
+    kernel = np.array(model.get_layer("dense").kernel)
+    kernel[:, 3] = 0
+    model.get_layer("dense").kernel.assign(kernel)
+    _, report = compact_and_compare(model, X)
+    assert [row.units_after for row in report.rows] == [8, 2]
+
+
+def test_single_positions_behind_flatten_do_not_free_a_channel(compact_and_compare, randomize):
+    model = keras.Sequential(
+        [
+            keras.Input((2, 3)),
+            layers.Conv1D(3, 1, name="conv"),
+            layers.Flatten(),
+            layers.Dense(2, name="dense"),
+        ]
+    )
+    randomize(model, 0)
+    kernel = np.array(model.get_layer("dense").kernel)
+    kernel[[1, 4, 2]] = 0  # Channel 1 at both positions, channel 2 at the first one.
+    model.get_layer("dense").kernel.assign(kernel)
+    smaller, _ = compact_and_compare(model, np.ones((2, 2, 3), "float32"))
+    np.testing.assert_array_equal(smaller.get_layer("dense").kernel, kernel[[0, 2, 3, 5]])
+
+
+def nested_model(training=None):
+    block = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(5, "relu", name="a"), layers.Dense(4, name="b")],
+        name="block",
+    )
+    inner = keras.Input((4,))
+    stem = keras.Model(inner, layers.BatchNormalization(name="norm")(block(inner)), name="stem")
+    inputs = keras.Input((3,))
+    x = stem(layers.Dense(4, "relu", name="hidden")(inputs), training=training)
+    return keras.Model(inputs, layers.Dense(2, name="output")(x), name="outer")
+
+
+def test_nested_models_are_compacted(compact_and_compare, randomize):
+    model = randomize(nested_model(training=False), 0.85)
+    smaller, report = compact_and_compare(model, X)
+    paths = ["hidden", "stem/block/a", "stem/block/b", "stem/norm", "output"]
+    assert [row.path for row in report.rows] == paths
+    stem = smaller.get_layer("stem")
+    block = stem.get_layer("block")
+    assert isinstance(block, keras.Sequential) and block.name == "block"
+    found = [block.get_layer("a").units, block.get_layer("b").units]
+    assert found == [row.units_after for row in report.rows[1:3]]
+    assert found[0] < 5 and found[1] < 4
+    assert stem.input_shape == (None, smaller.get_layer("hidden").units)
+    assert report.left_alone == {}
+
+
+def test_nested_model_that_always_trains_is_left_alone(randomize):
+    model = randomize(nested_model(training=True), 0.85)
+    _, report = tfl.compact(model)
+    assert report.left_alone == {
+        "stem": "it is a model with several calls, or none whose layers are known"
+    }
+    assert [row.units_after for row in report.rows] == [4, 4, 2]
+
+
+def test_model_called_twice_is_left_alone(make_model, make_data, compact_and_compare, randomize):
+    model = randomize(make_model("nested"), 0.5)
+    smaller, report = compact_and_compare(model, make_data("nested")[0])
+    assert "several calls" in report.left_alone["block"]
+    assert len(smaller.get_layer("block").weights) == len(model.get_layer("block").weights)
+    x = make_data("nested")[0]
+    before = np.array(smaller(x))
+    block = smaller.get_layer("block")
+    block.layers[0].kernel.assign(block.layers[0].kernel * 2)
+    assert not np.allclose(smaller(x), before)
+
+
+def test_layer_called_twice_stays_one_layer(compact_and_compare, randomize):
+    inputs = keras.Input((3,))
+    shared, relu = layers.Dense(4, name="shared"), layers.ReLU(name="relu")
+    a = relu(layers.Dense(3, name="hidden")(inputs))
+    x = layers.Concatenate()([relu(shared(a)), relu(shared(inputs))])
+    model = randomize(keras.Model(inputs, layers.Dense(2, name="output")(x)), 0.6)
+    smaller, report = compact_and_compare(model, X)
+    assert report.left_alone == {"shared": "it has several calls, which share its weights"}
+    assert [layer.name for layer in smaller.layers] == [layer.name for layer in model.layers]
+    assert len(smaller.weights) == 6
+    assert smaller.get_layer("shared").units == 4
+
+
+def test_layers_without_weights_can_be_shared(compact_and_compare, randomize):
+    inputs = keras.Input((3,))
+    relu = layers.ReLU()
+    x = relu(layers.Dense(6, name="a")(inputs))
+    x = relu(layers.Dense(5, name="b")(x))
+    model = randomize(keras.Model(inputs, layers.Dense(2, name="output")(x)), 0.8)
+    smaller, report = compact_and_compare(model, X)
+    assert report.left_alone == {}
+    assert smaller.get_layer("a").units < 6 and smaller.get_layer("b").units < 5
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "attention", "dict_inputs", "dense"])
+def test_models_of_other_kinds(kind, make_model, make_data, compact_and_compare, randomize):
+    model = randomize(make_model(kind), 0.7)
+    x = make_data(kind)[0]
+    smaller, report = compact_and_compare(model, x)
+    assert [layer.name for layer in smaller.layers] == [layer.name for layer in model.layers]
+    mixing = {"recurrent": ["bidirectional"], "attention": ["multi_head", "layer_norm"]}
+    assert len(report.left_alone) == len(mixing.get(kind, []))
+    for name, path in zip(mixing.get(kind, []), report.left_alone, strict=True):
+        assert path.startswith(name)
