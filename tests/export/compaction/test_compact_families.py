@@ -81,6 +81,8 @@ FAMILIES = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_outputs_stay(family, randomize, compact_and_compare):
     make, sparsities = FAMILIES[family]
+    if keras.backend.backend() == "jax":  # It compiles every layer anew for every width.
+        sparsities = [sparsity for sparsity in sparsities if sparsity in (0.98, 0.99)][:1]
     model = make()
     rng = np.random.default_rng(2)
     x = rng.normal(size=(3, *model.input_shape[1:])).astype("float32")
