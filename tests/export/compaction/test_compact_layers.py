@@ -192,6 +192,38 @@ def test_batch_normalization_is_sliced_and_its_shift_is_a_constant():
     np.testing.assert_allclose(smaller.get_layer("output").bias, [-30 + 700], rtol=1e-6)
 
 
+def test_input_that_a_scale_of_zero_hides_is_not_needed():
+    inputs = keras.Input((2,))
+    x = layers.Dense(2, name="hidden")(layers.Dense(2, name="first")(inputs))
+    norm = layers.BatchNormalization(name="norm")
+    # Layer normalization needs all channels, so that the constant stays in its place.
+    model = keras.Model(inputs, layers.LayerNormalization()(norm(x)))
+    model.get_layer("hidden").kernel.assign([[1, 0], [0, 1]])
+    norm.gamma.assign([1, 0])
+    norm.beta.assign([0, 3])
+    smaller, report = tfl.compact(model)
+    assert [row.units_after for row in report.rows[:3]] == [1, 2, 2]
+    assert np.array(smaller.get_layer("hidden").kernel).tolist() == [[1, 0]]
+    assert np.array(smaller.get_layer("norm").beta).tolist() == [0, 3]
+    x = np.array([[1, -2], [3, 5]], "float32")
+    np.testing.assert_allclose(smaller(x), model(x), atol=1e-6)
+
+
+def test_separable_convolution_reads_a_channel_by_any_of_its_kernels():
+    inputs = keras.Input((4, 2))
+    x = layers.Conv1D(3, 1, name="first")(inputs)
+    last = layers.SeparableConv1D(2, 2, depth_multiplier=2, name="last")
+    model = keras.Model(inputs, last(x))
+    # Channel 0 has a second kernel alone, the one of channel 1 goes nowhere, 2 has none.
+    last.depthwise_kernel.assign([[[0, 1], [1, 0], [0, 0]], [[0, 2], [1, 0], [0, 0]]])
+    last.pointwise_kernel.assign([[[0, 0], [1, 1], [0, 0], [5, 5], [6, 6], [7, 7]]])
+    smaller, report = tfl.compact(model)
+    assert [row.units_after for row in report.rows] == [1, 2]
+    last = smaller.get_layer("last")
+    assert np.array(last.depthwise_kernel).tolist() == [[[0, 1]], [[0, 2]]]
+    assert np.array(last.pointwise_kernel).tolist() == [[[0, 0], [1, 1]]]
+
+
 def test_columns_of_an_embedding_and_masked_steps(compact_and_compare):
     inputs = keras.Input((5,), dtype="int32")
     x = layers.Embedding(7, 4, mask_zero=True, name="embedding")(inputs)

@@ -104,8 +104,8 @@ class _BatchNormalization(Rule):
         names = ("gamma", "beta", "moving_mean")
         weights = {name: to_numpy(v) for name in names if (v := getattr(layer, name)) is not None}
         weights = {name: shrink(array, 0, y.kept, y.needed) for name, array in weights.items()}
-        variance = np.where(y.needed, to_numpy(layer.moving_variance), 1.0)
-        return Edit({}, {**weights, "moving_variance": variance[y.kept]})
+        variance = to_numpy(layer.moving_variance)[y.kept]
+        return Edit({}, {**weights, "moving_variance": variance})
 
     def _affine(self, layer):
         mean, variance = to_numpy(layer.moving_mean), to_numpy(layer.moving_variance)
