@@ -78,12 +78,14 @@ def test_sequential_model_built_later():
     assert smaller.get_layer("a").units == 2 and smaller.input_shape == (None, 4)
 
 
-@pytest.mark.parametrize("trainable", ["all", "none", "one layer", "outer model"])
+@pytest.mark.parametrize("trainable", ["all", "none", "one layer", "one weight", "outer model"])
 def test_trainable_flags_stay(trainable, pruned):
     if trainable == "none":
         pruned.trainable = False
     if trainable == "one layer":
         pruned.get_layer("hidden").trainable = False
+    if trainable == "one weight":
+        pruned.get_layer("hidden").bias.trainable = False
     if trainable == "outer model":
         pruned.trainable = False
         for layer in pruned.layers:

@@ -116,6 +116,16 @@ def test_channels_of_a_residual_connection_from_the_input_stay(compact_and_compa
     assert smaller.get_layer("output").kernel.shape == (2, 1)
 
 
+def test_inputs_are_selected_beside_units_that_went(compact_and_compare, randomize):
+    inputs = keras.Input((3,))
+    x = layers.Concatenate()([layers.Dense(3, name="hidden")(inputs), inputs])
+    model = randomize(keras.Model(inputs, layers.Dense(1, name="output")(x)), 0)
+    model.get_layer("output").kernel.assign([[0], [1], [0], [2], [0], [3]])
+    smaller, report = compact_and_compare(model, X, gather_inputs=True)
+    assert np.array(smaller.get_layer("output").kernel).tolist() == [[1], [2], [3]]
+    assert report.gathered == {"output": 3}
+
+
 def test_dense_units_behind_a_reshape_to_channels(compact_and_compare, randomize):
     model = keras.Sequential(
         [

@@ -192,6 +192,33 @@ def test_batch_normalization_is_sliced_and_its_shift_is_a_constant():
     np.testing.assert_allclose(smaller.get_layer("output").bias, [-30 + 700], rtol=1e-6)
 
 
+@pytest.mark.parametrize("slopes, units", [([0.5, 0.5], 1), ([0.5, 0.25], 2)])
+def test_slopes_of_a_negative_constant_must_agree(slopes, units, compact_and_compare):
+    inputs = keras.Input((2, 3))
+    x = layers.PReLU(name="prelu")(layers.Dense(2, name="hidden")(inputs))
+    model = keras.Model(inputs, layers.Dense(1, name="output")(x))
+    model.get_layer("hidden").kernel.assign([[1, 0], [1, 0], [1, 0]])
+    model.get_layer("hidden").bias.assign([0, -2])
+    model.get_layer("prelu").alpha.assign([[0.3, slopes[0]], [0.1, slopes[1]]])
+    model.get_layer("output").kernel.assign([[1], [3]])
+    x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32")
+    smaller, report = compact_and_compare(model, x)
+    assert smaller.get_layer("hidden").units == units
+    assert smaller.get_layer("prelu").alpha.shape == (2, units)
+    assert np.array(smaller.get_layer("output").bias).tolist() == [-3 if units == 1 else 0]
+
+
+def test_pooling_of_masked_steps_is_left_alone(compact_and_compare):
+    inputs = keras.Input((4,), dtype="int32")
+    x = layers.Embedding(5, 3, mask_zero=True, name="embedding")(inputs)
+    x = layers.GlobalAveragePooling1D(name="pool")(x)
+    model = keras.Model(inputs, layers.Dense(1, name="output")(x))
+    model.get_layer("output").kernel.assign([[1], [0], [0]])
+    _, report = compact_and_compare(model, np.array([[1, 2, 0, 0], [4, 3, 2, 1]]))
+    assert report.left_alone == {"pool": "it is called with a mask or other tensors"}
+    assert report.rows[0].units_after == 3
+
+
 def test_input_that_a_scale_of_zero_hides_is_not_needed():
     inputs = keras.Input((2,))
     x = layers.Dense(2, name="hidden")(layers.Dense(2, name="first")(inputs))

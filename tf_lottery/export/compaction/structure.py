@@ -26,15 +26,6 @@ class _Merge(Rule):
         return self.combine([x.constants for x in node.inputs])
 
 
-class _Multiply(_Merge):
-    """A product, in which a constant zero decides."""
-
-    def needs(self, node):
-        zeros = [x.constants == 0 for x in node.inputs]
-        any_zero = np.any(zeros, axis=0)
-        return [node.outputs[0].needed & (zero | ~any_zero) for zero in zeros]
-
-
 class _Concatenate(Rule):
     """Tensors side by side."""
 
@@ -79,12 +70,13 @@ class _Permute(Rule):
 
 
 def _product(arrays):
+    # A constant zero decides, whatever the other factors are.
     return np.where((np.stack(arrays) == 0).any(axis=0), 0.0, np.prod(arrays, axis=0))
 
 
 ADD, SUBTRACT = _Merge(sum), _Merge(lambda arrays: np.subtract(*arrays))
 MAXIMUM, MINIMUM = _Merge(np.maximum.reduce), _Merge(np.minimum.reduce)
-MULTIPLY = _Multiply(_product)
+MULTIPLY = _Merge(_product)
 RULES = {
     keras.layers.Add: ADD,
     keras.layers.Subtract: SUBTRACT,
