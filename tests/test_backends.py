@@ -64,6 +64,7 @@ def test_contract_on_jax(algorithms, run_pytest_on_jax):
         [
             "tests/layers",
             "tests/at_init/test_at_init.py",
+            "tests/export/compaction/test_compact_layers.py",
             "tests/test_model.py",
             "tests/test_optimizers.py",
             "tests/test_pruning.py",

@@ -197,10 +197,20 @@ def test_nested_models_are_compacted(compact_and_compare, randomize):
 def test_nested_model_that_always_trains_is_left_alone(randomize):
     model = randomize(nested_model(training=True), 0.85)
     _, report = tfl.compact(model)
-    assert report.left_alone == {
-        "stem": "it is a model with several calls, or none whose layers are known"
-    }
+    reason = "it is called with other values than tensors, or always as in training"
+    assert report.left_alone == {"stem": reason}
     assert [row.units_after for row in report.rows] == [4, 4, 2]
+
+
+def test_nested_model_of_another_kind_is_left_alone(make_model, compact_and_compare):
+    inputs = keras.Input((4, 2))
+    x = make_model("subclassed")(layers.Dense(2, name="hidden")(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="output")(x))
+    model.get_layer("hidden").kernel.assign([[1, 0], [1, 0]])
+    x = np.random.default_rng(0).normal(size=(2, 4, 2)).astype("float32")
+    _, report = compact_and_compare(model, x)
+    assert report.left_alone == {"subclassed": "it is a model whose graph of layers is not known"}
+    assert report.rows[0].units_after == 2
 
 
 def test_model_called_twice_is_left_alone(make_model, make_data, compact_and_compare, randomize):

@@ -51,7 +51,8 @@ def _find_needs(graph, kept):
     for node in reversed(graph.nodes):
         pin = node.rule.pin(node.operation) if node.rule else ""
         if pin:
-            _note(kept, node, pin)
+            if not any(x in graph.outputs for x in node.outputs):
+                _note(kept, node, pin)
             for x in node.outputs:
                 x.needed[:] = True
         needs = node.rule.needs(node) if node.rule else [np.True_] * len(node.inputs)

@@ -35,7 +35,10 @@ def find_rule(node):
     rule = _RULES.get(type(operation))
     if rule is None and type(operation).__module__.startswith("keras.src.ops."):
         rule = _OPERATIONS.get(type(operation).__name__)
-    reason = _unknown(operation) if rule is None else _misfit(rule, node)
+    if rule is None and not isinstance(operation, keras.Model):
+        reason = _unknown(operation)
+    else:
+        reason = _special_call(rule, node) or _misfit(rule, node)
     return (None, reason) if reason else (rule, "")
 
 
@@ -44,20 +47,23 @@ def _unknown(operation):
         return "it mixes its channels"
     if isinstance(operation, _ATTENTION):
         return "attention mixes its channels"
-    if isinstance(operation, keras.Model):
-        return "it is a model with several calls, or none whose layers are known"
     return f"there is no rule for {type(operation).__name__}"
 
 
-def _misfit(rule, node):
-    operation = node.operation
+def _special_call(rule, node):
     if not node.is_plain:
         return "it is called with other values than tensors, or always as in training"
-    if node.is_shared and not rule.is_shareable:
+    if node.is_shared and not (rule and rule.is_shareable):
         return "it has several calls, which share its weights"
-    if node.extras and not rule.takes_extras:
+    if node.extras and not (rule and rule.takes_extras):
         return "it is called with a mask or other tensors"
-    if getattr(operation, "data_format", "channels_last") != "channels_last":
+    return ""
+
+
+def _misfit(rule, node):
+    if rule is None:
+        return "it is a model whose graph of layers is not known"
+    if getattr(node.operation, "data_format", "channels_last") != "channels_last":
         return "its channels are not on the last axis"
     if not node.outputs[0].width or (rule.reads_channels and not all(x.width for x in node.inputs)):
         return "the number of its channels is not known"
