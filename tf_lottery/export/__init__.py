@@ -10,3 +10,4 @@ from tf_lottery.export.report import ExportReport as ExportReport
 from tf_lottery.export.report import StoredFile as StoredFile
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer as sparsify_flatbuffer
 from tf_lottery.export.tflite import export_tflite as export_tflite
+from tf_lottery.export.xnnpack import sparse_inference_report as sparse_inference_report

@@ -203,9 +203,7 @@ class _Reader:
         if self.kinds[index] not in DELEGATED or not len(operator.inputs):
             return False
         tensors = [self.graph.tensors[t] for t in (operator.inputs[0], operator.outputs[0])]
-        direct = any(
-            self.graph.tensors[t].sparsity is not None for t in operator.inputs if t >= 0
-        )
+        direct = any(self.graph.tensors[t].sparsity is not None for t in operator.inputs if t >= 0)
         return not direct and all(flatbuffer.dtype_name(t) in TYPES for t in tensors)
 
     def _parts(self):
@@ -227,5 +225,6 @@ TYPES = ("float32", "int8", "uint8")
 
 
 def _short(name):
-    """Returns the part of a tensor's name that says which layer it began with."""
-    return (name or b"").decode(errors="replace").split(";")[-1]
+    """Returns the layer in a tensor's name, which lists the operations merged into it."""
+    path = (name or b"").decode(errors="replace").split(";")[-1].split("/")
+    return path[-2] if len(path) > 1 else path[0]

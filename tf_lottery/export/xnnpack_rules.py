@@ -7,20 +7,16 @@ An operator can *enter* that layout (it reads channels last and writes channels 
 import dataclasses
 import math
 
+_UNARY = """ABS CEIL COS ELU EXP FLOOR GELU HARD_SWISH LEAKY_RELU LOG LOGISTIC NEG RELU RELU6
+    RELU_N1_TO_1 ROUND RSQRT SIN SQRT SQUARE TANH"""
+_OTHERS = """ADD AVERAGE_POOL_2D BATCH_MATMUL CONCATENATION CONV_2D DEPTHWISE_CONV_2D
+    DEPTH_TO_SPACE DEQUANTIZE DIV EXPAND_DIMS FULLY_CONNECTED MAXIMUM MAX_POOL_2D MEAN MINIMUM
+    MUL PAD PRELU QUANTIZE REDUCE_MAX REDUCE_MIN RESHAPE RESIZE_BILINEAR SLICE SOFTMAX
+    SPACE_TO_DEPTH SPLIT SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM TRANSPOSE TRANSPOSE_CONV"""
+UNARY = frozenset(_UNARY.split())
 # Operators of the delegate; all others split the network into parts. See `VisitNode` in
 # tensorflow/lite/delegates/xnnpack/xnnpack_delegate.cc.
-DELEGATED = frozenset(
-    """ABS ADD AVERAGE_POOL_2D BATCH_MATMUL CEIL CONCATENATION CONV_2D COS DEPTHWISE_CONV_2D
-    DEPTH_TO_SPACE DEQUANTIZE DIV ELU EXP EXPAND_DIMS FLOOR FULLY_CONNECTED GELU HARD_SWISH
-    LEAKY_RELU LOG LOGISTIC MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL NEG PAD PRELU QUANTIZE
-    REDUCE_MAX REDUCE_MIN RELU RELU6 RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR ROUND RSQRT SIN
-    SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SQRT SQUARE SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM
-    TANH TRANSPOSE TRANSPOSE_CONV""".split()
-)
-UNARY = frozenset(
-    """ABS CEIL COS ELU EXP FLOOR GELU HARD_SWISH LEAKY_RELU LOG LOGISTIC NEG RELU RELU6
-    RELU_N1_TO_1 ROUND RSQRT SIN SQRT SQUARE TANH""".split()
-)
+DELEGATED = UNARY | frozenset(_OTHERS.split())
 PAD_BY_ONE = 'Put `ZeroPadding2D(1)` before it and convolve with `padding="valid"`.'
 POOL = "Reduce with `GlobalAveragePooling2D` instead."
 
@@ -107,8 +103,10 @@ def _convolution(node):
 
 
 def _uneven(node, advice):
-    sides = "unevenly" if node.padding is None else "by {}, {} rows and {}, {} columns".format(
-        *node.padding[0], *node.padding[1]
+    sides = (
+        "unevenly"
+        if node.padding is None
+        else "by {}, {} rows and {}, {} columns".format(*node.padding[0], *node.padding[1])
     )
     return Role(reason=f"pads {sides}, not the same on all sides as it must", advice=advice)
 
@@ -130,7 +128,11 @@ def _depthwise(node):
 
 
 def _fully_connected(node):
-    return Role(inside=True) if len(node.input_shape) == 4 else _vectors()
+    return Role(inside=True) if _works_on_images(node) else _vectors()
+
+
+def _works_on_images(node):
+    return len(node.input_shape) == len(node.output_shape) == 4
 
 
 def _two_operands(node):
@@ -211,5 +213,5 @@ def multiplies_pixels(node):
         node: A `Node`.
     """
     if node.kind == "FULLY_CONNECTED":
-        return bool(node.weights_shape)
+        return bool(node.weights_shape) and _works_on_images(node)
     return node.kind == "CONV_2D" and math.prod(node.weights_shape[1:3]) == 1
