@@ -174,7 +174,7 @@ ADVICE = {
     "REDUCE_MAX": POOL,
     "MAX_POOL_2D": "Use a depthwise convolution of strides 2 instead.",
     "AVERAGE_POOL_2D": "Use a depthwise convolution of strides 2 instead.",
-    "RESHAPE": "Reduce with `GlobalAveragePooling2D` before it.",
+    "RESHAPE": "Use `GlobalAveragePooling2D` instead, the same for images of one pixel.",
     "CONCATENATION": "Use `Add` instead.",
     "SUB": "Use `Add` instead: the convolution before it can change the sign.",
     "PAD": "Pad right before a convolution, which is then the only reader.",
