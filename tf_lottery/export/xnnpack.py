@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from tf_lottery.export import flatbuffer
+from tf_lottery.export.conversion import convert, keras_outputs
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 from tf_lottery.export.xnnpack_explain import explain
@@ -84,9 +85,5 @@ def _content(model_or_file, sample_inputs):
 
 def _convert(model, sample_inputs):
     """Returns the bytes of a model's dense-stored float32 file."""
-    from tf_lottery.export import tflite
-
     inputs = make_inputs(model, sample_inputs, seed=0)
-    with tflite._quiet_converter():
-        names = list(tflite._keras_outputs(model, inputs))
-        return tflite._convert(model, inputs, names, ["dense"])["dense"]
+    return convert(model, inputs, list(keras_outputs(model, inputs)))
