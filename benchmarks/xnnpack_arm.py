@@ -39,7 +39,7 @@ import numpy as np
 import record
 import xnnpack_networks as networks
 
-from tf_lottery.export import tflite
+from tf_lottery.export.conversion import convert
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 from tf_lottery.export.xnnpack import sparse_inference_report
@@ -103,8 +103,7 @@ def _compare(model, sparsity, folder, args):
     networks.draw_weights(model, sparsity)
     inputs = make_inputs(model, None, seed=0)
     names = [f"output_{i}" for i in range(len(model.outputs))]
-    with tflite._quiet_converter():
-        dense = tflite._convert(model, inputs, names, ["dense"])["dense"]
+    dense = convert(model, inputs, names)
     sparse = sparsify_flatbuffer(dense)
     report = sparse_inference_report(sparse)
     paths = [folder / "dense.tflite", folder / "sparse.tflite"]

@@ -10,7 +10,7 @@ from keras import layers
 
 import tf_lottery as tfl
 from tf_lottery.experiments.models import mobilenet_v1
-from tf_lottery.export import flatbuffer, sparse_inference_report, tflite
+from tf_lottery.export import conversion, flatbuffer, sparse_inference_report
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 from tf_lottery.export.xnnpack_layout import Layout
@@ -56,8 +56,7 @@ def prune(model, zeros=0.9):
 def dense_file(model):
     inputs = make_inputs(model, None, seed=0)
     names = [f"output_{i}" for i in range(len(model.outputs))]
-    with tflite._quiet_converter():
-        return tflite._convert(model, inputs, names, ["dense"])["dense"]
+    return conversion.convert(model, inputs, names)
 
 
 @pytest.fixture(scope="module")
@@ -250,8 +249,7 @@ def test_precision_of_storage_and_of_arithmetic(storage, verdict):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if storage == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    with tflite._quiet_converter():
-        content = sparsify_flatbuffer(converter.convert())
+    content = sparsify_flatbuffer(converter.convert())
     report = sparse_inference_report(content)
     assert report.verdict == verdict and report.sparsity == pytest.approx(0.9, abs=1e-3)
     if storage == "dynamic":

@@ -6,6 +6,7 @@ import gzip
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 from tf_lottery.export.verification import Verdict, changed_constants, verify
+from tf_lottery.export.xnnpack import sparse_inference_report
 
 GOALS = ("disk", "download", "latency")
 # Latencies closer than this are taken for equal: then the smaller file is better.
@@ -59,11 +60,26 @@ def make_candidates(content, storage, optimize_for, inputs, expected, tolerance)
             "Received: storage='sparse'"
         )
     verdict = verify(packed, inputs, expected, tolerance)
-    changed = [] if verdict.problem else changed_constants(packed, content)
-    if changed:
-        verdict = Verdict(f"The file does not hold the weights of {changed}.")
-    sparse = Candidate("sparse", packed, verdict)
+    sparse = Candidate("sparse", packed, _look_further(verdict, packed, content))
     return [sparse] if storage == "sparse" else [sparse, dense]
+
+
+def _look_further(verdict, packed, content):
+    """Returns the verdict on a sparse file, also on what running it here does not show."""
+    if verdict.problem:
+        return verdict
+    changed = changed_constants(packed, content)
+    if changed:
+        return Verdict(f"The file does not hold the weights of {changed}.")
+    report = sparse_inference_report(packed)
+    if report.verdict == "broken":
+        operator, cause = next(iter(report.problems.items()))
+        return Verdict(
+            "On ARM and WebAssembly, XNNPACK's sparse kernels would load it wrong or not at all: "
+            f"{operator} {cause} `tfl.export.sparse_inference_report` tells more; "
+            "`tfl.export.sparsify_flatbuffer` makes the file for other devices all the same."
+        )
+    return verdict
 
 
 def choose(candidates, optimize_for, milliseconds):

@@ -44,8 +44,9 @@ def mobilenet_v1(
         width: Float > 0, multiplies the channels of all layers but the last. Defaults to
             `1.0`.
         symmetric_padding: Boolean, whether convolutions of stride 2 get a row and a column
-            of zeros on every side, which other frameworks do too and XNNPACK's sparse
-            kernels need. Defaults to `False`: as `keras.applications.MobileNet` pads.
+            of zeros on every side, which other frameworks do too, and the logits end in a
+            pooling layer: XNNPACK's sparse kernels need both. Defaults to `False`: as
+            `keras.applications.MobileNet` does it.
         dropout: Float in [0, 1), the rate before the last layer. Defaults to `1e-3`.
 
     Returns:
@@ -76,7 +77,9 @@ def mobilenet_v1(
     x = keras.layers.Dropout(dropout, seed=next(seeds), name="dropout")(x)
     # A convolution as in Keras' model: its shape decides the Erdos-Renyi kernel sparsities.
     x = keras.layers.Conv2D(num_classes, 1, kernel_initializer=he_normal(seeds), name="output")(x)
-    outputs = keras.layers.Flatten(name="logits")(x)
+    # A mean over one pixel: a `Flatten` here makes the network useless to XNNPACK's sparse kernels.
+    flatten = keras.layers.GlobalAveragePooling2D if symmetric_padding else keras.layers.Flatten
+    outputs = flatten(name="logits")(x)
     return keras.Model(inputs, outputs, name="mobilenet_v1")
 
 
