@@ -77,7 +77,6 @@ CELLS = [
     (vgg, "unstructured", 0.9, "float16", "auto", "download", "sparse"),
     (vgg, "unstructured", 0.8, "int8", "sparse", "disk", "sparse"),
     (mobilenet, "2:4", 0.5, "weight_int8", "dense", "disk", "dense"),
-    (mobilenet, "unstructured", 0.95, "weight_int8", "auto", "disk", "sparse"),
     (lstm, "unstructured", 0.9, "weight_int8", "auto", "disk", "sparse"),
     (unrolled_lstm, "unstructured", 0.8, "int8", "auto", "disk", "dense"),
     (gru, "unstructured", 0.98, None, "auto", "download", "sparse"),
