@@ -48,6 +48,24 @@ def test_weights_in_the_body_of_a_loop(layer, mode, convert_model, quantize_file
         assert np.abs(output - exact).max() < (3e-2 if mode else 1e-5) * np.abs(exact).max()
 
 
+def test_blocks_of_integers_in_the_body_of_a_loop(convert_model, quantize_file, run_file):
+    layer = layers.LSTM(32)
+    model = keras.Sequential([keras.Input((4, 28)), layer, layers.Dense(3)])
+    kernel, recurrent, bias = layer.get_weights()
+    blocks = np.random.default_rng(0).random((2, 128)) < 0.2
+    # The converter's flag drops inputs 16 to 28 of the first kernel.
+    layer.set_weights([kernel, recurrent * np.repeat(blocks, 16, axis=0), bias])
+    dense = quantize_file(convert_model(model), "dynamic_int8")
+    content = sparsify_flatbuffer(dense)
+    assert sum(sparse_tensors_of_graphs(content)) == 1
+    assert changed_constants(content, dense) == []
+    x = np.random.default_rng(0).normal(size=(1, 4, 28)).astype("float32")
+    exact = keras.ops.convert_to_numpy(model(x))
+    for delegates in (True, False):
+        (output,) = run_file(content, x, delegates=delegates)
+        assert np.abs(output - exact).max() < 0.1 * np.abs(exact).max()
+
+
 def test_layer_that_is_called_twice(convert_model, run_file):
     inputs = keras.Input((48,))
     shared = layers.Dense(48, "tanh")
