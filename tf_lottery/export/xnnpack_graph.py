@@ -227,4 +227,6 @@ TYPES = ("float32", "int8", "uint8")
 def _short(name):
     """Returns the layer in a tensor's name, which lists the operations merged into it."""
     path = (name or b"").decode(errors="replace").split(";")[-1].split("/")
-    return path[-2] if len(path) > 1 else path[0]
+    # Keras' batch normalization names its own parts once more.
+    path = [part for part in path[:-1] if part != "batchnorm"] or path
+    return path[-1]
