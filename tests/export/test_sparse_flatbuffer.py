@@ -238,6 +238,19 @@ def test_constant_that_is_looked_up_too_stays_dense(builder, pruned, assert_same
     assert sparsify_flatbuffer(content) == content
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    "name, options", [("MUL", "MulOptions"), ("BATCH_MATMUL", "BatchMatMulOptions")]
+)
+def test_constant_of_another_operator_stays_dense(name, options, shared, builder, pruned):
+    x, y = builder.tensor((64, 64)), builder.tensor((64, 64))
+    weights = builder.constant(pruned((64, 64), 0.9))
+    builder.operator(name, [x, weights], [y], (options, {}))
+    outputs = [y, builder.fully_connected(x, weights)] if shared else [y]
+    content = builder.content([x], outputs)
+    assert sparsify_flatbuffer(content) == content
+
+
 def test_constant_that_is_an_output_too_stays_dense(builder, pruned):
     x = builder.tensor((1, 64))
     weights = builder.constant(pruned((64, 64), 0.9))
