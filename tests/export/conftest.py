@@ -1,8 +1,5 @@
 """TFLite files built by hand, ways to run them, and tasks that need no process of their own."""
 
-import functools
-import runpy
-
 import keras
 import numpy as np
 import pytest
@@ -11,14 +8,13 @@ from tf_lottery.export import child_process, conversion, quantization, verificat
 
 
 @pytest.fixture(autouse=True)
-def tasks_in_this_process(request, monkeypatch):
+def tasks_in_this_process(convert_in_this_process, monkeypatch):
     """Interpreters and quantizers run here too; a child imports NumPy and LiteRT each time.
 
     `real_processes` switches it off.
     """
-    stub = request.getfixturevalue("convert_in_this_process")
     for module in (quantization, verification):
-        monkeypatch.setattr(module, "ChildProcess", stub)
+        monkeypatch.setattr(module, "ChildProcess", convert_in_this_process)
 
 
 @pytest.fixture
@@ -204,19 +200,14 @@ def run_file():
 
 
 @pytest.fixture(scope="session")
-def quantize_file():
+def quantize_file(convert_in_this_process):
     """Function of the bytes of a float file and a mode to those of the quantized file."""
 
     def quantize(content, mode, steps=()):
-        task = _task("quantize.py")
-        return task["quantize"](content=content, mode=mode, steps=list(steps))
+        task = convert_in_this_process(child_process.TASKS / "quantize.py")
+        return task.call("quantize", content=content, mode=mode, steps=list(steps))
 
     return quantize
-
-
-@functools.cache
-def _task(name):
-    return runpy.run_path(str(child_process.TASKS / name))
 
 
 @pytest.fixture(scope="session")
