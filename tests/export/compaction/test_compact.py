@@ -45,6 +45,7 @@ def test_structure_names_and_configuration_stay(pruned, compact_and_compare):
     assert not smaller.compiled
     smaller.compile("sgd", "mse")
     smaller.fit(X, {"y": np.ones((2, 2)), "z": np.ones((2, 3))}, verbose=0)
+    assert np.isfinite(pruned(X)["y"]).all()
 
 
 def test_saved_model_needs_nothing_else(pruned, tmp_path):
@@ -170,6 +171,16 @@ def test_report_lists_what_is_left_alone():
         "double": "there is no rule for Lambda",
     }
     assert "Left alone:" in str(report) and "norm: it mixes its channels" in str(report)
+
+
+def test_tensors_without_channels():
+    inputs = keras.Input((4,))
+    mean = layers.Lambda(lambda x: keras.ops.mean(x, axis=-1), output_shape=(), name="mean")
+    model = keras.Model(inputs, mean(layers.Dense(3)(inputs)))
+    smaller, report = tfl.compact(model)
+    assert report.left_alone == {"mean": "there is no rule for Lambda"}
+    x = np.arange(8.0).reshape(2, 4)
+    np.testing.assert_allclose(smaller(x), model(x))
 
 
 def test_model_without_weights():

@@ -282,6 +282,19 @@ def test_batch_normalization_that_always_trains_is_left_alone(compact_and_compar
     assert "training" in report.left_alone["norm"]
 
 
+def test_recurrent_layer_that_keeps_its_state_starts_anew(compact_and_compare):
+    inputs = keras.Input(batch_shape=(2, 4, 3))
+    x = layers.Dense(3, name="hidden")(inputs)
+    model = keras.Model(inputs, layers.LSTM(2, stateful=True, name="lstm")(x))
+    model.get_layer("hidden").kernel.assign(np.diag([1.0, 1, 0]))
+    x = np.ones((2, 4, 3), "float32")
+    model(x)
+    model.get_layer("lstm").reset_state()
+    smaller, report = compact_and_compare(model, x)
+    assert report.rows[0].units_after == 2
+    np.testing.assert_allclose(smaller(-x), model(-x), atol=1e-6)
+
+
 def test_quantized_layer_is_left_alone(compact_and_compare):
     model = make_model(layers.Dense(4, name="hidden"), layers.Dense(2, name="output"))
     set_weights(model)

@@ -35,7 +35,8 @@ def compact(model, multiple_of=1, gather_inputs=False):
             Defaults to `False`.
 
     Returns:
-        Pair of the smaller model, plain Keras and not compiled, and a `CompactionReport`.
+        Pair of the smaller model, plain Keras, not compiled and stateful layers at their
+        start, and a `CompactionReport`.
 
     Raises:
         ValueError: If `model` is not a built Sequential or functional model, for example
@@ -72,9 +73,8 @@ def compact(model, multiple_of=1, gather_inputs=False):
 
 def _row(node, new):
     before = node.outputs[0]
-    after = int(before.kept.sum()) if before.width else before.shape[-1]
-    parameters = node.operation.count_params(), new.count_params()
-    return LayerRow(node.path, before.shape[-1], after, *parameters)
+    units = before.width, int(before.kept.sum())
+    return LayerRow(node.path, *units, node.operation.count_params(), new.count_params())
 
 
 def _check_model(model):

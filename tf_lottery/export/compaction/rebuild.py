@@ -3,10 +3,6 @@
 import keras
 import numpy as np
 
-# Keras refuses to copy a `Lambda` layer of a Python lambda, as if it came from a foreign file.
-# Only this scope lets it, without changing the setting for the whole process.
-from keras.src.saving.serialization_lib import SafeModeScope
-
 from tf_lottery.export.compaction.graph import as_functional, is_graph
 
 
@@ -79,9 +75,8 @@ class _Builder:
         tensors = []
         for i, x in enumerate(function.inputs):
             config = layers[id(x)].get_config()
-            if channels is not None and channels[i].width:
-                shape = (*x.shape[:-1], int(channels[i].kept.sum()))
-                config["batch_shape"] = shape
+            if channels is not None and not channels[i].kept.all():
+                config["batch_shape"] = (*x.shape[:-1], int(channels[i].kept.sum()))
             layer = keras.layers.InputLayer.from_config(config)
             layer.trainable = layers[id(x)].trainable
             tensors.append(layer.output)
@@ -137,15 +132,27 @@ def _config(operation):
 
 
 def _from_config(operation, config):
+    if type(operation) is keras.layers.Lambda:
+        return _copy_lambda(operation, config)
     try:
-        with SafeModeScope(False):
-            copy = type(operation).from_config(config)
+        copy = type(operation).from_config(config)
     except Exception as error:  # A layer's own code may fail in any way.
         raise _not_copied(operation, f"whose `from_config` fails: {error}") from error
     # Not every operation takes its name from the config, and the names must differ.
     if copy.name != operation.name:
         copy.name = operation.name
     return copy
+
+
+def _copy_lambda(layer, config):
+    """Copies a `Lambda` layer with its own functions.
+
+    Read from a config, a Python lambda has lost the names around it that it uses.
+    """
+    functions = {"function": layer.function, "mask": layer.mask, "arguments": layer.arguments}
+    if "output_shape" in config:
+        functions["output_shape"] = layer._output_shape  # It has no public name.
+    return keras.layers.Lambda(**{**config, **functions})
 
 
 def _not_copied(operation, reason):
@@ -160,7 +167,8 @@ def _unfit_initializers(layer, config):
     return [
         name
         for name in config
-        if name.endswith("_initializer") and np.ndim(getattr(getattr(layer, name), "value", 0))
+        if name.endswith("_initializer")
+        and np.ndim(getattr(getattr(layer, name, None), "value", 0))
     ]
 
 
@@ -180,7 +188,8 @@ def _copy_variables(old, new):
     if shapes != [tuple(v.shape) for v in new.variables]:
         raise _not_copied(old, "whose copy has other weights")
     for source, target in zip(old.variables, new.variables, strict=True):
-        target.assign(source.value)
+        # A copy: on JAX, training gives up the arrays of a model, which no other may hold.
+        target.assign(np.array(keras.ops.convert_to_numpy(source)))
         _copy_trainable(source, target)
     # Normalization layers compute from copies of their statistics.
     if hasattr(new, "finalize_state"):

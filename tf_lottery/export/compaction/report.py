@@ -11,7 +11,7 @@ class LayerRow:
 
     Args:
         path: String, the layer's name after those of the models around it.
-        units_before: Integer, its units or channels.
+        units_before: Integer, its units or channels, 0 if they are not known.
         units_after: Integer, those in the smaller model.
         parameters_before: Integer, its weights.
         parameters_after: Integer, those in the smaller model.
