@@ -10,6 +10,7 @@ from keras import layers
 
 import tf_lottery as tfl
 from tf_lottery.experiments import models
+from tf_lottery.export import child_process, conversion, quantization, verification
 
 
 def lenet():
@@ -108,6 +109,29 @@ def example_inputs(model, count, seed):
     """Returns `count` examples of normal numbers for a network of one input."""
     shape = (count, *model.input_shape[1:])
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def keep_processes():
+    """Lets all exports of this process share the processes that they run files in.
+
+    An export starts new ones, which takes longer than what they do for small networks.
+    """
+    kept = {}
+
+    class Kept:
+        def __init__(self, path):
+            self.path = path
+
+        def __enter__(self):
+            if self.path not in kept or kept[self.path].has_ended():
+                kept[self.path] = child_process.ChildProcess(self.path).__enter__()
+            return kept[self.path]
+
+        def __exit__(self, *_):
+            pass
+
+    for module in (conversion, quantization, verification):
+        module.ChildProcess = Kept
 
 
 def _settle_statistics(model, rng):

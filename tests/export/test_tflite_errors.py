@@ -79,7 +79,7 @@ def replace_task(tmp_path, monkeypatch, real_processes):
 @pytest.mark.parametrize(
     "module, function, arguments, message",
     [
-        (conversion, "convert", {}, "`model` must consist of .*refused by the converter for The"),
+        (conversion, "convert", {}, "converter crashed on the model.* The"),
         (quantization, "quantize", {"quantize": "float16"}, "cannot be quantized: The"),
         (verification, "run", {}, r"does not run \(default interpreter\): The"),
         (verification, "measure", {}, "cannot be timed: The"),

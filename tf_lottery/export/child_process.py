@@ -15,7 +15,11 @@ NUM_LOG_LINES = 5
 
 
 class ChildError(RuntimeError):
-    """The child process crashed, or the function in it raised an exception."""
+    """The function in the child process raised an exception."""
+
+
+class ChildCrash(ChildError):
+    """The child process died."""
 
 
 class ChildProcess:
@@ -65,16 +69,21 @@ class ChildProcess:
             **arguments: Its arguments, values that `pickle` takes.
 
         Raises:
-            ChildError: If the process dies or the function raises an exception.
+            ChildCrash: If the process dies. It is a `ChildError`.
+            ChildError: If the function raises an exception.
         """
         try:
             self._send((name, arguments))
             outcome, value = pickle.load(self._process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
-            raise ChildError(self._cause_of_death()) from error
+            raise ChildCrash(self._cause_of_death()) from error
         if outcome == "error":
             raise ChildError(value)
         return value
+
+    def has_ended(self):
+        """Returns whether the process has died."""
+        return self._process.poll() is not None
 
     def _send(self, value):
         pickle.dump(value, self._process.stdin)

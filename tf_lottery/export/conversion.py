@@ -6,7 +6,7 @@ import tempfile
 import keras
 import numpy as np
 
-from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
+from tf_lottery.export.child_process import TASKS, ChildCrash, ChildError, ChildProcess
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.inputs import SIGNATURE_NAME, flat_keys
 
@@ -72,18 +72,21 @@ def convert(model, inputs, output_names):
             archive.add_endpoint("serve", serve, [signature])
             _write(archive, folder)
             return child.call("convert", folder=folder)
-    except ChildError as error:
-        cause = str(error)
+    except ChildCrash as error:
+        raise ExportError(
+            "TFLite's converter crashed on the model. Nothing was written. "
+            f"Received: model={model.name!r}. {error}"
+        ) from error
     except OSError:
         raise
     except Exception as error:  # A model's own code may fail in any way when it is traced.
-        cause = f"{type(error).__name__}: {error}"
-    missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", cause)))
-    raise ExportError(
-        "Argument `model` must consist of operations that TFLite has; layers that compute in "
-        f"float16 do not. Nothing was written. Received: model={model.name!r}, refused by the "
-        f"converter for {', '.join(missing) or cause}"
-    )
+        cause = str(error) if isinstance(error, ChildError) else f"{type(error).__name__}: {error}"
+        missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", cause)))
+        raise ExportError(
+            "Argument `model` must consist of operations that TFLite has; layers that compute in "
+            f"float16 do not. Nothing was written. Received: model={model.name!r}, refused by the "
+            f"converter for {', '.join(missing) or cause}"
+        ) from error
 
 
 def _write(archive, folder):

@@ -11,65 +11,15 @@ import pytest
 import tf_lottery as tfl
 import tf_lottery_cli as cli
 from tf_lottery.experiments import checkpoint, data, demo, lottery, methods, networks
+from tf_lottery.export import candidates, quantization
 from tf_lottery_cli import parser as options
 
-ROOT = pathlib.Path(__file__).parents[1]
-COMMANDS = ("demo", "train", "summary", "export")
-on_tensorflow = keras.backend.backend() == "tensorflow"
+ROOT = pathlib.Path(__file__).parents[2]
+COMMANDS = ("demo", "train", "summary", "export", "inspect")
 needs_tensorflow = pytest.mark.skipif(
-    not on_tensorflow, reason="the export needs Keras on TensorFlow"
+    keras.backend.backend() != "tensorflow", reason="the export needs Keras on TensorFlow"
 )
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """Starts without a log level, as a new user does, and restores what the command sets."""
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
-
-
-@pytest.fixture
-def command(capsys):
-    """Function of arguments to exit code, standard output and standard error output."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as error:
-            code = error.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def refused(command):
-    """Function of arguments to the one line that the command refuses them with."""
-
-    def run(*arguments):
-        code, out, err = command(*arguments)
-        assert (code, out) == (2, "")
-        assert err.endswith("\n") and err.count("\n") == 1, err
-        assert err.startswith("tf-lottery")
-        return err
-
-    return run
-
-
-@pytest.fixture
-def files(tmp_path, make_model):
-    """Paths of a sparse model, the same stripped, and its ticket, which are 75% sparse."""
-    sparse = tfl.sparsify(make_model(), sparsity=0.75)
-    sparse.save(tmp_path / "sparse.keras")
-    tfl.Ticket.from_model(sparse, level=3).save(tmp_path / "ticket.npz")
-    tfl.strip(sparse).save(tmp_path / "plain.keras")
-    return {path.stem: path for path in tmp_path.iterdir()}
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+on_tensorflow = keras.backend.backend() == "tensorflow"
 
 
 def run_process(*arguments):
@@ -130,6 +80,9 @@ def test_choices_are_the_library_s():
     assert rewinds == options.REWINDS
     modes = sys.modules["tf_lottery.callbacks.continuous_sparsification"].MODES
     assert modes == options.MODES
+    assert candidates.GOALS == options.GOALS
+    assert quantization.STORAGES == options.STORAGES
+    assert (None, *options.PRECISIONS) == tuple(quantization.TOLERANCES)
     # The rate is another way to say the levels.
     known = {method: {*names} - {"rate"} for method, names in options.METHODS.items()}
     assert known == {method: {*names} for method, names in methods.OPTIONS.items()}
@@ -179,7 +132,12 @@ def test_choices_are_the_library_s():
         ("demo --dataset tiny_shakespeare", "invalid choice: 'tiny_shakespeare'"),
         ("export model.keras --storage spars", "--storage: invalid choice: 'spars'"),
         ("export model.keras --tolerance inf", "must be a number above 0. Received: 'inf'"),
+        ("export model.keras --quantize int4", "--quantize: invalid choice: 'int4'"),
+        ("export model.keras --optimize-for size", "--optimize-for: invalid choice: 'size'"),
+        ("export model.keras --sparsity 90", "must be a number above 0 and below 1"),
+        ("export model.keras --pattern 4x1", "--pattern must come with --sparsity"),
         ("summary", "required: FILE"),
+        ("inspect", "required: FILE"),
     ],
 )
 def test_wrong_arguments(refused, arguments, words):
@@ -219,7 +177,7 @@ def test_arguments_that_fit_no_network(refused, tmp_path):
 @pytest.mark.parametrize(
     "kind", ["missing", "folder", "text", "truncated", "array", "zip", "config"]
 )
-def test_files_that_are_neither_model_nor_ticket(refused, tmp_path, files, name, kind):
+def test_files_that_are_neither_model_nor_ticket(refused, tmp_path, files, name, kind, contents):
     path = tmp_path / "broken.keras"
     if kind == "folder":
         path.mkdir()
@@ -280,41 +238,6 @@ def test_summary_as_json(command, files, name):
         assert (summary["flops"]["sparse"], summary["flops"]["dense"]) == (36, 144)
 
 
-@needs_tensorflow
-def test_export(command, files, tmp_path):
-    code, out, err = command("export", files["sparse"], "-o", tmp_path / "new.tflite", "--runs", 3)
-    assert (code, err) == (0, "")
-    assert "sparse (written)" in out
-    assert (tmp_path / "new.tflite").stat().st_size > 0
-
-
-@needs_tensorflow
-def test_export_beside_the_model_as_json(command, files):
-    code, out, _ = command("export", files["plain"], "--storage", "dense", "--json", "--runs", 3)
-    report = json.loads(out)
-    path = files["plain"].with_suffix(".tflite")
-    assert (code, report["path"], report["storage"]) == (0, str(path), "dense")
-    assert report["num_bytes"] == path.stat().st_size
-
-
-@needs_tensorflow
-def test_export_that_fails_leaves_what_was_there(refused, tmp_path, make_model):
-    model = make_model()
-    model.weights[0].assign(np.full(model.weights[0].shape, np.nan))
-    source, target = tmp_path / "model.keras", tmp_path / "old.tflite"
-    model.save(source)
-    target.write_text("old")
-    before = contents(tmp_path)
-    assert "NaN" in refused("export", source, "-o", target)
-    assert "folder" in refused("export", source, "-o", tmp_path / "missing" / "x.tflite")
-    assert "model itself" in refused("export", source, "-o", source)
-    assert contents(tmp_path) == before
-
-
-def test_export_of_a_ticket(refused, files):
-    assert "a ticket holds masks" in refused("export", files["ticket"])
-
-
 @pytest.mark.skipif(on_tensorflow, reason="about the other backends")
 def test_other_backends_name_the_way_out(refused, files, tmp_path):
     assert "KERAS_BACKEND=tensorflow" in refused("export", files["plain"])
@@ -333,7 +256,7 @@ TRAIN = {
 
 @pytest.mark.filterwarnings("ignore:.* undecided")
 @pytest.mark.parametrize("method", TRAIN)
-def test_train(command, tmp_path, method):
+def test_train(command, tmp_path, method, contents):
     arguments = (*TRAIN[method].split(), "--out", tmp_path / "run")
     code, out, err = command(*arguments)
     assert (code, err) == (0, "")
@@ -386,7 +309,7 @@ def test_interrupted_training_goes_on(command, tmp_path, monkeypatch, method):
     assert a.overlap(b) == 1.0
 
 
-def test_other_arguments_in_the_same_folder(command, refused, tmp_path):
+def test_other_arguments_in_the_same_folder(command, refused, tmp_path, contents):
     arguments = (*TRAIN["gmp"].split(), "--out", tmp_path)
     assert command(*arguments)[0] == 0
     (tmp_path / "notes.txt").write_text("mine")
