@@ -1,5 +1,6 @@
 """From a Keras model to a dense-stored float32 TFLite file."""
 
+import logging
 import re
 import tempfile
 
@@ -92,12 +93,18 @@ def convert(model, inputs, output_names):
 def _write(archive, folder):
     import tensorflow as tf
 
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    # TensorFlow tells where the folder is, which nobody needs to know.
+    logger.setLevel(logging.WARNING)
     try:
         archive.write_out(folder, verbose=False)
     except tf.errors.OpError as error:  # TensorFlow's own kind of an OSError.
         raise OSError(
             f"The model cannot be saved in a temporary folder. Nothing was written. {error.message}"
         ) from error
+    finally:
+        logger.setLevel(level)
 
 
 def _check_weights(model):

@@ -127,7 +127,9 @@ class FileReport(Printable):
         for row in self.rows:
             shape = " x ".join(map(str, row.shape))
             numbers = f"{row.sparsity:.2%}", f"{row.num_bytes:,}"
-            table.add_row(row.name, row.operator, shape, row.dtype, row.storage, *numbers)
+            # The converter lists all operations that it merged.
+            name = row.name.split(";")[-1]
+            table.add_row(name, row.operator, shape, row.dtype, row.storage, *numbers)
         return table
 
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from tf_lottery.export import flatbuffer
 from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.integer_graph import mend
@@ -73,7 +74,9 @@ def quantized(content, quantize, inputs=None):
             f"The model cannot be quantized: {error} Nothing was written. "
             f"Pass quantize='weight_int8' or None. Received: quantize={quantize!r}"
         ) from error
-    return mend(result, content) if quantize == "int8" else result
+    result = mend(result, content) if quantize == "int8" else result
+    # The quantizer's own files repeat what can be shared.
+    return flatbuffer.write_model(flatbuffer.read_model(result))
 
 
 def _check_recurrent_layers(model):

@@ -108,5 +108,5 @@ class ExportReport(Printable):
             f"{self.gzip_bytes / self.dense.gzip_bytes:.3f}",
             f"{self.latency_ms / self.dense.latency_ms:.3f}",
         )
-        table.add_row("least bytes for these weights", f"{self.floor_bytes:,}")
+        table.add_row("entropy floor, single zeros", f"{self.floor_bytes:,}")
         return table

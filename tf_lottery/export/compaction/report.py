@@ -81,9 +81,12 @@ class CompactionReport(Printable):
         table.add_column("Layer", overflow="fold")
         for heading in ("Units", "Kept", "Parameters", "Kept"):
             table.add_column(heading, justify="right")
-        for row in self.rows:
+        smaller = [row for row in self.rows if row.parameters_after != row.parameters_before]
+        for row in smaller:
             numbers = dataclasses.astuple(row)[1:]
             table.add_row(row.path, *(f"{number:,}" for number in numbers))
+        if len(smaller) < len(self.rows):
+            table.add_row(f"{len(self.rows) - len(smaller)} layers as they were")
         table.caption, table.caption_justify = "\n".join(self._lines()), "left"
         return table
 
