@@ -3,7 +3,7 @@
     KERAS_BACKEND=tensorflow python benchmarks/export_latency.py
 
 Each ratio is the median of five measurements, each of 300 runs in turns with the dense-stored
-float32 file, on one thread of the default interpreter.
+float32 file, on one thread of the default interpreter. An interrupted run goes on.
 
 What it should show: a dense layer of 1024 x 1024 with one example at a time takes at most 0.5 of
 the dense file's time with `pattern="4x1"` at 90%, and at most 0.15 with `pattern="16x1"` and
@@ -47,8 +47,12 @@ REPEATS, RUNS = 5, 300
 
 def main():
     """Measures all cases and records them."""
-    rows = []
+    export_models.keep_processes()
+    rows = _recorded()
+    done = [(row["pattern"], row["sparsity"], row["quantize"], row["rows"]) for row in rows]
     for pattern, sparsity, precision, num_rows in DENSE_CASES:
+        if (pattern, sparsity, precision, num_rows) in done:
+            continue
         model = export_models.pruned(lambda n=num_rows: dense_layer(n), sparsity, pattern)
         row = measure(model, precision, "sparse" if sparsity else "dense")
         row |= {"network": "dense 1024 x 1024", "pattern": pattern, "sparsity": sparsity}
@@ -59,6 +63,14 @@ def main():
     results = {"cases": rows, "compacted": compacted}
     record.write("export_latency", {"repeats": REPEATS, "runs": RUNS}, results)
     print(compacted)
+
+
+def _recorded():
+    """Returns the cases of an interrupted run."""
+    try:
+        return record.read("export_latency")["results"]["cases"]
+    except FileNotFoundError:
+        return []
 
 
 def dense_layer(num_rows):

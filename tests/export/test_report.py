@@ -61,4 +61,4 @@ def test_text():
     assert ["sparse float32 (written)", "2,000", "1,500", "0.1250"] in rows
     assert ["dense float32", "8,000", "5,000", "0.2500"] in rows
     assert ["ratio", "0.250", "0.300", "0.500"] in rows
-    assert ["least bytes for these weights", "1,800"] in [row[:2] for row in rows]
+    assert ["entropy floor, single zeros", "1,800"] in [row[:2] for row in rows]

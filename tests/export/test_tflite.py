@@ -184,3 +184,14 @@ def test_open_dimensions_come_from_the_samples(tmp_path):
     report = export_tflite(model, tmp_path / "model.tflite", x, storage="dense", runs=1)
     output = run(report.path, input_0=x[:1])["output_0"]
     np.testing.assert_allclose(output, model(x[:1]), atol=1e-6)
+
+
+def test_input_is_called_the_same_after_loading(tmp_path):
+    model = mlp()
+    model.save(tmp_path / "model.keras")
+    for name, each in (
+        ("new", model),
+        ("loaded", keras.saving.load_model(tmp_path / "model.keras")),
+    ):
+        export_tflite(each, tmp_path / f"{name}.tflite", runs=1)
+        run(tmp_path / f"{name}.tflite", input_0=np.zeros((1, 64), "float32"))

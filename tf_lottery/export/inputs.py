@@ -8,6 +8,7 @@ import numpy as np
 
 NUM_SAMPLES = 4
 SIGNATURE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+KERAS_NAME = re.compile("keras_tensor|input_layer")
 # The kinds of NumPy arrays that an input of a Keras data type takes.
 KINDS = {"float": "fiub", "int": "iub", "uint": "iub", "bool": "b"}
 
@@ -63,8 +64,9 @@ def make_inputs(model, sample_inputs, seed, argument="sample_inputs"):
         arrays = _flat_samples(sample_inputs, structure, keys)
         _check_samples(arrays, sample_inputs, keys, tensors, argument)
         arrays = [x.astype(tensor.dtype) for x, tensor in zip(arrays, tensors, strict=True)]
-    # Keras numbers the inputs that it names itself; the file shall not depend on the count.
-    own = all(SIGNATURE_NAME.fullmatch(key) and "keras_tensor" not in key for key in keys)
+    # Keras numbers the inputs that it names itself, anew when it loads a model; the file shall
+    # not depend on the count.
+    own = all(SIGNATURE_NAME.fullmatch(key) and not KERAS_NAME.search(key) for key in keys)
     names = keys if own else [f"input_{i}" for i in range(len(keys))]
     return Inputs(names, structure, tensors[0].shape[0] or 1, arrays)
 

@@ -30,7 +30,7 @@ BLOCKS = (1, 4, 16)
 OVERHEAD = 300
 # Densities of blocks below which the direct kernel is faster than the dense one, for one
 # row of inputs and for several; measured by `benchmarks/export_latency.py`.
-FAST_DENSITY, FAST_DENSITY_OF_ROWS = {"float32": 0.25, "int8": 0.15}, 0.05
+FAST_DENSITY, FAST_DENSITY_OF_ROWS = 0.15, 0.06
 
 
 def sparsify_flatbuffer(content, optimize_for="disk"):
@@ -203,7 +203,7 @@ def _can_be_direct(weights, encoding):
 def _is_fast(weights, encoding):
     if weights.rows > 1:
         return encoding.density < FAST_DENSITY_OF_ROWS
-    return encoding.density < FAST_DENSITY[weights.array.dtype.name]
+    return encoding.density < FAST_DENSITY
 
 
 def _can_unpack(weights):
