@@ -59,6 +59,8 @@ def main():
         rows.append({**row, "rows": num_rows})
         print(rows[-1], flush=True)
         record.write("export_latency", {"repeats": REPEATS, "runs": RUNS}, {"cases": rows})
+    order = {case: position for position, case in enumerate(DENSE_CASES)}
+    rows.sort(key=lambda r: order[r["pattern"], r["sparsity"], r["quantize"], r["rows"]])
     compacted = [compact_lenet(sparsity) for sparsity in (0.9, 0.95, 0.98, 0.99)]
     results = {"cases": rows, "compacted": compacted}
     record.write("export_latency", {"repeats": REPEATS, "runs": RUNS}, results)
