@@ -65,10 +65,10 @@ def export_grid():
     )
     return (
         f"Of {calls:,} exports of seven kinds of networks in four patterns and five precisions at "
-        f"0 to 99% zeros, {files:,} wrote a file; the others were refused with the reason. The files "
-        "were run once more on inputs that the export had not seen: the largest differences from "
-        f"Keras, as fractions of the largest output, were {differences}, in {wrong} cases more than "
-        "the tolerance."
+        f"0 to 99% zeros, {files:,} wrote a file; the others were refused with the reason. The "
+        "files were run once more on inputs that the export had not seen: the largest differences "
+        f"from Keras, as fractions of the largest output, were {differences}, in {wrong} cases "
+        "more than the tolerance."
     )
 
 
@@ -94,9 +94,9 @@ def export_latency():
         for case in results["compacted"]
     ]
     return (
-        f"{table(head, rows)}\n\nParameters that `tfl.compact` keeps of LeNet-300-100, pruned layer "
-        f"by layer, inputs selected too, and the time of the dense-stored file as a fraction of the "
-        f"original's: {', '.join(compacted)} zeros."
+        f"{table(head, rows)}\n\nParameters that `tfl.compact` keeps of LeNet-300-100, pruned "
+        "layer by layer, inputs selected too, and the time of the dense-stored file as a fraction "
+        f"of the original's: {', '.join(compacted)} zeros."
     )
 
 
