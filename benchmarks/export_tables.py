@@ -54,21 +54,29 @@ def export_sizes():
 
 
 def export_grid():
-    """Returns the sentence about the grid of calls."""
-    found = record.read("export_grid")["results"]["summary"]
-    calls, files = (sum(row[name] for row in found) for name in ("calls", "files"))
-    wrong = sum(row["wrong"] for row in found)
-    differences = ", ".join(
-        f"{row['worst_difference']:.0e} in {PRECISIONS[row['quantize']]}"
-        for row in found
-        if row["worst_difference"] is not None
-    )
+    """Returns the table of the outcomes of the grid of calls."""
+    results = record.read("export_grid")["results"]
+    rows = [
+        [
+            PRECISIONS[row["quantize"]],
+            str(row["calls"]),
+            str(row["files"]),
+            str(row["refused_before_conversion"]),
+            str(row["refused_after_running"]),
+            f"{row['worst_difference']:.0e}",
+            str(row["above_tolerance"]),
+        ]
+        for row in results["summary"]
+    ]
+    head = ["precision", "exports", "files written", "refused at once", "refused after running"]
+    head += ["largest difference on new inputs", "above the tolerance"]
+    families = len({cell["family"] for cell in results["cells"]})
+    patterns = len({cell["pattern"] for cell in results["cells"]})
     return (
-        f"Of {calls:,} exports of seven kinds of networks in four patterns and five precisions at "
-        f"0 to 99% zeros, {files:,} wrote a file; the others were refused with the reason. The "
-        "files were run once more on inputs that the export had not seen: the largest differences "
-        f"from Keras, as fractions of the largest output, were {differences}, in {wrong} cases "
-        "more than the tolerance."
+        f"{families} kinds of networks in {patterns} patterns at 0 to 99% zeros. Each file that "
+        "was written was run once more, in the default interpreter and without delegates, on "
+        "inputs that the export had not seen; differences are fractions of the largest output.\n\n"
+        f"{table(head, rows)}"
     )
 
 

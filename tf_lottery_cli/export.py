@@ -151,22 +151,32 @@ def run(args):
         from tf_lottery.export import compact
 
         model, reports["compaction"] = compact(model)
-    reports["export"] = export_tflite(
-        model,
-        target,
-        inputs.load_examples(args.verify_data),
-        quantize=args.quantize,
-        storage=args.storage,
-        optimize_for=args.optimize_for,
-        representative_data=inputs.load_examples(args.representative_data),
-        tolerance=args.tolerance,
-        runs=args.runs,
-    )
+    try:
+        reports["export"] = export_tflite(
+            model,
+            target,
+            inputs.load_examples(args.verify_data),
+            quantize=args.quantize,
+            storage=args.storage,
+            optimize_for=args.optimize_for,
+            representative_data=inputs.load_examples(args.representative_data),
+            tolerance=args.tolerance,
+            runs=args.runs,
+        )
+    except ValueError as error:
+        raise ValueError(_in_options(str(error))) from error
     if args.json:
         compaction = {"compaction": reports["compaction"].to_dict()} if args.compact else {}
         print(json.dumps({**reports["export"].to_dict(), **compaction}, indent=1))
     else:
         Console().print(*reports.values())
+
+
+def _in_options(message):
+    """Returns a message with the names of options in place of those of arguments."""
+    for option in ("quantize", "storage", "representative_data"):
+        message = message.replace(f"Argument `{option}`", f"--{option.replace('_', '-')}")
+    return message.replace("Argument `sample_inputs`", "--verify-data")
 
 
 def _pruned(model, sparsity, pattern):

@@ -63,6 +63,9 @@ def load_model(path):
         ) from error
 
 
+_DATA = "DATA must be a .npy or .npz file of numbers."
+
+
 def load_examples(path):
     """Returns the arrays of a NumPy file: one, or a dict of names to several.
 
@@ -82,9 +85,9 @@ def load_examples(path):
         with found:
             arrays = {name: found[name] for name in found.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"DATA must be a .npy or .npz file of numbers. Received: {str(path)!r} ({error})"
-        ) from error
+        raise ValueError(f"{_DATA} Received: {str(path)!r} ({error})") from error
+    if not all(isinstance(x, np.ndarray) and x.dtype.kind in "biuf" for x in arrays.values()):
+        raise ValueError(f"{_DATA} Received: {str(path)!r}, which holds {sorted(arrays)}")
     return arrays if len(arrays) > 1 else next(iter(arrays.values()), np.zeros(0))
 
 

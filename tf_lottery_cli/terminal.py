@@ -1,6 +1,7 @@
 """What the command prints, and what it keeps from being printed."""
 
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -31,11 +32,16 @@ def import_keras():
 
         return keras
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with _without_notes(), contextlib.suppress(ImportError):
-        import keras
+    # A Ctrl-C that falls into a callback of the garbage collector would be lost.
+    gc.disable()
+    try:
+        with _without_notes(), contextlib.suppress(ImportError):
+            import keras
 
-        # Keras imports it anyway to save and load models, whatever its backend.
-        import tensorflow  # noqa: F401
+            # Keras imports it anyway to save and load models, whatever its backend.
+            import tensorflow  # noqa: F401
+    finally:
+        gc.enable()
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return keras

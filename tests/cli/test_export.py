@@ -104,9 +104,7 @@ def test_data_come_from_numpy_files(command, refused, wide, tmp_path):
     assert report["quantize"] == "int8" and 0 < report["relative_difference"] < 0.1
     exported(command, wide, "--verify-data", tmp_path / "samples.npz")
     np.save(tmp_path / "narrow.npy", np.zeros((2, 63)))
-    assert "`sample_inputs` must" in refused(
-        "export", wide, "--verify-data", tmp_path / "narrow.npy"
-    )
+    assert "--verify-data must" in refused("export", wide, "--verify-data", tmp_path / "narrow.npy")
     assert "missing.npy" in refused("export", wide, "--verify-data", tmp_path / "missing.npy")
     (tmp_path / "text.npy").write_text("hello")
     line = refused("export", wide, "--verify-data", tmp_path / "text.npy")
@@ -114,7 +112,7 @@ def test_data_come_from_numpy_files(command, refused, wide, tmp_path):
 
 
 def test_int8_asks_for_data(refused, wide):
-    assert "`representative_data` must be given" in refused("export", wide, "--quantize", "int8")
+    assert "--representative-data must be given" in refused("export", wide, "--quantize", "int8")
 
 
 def test_inspect(command, wide, tmp_path):

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from tf_lottery.export import child_process
+from tf_lottery.export import ExportError, child_process
 from tf_lottery.export.child_process import ChildError, ChildProcess
 
 TASK = """
@@ -157,3 +157,10 @@ def test_process_ends_when_its_parent_is_gone(task):
     )
     parent = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     wait_until_gone(int(parent.stdout))
+
+
+@pytest.mark.parametrize("executable", [None, "", "/no/python"])
+def test_missing_python_is_told(task, monkeypatch, executable):
+    monkeypatch.setattr("sys.executable", executable)
+    with pytest.raises(ExportError, match="processes of their own.*sys.executable="):
+        ChildProcess(task).__enter__()

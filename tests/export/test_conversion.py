@@ -1,3 +1,5 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -105,4 +107,35 @@ def test_model_whose_code_fails_is_refused(tmp_path, monkeypatch, real_processes
     with pytest.raises(
         ExportError, match="(?s)model='fails', refused .* LookupError: .*only eager"
     ):
+        convert(model, made, ["output_0"])
+
+
+def test_keras_computes_on_the_cpu(monkeypatch):
+    # Accelerators may round the operands of float32 products.
+    active, seen = [], []
+
+    @contextlib.contextmanager
+    def device(name):
+        active.append(name)
+        yield
+        active.pop()
+
+    class Spy(layers.Layer):
+        def call(self, inputs):
+            seen.extend(active)
+            return inputs
+
+    model = keras.Sequential([keras.Input((3,)), Spy()])
+    monkeypatch.setattr(keras, "device", device)
+    outputs_of(model, np.ones((2, 3)))
+    assert seen == ["cpu", "cpu"] and active == []
+
+
+@on_tensorflow
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
+def test_other_types_than_float32_name_the_way_out(policy):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype=policy)])
+    made = make_inputs(model, np.ones((1, 3), "float32"), seed=0)
+    dtype = policy.removeprefix("mixed_")
+    with pytest.raises(ExportError, match=rf"compute in {dtype} do not: build .* 'float32'"):
         convert(model, made, ["output_0"])

@@ -161,7 +161,7 @@ def test_floor_of_a_dense_constant_is_its_bytes():
 
 @pytest.mark.parametrize("file", [None, 7, ["m.tflite"]])
 def test_wrong_argument(file):
-    with pytest.raises(ValueError, match="Argument `file` must be a path or .*Received: file="):
+    with pytest.raises(ValueError, match="Argument `file` must be the path or .*Received: file="):
         tfl.inspect_tflite(file)
 
 
@@ -169,5 +169,5 @@ def test_missing_and_foreign_files(tmp_path):
     with pytest.raises(FileNotFoundError):
         tfl.inspect_tflite(tmp_path / "none.tflite")
     (tmp_path / "text.tflite").write_text("hello, this is no model")
-    with pytest.raises(ValueError, match="must be a TFLite file.*Received: 23 bytes"):
+    with pytest.raises(ValueError, match="`file` must be a TFLite file.*Received: '.*text.tflite'"):
         tfl.inspect_tflite(tmp_path / "text.tflite")

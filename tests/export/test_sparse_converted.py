@@ -100,3 +100,19 @@ def test_flag_of_the_converter_is_wrong_where_this_is_right(run_file):
     if np.abs(run_file(flagged, x)[0] - exact).max() < limit:
         pytest.skip("the converter's flag computes the right numbers")
     assert len(sparsify_flatbuffer(dense)) < len(flagged)
+
+
+def test_constant_that_nothing_multiplies_by_stays(builder):
+    weights = builder.constant(np.zeros((64, 64), "float16"))
+    output = builder.tensor((64, 64))
+    builder.operator("DEQUANTIZE", [weights], [output])
+    content = builder.content([], [output])
+    assert sparsify_flatbuffer(content) == content
+
+
+@pytest.mark.parametrize("argument, value", [("content", 5), ("optimize_for", "latencyy")])
+def test_wrong_argument_is_named(builder, argument, value):
+    x = builder.tensor((1, 4))
+    content = builder.content([x], [x])
+    with pytest.raises(ValueError, match=f"Argument `{argument}` must be .*Received: "):
+        sparsify_flatbuffer(**{"content": content, argument: value})

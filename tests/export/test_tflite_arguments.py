@@ -57,6 +57,9 @@ def functional_model():
         ("tolerance", "1e-4"),
         ("runs", 0),
         ("runs", 2.5),
+        ("seed", "a"),
+        ("seed", -1),
+        ("sample_inputs", np.full((2, 4), np.nan)),
     ],
 )
 def test_wrong_argument_is_named(argument, value, path):
@@ -131,3 +134,14 @@ def test_import_needs_neither_tensorflow_nor_the_interpreter():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == ""
+
+
+@on_tensorflow
+def test_representative_data_have_the_shapes_of_the_samples(path):
+    model = keras.Sequential([keras.Input((None, 4)), layers.LSTM(3, unroll=True)])
+    typical = {"quantize": "int8", "representative_data": np.ones((9, 7, 4))}
+    with pytest.raises(ValueError, match=r"`representative_data` must have .*\(5, 4\).*\(7, 4\)"):
+        export_tflite(model, path, np.ones((2, 5, 4)), **typical)
+    typical["representative_data"][0, 0, 0] = np.inf
+    with pytest.raises(ValueError, match="`representative_data` must be finite"):
+        export_tflite(model, path, **typical)

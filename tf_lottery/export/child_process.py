@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 
+from tf_lottery.export.errors import ExportError
+
 TASKS = pathlib.Path(__file__).parent / "tasks"
 # The last lines of a crashed process are shown, not all of a converter's log.
 NUM_LOG_LINES = 5
@@ -41,16 +43,28 @@ class ChildProcess:
         self.path = os.fspath(path)
 
     def __enter__(self):
+        if not sys.executable:
+            raise ExportError(
+                "An export runs files in processes of their own, for which it needs the path of "
+                f"Python. Received: sys.executable={sys.executable!r}"
+            )
         self._log = tempfile.TemporaryFile()
         # Accelerators are the parent's: it may hold all of their memory.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", os.fspath(TASKS / "serve.py"), self.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", os.fspath(TASKS / "serve.py"), self.path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=environment,
+            )
+        except OSError as error:
+            self._log.close()
+            raise ExportError(
+                "An export runs files in processes of their own, and none can be started: "
+                f"{error}. Received: sys.executable={sys.executable!r}"
+            ) from error
         # Of a process that dies at once, `call` tells the cause.
         with contextlib.suppress(OSError):
             self._send(sys.path)

@@ -24,8 +24,9 @@ def keras_outputs(model, inputs):
     """
     _check_weights(model)
     steps = []
-    # Stateless, so that a stateful layer of the user's model keeps its state.
-    with keras.StatelessScope():
+    # Stateless, so that a stateful layer of the user's model keeps its state. Not on an
+    # accelerator, which may round the operands of float32 products to fewer bits.
+    with keras.StatelessScope(), keras.device("cpu"):
         for step in inputs.steps():
             outputs = model(inputs.pack(step.values()), training=False)
             steps.append([keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(outputs)])
@@ -78,16 +79,29 @@ def convert(model, inputs, output_names):
             "TFLite's converter crashed on the model. Nothing was written. "
             f"Received: model={model.name!r}. {error}"
         ) from error
-    except OSError:
+    except (OSError, ExportError):
         raise
     except Exception as error:  # A model's own code may fail in any way when it is traced.
         cause = str(error) if isinstance(error, ChildError) else f"{type(error).__name__}: {error}"
         missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", cause)))
         raise ExportError(
-            "Argument `model` must consist of operations that TFLite has; layers that compute in "
-            f"float16 do not. Nothing was written. Received: model={model.name!r}, refused by the "
-            f"converter for {', '.join(missing) or cause}"
+            f"Argument `model` must consist of operations that TFLite has{_advice(model)}. Nothing "
+            f"was written. Received: model={model.name!r}, refused by the converter for "
+            f"{', '.join(missing) or cause}"
         ) from error
+
+
+def _advice(model):
+    """Returns what to do about layers that compute in another type than float32."""
+    # Keras has no public way to walk the sublayers of an arbitrary layer.
+    dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
+    others = sorted(t for t in dtypes if keras.backend.is_float_dtype(t) and t != "float32")
+    if not others:
+        return ""
+    return (
+        f", and compute in float32. Layers that compute in {', '.join(others)} do not: build the "
+        "same model with the dtype policy 'float32', and give it the weights by `set_weights`"
+    )
 
 
 def _write(archive, folder):

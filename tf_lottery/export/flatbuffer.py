@@ -1,5 +1,8 @@
 """TFLite files as objects of their schema: reading, walking and writing them."""
 
+import os
+import pathlib
+
 import numpy as np
 
 ALIGNMENT = 16
@@ -8,32 +11,56 @@ WEIGHT_OPERATORS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOS
 WEIGHT_INPUT = 1
 
 
-def read_model(content):
+def read_content(file, argument):
+    """Returns the bytes of a file, given by its path or as they are.
+
+    Args:
+        file: String, path, or bytes-like object.
+        argument: String, the argument's name for messages.
+
+    Raises:
+        ValueError: If `file` is none of these.
+        OSError: If the file cannot be read.
+    """
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        return bytes(file)
+    if isinstance(file, (str, os.PathLike)):
+        return pathlib.Path(file).read_bytes()
+    raise ValueError(
+        f"Argument `{argument}` must be the path or the bytes of a TFLite file. "
+        f"Received: {argument}={file!r}"
+    )
+
+
+def read_model(content, argument="content", path=None):
     """Returns the schema's `ModelT` of a file.
 
     Weights that the file holds outside its flatbuffer, as quantized files do, are read too.
 
     Args:
         content: Bytes of the file.
+        argument: String, the argument's name for messages. Defaults to `"content"`.
+        path: The file's path for messages, if it has one. Defaults to `None`.
 
     Raises:
         ValueError: If the bytes are no TFLite file.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
-    content = bytes(content)
+    content = read_content(content, argument)
+    received = f"{len(content)} bytes" if path is None else repr(os.fspath(path))
     if content[4:8] != b"TFL3":
         raise ValueError(
-            "Argument `content` must be a TFLite file, which has 'TFL3' as its bytes 4 to 8. "
-            f"Received: {len(content)} bytes that begin with {content[:8]!r}"
+            f"Argument `{argument}` must be a TFLite file, which has 'TFL3' as its bytes 4 to 8. "
+            f"Received: {received}, which begins with {content[:8]!r}"
         )
     try:
         _check_end(content)
         model = flatbuffer_utils.read_model_from_bytearray(content)
     except Exception as error:  # A damaged table fails anywhere inside the generated code.
         raise ValueError(
-            f"Argument `content` must be a whole TFLite file. Received: {len(content)} bytes "
-            f"that cannot be read ({type(error).__name__}: {error})"
+            f"Argument `{argument}` must be a whole TFLite file. Received: {received}, which "
+            f"cannot be read ({type(error).__name__}: {error})"
         ) from error
     for buffer in model.buffers:
         if isinstance(buffer.data, bytes):

@@ -6,7 +6,7 @@ import re
 import keras
 import numpy as np
 
-NUM_SAMPLES = 4
+NUM_SAMPLES = 16
 SIGNATURE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 KERAS_NAME = re.compile("keras_tensor|input_layer")
 # The kinds of NumPy arrays that an input of a Keras data type takes.
@@ -63,6 +63,7 @@ def make_inputs(model, sample_inputs, seed, argument="sample_inputs"):
     else:
         arrays = _flat_samples(sample_inputs, structure, keys)
         _check_samples(arrays, sample_inputs, keys, tensors, argument)
+        _check_finite(arrays, keys, argument)
         arrays = [x.astype(tensor.dtype) for x, tensor in zip(arrays, tensors, strict=True)]
     # Keras numbers the inputs that it names itself, anew when it loads a model; the file shall
     # not depend on the count.
@@ -145,6 +146,14 @@ def _check_samples(arrays, sample_inputs, keys, tensors, argument):
         raise ValueError(
             f"Argument `{argument}` must have one array per input, all with the same number "
             f"of examples, at least one, of these shapes and types: {wanted}. Received: {received}"
+        )
+
+
+def _check_finite(arrays, keys, argument):
+    bad = [key for key, x in zip(keys, arrays, strict=True) if not np.all(np.isfinite(x))]
+    if bad:
+        raise ValueError(
+            f"Argument `{argument}` must be finite. Received: NaN or infinity in inputs {bad}"
         )
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import gzip
 import math
 import os
-import pathlib
 
 import numpy as np
 
@@ -150,13 +149,9 @@ def inspect_tflite(file):
 
     >>> print(tfl.inspect_tflite("model.tflite"))
     """
-    if not isinstance(file, (str, os.PathLike, bytes, bytearray, memoryview)):
-        raise ValueError(
-            f"Argument `file` must be a path or the bytes of a file. Received: file={file!r}"
-        )
-    is_path = isinstance(file, (str, os.PathLike))
-    content = pathlib.Path(file).read_bytes() if is_path else bytes(file)
-    model = flatbuffer.read_model(content)
+    content = flatbuffer.read_content(file, "file")
+    path = file if isinstance(file, (str, os.PathLike)) else None
+    model = flatbuffer.read_model(content, "file", path)
     rows, seen = [], set()
     for graph in model.subgraphs:
         for index, tensor in enumerate(graph.tensors):
@@ -165,7 +160,7 @@ def inspect_tflite(file):
                 row = _row(model, graph, index, tensor)
                 rows += [row] if row is not None else []
     return FileReport(
-        name=os.fspath(file) if is_path else "TFLite file",
+        name="TFLite file" if path is None else os.fspath(path),
         num_bytes=len(content),
         gzip_bytes=len(gzip.compress(content, 9)),
         rows=rows,

@@ -38,7 +38,8 @@ class ExportReport(Printable):
         max_difference: Float, the largest absolute difference from Keras in any output.
         relative_difference: Float, the largest difference as a fraction of the largest
             value of its output in Keras.
-        latency_ms: Float, median milliseconds of a run at batch size 1 on one thread.
+        latency_ms: Float, median milliseconds of a run on one thread: of one example, or as many
+            as the model fixes.
         dense: `StoredFile`, the model in float32 with all zeros stored, run in turns with
             the file.
         file: `FileReport`, every constant of the file and how it is stored.

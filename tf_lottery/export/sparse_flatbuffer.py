@@ -18,6 +18,7 @@ import math
 
 import numpy as np
 
+from tf_lottery.checks import choice
 from tf_lottery.export import flatbuffer
 from tf_lottery.export.sparse_encoding import SparseEncoding, encode, to_parameters
 
@@ -49,12 +50,13 @@ def sparsify_flatbuffer(content, optimize_for="disk"):
         Bytes, those of `content` itself if nothing shrinks.
 
     Raises:
-        ValueError: If `content` is not a TFLite file.
+        ValueError: If `content` is not a TFLite file or `optimize_for` is none of these.
 
     Example:
 
     >>> small = sparsify_flatbuffer(pathlib.Path("dense.tflite").read_bytes())
     """
+    choice("optimize_for", optimize_for, ("disk", "latency"))
     model = flatbuffer.read_model(content)
     buffers = {}
     for graph in model.subgraphs:
@@ -126,6 +128,8 @@ def find_weights(model, graph):
         if all(flatbuffer.operator_name(model, op) == "DEQUANTIZE" for op, _ in readers):
             outputs = [op.outputs[0] for op, _ in readers]
             readers, behind = [use for output in outputs for use in uses[output]], True
+        if not readers:
+            continue
         names = {flatbuffer.operator_name(model, op) for op, _ in readers}
         if names <= set(flatbuffer.WEIGHT_OPERATORS) and all(
             position == flatbuffer.WEIGHT_INPUT for _, position in readers

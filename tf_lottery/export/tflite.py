@@ -7,7 +7,7 @@ import os
 import keras
 
 from tf_lottery import files
-from tf_lottery.checks import choice, number_above, positive_integer
+from tf_lottery.checks import choice, natural_number, number_above, positive_integer
 from tf_lottery.export import quantization
 from tf_lottery.export.candidates import GOALS, choose, make_candidates
 from tf_lottery.export.conversion import convert, keras_outputs
@@ -47,7 +47,7 @@ def export_tflite(
         path: String or path of the file; the folder has to exist.
         sample_inputs: Array with a few examples, or a list or dict of arrays for several
             inputs, to compare on. Dimensions that the model leaves open get the sizes they
-            have here. Defaults to `None`: the representative data, or four examples of
+            have here. Defaults to `None`: the representative data, or 16 examples of
             normal numbers, of 0 and 1 for integers; a subclassed model does not know its
             inputs' types, floats are taken.
         quantize: `None` for float32; `"float16"`: half the bytes, computed in float32;
@@ -64,7 +64,8 @@ def export_tflite(
         tolerance: Float, the largest `max|file - keras|` allowed in an output, as a fraction
             of `max|keras|` over all examples or of 1e-6, whichever is larger. Integer
             outputs have to be equal. Defaults to `None`: what rounding explains, 1e-5 for
-            float32, 5e-3 for float16, 3e-2 for 8-bit weights and 0.1 for integer products.
+            float32, 5e-3 for float16, 3e-2 for 8-bit weights and 0.1 for integer products. It
+            holds for the inputs compared; rounding can move other outputs a little further.
         runs: Integer, how often to run each file to measure latency. Defaults to `50`.
         seed: Integer, for the default sample inputs. Defaults to `0`.
 
@@ -87,6 +88,7 @@ def export_tflite(
     """
     plain = _check_arguments(model, path, quantize, storage, optimize_for)
     positive_integer("runs", runs)
+    natural_number("seed", seed)
     if tolerance is None:
         tolerance = quantization.TOLERANCES[quantize]
     number_above("tolerance", tolerance, 0)
@@ -148,7 +150,14 @@ def _make_inputs(model, sample_inputs, representative_data, seed):
         typical = make_inputs(model, representative_data, seed, "representative_data")
         if sample_inputs is None:
             return typical, typical
-    return make_inputs(model, sample_inputs, seed, "sample_inputs"), typical
+    inputs = make_inputs(model, sample_inputs, seed, "sample_inputs")
+    shapes = [[x.shape[1:] for x in each.arrays] for each in (inputs, typical or inputs)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "Argument `representative_data` must have examples of the same shapes as "
+            f"`sample_inputs`, {shapes[0]}. Received: {shapes[1]}"
+        )
+    return inputs, typical
 
 
 def _refuse(candidates, model, quantize, storage, tolerance):

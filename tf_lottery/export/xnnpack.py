@@ -1,7 +1,6 @@
 """Whether a network runs faster on phones and in browsers because it is sparse."""
 
 import os
-import pathlib
 
 import keras
 
@@ -44,6 +43,7 @@ def sparse_inference_report(model_or_file, sample_inputs=None):
         ValueError: If the argument is none of these or no TFLite file.
         OSError: If the file cannot be read.
         RuntimeError: If a model has to be converted and the backend is not TensorFlow.
+        ExportError: If the converter refuses the model or its weights are not finite.
 
     Example:
 
@@ -57,15 +57,20 @@ def sparse_inference_report(model_or_file, sample_inputs=None):
     - XNNPACK, `xnn_subgraph_rewrite_for_nchw` in `src/subgraph.c`; LiteRT's XNNPACK
       delegate, README, "Sparse Inference"
     """
-    model = flatbuffer.read_model(_content(model_or_file, sample_inputs))
+    path = model_or_file if isinstance(model_or_file, (str, os.PathLike)) else None
+    content = _content(model_or_file, sample_inputs)
+    model = flatbuffer.read_model(content, "model_or_file", path)
     return explain(*read_nodes(model))
 
 
 def _content(model_or_file, sample_inputs):
-    if isinstance(model_or_file, (bytes, bytearray, memoryview)):
-        return bytes(model_or_file)
-    if isinstance(model_or_file, (str, os.PathLike)):
-        return pathlib.Path(model_or_file).read_bytes()
+    if isinstance(model_or_file, (str, os.PathLike, bytes, bytearray, memoryview)):
+        if sample_inputs is not None:
+            raise ValueError(
+                "Argument `sample_inputs` must be None for a file, whose shapes are known. "
+                f"Received: sample_inputs={sample_inputs!r}"
+            )
+        return flatbuffer.read_content(model_or_file, "model_or_file")
     plain = model_or_file.model if isinstance(model_or_file, SparseModel) else model_or_file
     if not isinstance(plain, keras.Model) or not plain.built:
         raise ValueError(

@@ -33,6 +33,7 @@ def find_rule(node):
     operation = node.operation
     # A subclass may compute anything, so that the very class decides.
     rule = _RULES.get(type(operation))
+    # The classes of operations are not public; their module and name are what there is.
     if rule is None and type(operation).__module__.startswith("keras.src.ops."):
         rule = _OPERATIONS.get(type(operation).__name__)
     if rule is None and not isinstance(operation, keras.Model):
