@@ -66,7 +66,12 @@ def main():
 
 def run_network(family, pattern, sparsity):
     """Returns the cells of a network: one for every precision."""
-    model = export_models.pruned(FAMILIES[family], sparsity, pattern)
+    name = {"family": family, "pattern": pattern, "sparsity": sparsity}
+    try:
+        model = export_models.pruned(FAMILIES[family], sparsity, pattern)
+    except ValueError as error:  # No kernel has a width that the pattern divides.
+        refused = {"refused": "ValueError", "reason": str(error).split(" Received: ")[0]}
+        return [{**name, "quantize": precision, **refused} for precision in PRECISIONS]
     convert, converted = tflite.convert, {}
 
     def convert_once(*args):
@@ -79,7 +84,6 @@ def run_network(family, pattern, sparsity):
         cells = [run_cell(model, precision) for precision in PRECISIONS]
     finally:
         tflite.convert = convert
-    name = {"family": family, "pattern": pattern, "sparsity": sparsity}
     return [{**name, **cell} for cell in cells]
 
 
