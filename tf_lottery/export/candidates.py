@@ -45,23 +45,31 @@ def make_candidates(content, storage, optimize_for, inputs, expected, tolerance)
     Raises:
         ExportError: If `storage` is `"sparse"` and nothing can be stored so.
     """
-    dense = Candidate("dense", content, verify(content, inputs, expected, tolerance))
-    if storage == "dense":
-        return [dense]
+    packed = None if storage == "dense" else _pack(content, storage, optimize_for)
+    candidates = []
+    if packed is not None:
+        verdict = verify(packed, inputs, expected, tolerance)
+        candidates.append(Candidate("sparse", packed, _look_further(verdict, packed, content)))
+    if storage != "sparse":
+        verdict = verify(content, inputs, expected, tolerance)
+        candidates.append(Candidate("dense", content, verdict))
+    return candidates
+
+
+def _pack(content, storage, optimize_for):
+    """Returns the file stored sparse, or `None` if it is no smaller and need not be."""
     packed = sparsify_flatbuffer(content, "latency" if optimize_for == "latency" else "disk")
     if packed == content and storage == "sparse":
         packed = sparsify_flatbuffer(content, "disk")
-    if packed == content:
-        if storage == "auto":
-            return [dense]
-        raise ExportError(
-            "Argument `storage` must be 'dense' or 'auto' here: stored without its zeros no "
-            "constant of the file is smaller and can still be read. Nothing was written. "
-            "Received: storage='sparse'"
-        )
-    verdict = verify(packed, inputs, expected, tolerance)
-    sparse = Candidate("sparse", packed, _look_further(verdict, packed, content))
-    return [sparse] if storage == "sparse" else [sparse, dense]
+    if packed != content:
+        return packed
+    if storage == "auto":
+        return None
+    raise ExportError(
+        "Argument `storage` must be 'dense' or 'auto' here: stored without its zeros no "
+        "constant of the file is smaller and can still be read. Nothing was written. "
+        "Received: storage='sparse'"
+    )
 
 
 def _look_further(verdict, packed, content):

@@ -108,12 +108,13 @@ def export_tflite(
         best, reason = choose(candidates, optimize_for, milliseconds)
         temporary.write_bytes(best.content)
     file = inspect_tflite(best.content)
+    dense_file = file if best.storage == "dense" else inspect_tflite(content)
     return ExportReport(
         path=os.fspath(path),
         quantize=quantize,
         storage=best.storage,
         reason=reason if storage == "auto" else "as asked for",
-        floor_bytes=inspect_tflite(content).floor_bytes,
+        floor_bytes=dense_file.floor_bytes,
         max_difference=best.verdict.difference,
         relative_difference=best.verdict.relative_difference,
         latency_ms=milliseconds[best.storage],
