@@ -12,6 +12,7 @@ MODELS = (
     "conv-4-small",
     "conv-6",
     "conv-6-small",
+    "resnet-8-small",
     "resnet-20",
     "wide-resnet-22-2",
     "gru",

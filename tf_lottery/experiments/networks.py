@@ -12,6 +12,10 @@ def _conv_6_small(input_shape, num_classes, seed):
     return models.conv_6(input_shape, num_classes, seed, width=0.25)
 
 
+def _resnet_8_small(input_shape, num_classes, seed):
+    return models.resnet(8, input_shape, num_classes, seed, stem_strides=2)
+
+
 def _gru(input_shape, num_classes, seed):
     return models.gru_language_model(
         num_classes, units=128, embedding=64, input_shape=input_shape, seed=seed
@@ -25,6 +29,7 @@ MODELS = {
     "conv-4-small": _conv_4_small,
     "conv-6": models.conv_6,
     "conv-6-small": _conv_6_small,
+    "resnet-8-small": _resnet_8_small,
     "resnet-20": models.resnet_20,
     "wide-resnet-22-2": models.wide_resnet_22_2,
     "gru": _gru,

@@ -7,5 +7,6 @@ from tf_lottery.experiments.models.language_model import gru_language_model as g
 from tf_lottery.experiments.models.lenet import lenet_5 as lenet_5
 from tf_lottery.experiments.models.lenet import lenet_300_100 as lenet_300_100
 from tf_lottery.experiments.models.mobilenet import mobilenet_v1 as mobilenet_v1
+from tf_lottery.experiments.models.resnet import resnet as resnet
 from tf_lottery.experiments.models.resnet import resnet_20 as resnet_20
 from tf_lottery.experiments.models.wide_resnet import wide_resnet_22_2 as wide_resnet_22_2

@@ -5,11 +5,49 @@ import keras
 from tf_lottery.experiments.models.blocks import conv_norm_relu, he_normal, layer_seeds
 
 
-def resnet_20(input_shape=(32, 32, 3), num_classes=10, seed=None):
-    """Builds ResNet-20 for CIFAR-10: three stages of three blocks, 16, 32 and 64 channels.
+def resnet(depth, input_shape=(32, 32, 3), num_classes=10, seed=None, width=16, stem_strides=1):
+    """Builds a ResNet for CIFAR-10: three stages of blocks of two convolutions.
 
-    The network of "Deep Residual Learning" (arXiv:1512.03385, section 4.2), with 1x1
-    convolutions where the shape changes.
+    The networks of "Deep Residual Learning" (arXiv:1512.03385, section 4.2) with 6n + 2
+    layers, with 1x1 convolutions where the shape changes.
+
+    Args:
+        depth: Integer, 8, 14, 20 and so on.
+        input_shape: Tuple, the shape of one image. Defaults to `(32, 32, 3)`.
+        num_classes: Integer. Defaults to `10`.
+        seed: Integer, decides the initial weights. Defaults to `None`: random.
+        width: Integer, the channels of the first stage; the others have two and four times as
+            many. Defaults to `16`.
+        stem_strides: Integer, 2 for a quarter of the computation. Defaults to `1`.
+
+    Returns:
+        A `keras.Model` from images to logits.
+
+    Raises:
+        ValueError: If `depth` is not 6n + 2.
+
+    Example:
+
+    >>> resnet(8, seed=0).count_params()
+    78714
+    """
+    blocks, remainder = divmod(depth - 2, 6)
+    if remainder or blocks < 1:
+        raise ValueError(f"Argument `depth` must be 6n + 2, n > 0. Received: depth={depth}")
+    seeds = layer_seeds(seed)
+    inputs = keras.Input(input_shape)
+    x = conv_norm_relu(inputs, width, 3, stem_strides, "stem", seeds)
+    for stage, filters in enumerate((width, 2 * width, 4 * width)):
+        for block in range(blocks):
+            strides = 2 if stage > 0 and block == 0 else 1
+            x = _block(x, filters, strides, f"stage_{stage}_block_{block}", seeds)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    outputs = keras.layers.Dense(num_classes, kernel_initializer=he_normal(seeds), name="output")(x)
+    return keras.Model(inputs, outputs, name=f"resnet_{depth}")
+
+
+def resnet_20(input_shape=(32, 32, 3), num_classes=10, seed=None):
+    """Builds ResNet-20 for CIFAR-10; see `resnet`.
 
     Args:
         input_shape: Tuple, the shape of one image. Defaults to `(32, 32, 3)`.
@@ -24,16 +62,7 @@ def resnet_20(input_shape=(32, 32, 3), num_classes=10, seed=None):
     >>> resnet_20(seed=0).output_shape
     (None, 10)
     """
-    seeds = layer_seeds(seed)
-    inputs = keras.Input(input_shape)
-    x = conv_norm_relu(inputs, 16, 3, 1, "stem", seeds)
-    for stage, filters in enumerate((16, 32, 64)):
-        for block in range(3):
-            strides = 2 if stage > 0 and block == 0 else 1
-            x = _block(x, filters, strides, f"stage_{stage}_block_{block}", seeds)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    outputs = keras.layers.Dense(num_classes, kernel_initializer=he_normal(seeds), name="output")(x)
-    return keras.Model(inputs, outputs, name="resnet_20")
+    return resnet(20, input_shape, num_classes, seed)
 
 
 def _block(x, filters, strides, name, seeds):
