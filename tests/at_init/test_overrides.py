@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from tf_lottery.at_init.overrides import computing_in, remembered_activations
+from tf_lottery.at_init.overrides import computing_in, remembered_activations, without_noise
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
@@ -45,3 +45,46 @@ def test_logits_of_outputs():
         assert logits_of(shifted) is shifted
     after = [layer.activation for layer in model.layers if hasattr(layer, "activation")]
     assert after == activations
+
+
+class Drawing(layers.Layer):
+    """Multiplies by a random number in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def call(self, inputs, training=None):
+        return inputs * keras.random.uniform((), seed=self.seed_generator) if training else inputs
+
+
+def test_layers_that_draw_do_not_while_others_train():
+    inputs = keras.Input((2,))
+    noisy = layers.GaussianNoise(1.0)(layers.Dropout(0.5)(Drawing()(inputs)))
+    steps = layers.SimpleRNN(2, dropout=0.5, recurrent_dropout=0.5)(layers.RepeatVector(2)(inputs))
+    norm = layers.BatchNormalization()
+    model = keras.Model(inputs, [noisy, steps, norm(inputs)])
+    x = np.array([[1.0, 2.0], [3.0, 4.0]], "float32")
+    quiet = model(x)
+    with pytest.raises(KeyError), without_noise(model):
+        outputs = model(x, training=True)
+        raise KeyError
+    np.testing.assert_array_equal(outputs[0], quiet[0])
+    np.testing.assert_array_equal(outputs[1], quiet[1])
+    np.testing.assert_allclose(outputs[2], [[-1, -1], [1, 1]], atol=1e-2)
+    assert not any("call" in vars(layer) for layer in model._flatten_layers())
+    drawn = model(x, training=True)
+    assert np.any(drawn[0] != quiet[0]) and np.any(drawn[1] != quiet[1])
+
+
+def test_a_method_of_the_layer_alone_is_put_back():
+    layer = layers.Dropout(0.5)
+    model = keras.Sequential([keras.Input((2,)), layer])
+
+    def call(inputs, training=False):
+        return inputs + 1.0 if training else inputs
+
+    layer.call = call
+    with without_noise(model):
+        np.testing.assert_array_equal(layer(np.ones((1, 2)), training=True), [[1, 1]])
+    assert layer.call is call

@@ -1,4 +1,4 @@
-"""The loss of a batch as a function of the kernels."""
+"""The loss of a batch as a function of the weights."""
 
 import contextlib
 import functools
@@ -11,9 +11,29 @@ from tf_lottery.layers.functional_call import functional_call
 from tf_lottery.layers.gradients import compile_function
 
 
-@contextlib.contextmanager
 def loss_of_kernels(model, loss=None, training=False, temperature=1.0):
     """Lets a model be differentiated with respect to its kernels, and left as it was.
+
+    Args:
+        model: A `SparseModel`.
+        loss: See `loss_of_weights`. Defaults to `None`.
+        training: See `loss_of_weights`. Defaults to `False`.
+        temperature: See `loss_of_weights`. Defaults to `1.0`.
+
+    Returns:
+        A context manager as `loss_of_weights`; tensors are in the order of `model.kernels`.
+
+    Raises:
+        ValueError: If there is no loss or `temperature` is outside its range.
+    """
+    return loss_of_weights(model, list(model.kernels.values()), loss, training, temperature)
+
+
+@contextlib.contextmanager
+def loss_of_weights(model, variables, loss=None, training=False, temperature=1.0):
+    """Lets a model be differentiated with respect to some weights, and left as it was.
+
+    Kernels that are not among them are masked as ever.
 
     All layers compute in float32, whatever their mixed precision: gradients of float16
     underflow, and nothing is gained by speed in what is done once. The loss includes what
@@ -21,6 +41,7 @@ def loss_of_kernels(model, loss=None, training=False, temperature=1.0):
 
     Args:
         model: A `SparseModel`.
+        variables: List of weights of `model.model`.
         loss: Keras loss, its name, or function `(y, y_pred)`. Defaults to `None`: the loss
             that the model was compiled with.
         training: Whether batch normalization and dropout behave as in training. Defaults to
@@ -28,8 +49,8 @@ def loss_of_kernels(model, loss=None, training=False, temperature=1.0):
         temperature: Float > 0 that the model's outputs are divided by. Defaults to `1.0`.
 
     Yields:
-        Function `(kernels, x, y, sample_weight)` of a list of tensors, in the order of
-        `model.kernels`, and a batch, which returns a scalar tensor.
+        Function `(tensors, x, y, sample_weight)` of a list of tensors, which take the place of
+        `variables`, and a batch, which returns a scalar tensor.
 
     Raises:
         ValueError: If there is no loss or `temperature` is outside its range.
@@ -43,10 +64,13 @@ def loss_of_kernels(model, loss=None, training=False, temperature=1.0):
             f"Argument `temperature` must be a number > 0. Received: temperature={temperature!r}"
         )
     compute_loss = model.compute_loss if loss is None else _compute_loss(keras.losses.get(loss))
-    variables = list(model.kernels.values())
+    given = {id(variable) for variable in variables}
+    any_masked = any(id(kernel) not in given for kernel in model.masked.kernels)
 
-    def loss_of(kernels, x, y, sample_weight):
-        replaced = list(zip(variables, kernels, strict=True))
+    def loss_of(tensors, x, y, sample_weight):
+        masked = model.masked.masked_kernels() if any_masked else []
+        # Of two values for a variable the last one counts.
+        replaced = [*masked, *zip(variables, tensors, strict=True)]
         # Updates of statistics and seeds end up in this scope. Weight regularizers read from
         # it too, the plain values.
         values = [(variable, variable.value) for variable in model.variables]

@@ -1,6 +1,7 @@
 """Settings of a model's layers while the model is scored, and restored afterwards."""
 
 import contextlib
+import inspect
 
 import keras
 
@@ -73,6 +74,44 @@ def remembered_activations(model):
     finally:
         for layer, activation in reversed(before):
             layer.activation = activation
+
+
+@contextlib.contextmanager
+def without_noise(model):
+    """Lets layers that draw random numbers in training, such as dropout, not do so.
+
+    Those are recurrent layers and the layers without sublayers that own a random seed and
+    are told whether they train; whatever else training changes, it still does.
+
+    Args:
+        model: A built `keras.Model`.
+    """
+    layers = [layer for layer in _layers(model) if _draws_in_training(layer)]
+    before = [(layer, vars(layer).get("call"), layer.call) for layer in layers]
+
+    def in_inference(call):
+        return lambda *args, **kwargs: call(*args, **{**kwargs, "training": False})
+
+    try:
+        for layer, _, call in before:
+            layer.call = in_inference(call)
+        yield
+    finally:
+        for layer, own, _ in before:
+            del layer.call
+            if own is not None:
+                layer.call = own
+
+
+def _draws_in_training(layer):
+    if "training" not in inspect.signature(layer.call).parameters:
+        return False
+    # With the fused kernels of GPUs a recurrent layer, not its cell, applies the dropout.
+    if isinstance(layer, keras.layers.RNN):
+        return True
+    weights = {id(weight) for weight in layer.weights}
+    owns_seed = any(id(v) not in weights for v in layer.non_trainable_variables)
+    return owns_seed and len(layer._flatten_layers()) == 1
 
 
 def _layers(model):
