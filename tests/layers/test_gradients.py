@@ -3,7 +3,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tf_lottery.layers.gradients import compile_function, value_and_gradients
+from tf_lottery.layers.gradients import (
+    compile_function,
+    hessian_products,
+    value_and_gradients,
+)
 
 
 def cubic(tensors, factor):
@@ -30,6 +34,30 @@ def test_gradients_nest():
         assert float(value) == 7 - 16
         np.testing.assert_allclose(gradients[0], [6.0, -12.0])
         np.testing.assert_allclose(gradients[1], 0.0)
+
+
+@ops.custom_gradient
+def cube(x):
+    def gradient(*args, upstream=None):
+        return (args[0] if upstream is None else upstream) * 3 * x**2
+
+    return x**3, gradient
+
+
+@pytest.mark.parametrize("power", [lambda x: x**3, cube])
+def test_hessian_products(power):
+    """`x**3 + x*y`, whose Hessian is `[[6x, 1], [1, 0]]`, with both as parts of a sum."""
+
+    def function(tensors, factor):
+        return factor * (ops.sum(power(tensors[0])) + tensors[1] * ops.sum(tensors[0]))
+
+    tensors = [ops.convert_to_tensor([1.0, 2.0]), ops.convert_to_tensor(4.0)]
+    directions = [ops.convert_to_tensor([1.0, -1.0]), ops.convert_to_tensor(3.0)]
+    for products in (hessian_products, compile_function(lambda *a: hessian_products(function, *a))):
+        args = (function,) if products is hessian_products else ()
+        first, second = products(*args, tensors, directions, 10.0)
+        np.testing.assert_allclose(first, [10 * (6 + 3), 10 * (-12 + 3)])
+        np.testing.assert_allclose(second, 0.0, atol=1e-6)
 
 
 def test_tensors_without_effect_have_zero_gradients():
