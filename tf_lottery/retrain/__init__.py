@@ -1,0 +1,4 @@
+"""Spending a ticket better: what changes when a sparse network is trained again."""
+
+from tf_lottery.retrain.label_smoothing import SmoothedCrossentropy as SmoothedCrossentropy
+from tf_lottery.retrain.label_smoothing import keras_label_smoothing as keras_label_smoothing
