@@ -2,3 +2,4 @@
 
 from tf_lottery.retrain.label_smoothing import SmoothedCrossentropy as SmoothedCrossentropy
 from tf_lottery.retrain.label_smoothing import keras_label_smoothing as keras_label_smoothing
+from tf_lottery.retrain.rescale_to_density import rescale_to_density as rescale_to_density
