@@ -7,6 +7,8 @@ an array of that shape. The criteria are those of "Deconstructing Lottery Ticket
 (arXiv:1905.01067, section 2).
 """
 
+import functools
+
 import numpy as np
 
 from tf_lottery.checks import named_function
@@ -16,6 +18,40 @@ def magnitude(weights, initial_weights=None, rng=None):
     """Returns `|w_final|`, the criterion of the lottery ticket papers (large_final)."""
     del initial_weights, rng
     return np.abs(weights)
+
+
+def small_final(weights, initial_weights=None, rng=None):
+    """Returns `-|w_final|`, the opposite of `magnitude`, for comparison."""
+    return -magnitude(weights, initial_weights, rng)
+
+
+def large_init(weights, initial_weights=None, rng=None):
+    """Returns `|w_init|`: pruning by the magnitude before training."""
+    del weights, rng
+    return np.abs(_required(initial_weights, "large_init"))
+
+
+def small_init(weights, initial_weights=None, rng=None):
+    """Returns `-|w_init|`."""
+    del weights, rng
+    return -np.abs(_required(initial_weights, "small_init"))
+
+
+def large_init_large_final(weights, initial_weights=None, rng=None):
+    """Returns the lower of the ranks by `|w_init|` and by `|w_final|`, in [0, 1).
+
+    Those with the highest scores are above one percentile of both magnitudes.
+    """
+    del rng
+    initial_weights = _required(initial_weights, "large_init_large_final")
+    return np.minimum(_ranks(np.abs(initial_weights)), _ranks(np.abs(weights)))
+
+
+def small_init_small_final(weights, initial_weights=None, rng=None):
+    """Returns the lower of the ranks by `-|w_init|` and by `-|w_final|`, in [0, 1)."""
+    del rng
+    initial_weights = _required(initial_weights, "small_init_small_final")
+    return np.minimum(_ranks(-np.abs(initial_weights)), _ranks(-np.abs(weights)))
 
 
 def movement(weights, initial_weights=None, rng=None):
@@ -45,10 +81,61 @@ def random(weights, initial_weights=None, rng=None):
     return rng.random(np.shape(weights), dtype="float32")
 
 
+def same_sign(score):
+    """Makes a score that gives up those weights first whose sign training has changed.
+
+    They get the lowest score of all, at most 0.
+
+    Args:
+        score: Function with the signature of this module.
+
+    Returns:
+        Function of the same signature.
+
+    Example:
+
+    >>> same_sign(movement)(np.array([3.0, -2.0]), np.array([1.0, 3.0]))
+    array([2., 0.])
+    """
+    return _where_signs(score, np.equal, "same_sign")
+
+
+def different_sign(score):
+    """Makes a score that gives up those weights first whose sign training has kept.
+
+    They get the lowest score of all, at most 0.
+
+    Args:
+        score: Function with the signature of this module.
+
+    Returns:
+        Function of the same signature.
+
+    Example:
+
+    >>> different_sign(movement)(np.array([3.0, -2.0]), np.array([1.0, 3.0]))
+    array([0., 5.])
+    """
+    return _where_signs(score, np.not_equal, "different_sign")
+
+
 _SCORES = {
     function.__name__: function
-    for function in (magnitude, movement, magnitude_increase, large_final_same_sign, random)
+    for function in (
+        magnitude,
+        small_final,
+        large_init,
+        small_init,
+        large_init_large_final,
+        small_init_small_final,
+        movement,
+        magnitude_increase,
+        large_final_same_sign,
+        random,
+    )
 }
+_SCORES["large_final"] = magnitude
+_SIGNS = {"_same_sign": same_sign, "_different_sign": different_sign}
 
 
 def get(identifier):
@@ -56,16 +143,50 @@ def get(identifier):
 
     Args:
         identifier: A function with the signature of this module, or one of
-            `"magnitude"`, `"movement"`, `"magnitude_increase"`,
-            `"large_final_same_sign"`, `"random"`.
+            `"magnitude"` or `"large_final"`, `"small_final"`, `"large_init"`, `"small_init"`,
+            `"large_init_large_final"`, `"small_init_small_final"`, `"movement"`,
+            `"magnitude_increase"`, `"random"`, or one of these with `"_same_sign"` or
+            `"_different_sign"` appended.
 
     Returns:
         The function.
 
     Raises:
         ValueError: If `identifier` is neither.
+
+    Example:
+
+    >>> get("movement_same_sign")(np.array([3.0, -2.0]), np.array([1.0, 3.0]))
+    array([2., 0.])
     """
+    if isinstance(identifier, str) and identifier not in _SCORES:
+        for suffix, make in _SIGNS.items():
+            name = identifier.removesuffix(suffix)
+            if name != identifier and name in _SCORES:
+                return make(_SCORES[name])
     return named_function("scores", identifier, _SCORES)
+
+
+def _where_signs(score, compare, suffix):
+    name = f"{score.__name__}_{suffix}"
+
+    @functools.wraps(score)
+    def where_signs(weights, initial_weights=None, rng=None):
+        signs = np.sign(_required(initial_weights, name))
+        values = score(weights, initial_weights=initial_weights, rng=rng)
+        lowest = min(np.min(values, initial=0), 0)
+        return np.where(compare(np.sign(weights), signs), values, lowest)
+
+    # By its name a search that was killed knows that it goes on with the same score.
+    where_signs.__name__ = name
+    return where_signs
+
+
+def _ranks(values):
+    """Returns the share of values that are below each; of equals the first are."""
+    ranks = np.empty(np.size(values))
+    ranks[np.argsort(values, axis=None, kind="stable")] = np.arange(ranks.size) / ranks.size
+    return ranks.reshape(np.shape(values))
 
 
 def _required(initial_weights, name):
