@@ -17,6 +17,7 @@ def test_keeps_masks_and_unmasked_weights(ticket, make_model):
     assert (ticket.level, ticket.density) == (3, 0.5)
     assert ticket.provenance["rate"] == 0.2
     assert ticket.provenance["backend"] == keras.backend.backend()
+    assert ticket.provenance["pattern"] == "unstructured"
     for path, weight in zip(ticket.weights, make_model().weights, strict=True):
         np.testing.assert_array_equal(ticket.weights[path], weight)
 

@@ -79,7 +79,7 @@ class Ticket:
             weights: Dict of paths to weights, for example `Snapshot.weights` of the moment to
                 rewind to. Defaults to the model's weights as they are.
             level: Integer, how many times the model was pruned. Defaults to `0`.
-            provenance: Dict fit for JSON. Versions and the model's name are added.
+            provenance: Dict fit for JSON. Versions, the model's name and its pattern are added.
 
         Returns:
             A `Ticket`.
@@ -94,6 +94,7 @@ class Ticket:
             weights = dict(zip(paths, values, strict=True))
         origin = {
             "model": inner.name,
+            "pattern": str(model.pattern),
             "tf_lottery": __version__,
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
@@ -138,7 +139,7 @@ class Ticket:
         kernels = model.kernels
         shapes = {path: tuple(variable.shape) for path, variable in targets.items()}
         sources = {path: weight.shape for path, weight in self.weights.items()}
-        pairs = _match(sources, shapes)
+        pairs = match_paths(sources, shapes)
         masks = {pairs[path]: m for path, m in self.masks.items() if pairs.get(path) in kernels}
         if not masks:
             raise ValueError(
@@ -178,7 +179,7 @@ class Ticket:
             ValueError: If the tickets share no kernel.
         """
         shapes = {path: mask.shape for path, mask in self.masks.items()}
-        pairs = _match(shapes, {path: mask.shape for path, mask in other.masks.items()})
+        pairs = match_paths(shapes, {path: mask.shape for path, mask in other.masks.items()})
         if not pairs:
             raise ValueError(
                 f"Argument `other` must share a kernel with the ticket, {sorted(shapes)}. "
@@ -232,8 +233,25 @@ class Ticket:
         return cls(masks, weights, metadata["level"], metadata["provenance"])
 
 
-def _match(sources, targets):
-    """Pairs paths of equal shape, in the way that pairs most of them."""
+def match_paths(sources, targets):
+    """Pairs the weights of two instances of an architecture, by path and shape.
+
+    Should the automatic numbers in the names of layers or the names of enclosing models differ,
+    then the order of equally named layers counts; of these ways the one that pairs most is
+    taken.
+
+    Args:
+        sources: Dict of paths to shapes.
+        targets: Dict of paths to shapes.
+
+    Returns:
+        Dict of paths of `sources` to paths of `targets`, those without a partner left out.
+
+    Example:
+
+    >>> match_paths({"dense/kernel": (4, 3)}, {"dense_1/kernel": (4, 3)})
+    {'dense/kernel': 'dense_1/kernel'}
+    """
     candidates = []
     for make_keys in _KEYS:
         by_key = {key: path for path, key in make_keys(targets).items()}
