@@ -1,0 +1,226 @@
+"""Other masks for the weights of a ticket: is it about which weights, or how many where?"""
+
+import math
+import types
+
+import numpy as np
+
+from tf_lottery.checks import choice
+from tf_lottery.controls.changes import (
+    changed,
+    check_seed,
+    check_ticket,
+    generator,
+    plain,
+    warn_of_masked_weights,
+)
+from tf_lottery.model import check_sparse_model
+from tf_lottery.pruning import target_sparsity
+from tf_lottery.sparsity import masks as mask_ops
+from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity import scores as score_functions
+from tf_lottery.ticket import match_paths
+
+
+def shuffle_masks(ticket, seed=0, scope="layer", pattern=None, model=None):
+    """Moves the kept weights of a ticket to random places.
+
+    A ticket that trains as well after this owes nothing to which weights it keeps, only to
+    how many in which layer: the sanity check of "Pruning Neural Networks at Initialization: Why
+    Are We Missing the Mark?" (arXiv:2009.08576), and the random sparsity of "The
+    Lottery Ticket Hypothesis" (arXiv:1803.03635, appendix E). The weights stay those to
+    rewind to; those that were pruned and now are kept get theirs too.
+
+    The pattern of the masks is followed: blocks and channels move as wholes, and N:M masks keep
+    at most `n` of each `m`.
+
+    Args:
+        ticket: A `Ticket`.
+        seed: Integer or list of integers >= 0. Defaults to `0`.
+        scope: `"layer"` leaves every kernel as many weights as it has, `"global"` only all of
+            them together; channels of different size then come as close as they can. Kernels that
+            the pattern does not divide and those that it does are shuffled apart. Defaults to
+            `"layer"`.
+        pattern: The pattern to follow, or its name. `"unstructured"` frees the weights of any.
+            Defaults to `None`: that in the ticket's provenance, if there is one.
+        model: A `SparseModel` of the ticket's architecture, needed with a pattern if there are
+            kernels of attention or other einsums, since it knows what their inputs are. Defaults
+            to `None`: the last axis is taken for the outputs, or as many axes as make the masks
+            follow the pattern.
+
+    Returns:
+        A `Ticket` with other masks.
+
+    Raises:
+        ValueError: If an argument is outside its range or the masks keep only parts of the
+            pattern's groups.
+
+    Example:
+
+    >>> control = tfl.controls.shuffle_masks(ticket, seed=1)
+    >>> control.density == ticket.density
+    True
+    >>> control.provenance["control"]
+    [{'name': 'shuffle_masks', 'seed': 1, 'scope': 'layer', 'pattern': 'unstructured'}]
+    """
+    check_ticket(ticket)
+    seed = check_seed(seed)
+    choice("scope", scope, mask_ops.SCOPES)
+    pattern = _pattern(ticket, pattern)
+    shapes = _matrix_shapes(ticket, pattern, model)
+    _check_whole_groups(ticket.masks, shapes, pattern)
+    warn_of_masked_weights(ticket)
+    kept = {path: int(np.count_nonzero(mask)) for path, mask in ticket.masks.items()}
+    rng = generator("shuffle_masks", seed)
+    masks = _random_masks(ticket.masks, kept, rng, scope, pattern, shapes)
+    arguments = {"seed": seed, "scope": scope, "pattern": str(pattern)}
+    return changed(ticket, "shuffle_masks", arguments, masks, pattern=str(pattern))
+
+
+def random_masks(ticket, seed=0, distribution=None, pattern=None, model=None):
+    """Gives a ticket random masks that keep as many weights in all, spread as asked.
+
+    It tells what the ticket owes to how much of each layer it keeps, where `shuffle_masks`
+    leaves that alone. See there for patterns.
+
+    Args:
+        ticket: A `Ticket`.
+        seed: Integer or list of integers >= 0. Defaults to `0`.
+        distribution: How the sparsity is spread over the kernels: `"uniform"`, `"erk"`, `"er"`,
+            a function as in `tf_lottery.sparsity.distributions` or a dict, as in
+            `tfl.sparsify`. Functions that leave some kernels out of the budget and dicts can
+            change how many weights are kept in all. Defaults to `None`: each kernel keeps as many
+            as in the ticket.
+        pattern: The pattern to follow, or its name. Its groups are kept whole, as many as come
+            closest. Defaults to `None`: that in the ticket's provenance, if there is one.
+        model: A `SparseModel`, as of `shuffle_masks`. Defaults to `None`.
+
+    Returns:
+        A `Ticket` with other masks.
+
+    Raises:
+        ValueError: If an argument is outside its range or the ticket keeps no weight.
+
+    Example:
+
+    >>> control = tfl.controls.random_masks(ticket, seed=1, distribution="erk")
+    >>> control.density == ticket.density
+    True
+    """
+    check_ticket(ticket)
+    seed = check_seed(seed)
+    pattern = _pattern(ticket, pattern)
+    shapes = _matrix_shapes(ticket, pattern, model)
+    kept = _distributed(ticket, distribution)
+    warn_of_masked_weights(ticket)
+    rng = generator("random_masks", seed)
+    masks = _random_masks(ticket.masks, kept, rng, "layer", pattern, shapes)
+    arguments = {"seed": seed, "distribution": plain(distribution), "pattern": str(pattern)}
+    return changed(ticket, "random_masks", arguments, masks, pattern=str(pattern))
+
+
+def _random_masks(masks, kept, rng, scope, pattern, shapes):
+    """Returns random masks with given counts.
+
+    Args:
+        masks: Dict of paths to masks, for their shapes.
+        kept: Dict of paths to integers.
+        rng: A `numpy.random.Generator`.
+        scope: `"layer"` or `"global"`.
+        pattern: A `Pattern`.
+        shapes: Dict of paths to matrices that follow the pattern; others are free.
+    """
+    scores = {path: score_functions.random(mask, rng=rng) for path, mask in masks.items()}
+    result = {}
+    free = [path for path in masks if path not in shapes]
+    for group, chosen in ((list(shapes), pattern), (free, "unstructured")):
+        for paths in [group] if scope == "global" else [[path] for path in group]:
+            size, count = (sum(x[path] for path in paths) for x in (_sizes(masks), kept))
+            # `top_k_masks` expects that something is kept.
+            if count == 0:
+                result.update({path: np.zeros(masks[path].shape, bool) for path in paths})
+                continue
+            matrices = {path: scores[path].reshape(shapes.get(path, -1)) for path in paths}
+            found = mask_ops.top_k_masks(matrices, 1 - count / size, "global", chosen)
+            result.update({path: found[path].reshape(masks[path].shape) for path in paths})
+    return {path: result[path] for path in masks}
+
+
+def _sizes(masks):
+    return {path: mask.size for path, mask in masks.items()}
+
+
+def _pattern(ticket, pattern):
+    return patterns.get(pattern or ticket.provenance.get("pattern") or "unstructured")
+
+
+def _matrix_shapes(ticket, pattern, model):
+    """Returns the matrices that the pattern sees, of those kernels that it divides."""
+    known = {}
+    if model is not None:
+        found = check_sparse_model(model).matrix_shapes
+        kernels = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
+        pairs = match_paths({path: mask.shape for path, mask in ticket.masks.items()}, kernels)
+        known = {path: [found[target]] for path, target in pairs.items()}
+    if not pattern.structured:
+        return {}
+    shapes = {}
+    for path, mask in ticket.masks.items():
+        candidates = known.get(path, _views(mask.shape))
+        fitting = [shape for shape in candidates if shape and pattern.divides(shape)]
+        following = [shape for shape in fitting if pattern.holds(mask.reshape(shape))]
+        if fitting:
+            shapes[path] = (following or fitting)[0]
+    return shapes
+
+
+def _views(shape):
+    """Returns the ways to see a kernel as (inputs, outputs), the usual one first."""
+    splits = range(len(shape) - 1, 0, -1)
+    return [(math.prod(shape[:split]), math.prod(shape[split:])) for split in splits]
+
+
+def _check_whole_groups(masks, shapes, pattern):
+    for path, shape in shapes.items():
+        matrix = masks[path].reshape(shape)
+        if not np.array_equal(pattern.expand(pattern.pool(matrix) > 0, shape), matrix):
+            raise ValueError(
+                "Argument `pattern` must be one that the masks follow; to shuffle single weights "
+                f"pass 'unstructured'. Received: {str(pattern)!r}, of which the mask of {path!r} "
+                "keeps only parts of some groups"
+            )
+
+
+def _distributed(ticket, distribution):
+    """Returns how many weights each kernel is to keep."""
+    sizes = _sizes(ticket.masks)
+    kept = {path: int(np.count_nonzero(mask)) for path, mask in ticket.masks.items()}
+    total = sum(kept.values())
+    if total == 0:
+        raise ValueError(
+            "Argument `ticket` must keep at least one weight. Received: one of density 0"
+        )
+    if distribution is None:
+        return kept
+    # A distribution looks at nothing but the shapes of a model's kernels; masks have them.
+    shaped = types.SimpleNamespace(kernels=ticket.masks)
+    sparsity = target_sparsity(shaped, 1 - total / sum(sizes.values()), "layer", distribution)
+    exact = {path: (1 - sparsity[path]) * size for path, size in sizes.items()}
+    if isinstance(distribution, dict):
+        return {path: round(count) for path, count in exact.items()}
+    return _rounded(exact, sizes, total)
+
+
+def _rounded(exact, sizes, total):
+    """Rounds counts so that they sum up to `total`, if rounding is all that they lack to it."""
+    counts = {path: math.floor(count + 1e-6) for path, count in exact.items()}
+    difference = total - sum(counts.values())
+    if abs(difference) > len(counts):
+        return {path: round(count) for path, count in exact.items()}
+    # A dense kernel stays dense, and none is left without a weight to make up for rounding.
+    step, least = (1, 0) if difference > 0 else (-1, 2)
+    for _ in range(abs(difference)):
+        free = [path for path, count in counts.items() if least <= count < sizes[path]]
+        if free:
+            counts[max(free, key=lambda path: step * (exact[path] - counts[path]))] += step
+    return counts
