@@ -1,0 +1,106 @@
+"""Measure the statistics of batch normalization anew, after weights were set by other means."""
+
+import contextlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_lottery.layers.gradients import compile_function
+
+
+class BatchStatistics:
+    """Measures means and variances for the batch normalization of a model.
+
+    Moving averages belong to the weights they were collected with. Weights that were averaged,
+    interpolated or pruned need statistics of their own: here the mean over batches, weighted by
+    the number of their examples, of the mean and variance of each batch, whatever the
+    momentum. A layer that is called several times for a batch has the mean over its calls.
+    The layers behave as in training, dropout included; frozen ones keep their statistics.
+
+    What is compiled is compiled once, so an instance serves for any values of the weights.
+
+    Args:
+        model: A built `keras.Model`; for a `SparseModel` the one it wraps, whose kernels must
+            hold the zeros.
+        run_eagerly: Whether to compile nothing. Defaults to `False`.
+
+    Example:
+
+    >>> BatchStatistics(model).update([(x[:500], y[:500], None), (x[500:], y[500:], None)])
+    """
+
+    def __init__(self, model, run_eagerly=False):
+        self.model = model
+        # Keras has no public way to walk the sublayers of an arbitrary layer.
+        layers = [
+            layer
+            for layer in model._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        self.layers = [layer for layer in layers if layer.trainable and layer.built]
+        self._statistics = [
+            variable
+            for layer in self.layers
+            for variable in (layer.moving_mean, layer.moving_variance)
+        ]
+        measure = self._measure_batch
+        self._measure = measure if run_eagerly else compile_function(measure)
+
+    def update(self, batches):
+        """Sets the statistics to those that the weights now have.
+
+        Args:
+            batches: Iterable of batches `(x, y, sample_weight)`, of which `x` counts.
+        """
+        values = [ops.convert_to_tensor(variable) for variable in self.model.variables]
+        totals = [np.zeros(variable.shape, "float64") for variable in self._statistics]
+        size = 0
+        with _without_momentum(self.layers):
+            for x, *_ in batches:
+                count = len(keras.tree.flatten(x)[0])
+                measured = self._measure(values, x)
+                for total, value in zip(totals, measured, strict=True):
+                    total += count * ops.convert_to_numpy(value).astype("float64")
+                size += count
+        for variable, total in zip(self._statistics, totals, strict=True):
+            variable.assign(total / size)
+
+    def _measure_batch(self, values, x):
+        """Returns the statistics of one batch as a list of tensors."""
+        pairs = list(zip(self.model.variables, values, strict=True))
+        with _Record(pairs, self._statistics) as record:
+            self.model(x, training=True)
+        current = {id(variable): value for variable, value in pairs}
+        return [
+            sum(found) / len(found) if found else current[id(variable)]
+            for variable, found in ((v, record.assigned[id(v)]) for v in self._statistics)
+        ]
+
+
+class _Record(keras.StatelessScope):
+    """A scope that keeps every value some variables are assigned, not the last one alone."""
+
+    def __init__(self, values, variables):
+        super().__init__(values)
+        self.assigned = {id(variable): [] for variable in variables}
+
+    def add_update(self, update):
+        """Takes an update as any stateless scope, and remembers it."""
+        variable, value = update
+        if id(variable) in self.assigned:
+            self.assigned[id(variable)].append(value)
+        super().add_update(update)
+
+
+@contextlib.contextmanager
+def _without_momentum(layers):
+    """Lets batch normalization assign the statistics of every batch as they are."""
+    before = [layer.momentum for layer in layers]
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+        yield
+    finally:
+        for layer, momentum in zip(layers, before, strict=True):
+            layer.momentum = momentum
