@@ -7,10 +7,14 @@ from tf_lottery import interop as interop
 from tf_lottery import layers as layers
 from tf_lottery import sparsity as sparsity
 from tf_lottery._version import __version__ as __version__
+from tf_lottery.analysis.connectivity import Connectivity as Connectivity
+from tf_lottery.analysis.connectivity import interpolate as interpolate
 from tf_lottery.analysis.flops import flops as flops
 from tf_lottery.analysis.flops_report import FlopsReport as FlopsReport
 from tf_lottery.analysis.report import Summary as Summary
 from tf_lottery.analysis.report import summary as summary
+from tf_lottery.analysis.stability import Stability as Stability
+from tf_lottery.analysis.stability import stability as stability
 from tf_lottery.export import CompactionReport as CompactionReport
 from tf_lottery.export import ExportError as ExportError
 from tf_lottery.export import ExportReport as ExportReport

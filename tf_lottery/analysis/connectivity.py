@@ -1,0 +1,292 @@
+"""Linear mode connectivity: the loss on the straight line between two trained networks."""
+
+import collections.abc
+import contextlib
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_lottery.analysis.batch_statistics import BatchStatistics
+from tf_lottery.at_init.batches import read_batches
+from tf_lottery.checks import positive_integer
+from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.printable import Printable
+from tf_lottery.snapshot import Snapshot
+from tf_lottery.ticket import match_paths
+
+STABLE_BELOW = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Connectivity(Printable):
+    """Loss and error at evenly spaced points between two networks.
+
+    Printing it shows a table; `to_dict()` gives plain numbers.
+
+    Args:
+        alphas: List of floats from 0 to 1, the share of the first network at each point: the
+            weights are `alpha * first + (1 - alpha) * second`.
+        losses: List of floats, the loss at each point.
+        errors: List of floats in [0, 1], the error at each point, or `None` for a model
+            without a metric of accuracy. Defaults to `None`.
+    """
+
+    alphas: list
+    losses: list
+    errors: list | None = None
+
+    @property
+    def barrier_loss(self):
+        """The highest loss minus the mean of those of the two networks."""
+        return _barrier(self.losses)
+
+    @property
+    def barrier_error(self):
+        """The highest error minus the mean of those of the two networks, or `None`."""
+        return None if self.errors is None else _barrier(self.errors)
+
+    @property
+    def is_stable(self):
+        """Whether the barrier of the error is below 2%, or `None` without errors."""
+        return None if self.errors is None else self.barrier_error < STABLE_BELOW
+
+    def to_dict(self):
+        """Returns the result as a dict of plain values, fit for JSON."""
+        return {
+            **dataclasses.asdict(self),
+            "barrier_loss": self.barrier_loss,
+            "barrier_error": self.barrier_error,
+        }
+
+    def __rich__(self):
+        from rich.console import Group
+        from rich.table import Table
+
+        text = f"Between two networks the barrier of the loss is {self.barrier_loss:.4f}"
+        if self.errors is not None:
+            stable = "stable" if self.is_stable else "not stable"
+            text += f", of the error {self.barrier_error:.2%}: {stable}"
+        table = Table()
+        for heading in ("Share of the first", "Loss", "Error"):
+            table.add_column(heading, justify="right")
+        for i, alpha in enumerate(self.alphas):
+            error = "" if self.errors is None else f"{self.errors[i]:.2%}"
+            table.add_row(f"{alpha:.3f}", f"{self.losses[i]:.4f}", error)
+        return Group(text, table)
+
+
+def interpolate(
+    model,
+    first,
+    second,
+    data,
+    points=30,
+    batches=None,
+    steps=None,
+    accuracy=None,
+    batch_size=1000,
+):
+    """Evaluates a model at points on the straight line between two sets of weights.
+
+    The barrier of the result is the linear interpolation instability of "Linear Mode
+    Connectivity and the Lottery Ticket Hypothesis" (arXiv:1912.05671, section 2): two copies
+    of a network, trained from the same weights with different noise, are stable if the error
+    rises less than 2% between them.
+
+    All floating-point weights are interpolated, those of pruned connections being zeros.
+    Statistics of batch normalization are measured at every point, both ends included, as in
+    `tf_lottery.analysis.batch_statistics`. What `fit` has compiled to evaluate is used at all
+    points. The model is left exactly as it was.
+
+    Args:
+        model: A compiled model, sparse or not, of the architecture of the two networks.
+        first: The network at 1: a `Snapshot`, a `Ticket`, a model, or a dict of paths to
+            weights, matched as in `Ticket.apply`. Its masks hold for its weights; those of
+            `model` if it has none.
+        second: The network at 0, in the same forms.
+        data: Examples to evaluate on: a tuple of arrays `(x, y)` or `(x, y, sample_weight)`,
+            or what `evaluate` takes and can be read again and again, such as a
+            `tf.data.Dataset` or `keras.utils.PyDataset`.
+        points: Integer >= 2, the number of points, both ends included. Defaults to `30`.
+        batches: Training examples for the statistics, needed if the model has batch
+            normalization: a tuple `(x, y)`, which is one batch, or an iterable of such.
+            Defaults to `None`.
+        steps: Integer > 0, how many of the batches to use at most. Defaults to `None`: all.
+        accuracy: String, the compiled metric that 1 minus the error is. Defaults to `None`: the
+            first whose name ends with "accuracy" or "acc".
+        batch_size: Integer > 0. Examples per batch if `data` are arrays. Defaults to `1000`.
+
+    Returns:
+        A `Connectivity`.
+
+    Raises:
+        ValueError: If an argument is outside its range, the model is not compiled or has soft
+            gates, or `first` or `second` is of another architecture.
+
+    Example:
+
+    >>> result = tfl.interpolate(sparse, first, second, (x_test, y_test), points=11)
+    >>> result.barrier_error
+    """
+    check_model(model)
+    positive_integer("batch_size", batch_size)
+    if positive_integer("points", points) < 2:
+        raise ValueError(f"Argument `points` must be an integer >= 2. Received: points={points}")
+    data = _check_examples(data)
+    ends = [_weights(model, *end) for end in (("first", first), ("second", second))]
+    inner = _inner(model)
+    statistics = BatchStatistics(inner, model.run_eagerly)
+    if statistics.layers and batches is None:
+        raise ValueError(
+            "Argument `batches` must be training examples, since statistics of batch "
+            "normalization have to be measured between two networks. Received: batches=None"
+        )
+    if isinstance(batches, collections.abc.Iterator):
+        batches = list(batches)
+    alphas, found = np.linspace(0.0, 1.0, points).tolist(), []
+    with _left_as_it_was(model):
+        if isinstance(model, SparseModel):
+            # The weights of both ends have their zeros.
+            model.set_masks({p: np.ones(m.shape, bool) for p, m in model.get_masks().items()})
+        for alpha in alphas:
+            for variable, one, other in zip(inner.weights, *ends, strict=True):
+                if one is not None:
+                    variable.assign(_mean(alpha, one, other))
+            if statistics.layers:
+                statistics.update(read_batches(batches, steps))
+            found.append(_evaluate(model, data, batch_size, accuracy))
+    losses, errors = zip(*found, strict=True)
+    return Connectivity(alphas, list(losses), None if errors[0] is None else list(errors))
+
+
+def check_model(model):
+    """Raises a `ValueError` if a model cannot be evaluated, or soft gates mask it.
+
+    Args:
+        model: The object to check.
+    """
+    if not isinstance(model, keras.Model) or not model.built or not model.compiled:
+        raise ValueError(
+            "Argument `model` must be a built and compiled Keras model, which names loss and "
+            f"metrics. Received: {model!r}"
+        )
+    if isinstance(model, SparseModel):
+        check_settled(model)
+
+
+def _check_examples(data):
+    if isinstance(data, tuple) and len(data) in (2, 3):
+        return data
+    if isinstance(data, tuple | list | collections.abc.Iterator):
+        size = f" of {len(data)}" if isinstance(data, tuple | list) else ""
+        raise ValueError(
+            "Argument `data` must be a tuple of arrays `(x, y)` or `(x, y, sample_weight)`, or a "
+            f"data set that can be read again and again. Received: {type(data).__name__}{size}"
+        )
+    return data
+
+
+def _inner(model):
+    """Returns the model whose weights a `SparseModel` masks, or the model itself."""
+    return model.model if isinstance(model, SparseModel) else model
+
+
+def _weights(model, name, end):
+    """Returns the weights of one end in the order of the model's, `None` for integers."""
+    weights, masks = _weights_and_masks(model, name, end)
+    variables = _inner(model).weights
+    paths = unique_paths(variables)
+    targets = {p: tuple(v.shape) for p, v in zip(paths, variables, strict=True)}
+    pairs = match_paths({path: np.shape(value) for path, value in weights.items()}, targets)
+    sources = {target: source for source, target in pairs.items()}
+    if missing := sorted(set(targets) - set(sources)):
+        raise ValueError(
+            f"Argument `{name}` must have all weights of the model. Received: none that fit "
+            f"{missing}, but {sorted(set(weights) - set(pairs))}"
+        )
+    own = model.get_masks() if isinstance(model, SparseModel) else {}
+    masks = {**own, **{pairs[path]: mask for path, mask in masks.items()}}
+    values = []
+    for path, variable in zip(paths, variables, strict=True):
+        if not keras.backend.is_float_dtype(variable.dtype):
+            values.append(None)
+            continue
+        value = np.asarray(weights[sources[path]])
+        values.append(value * masks[path].astype(value.dtype) if path in masks else value)
+    return values
+
+
+def _weights_and_masks(model, name, end):
+    """Returns the weights of one end, and the masks that it knows, both by its own paths."""
+    if isinstance(end, Snapshot):
+        return end.weights, _snapshot_masks(model, end)
+    if isinstance(end, keras.Model) and end.built:
+        variables = _inner(end).weights
+        values = [ops.convert_to_numpy(variable).copy() for variable in variables]
+        masks = end.get_masks() if isinstance(end, SparseModel) else {}
+        return dict(zip(unique_paths(variables), values, strict=True)), masks
+    weights = getattr(end, "weights", end)
+    if not isinstance(weights, dict) or not weights:
+        raise ValueError(
+            f"Argument `{name}` must be a `Snapshot`, a `Ticket`, a built model, or a dict of "
+            f"paths to weights. Received: {type(end).__name__}"
+        )
+    return weights, getattr(end, "masks", {})
+
+
+def _snapshot_masks(model, snapshot):
+    """Returns the masks in a snapshot of a model like this one."""
+    if not isinstance(model, SparseModel):
+        return {}
+    arrays, names = snapshot.to_arrays(), list(snapshot.weights)
+    masks = [arrays[name] for name in arrays if name.startswith("masks/")]
+    own = unique_paths(model.model.weights)
+    if (len(masks), len(names)) != (len(model.kernels), len(own)):
+        return {}
+    return {names[own.index(path)]: m for path, m in zip(model.kernels, masks, strict=True)}
+
+
+def _mean(alpha, first, second):
+    # In float64, so that what is equal at both ends stays equal to the last bit.
+    return alpha * first.astype("float64") + (1.0 - alpha) * second.astype("float64")
+
+
+@contextlib.contextmanager
+def _left_as_it_was(model):
+    """Restores all variables of a model, those of its metrics included."""
+    # Copies: on the CPU a NumPy array can share memory with the variable.
+    before = [(v, ops.convert_to_numpy(v).copy()) for v in model.variables]
+    try:
+        yield
+    finally:
+        # Evaluating for the first time makes the variables of the metrics.
+        model.reset_metrics()
+        for variable, value in before:
+            variable.assign(value)
+
+
+def _evaluate(model, data, batch_size, accuracy):
+    """Returns the loss, and the error or `None`."""
+    if isinstance(data, tuple):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        results = model.evaluate(
+            x, y, batch_size, sample_weight=sample_weight, verbose=0, return_dict=True
+        )
+    else:
+        results = model.evaluate(data, verbose=0, return_dict=True)
+    loss = results.pop("loss")
+    if accuracy is None:
+        accuracy = next((name for name in results if name.endswith(("accuracy", "acc"))), None)
+    elif accuracy not in results:
+        raise ValueError(
+            f"Argument `accuracy` must be a compiled metric, one of {sorted(results)}. "
+            f"Received: accuracy={accuracy!r}"
+        )
+    return float(loss), None if accuracy is None else 1.0 - float(results[accuracy])
+
+
+def _barrier(values):
+    return float(np.max(values) - (values[0] + values[-1]) / 2)

@@ -1,0 +1,190 @@
+"""Instability analysis: do two trainings from the same weights find connected networks?"""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from tf_lottery.analysis.connectivity import Connectivity, check_model, interpolate
+from tf_lottery.checks import natural_number, positive_integer
+from tf_lottery.printable import Printable
+from tf_lottery.snapshot import Snapshot
+from tf_lottery.ticket import Ticket
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stability(Printable):
+    """Two copies of a network and what lies between them.
+
+    Args:
+        connectivity: `Connectivity`.
+        first: `Snapshot` of the copy that was trained with the first seed.
+        second: `Snapshot` of the copy that was trained with the second seed.
+    """
+
+    connectivity: Connectivity
+    first: Snapshot
+    second: Snapshot
+
+    @property
+    def barrier_loss(self):
+        """The barrier of the loss between the copies."""
+        return self.connectivity.barrier_loss
+
+    @property
+    def barrier_error(self):
+        """The barrier of the error between the copies, or `None`: the instability."""
+        return self.connectivity.barrier_error
+
+    @property
+    def is_stable(self):
+        """Whether the barrier of the error is below 2%, or `None` without errors."""
+        return self.connectivity.is_stable
+
+    def to_dict(self):
+        """Returns the connectivity as a dict of plain values, fit for JSON."""
+        return self.connectivity.to_dict()
+
+    def __rich__(self):
+        return self.connectivity
+
+
+def stability(
+    model,
+    train,
+    data,
+    start=None,
+    seeds=(0, 1),
+    epochs=None,
+    batch_size=None,
+    **options,
+):
+    """Trains two copies of a network that differ by the order of the data, and compares them.
+
+    The instability analysis of "Linear Mode Connectivity and the Lottery Ticket Hypothesis"
+    (arXiv:1912.05671): copies of a network that start from the same weights are stable if the
+    error does not rise on the straight line between what they become; the networks that
+    pruning finds are as accurate as the dense one only where they are stable. Started from
+    a ticket it says whether its training is stable from the step that its weights are of.
+
+    Both copies start with the same weights, masks, optimizer state and random states. A
+    ticket that knows its training step, as those of a search do, sets that of the optimizer,
+    which schedules follow.
+    The model is left with the weights, masks and optimizer that it had.
+
+    Args:
+        model: A compiled model, sparse or not.
+        train: What the copies are trained on: a tuple of arrays `(x, y)` or `(x, y,
+            sample_weight)`, shuffled anew for every epoch as the seed decides; or a function
+            `(model, seed)` that trains the model, for any other data or loop.
+        data: Examples to compare the copies on, as in `tfl.interpolate`.
+        start: What the copies start from: a `Ticket`, a `Snapshot`, or `None`, the model as
+            it is; or a pair of these, one for each copy, as a control: from independent
+            initial weights there is a barrier. Defaults to `None`.
+        seeds: Pair of integers >= 0 that decide the order of the data. Defaults to `(0, 1)`.
+        epochs: Integer > 0, needed if `train` are arrays. Defaults to `None`.
+        batch_size: Integer > 0, of training if `train` are arrays. Defaults to `None`: 32.
+        **options: Further arguments of `tfl.interpolate`: `points`, `batches` and `steps` for
+            models with batch normalization, `accuracy`.
+
+    Returns:
+        A `Stability`.
+
+    Raises:
+        ValueError: If an argument is outside its range, the model is not compiled, or `start`
+            does not fit it.
+
+    Example:
+
+    >>> ticket = tfl.Ticket.load("ticket.npz")
+    >>> result = tfl.stability(sparse, (x, y), (x_test, y_test), start=ticket, epochs=2)
+    >>> result.is_stable
+    """
+    check_model(model)
+    starts, seeds = _pair_of_starts(start), _pair_of_seeds(seeds)
+    run = _trainer(train, epochs, batch_size)
+    before = Snapshot(model)
+    copies = []
+    try:
+        for beginning, seed in zip(starts, seeds, strict=True):
+            before.restore(model)
+            _begin(model, beginning)
+            run(model, seed)
+            copies.append(Snapshot(model))
+    finally:
+        before.restore(model)
+    return Stability(interpolate(model, *copies, data, **options), *copies)
+
+
+def _pair_of_starts(start):
+    starts = tuple(start) if isinstance(start, tuple | list) else (start, start)
+    if len(starts) != 2 or not all(s is None or isinstance(s, Ticket | Snapshot) for s in starts):
+        raise ValueError(
+            "Argument `start` must be a `Ticket`, a `Snapshot`, `None`, or a pair of these. "
+            f"Received: start={start!r}"
+        )
+    return starts
+
+
+def _pair_of_seeds(seeds):
+    if not isinstance(seeds, tuple | list) or len(seeds) != 2 or seeds[0] == seeds[1]:
+        raise ValueError(
+            f"Argument `seeds` must be two different integers. Received: seeds={seeds!r}"
+        )
+    return tuple(natural_number(f"seeds[{i}]", seed) for i, seed in enumerate(seeds))
+
+
+def _begin(model, start):
+    """Sets a model to the weights a copy starts from."""
+    if isinstance(start, Snapshot):
+        start.restore(model)
+    elif start is not None:
+        unmatched = start.apply(model).unmatched
+        if unmatched:
+            raise ValueError(
+                f"Argument `start` must be a ticket of the model. Received: one with {unmatched}"
+            )
+        step = start.provenance.get("step")
+        # An optimizer that scales the loss has a counter beside that of the one inside.
+        counters = [v for v in model.optimizer.variables if v.name == "iteration"]
+        for counter in counters if step is not None else ():
+            counter.assign(step)
+
+
+def _trainer(train, epochs, batch_size):
+    """Returns the function `(model, seed)` that trains a copy."""
+    if callable(train):
+        if epochs is not None or batch_size is not None:
+            raise ValueError(
+                "Arguments `epochs` and `batch_size` must be `None` where `train` is a function, "
+                f"which decides them. Received: epochs={epochs}, batch_size={batch_size}"
+            )
+        return train
+    if not isinstance(train, tuple) or len(train) not in (2, 3):
+        raise ValueError(
+            "Argument `train` must be a tuple of arrays `(x, y)` or `(x, y, sample_weight)`, or a "
+            f"function `(model, seed)`. Received: {type(train).__name__}"
+        )
+    positive_integer("epochs", epochs)
+    if batch_size is not None:
+        positive_integer("batch_size", batch_size)
+
+    def fit(model, seed):
+        size = len(keras.tree.flatten(train)[0])
+        for epoch in range(epochs):
+            order = np.random.default_rng([seed, epoch]).permutation(size)
+            # A function of this epoch's order; `fit` would draw one from the global state.
+            shuffled = keras.tree.map_structure(lambda a, order=order: np.asarray(a)[order], train)
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(shuffled)
+            model.fit(
+                x,
+                y,
+                batch_size,
+                sample_weight=sample_weight,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                shuffle=False,
+                verbose=0,
+            )
+
+    return fit
