@@ -7,6 +7,7 @@ from tf_lottery.callbacks.continuous_sparsification import (
 from tf_lottery.callbacks.dynamic_sparse_training import (
     DynamicSparseTraining as DynamicSparseTraining,
 )
+from tf_lottery.callbacks.early_bird import EarlyBird as EarlyBird
 from tf_lottery.callbacks.early_stop_iteration import EarlyStopIteration as EarlyStopIteration
 from tf_lottery.callbacks.gradual_magnitude_pruning import (
     GradualMagnitudePruning as GradualMagnitudePruning,

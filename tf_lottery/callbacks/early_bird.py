@@ -1,0 +1,260 @@
+"""Early-Bird tickets: stop training when the masks that pruning would give have settled."""
+
+import pathlib
+
+import numpy as np
+
+from tf_lottery import files
+from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery.checks import choice, number_above, positive_integer
+from tf_lottery.model import check_settled
+from tf_lottery.pruning import ranked_masks, target_sparsity
+from tf_lottery.snapshot import training_step
+from tf_lottery.sparsity import masks as mask_ops
+from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity import scores as score_functions
+from tf_lottery.ticket import Ticket
+
+
+class EarlyBird(SparsityCallback):
+    """Draws a ticket as soon as pruning would keep the same weights epoch after epoch.
+
+    At the end of every epoch it works out the masks that pruning would give now, without pruning.
+    When those of the last `window` epochs agree with the newest, it makes them a ticket and
+    stops training, early in what would have been a full one ("Drawing Early-Bird Tickets",
+    arXiv:1909.11957). The distance of two masks is the fraction of entries that differ, over
+    all kernels. With `pattern="channel"` whole units are kept or pruned, as in the paper,
+    which ranks them by the scales of batch normalization instead.
+
+    Masks that keep a density `d` differ in at most `2 * d` of their entries, by chance in
+    `2 * d * (1 - d)`. At high sparsity a lower threshold is needed to tell anything.
+
+    From the second epoch on the logs receive `mask_distance`, the largest distance of the
+    epoch's masks to those before it in the window.
+
+    Args:
+        sparsity: Float in (0, 1), of the masks; with `scope="layer"` also a dict of kernel
+            paths to fractions. See `tfl.prune`.
+        threshold: Float >= 0, the largest distance of masks that agree. Defaults to `0.1`.
+        window: Integer >= 2, how many epochs have to agree. Defaults to `5`.
+        scores: Name or function; see `tfl.prune`. Defaults to `"magnitude"`.
+        scope: `"global"` ranks all weights together, `"layer"` each kernel by itself.
+            Defaults to `"global"`.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model.
+        distribution: How much of the sparsity each kernel bears, with `scope="layer"`; see
+            `tfl.sparsify`. Defaults to `None`: uniform.
+        initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
+            scores that compare with them. Defaults to `None`.
+        stop_training: Whether to end `fit` when the ticket is drawn. Defaults to `True`.
+        directory: Folder that keeps the masks of the window, and the ticket as `ticket.npz`. A
+            training that was killed goes on with them: epochs that are trained again are
+            forgotten, and a search that had ended trains no further. Defaults to `None`:
+            nothing is kept, and every `fit` is a new search.
+
+    Attributes:
+        distances: List with a list per epoch, the distances of its masks to those before
+            them in the window, oldest first.
+        ticket: The `Ticket`, with the weights at the end of its epoch, or `None`.
+        epoch: Integer, the epoch at whose end the ticket was drawn, counted from 0, or `None`.
+
+    Raises:
+        ValueError: If an argument is outside its range, or the threshold so high that any masks
+            of this sparsity agree.
+
+    Example:
+
+    >>> search = EarlyBird(sparsity=0.7)
+    >>> sparse.fit(x, y, epochs=30, callbacks=[search])
+    >>> search.ticket.apply(sparse)
+    >>> sparse.fit(x, y, epochs=30)
+    """
+
+    def __init__(
+        self,
+        sparsity,
+        threshold=0.1,
+        window=5,
+        scores="magnitude",
+        scope="global",
+        pattern=None,
+        distribution=None,
+        initial=None,
+        stop_training=True,
+        directory=None,
+    ):
+        super().__init__()
+        self.threshold = number_above("threshold", threshold, 0, inclusive=True)
+        if positive_integer("window", window) < 2:
+            raise ValueError(
+                f"Argument `window` must be an integer >= 2. Received: window={window}"
+            )
+        if not isinstance(sparsity, dict):
+            _check_sparsity(sparsity, threshold)
+        self.sparsity = sparsity
+        self.window = window
+        self.scores = score_functions.get(scores)
+        self.scope = choice("scope", scope, mask_ops.SCOPES)
+        self.pattern = None if pattern is None else patterns.get(pattern)
+        self.distribution = distribution
+        self.initial = getattr(initial, "weights", initial) or {}
+        self.stop_training = stop_training
+        self.directory = None if directory is None else pathlib.Path(directory)
+        self.distances, self.ticket, self.epoch = [], None, None
+        self._epochs, self._masks, self._begins = [], {}, True
+
+    @property
+    def has_ended(self):
+        """Whether the ticket is drawn."""
+        return self.ticket is not None
+
+    @property
+    def path(self):
+        """The file with the masks of the window, or `None`."""
+        return None if self.directory is None else self.directory / "early_bird.npz"
+
+    def set_model(self, model):
+        """Takes the model, which must be a `SparseModel` without soft gates."""
+        check_settled(model)
+        super().set_model(model)
+
+    def masks_now(self):
+        """Returns a dict of kernel paths to the masks that pruning would give now."""
+        sparsity = target_sparsity(self.model, self.sparsity, self.scope, self.distribution)
+        rng = np.random.default_rng(0)
+        values = {
+            path: self.scores(kernel, initial_weights=self.initial.get(path), rng=rng)
+            for path, kernel in self.model.get_kernels().items()
+        }
+        return ranked_masks(self.model, values, sparsity, self.scope, self.pattern)
+
+    def on_train_begin(self, logs=None):
+        """Starts a search, or goes on with the one in the directory."""
+        super().on_train_begin(logs)
+        # What does not fit the model is refused before the first epoch.
+        self.masks_now()
+        self.distances, self.ticket, self.epoch = [], None, None
+        self._epochs, self._masks, self._begins = [], {}, True
+        if self.directory is not None:
+            self._make_directory()
+            if self.path.exists():
+                self._load()
+        # A callback that restores the weights and stands before this one sets the epoch so;
+        # there is no public way to tell `fit` where to start.
+        resumed = getattr(self.model, "_initial_epoch", None) or 0
+        if self.has_ended and self.stop_training and resumed > self.epoch:
+            self.model._initial_epoch = self.params["epochs"]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Forgets what is known of epochs that are trained again."""
+        super().on_epoch_begin(epoch, logs)
+        if self._begins:
+            self._masks = {e: masks for e, masks in self._masks.items() if e < epoch}
+            self._epochs = [e for e in self._epochs if e < epoch]
+            del self.distances[len(self._epochs) :]
+            if self.has_ended and self.epoch >= epoch:
+                self.ticket, self.epoch = None, None
+        self._begins = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Compares the epoch's masks with those of the window, and draws the ticket."""
+        masks = self.masks_now()
+        newest, window = list(masks.values()), list(self._masks.values())[1 - self.window :]
+        distances = [mask_distance(newest, earlier) for earlier in window]
+        self._epochs.append(epoch)
+        self.distances.append(distances)
+        self._masks[epoch] = newest
+        # One more than the next epoch needs, should this one be trained again.
+        self._masks = dict(list(self._masks.items())[-self.window :])
+        if distances and logs is not None:
+            logs["mask_distance"] = max(distances)
+        settled = len(distances) == self.window - 1 and max(distances) <= self.threshold
+        if settled and not self.has_ended:
+            self._draw(epoch, masks)
+        if self.directory is not None:
+            self._save()
+
+    def _draw(self, epoch, masks):
+        ticket = Ticket.from_model(self.model)
+        step = training_step(self.model.optimizer)
+        provenance = {**ticket.provenance, "method": "early_bird", "epoch": epoch, "step": step}
+        self.ticket = Ticket(masks, ticket.weights, provenance=provenance)
+        self.epoch = epoch
+        if self.stop_training:
+            self.model.stop_training = True
+
+    def _settings(self):
+        names = ("sparsity", "threshold", "window", "scope")
+        shapes = [list(kernel.shape) for kernel in self.model.kernels.values()]
+        return {**{name: getattr(self, name) for name in names}, "shapes": shapes}
+
+    def _make_directory(self):
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"Argument `directory` must be a folder ({error.strerror}). Received"
+            raise OSError(error.errno, message, str(self.directory)) from None
+
+    def _save(self):
+        if self.has_ended:
+            self.ticket.save(self.directory / "ticket.npz")
+        arrays = {
+            f"{epoch}/{i}": mask
+            for epoch, masks in self._masks.items()
+            for i, mask in enumerate(masks)
+        }
+        progress = {"epochs": self._epochs, "distances": self.distances, "epoch": self.epoch}
+        metadata = {"settings": self._settings(), "progress": progress}
+        files.save_arrays(self.path, "early_bird", arrays, metadata)
+
+    def _load(self):
+        arrays, metadata = files.load_arrays(self.path, "early_bird")
+        if metadata["settings"] != self._settings():
+            raise ValueError(
+                "Argument `directory` must be empty or hold a search with the same arguments, "
+                f"{self._settings()}. Received: directory={str(self.directory)!r} with "
+                f"{metadata['settings']}"
+            )
+        progress = metadata["progress"]
+        self._epochs, self.distances = progress["epochs"], progress["distances"]
+        self.epoch = progress["epoch"]
+        if self.epoch is not None:
+            self.ticket = Ticket.load(self.directory / "ticket.npz")
+        # By number: a model that is built again can have other paths.
+        self._masks = {
+            epoch: [arrays[f"{epoch}/{i}"] for i in range(len(self.model.kernels))]
+            for epoch in self._epochs[-self.window :]
+        }
+
+
+def mask_distance(first, second):
+    """Returns the fraction of entries in which the masks of two networks differ.
+
+    Args:
+        first: List of boolean arrays, one for every kernel.
+        second: List of arrays of the same shapes.
+
+    Returns:
+        Float in [0, 1], the normalised Hamming distance over all kernels.
+
+    Example:
+
+    >>> mask_distance([np.array([True, False])], [np.array([True, True])])
+    0.5
+    """
+    pairs = zip(first, second, strict=True)
+    differing = sum(int(np.count_nonzero(one != other)) for one, other in pairs)
+    return differing / sum(mask.size for mask in first)
+
+
+def _check_sparsity(sparsity, threshold):
+    """Raises a `ValueError` if a threshold is met by any masks of a sparsity."""
+    if not 0 < number_above("sparsity", sparsity, 0) < 1:
+        raise ValueError(
+            f"Argument `sparsity` must be above 0 and below 1. Received: sparsity={sparsity}"
+        )
+    largest = 2 * min(sparsity, 1 - sparsity)
+    if threshold >= largest - 1e-9:
+        raise ValueError(
+            f"Argument `threshold` must be below {largest:.3g}, the largest distance that masks of "
+            f"sparsity {sparsity} can have. Received: threshold={threshold}"
+        )
