@@ -173,6 +173,10 @@ class EarlyBird(SparsityCallback):
         if self.directory is not None:
             self._save()
 
+    def on_train_end(self, logs=None):
+        """Lets the next `fit` start where it is told to."""
+        self.model._initial_epoch = None
+
     def _draw(self, epoch, masks):
         ticket = Ticket.from_model(self.model)
         step = training_step(self.model.optimizer)

@@ -1,0 +1,244 @@
+"""The instability of networks: two trainings from the same weights, resumable."""
+
+import dataclasses
+import hashlib
+import pathlib
+
+import keras
+
+from tf_lottery.analysis.connectivity import Connectivity
+from tf_lottery.analysis.stability import stability
+from tf_lottery.checks import choice, natural_number, positive_integer
+from tf_lottery.experiments import networks
+from tf_lottery.experiments.checkpoint import Checkpoint
+from tf_lottery.experiments.data import ShuffledBatches
+from tf_lottery.experiments.run_folder import (
+    check_settings,
+    read_json,
+    remove_files,
+    write_json,
+)
+from tf_lottery.pruning import sparsify
+from tf_lottery.snapshot import Snapshot
+
+STARTS = ("shared", "independent")
+FILES = ("copy_*.npz", "start_*.npz", "results.json", "settings.json")
+# Training batches at every point for the statistics of batch normalization.
+_STATISTICS_STEPS = 50
+# Examples per step of an evaluation.
+_EVALUATED = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class StabilitySettings:
+    """The hyperparameters of an instability analysis.
+
+    Args:
+        model: A key of `networks.MODELS`. Defaults to `None`: a small one that fits the data.
+        epochs: Integer, of each of the two trainings.
+        steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
+        batch_size: Integer.
+        learning_rate: Float, of Adam.
+        start: `"shared"`, both copies start from the same weights; `"independent"`, the
+            control, each from initial weights of its own, between which there is a barrier.
+        rewind_to_step: Integer >= 0. A network without a ticket is trained for as many steps
+            before the copies start from it. A ticket has weights of its own step.
+        points: Integer >= 2, how many points to evaluate between the copies.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    model: str | None = None
+    epochs: int = 10
+    steps_per_epoch: int | None = None
+    batch_size: int = 60
+    learning_rate: float = 1.2e-3
+    start: str = "shared"
+    rewind_to_step: int = 0
+    points: int = 30
+
+    def __post_init__(self):
+        if self.model is not None:
+            choice("model", self.model, tuple(networks.MODELS))
+        choice("start", self.start, STARTS)
+        positive_integer("epochs", self.epochs)
+        natural_number("rewind_to_step", self.rewind_to_step)
+        if positive_integer("points", self.points) < 2:
+            raise ValueError(
+                f"Argument `points` must be an integer >= 2. Received: points={self.points}"
+            )
+
+
+def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"):
+    """Trains two copies of a network with the data in different orders and compares them.
+
+    The experiment of "Linear Mode Connectivity and the Lottery Ticket Hypothesis"
+    (arXiv:1912.05671); see `tfl.stability`. Losses and errors are those of the test examples.
+    A run that was killed goes on from its last epoch when it is called again, with the
+    same result.
+
+    Args:
+        data: `Data`.
+        settings: `StabilitySettings`.
+        directory: Folder for `results.json` and the trained copies, made if it does not exist.
+        seed: Integer, decides initial weights and both orders of the data. Defaults to `0`.
+        ticket: A `Ticket`; with `start="independent"` its masks count, and not its weights.
+            Defaults to `None`: the dense network.
+        verbose: As in `fit`. Defaults to `"auto"`.
+
+    Returns:
+        Dict of `settings`, `density` and what `Connectivity.to_dict` returns.
+
+    Raises:
+        ValueError: If an argument is outside its range, the ticket does not fit the model or
+            the model the data, or `directory` holds a run with other arguments.
+        OSError: If `directory` cannot be written.
+
+    Example:
+
+    >>> settings = StabilitySettings(epochs=2, points=5)
+    >>> results = run_stability(data.load("digits"), settings, "runs/stability")
+    >>> read_connectivity(results).is_stable
+    """
+    directory = pathlib.Path(directory)
+    if settings.model is None:
+        settings = dataclasses.replace(settings, model=networks.default_model(data))
+    model = _compiled_model(data, settings, seed)
+    _check_ticket(model, ticket, settings)
+    orders = _orders(data, settings, seed)
+    arguments = {"dataset": data.name, "seed": seed, "ticket": _digest(ticket)}
+    all_settings = {**arguments, **dataclasses.asdict(settings)}
+    check_settings(directory, all_settings)
+    if (directory / "results.json").exists():
+        return read_json(directory / "results.json")
+    if ticket is not None and settings.start == "shared":
+        start = ticket
+    else:
+        start = _starts(model, data, settings, directory, seed, ticket)
+
+    def train(model, order):
+        # Where the other copy's checkpoint made `fit` start; there is no public way to say it.
+        model._initial_epoch = None
+        model.fit(
+            orders[order],
+            epochs=settings.epochs,
+            shuffle=False,
+            validation_data=data.validation,
+            validation_batch_size=_EVALUATED,
+            callbacks=[
+                orders[order].follow_epoch(),
+                Checkpoint(directory / f"copy_{order - min(orders)}.npz"),
+            ],
+            verbose=verbose,
+        )
+
+    found = stability(
+        model,
+        train,
+        data.test,
+        start,
+        seeds=tuple(orders),
+        points=settings.points,
+        batches=ShuffledBatches(*data.train, settings.batch_size, _STATISTICS_STEPS, 3 * seed),
+    )
+    density = 1.0 if ticket is None else ticket.density
+    results = {"settings": all_settings, "density": density, **found.to_dict()}
+    write_json(directory / "results.json", results)
+    return results
+
+
+def read_connectivity(results):
+    """Returns the `Connectivity` in what `run_stability` returned.
+
+    Args:
+        results: Dict.
+    """
+    names = [field.name for field in dataclasses.fields(Connectivity)]
+    return Connectivity(**{name: results[name] for name in names})
+
+
+def remove_stability(directory):
+    """Deletes the files that `run_stability` has written into a folder, and no others.
+
+    Args:
+        directory: The folder.
+    """
+    remove_files(directory, FILES)
+
+
+def _compiled_model(data, settings, seed):
+    model = sparsify(networks.build(settings.model, data, 2 * seed))
+    model.compile(
+        keras.optimizers.Adam(settings.learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        # On TensorFlow XLA makes convolutions on a CPU slower.
+        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+    )
+    return model
+
+
+def _orders(data, settings, seed):
+    """Returns the batches of both copies by their seeds."""
+    return {
+        order: ShuffledBatches(
+            *data.train, settings.batch_size, settings.steps_per_epoch, seed=order
+        )
+        for order in (3 * seed + 1, 3 * seed + 2)
+    }
+
+
+def _starts(model, data, settings, directory, seed, ticket):
+    """Returns a `Snapshot` for each copy; where they share it, it is the same."""
+    count = 2 if settings.start == "independent" else 1
+    fresh, starts = Snapshot(model), []
+    for i in range(count):
+        path = directory / f"start_{i}.npz"
+        fresh.restore(model)
+        initial = networks.build(settings.model, data, 2 * seed + i)
+        model.model.set_weights(initial.get_weights())
+        if ticket is not None:
+            ticket.apply(model, weights=False)
+        if path.exists():
+            starts.append(Snapshot.load(path, model))
+            continue
+        if settings.rewind_to_step:
+            steps = settings.rewind_to_step
+            batches = ShuffledBatches(*data.train, settings.batch_size, steps, 3 * seed)
+            model.fit(batches, shuffle=False, verbose=0)
+        starts.append(Snapshot(model))
+        if settings.rewind_to_step:
+            starts[-1].save(path)
+    return [*starts, *starts][:2]
+
+
+def _check_ticket(model, ticket, settings):
+    """Raises a `ValueError` if a ticket does not fit the model, and leaves the model as it is."""
+    if ticket is None:
+        return
+    if settings.rewind_to_step:
+        raise ValueError(
+            "Argument `rewind_to_step` must be 0 with a ticket, whose weights are those of a step "
+            f"already. Received: rewind_to_step={settings.rewind_to_step}"
+        )
+    before = Snapshot(model)
+    unmatched = ticket.apply(model).unmatched
+    before.restore(model)
+    if unmatched:
+        raise ValueError(
+            f"Argument `ticket` must be one of the model {settings.model!r}. "
+            f"Received: a ticket with {unmatched}"
+        )
+
+
+def _digest(ticket):
+    """Returns a string that is the same for equal tickets only, or `None` without a ticket."""
+    if ticket is None:
+        return None
+    digest = hashlib.sha256()
+    for arrays in (ticket.masks, ticket.weights):
+        for path, array in arrays.items():
+            digest.update(f"{path}{array.shape}{array.dtype}".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()

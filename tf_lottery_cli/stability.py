@@ -1,0 +1,227 @@
+"""`tf-lottery stability`: whether two trainings from the same weights stay connected."""
+
+import collections
+import pathlib
+import sys
+
+from tf_lottery_cli.parser import (
+    MODELS,
+    STARTS,
+    add_command,
+    add_data_options,
+    add_run_options,
+    positive,
+    whole,
+)
+from tf_lottery_cli.terminal import import_keras
+
+DESCRIPTION = """\
+Trains two copies of a network from the same weights, with the data in another order, and evaluates
+the networks on the straight line between the two. If the error rises less than 2% there, the
+network is stable: both trainings end in the same valley. Tickets match the dense network only
+where they are stable. Use it on tickets that a search has found, all of them at once if you like,
+to see from which density, or from which rewind step, they are stable; or without a ticket on a
+dense network, and, as a control, between two dense networks that share nothing but the data.
+
+  tf-lottery stability runs/demo/replicate_0/ticket_*.npz --epochs 20
+  tf-lottery stability --dense shared --rewind-to-step 500 --dataset mnist"""
+
+RESUME = "(the same command goes on from the last epoch)"
+
+
+def add_parser(commands):
+    """Adds the subcommand.
+
+    Args:
+        commands: What `add_subparsers` returned.
+    """
+    parser = add_command(
+        commands,
+        "stability",
+        run,
+        "see whether tickets are stable to the order of the data",
+        DESCRIPTION,
+        RESUME,
+    )
+    parser.add_argument(
+        "tickets",
+        nargs="*",
+        metavar="TICKET",
+        help="a .npz ticket of the model; both copies start from its weights",
+    )
+    parser.add_argument(
+        "--dense",
+        action="append",
+        choices=STARTS,
+        help="dense networks too: two from the same initial weights (shared) or from two "
+        "(independent); can be given twice (default without tickets: both)",
+    )
+    add_data_options(parser)
+    parser.add_argument(
+        "--model",
+        choices=MODELS,
+        help="the network, that of the tickets (default: lenet-300-100 for digits and mnist, "
+        "conv-4-small for cifar10, gru for tiny_shakespeare)",
+    )
+    _add_training_options(parser)
+    parser.add_argument(
+        "--points",
+        type=whole(2),
+        default=30,
+        metavar="N",
+        help="points from one copy to the other, both included (default: 30)",
+    )
+    add_run_options(parser, "runs/stability")
+
+
+def _add_training_options(parser):
+    parser.add_argument(
+        "--epochs", type=whole(1), default=10, metavar="N", help="of every copy (default: 10)"
+    )
+    parser.add_argument(
+        "--steps-per-epoch",
+        type=whole(1),
+        metavar="N",
+        help="(default: one pass through the data)",
+    )
+    parser.add_argument(
+        "--batch-size", type=whole(1), default=60, metavar="N", help="(default: 60)"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        default=1.2e-3,
+        metavar="R",
+        help="of Adam (default: 0.0012)",
+    )
+    parser.add_argument(
+        "--rewind-to-step",
+        type=whole(0),
+        metavar="K",
+        help="train the dense networks for so many steps before the copies are made (default: 0); "
+        "a ticket has its own step",
+    )
+
+
+def run(args):
+    """Runs the subcommand.
+
+    Args:
+        args: The parsed arguments.
+
+    Raises:
+        ValueError: If arguments do not fit, or a folder holds a run with others.
+        OSError: If a ticket or the data set is not there or the folder cannot be written.
+    """
+    kinds = list(dict.fromkeys(args.dense or ([] if args.tickets else STARTS)))
+    if args.rewind_to_step and not kinds:
+        raise ValueError(
+            "--rewind-to-step must come with --dense: a ticket has its own step. "
+            f"Received: --rewind-to-step {args.rewind_to_step}"
+        )
+    paths = names_of(args.tickets)
+    import_keras()
+    from rich.console import Console
+
+    from tf_lottery.experiments import data, run_folder, stability
+    from tf_lottery.ticket import Ticket
+
+    tickets = {name: Ticket.load(path) for name, path in paths.items()}
+    cases = [(f"dense_{kind}", kind, None, args.rewind_to_step or 0) for kind in kinds]
+    cases += [(name, "shared", ticket, 0) for name, ticket in tickets.items()]
+    arrays = data.load(args.dataset, args.data_dir, args.download)
+    console, out, results = Console(), pathlib.Path(args.out), {}
+    # Keras' bar is made of control characters; a file or a pipe gets a line per epoch.
+    verbose = 1 if sys.stdout.isatty() else 2
+    for name, start, ticket, step in cases:
+        settings = stability.StabilitySettings(
+            model=args.model,
+            epochs=args.epochs,
+            steps_per_epoch=args.steps_per_epoch,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            start=start,
+            rewind_to_step=step,
+            points=args.points,
+        )
+        if args.fresh:
+            stability.remove_stability(out / name)
+        console.print(f"Run in {out / name}", highlight=False, soft_wrap=True)
+        results[name] = stability.run_stability(
+            arrays, settings, out / name, args.seed, ticket, verbose
+        )
+    run_folder.write_json(out / "stability.json", results)
+    _draw(results, out / "stability.png", args.dataset)
+    console.print(_table(results))
+    console.print(
+        f"In {out}: stability.png (the plot), stability.json", highlight=False, soft_wrap=True
+    )
+
+
+def names_of(paths):
+    """Returns a dict of names, fit for folders, to the paths of tickets.
+
+    Args:
+        paths: List of the paths as they were given.
+
+    Raises:
+        ValueError: If two names are the same.
+
+    Example:
+
+    >>> names_of(["runs/a/ticket.npz"])
+    {'ticket': PosixPath('runs/a/ticket.npz')}
+    """
+    paths = [pathlib.Path(path) for path in dict.fromkeys(paths)]
+    stems = collections.Counter(path.stem for path in paths)
+    names = {f"dense_{start}": None for start in STARTS}
+    for path in paths:
+        name = path.stem if stems[path.stem] == 1 else f"{path.resolve().parent.name}_{path.stem}"
+        if name in names:
+            raise ValueError(
+                "TICKET must be files with different names, or in folders with different names, "
+                f"since their results go to folders of these names. Received: {str(path)!r}, for "
+                f"which {name!r} is taken"
+            )
+        names[name] = path
+    return {name: path for name, path in names.items() if path is not None}
+
+
+def _draw(results, path, dataset):
+    from tf_lottery.analysis.connectivity_plots import plot_connectivity
+    from tf_lottery.experiments.stability import read_connectivity
+
+    lines = {
+        f"{name}, density {result['density']:.1%}": read_connectivity(result)
+        for name, result in results.items()
+    }
+    plot_connectivity(lines, path, f"Between two copies on {dataset}")
+
+
+def _table(results):
+    """Returns a table with a line for every network."""
+    from rich.table import Table
+
+    from tf_lottery.experiments.stability import read_connectivity
+
+    table = Table(
+        caption="Mean: of the test errors of the two copies. Barrier: the highest error, or loss, "
+        "on the line between them minus that mean. Stable: a barrier of less than 2%.",
+        caption_justify="left",
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("Copies of", overflow="fold")
+    for heading in ("Density", "Mean", "Highest", "Barrier", "Barrier\nof loss", "Stable"):
+        table.add_column(heading, justify="right")
+    for name, result in results.items():
+        found = read_connectivity(result)
+        table.add_row(
+            name,
+            f"{result['density']:.2%}",
+            f"{(found.errors[-1] + found.errors[0]) / 2:.2%}",
+            f"{max(found.errors):.2%}",
+            f"{found.barrier_error:.2%}",
+            f"{found.barrier_loss:.4f}",
+            "yes" if found.is_stable else "no",
+        )
+    return table
