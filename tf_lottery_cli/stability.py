@@ -127,26 +127,17 @@ def run(args):
     from tf_lottery.ticket import Ticket
 
     tickets = {name: Ticket.load(path) for name, path in paths.items()}
-    cases = [(f"dense_{kind}", kind, None, args.rewind_to_step or 0) for kind in kinds]
-    cases += [(name, "shared", ticket, 0) for name, ticket in tickets.items()]
+    cases = {f"dense_{kind}": (kind, None) for kind in kinds}
+    cases.update({name: ("shared", ticket) for name, ticket in tickets.items()})
     arrays = data.load(args.dataset, args.data_dir, args.download)
     console, out, results = Console(), pathlib.Path(args.out), {}
     # Keras' bar is made of control characters; a file or a pipe gets a line per epoch.
     verbose = 1 if sys.stdout.isatty() else 2
-    for name, start, ticket, step in cases:
-        settings = stability.StabilitySettings(
-            model=args.model,
-            epochs=args.epochs,
-            steps_per_epoch=args.steps_per_epoch,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            start=start,
-            rewind_to_step=step,
-            points=args.points,
-        )
+    for name, (start, ticket) in cases.items():
         if args.fresh:
             stability.remove_stability(out / name)
         console.print(f"Run in {out / name}", highlight=False, soft_wrap=True)
+        settings = _settings(args, start, 0 if ticket else args.rewind_to_step or 0)
         results[name] = stability.run_stability(
             arrays, settings, out / name, args.seed, ticket, verbose
         )
@@ -155,6 +146,21 @@ def run(args):
     console.print(_table(results))
     console.print(
         f"In {out}: stability.png (the plot), stability.json", highlight=False, soft_wrap=True
+    )
+
+
+def _settings(args, start, rewind_to_step):
+    from tf_lottery.experiments.stability import StabilitySettings
+
+    return StabilitySettings(
+        model=args.model,
+        epochs=args.epochs,
+        steps_per_epoch=args.steps_per_epoch,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        start=start,
+        rewind_to_step=rewind_to_step,
+        points=args.points,
     )
 
 

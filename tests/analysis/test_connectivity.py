@@ -159,6 +159,17 @@ def test_forms_of_an_end_agree(make_model, make_data, compile_model):
         assert found == losses["model"]
 
 
+def test_plain_model_between_sparse_ones(make_model, make_data, compile_model):
+    data, plain = make_data(), compile_model(make_model())
+    sparse = compile_model(tfl.sparsify(make_model(), sparsity=0.7))
+    kernel = list(sparse.kernels.values())[0]
+    kernel.assign(np.full(kernel.shape, 0.1))
+    expected = sparse.evaluate(*data, verbose=0, return_dict=True)["loss"]
+    for end in (sparse, tfl.Ticket.from_model(sparse)):
+        found = interpolate(plain, end, plain, data, points=2)
+        assert found.losses[-1] == pytest.approx(expected, rel=1e-6)
+
+
 def test_masks_of_the_model_hold_for_weights_without_masks(make_model, make_data, compile_model):
     model = compile_model(tfl.sparsify(make_model(), sparsity=0.5))
     end = perturbed(model, 1)

@@ -71,6 +71,16 @@ def test_arrays_are_shuffled_by_seed_and_epoch(make_model, compile_model):
     assert seen == expected
 
 
+def test_sample_weights_follow_their_examples(make_model, compile_model):
+    model = compile_model(make_model())
+    x = np.arange(24, dtype="float32")[:, None] * np.ones((1, 6), "float32")
+    y, seen = np.zeros(24, "int32"), []
+    model.fit = lambda x, y, size, sample_weight, **kwargs: seen.append((x[:, 0], sample_weight))
+    stability(model, (x, y, 2 * x[:, 0]), (x, y), epochs=1, points=2)
+    for examples, sample_weight in seen:
+        np.testing.assert_array_equal(sample_weight, 2 * examples)
+
+
 def test_from_a_ticket(make_model, make_data, compile_model):
     source = tfl.sparsify(make_model(), sparsity=0.75)
     ticket = tfl.Ticket.from_model(source, provenance={"step": 40})

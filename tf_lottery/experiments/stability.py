@@ -106,39 +106,26 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
         settings = dataclasses.replace(settings, model=networks.default_model(data))
     model = _compiled_model(data, settings, seed)
     _check_ticket(model, ticket, settings)
-    orders = _orders(data, settings, seed)
+    copies = _copies(data, settings, seed)
     arguments = {"dataset": data.name, "seed": seed, "ticket": _digest(ticket)}
     all_settings = {**arguments, **dataclasses.asdict(settings)}
     check_settings(directory, all_settings)
     if (directory / "results.json").exists():
         return read_json(directory / "results.json")
-    if ticket is not None and settings.start == "shared":
-        start = ticket
-    else:
+    start = ticket
+    if ticket is None or settings.start == "independent":
         start = _starts(model, data, settings, directory, seed, ticket)
 
     def train(model, order):
-        # Where the other copy's checkpoint made `fit` start; there is no public way to say it.
-        model._initial_epoch = None
-        model.fit(
-            orders[order],
-            epochs=settings.epochs,
-            shuffle=False,
-            validation_data=data.validation,
-            validation_batch_size=_EVALUATED,
-            callbacks=[
-                orders[order].follow_epoch(),
-                Checkpoint(directory / f"copy_{order - min(orders)}.npz"),
-            ],
-            verbose=verbose,
-        )
+        checkpoint = Checkpoint(directory / f"copy_{list(copies).index(order)}.npz")
+        _train(model, data, copies[order], settings.epochs, checkpoint, verbose)
 
     found = stability(
         model,
         train,
         data.test,
         start,
-        seeds=tuple(orders),
+        seeds=tuple(copies),
         points=settings.points,
         batches=ShuffledBatches(*data.train, settings.batch_size, _STATISTICS_STEPS, 3 * seed),
     )
@@ -179,7 +166,21 @@ def _compiled_model(data, settings, seed):
     return model
 
 
-def _orders(data, settings, seed):
+def _train(model, data, batches, epochs, checkpoint, verbose):
+    # Where the other copy's checkpoint made `fit` start; there is no public way to say it.
+    model._initial_epoch = None
+    model.fit(
+        batches,
+        epochs=epochs,
+        shuffle=False,
+        validation_data=data.validation,
+        validation_batch_size=_EVALUATED,
+        callbacks=[batches.follow_epoch(), checkpoint],
+        verbose=verbose,
+    )
+
+
+def _copies(data, settings, seed):
     """Returns the batches of both copies by their seeds."""
     return {
         order: ShuffledBatches(
