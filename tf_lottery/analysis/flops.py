@@ -5,12 +5,12 @@ import math
 import keras
 import numpy as np
 
-from tf_lottery.analysis.call_trace import symbolic_inputs, trace_calls
 from tf_lottery.analysis.flops_conventions import CONVENTIONS
 from tf_lottery.analysis.flops_report import FlopsReport, KernelFlops
 from tf_lottery.analysis.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
 from tf_lottery.checks import choice
 from tf_lottery.layers import Masked
+from tf_lottery.layers.call_trace import symbolic_inputs, trace_calls
 from tf_lottery.layers.kernels import unique_paths
 
 NOT_CALLED = "its layer is not called"

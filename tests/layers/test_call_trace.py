@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tf_lottery.analysis.call_trace import symbolic_inputs, trace_calls
+from tf_lottery.layers.call_trace import symbolic_inputs, trace_calls
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -10,14 +10,25 @@ import keras
 # a layer's asks its sublayers for shapes without calling them.
 from keras.src import backend
 
+from tf_lottery.layers.interception import intercepted
+
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of a layer: the shapes of its first input and output, batch included."""
+    """One call of a layer.
+
+    Args:
+        layer: The `keras.Layer`.
+        input_shape: Tuple, the shape of its first input, batch included.
+        output_shape: Tuple, the shape of its first output.
+        follows: Integer, the position in the list of the call whose output is the input, or
+            `None` if none is.
+    """
 
     layer: keras.Layer
     input_shape: tuple
     output_shape: tuple
+    follows: int | None = None
 
 
 def trace_calls(layer, inputs, kinds):
@@ -90,22 +101,11 @@ class _Recorder:
 
     def __init__(self):
         self.calls = []
+        self._outputs = []
         self._inside = False
 
-    @contextlib.contextmanager
     def listening(self, layer):
-        # Keras has no hooks for calls. `call` of the instance also sees the wrappers, such
-        # as `TimeDistributed`, that leave out `__call__`.
-        original, own = layer.call, vars(layer).get("call")
-        vars(layer)["call"] = functools.wraps(original)(
-            functools.partial(self._record, layer, original)
-        )
-        try:
-            yield
-        finally:
-            del vars(layer)["call"]
-            if own is not None:
-                vars(layer)["call"] = own
+        return intercepted(layer, lambda call: functools.partial(self._record, layer, call))
 
     def _record(self, layer, call, *args, **kwargs):
         if self._inside:
@@ -115,13 +115,17 @@ class _Recorder:
             outputs = call(*args, **kwargs)
         finally:
             self._inside = False
-        inputs = args[0] if args else next(iter(kwargs.values()))
-        self.calls.append(Call(layer, _shape(inputs), _shape(outputs)))
+        given, made = map(_first, (args[0] if args else next(iter(kwargs.values())), outputs))
+        follows = [i for i, output in enumerate(self._outputs) if output is given]
+        self._outputs.append(made)
+        self.calls.append(
+            Call(layer, tuple(given.shape), tuple(made.shape), follows[-1] if follows else None)
+        )
         return outputs
 
 
-def _shape(tensors):
-    return tuple(keras.tree.flatten(tensors)[0].shape)
+def _first(tensors):
+    return keras.tree.flatten(tensors)[0]
 
 
 def _declared_inputs(layer):
