@@ -114,6 +114,19 @@ class SparseModel(keras.Model):
         """Calls the wrapped model with its kernels masked."""
         return self.masked(inputs, training=training)
 
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Computes the loss as any Keras model, changed by tweaks of retraining."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        tweaks = [tweak for tweak in self.masked.tweaks if tweak.changes_loss]
+        if not training or not tweaks:
+            return loss
+        # What layers add, as regularizers do, stays as it is. Only the backend knows its scale.
+        added = sum(self._aggregate_additional_loss(added) for added in self.losses)
+        of_data = loss - added
+        for tweak in tweaks:
+            of_data = tweak.change_loss(of_data, x, y_pred)
+        return of_data + added
+
     def get_weights(self):
         """Returns the weights and masks as NumPy arrays, without what methods remember.
 
@@ -234,7 +247,8 @@ class SparseModel(keras.Model):
 def strip(model):
     """Gives back the model that was made sparse, zeros written into its kernels.
 
-    Soft gates are settled by it, which ends their round.
+    Soft gates are settled by it, which ends their round. Soft activations that were not
+    annealed to the end are written into the layers.
 
     Args:
         model: A `SparseModel`.
@@ -244,7 +258,8 @@ def strip(model):
         be saved, exported and loaded where `tf_lottery` is not installed.
 
     Raises:
-        ValueError: If `model` is not a `SparseModel`, or none of its soft gates is open.
+        ValueError: If `model` is not a `SparseModel`, none of its soft gates is open, or it has
+            ghost skips that are in effect.
 
     Example:
 
@@ -252,6 +267,8 @@ def strip(model):
     True
     """
     check_sparse_model(model)
+    for tweak in model.masked.tweaks:
+        tweak.settle(model.model)
     if model.has_soft_gates and not model.density:
         raise ValueError(
             "Argument `model` must have gates above 0, or nothing would be left of it; train it "

@@ -8,17 +8,27 @@ from tf_lottery.layers import Gated, Masked
 from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.optimizers import slots
 
-PARTS = ("weights", "masks", "gates", "growth", "seeds", "optimizer", "learning_rate", "step")
+PARTS = (
+    "weights",
+    "masks",
+    "gates",
+    "growth",
+    "tweaks",
+    "seeds",
+    "optimizer",
+    "learning_rate",
+    "step",
+)
 
 
 class Snapshot:
     """A copy of everything that training changes in a model.
 
-    It has eight parts: `"weights"`, with batch statistics; `"masks"`; `"gates"`, their
-    temperature included; `"growth"`, what methods that grow connections remember; `"seeds"`,
-    the states of random layers; `"optimizer"`, its slots and loss scale; `"learning_rate"`,
-    unless it is a schedule; and `"step"`, the optimizer's iteration count, which schedules
-    follow.
+    It has nine parts: `"weights"`, with batch statistics; `"masks"`; `"gates"`, their
+    temperature included; `"growth"`, what methods that grow connections remember; `"tweaks"`,
+    what tweaks of retraining train and anneal; `"seeds"`, the states of random layers;
+    `"optimizer"`, its slots and loss scale; `"learning_rate"`, unless it is a schedule; and
+    `"step"`, the optimizer's iteration count, which schedules follow.
 
     Args:
         model: A built model, sparse or not. Without an optimizer the last three parts
@@ -188,14 +198,17 @@ def _variables(model):
     steps = [] if optimizer is None else _step_variables(optimizer)
     rates = [v for v in optimizer.variables if v.name == "learning_rate"] if optimizer else []
     growth = [v for state in states for v in state.variables]
+    tweaks = [tweak for layer in masked for tweak in layer.tweaks]
     gates = [v for layer in masked if isinstance(layer, Gated) for v in layer.gate_variables]
-    counted = {id(variable) for variable in [*masks, *gates, *growth, *rates, *steps]}
+    tweaked = [v for tweak in tweaks for v in tweak.variables]
+    counted = {id(v) for v in [*masks, *gates, *growth, *tweaked, *rates, *steps]}
     return {
         "weights": [v for v in model.weights if id(v) not in counted],
         "masks": masks,
         "gates": gates,
         "growth": [v for state in states for v in state.lasting],
-        "seeds": [v for v in model.variables if id(v) not in known | metrics],
+        "tweaks": [v for tweak in tweaks for v in tweak.state],
+        "seeds": [v for v in model.variables if id(v) not in known | metrics | counted],
         "optimizer": [v for v in optimizer.variables if id(v) not in counted] if optimizer else [],
         "learning_rate": rates,
         "step": steps,

@@ -7,7 +7,6 @@ import keras
 from keras import ops
 
 from tf_lottery.at_init.overrides import computing_in
-from tf_lottery.layers.functional_call import functional_call
 from tf_lottery.layers.gradients import compile_function
 
 
@@ -75,7 +74,7 @@ def loss_of_weights(model, variables, loss=None, training=False, temperature=1.0
         # it too, the plain values.
         values = [(variable, variable.value) for variable in model.variables]
         with keras.StatelessScope(values, collect_losses=True):
-            y_pred = functional_call(model.model, replaced, x, training=training)
+            y_pred = model.masked.call_with(replaced, x, training=training)
             y_pred = keras.tree.map_structure(lambda output: output / temperature, y_pred)
             return compute_loss(x, y, y_pred, sample_weight)
 

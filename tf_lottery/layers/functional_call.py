@@ -7,7 +7,7 @@ import keras
 from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
 
 
-def functional_call(layer, replacements, *args, **kwargs):
+def functional_call(layer, replacements, *args, helpers=(), **kwargs):
     """Calls `layer` as if some of its variables had other values.
 
     Gradients flow into the replacing tensors. Updates that the call makes to
@@ -18,6 +18,8 @@ def functional_call(layer, replacements, *args, **kwargs):
         layer: A built `keras.Layer`; a `keras.Model` is one.
         replacements: List of pairs of a variable of `layer` and a tensor of its shape.
         *args: Passed to the layer.
+        helpers: Layers outside of `layer` that it makes use of in this call, whose variables
+            are read and updated too. Defaults to none.
         **kwargs: Passed to the layer.
 
     Returns:
@@ -39,14 +41,16 @@ def functional_call(layer, replacements, *args, **kwargs):
             f"Received: {layer.name!r}, which has no variables yet"
         )
     outer = get_stateless_scope() if in_stateless_scope() else None
+    layers = (layer, *helpers)
     # Scopes do not chain: an inner one hides the outer, so it maps every variable.
-    values = {id(variable): (variable, variable.value) for variable in layer.variables}
+    values = {id(v): (v, v.value) for called in layers for v in called.variables}
     values.update((id(variable), (variable, tensor)) for variable, tensor in replacements)
     collect_losses = outer is None or outer.collect_losses
+    states = [v for called in layers for v in called.non_trainable_variables]
     with keras.StatelessScope(list(values.values()), collect_losses=collect_losses) as scope:
-        before = [scope.get_current_value(v) for v in layer.non_trainable_variables]
+        before = [scope.get_current_value(v) for v in states]
         outputs = layer(*args, **kwargs)
-    for variable, value in zip(layer.non_trainable_variables, before, strict=True):
+    for variable, value in zip(states, before, strict=True):
         after = scope.get_current_value(variable)
         if after is not value:
             variable.assign(after)

@@ -1,5 +1,7 @@
 """The wrapper that holds masks and computes with the masked kernels."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -30,6 +32,7 @@ class Masked(keras.layers.Layer):
         layer: The wrapped layer.
         masks: List of the masks, in the order of `kernels`.
         growth: `GrowthState` of a method that grows connections, or `None`.
+        tweaks: List of `Tweak`, what retraining changes for a while.
         skipped: Dict of paths of weights without a mask to the reason.
 
     Example:
@@ -55,6 +58,7 @@ class Masked(keras.layers.Layer):
         self._kernel_positions = None
         self.masks, self.skipped = [], {}
         self.growth = None
+        self.tweaks = []
 
     def build(self, input_shape=None):
         """Builds the layer if that has not happened and creates masks, or what replaces them."""
@@ -110,7 +114,21 @@ class Masked(keras.layers.Layer):
             masked = [
                 (kernel, self.growth.watch(i, value)) for i, (kernel, value) in enumerate(masked)
             ]
-        return functional_call(self.layer, masked, inputs, *args, training=training, **kwargs)
+        return self.call_with(masked, inputs, *args, training=training, **kwargs)
+
+    def call_with(self, replacements, *args, **kwargs):
+        """Calls the layer with the tweaks in effect and some variables replaced.
+
+        Args:
+            replacements: List of pairs of a variable of the layer and a tensor.
+            *args: Passed to the layer.
+            **kwargs: Passed to the layer.
+        """
+        helpers = [tweak for tweak in self.tweaks if tweak.changes_call]
+        with contextlib.ExitStack() as stack:
+            for tweak in helpers:
+                stack.enter_context(tweak.in_effect(self.layer))
+            return functional_call(self.layer, replacements, *args, helpers=helpers, **kwargs)
 
     def masked_kernels(self, training=None):
         """Returns pairs of a kernel and the tensor that takes its place in a call.
@@ -144,11 +162,29 @@ class Masked(keras.layers.Layer):
         return self.growth
 
     def _set_growth(self, growth):
+        with self._unlocked():
+            self._tracker.untrack(self.growth)
+            self.growth = growth
+
+    def set_tweaks(self, tweaks):
+        """Sets the tweaks, in place of those there are.
+
+        Args:
+            tweaks: List of `Tweak`.
+        """
+        with self._unlocked():
+            for tweak in self.tweaks:
+                self._tracker.untrack(tweak)
+            self.tweaks = list(tweaks)
+
+    @contextlib.contextmanager
+    def _unlocked(self):
         # As Keras' own `enable_lora` does it: a built layer is locked, and forgets nothing.
         self._tracker.unlock()
-        self._tracker.untrack(self.growth)
-        self.growth = growth
-        self._tracker.lock()
+        try:
+            yield
+        finally:
+            self._tracker.lock()
 
     def get_masks(self):
         """Returns the masks as a list of boolean arrays."""
@@ -206,6 +242,7 @@ class Masked(keras.layers.Layer):
             "skipped": self.skipped,
             "pattern": keras.saving.serialize_keras_object(self.pattern),
             "growth": keras.saving.serialize_keras_object(self.growth),
+            "tweaks": [keras.saving.serialize_keras_object(tweak) for tweak in self.tweaks],
         }
 
     @classmethod
@@ -213,8 +250,9 @@ class Masked(keras.layers.Layer):
         """Returns the wrapper that `config` describes."""
         config = dict(config)
         positions, skipped = config.pop("kernel_positions"), config.pop("skipped")
-        growth = config.pop("growth", None)
+        growth, tweaks = config.pop("growth", None), config.pop("tweaks", ())
         masked = cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
         masked._kernel_positions, masked.skipped = positions, dict(skipped)
         masked.growth = keras.saving.deserialize_keras_object(growth)
+        masked.tweaks = [keras.saving.deserialize_keras_object(tweak) for tweak in tweaks]
         return masked

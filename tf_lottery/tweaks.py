@@ -1,0 +1,82 @@
+"""Give tweaks of retraining to a sparse model, find them and take them away."""
+
+import re
+
+from tf_lottery.model import check_sparse_model
+
+
+def add_tweak(model, tweak):
+    """Gives a model a tweak.
+
+    Args:
+        model: A `SparseModel`. It has to be compiled afterwards if the tweak has weights that
+            are trained.
+        tweak: A `Tweak`.
+
+    Returns:
+        The tweak.
+
+    Raises:
+        ValueError: If `model` is not a `SparseModel` or has a tweak of that kind.
+    """
+    if find_tweak(model, type(tweak)) is not None:
+        raise ValueError(
+            f"Argument `model` must not have {_name(type(tweak))} yet; take them away first. "
+            f"Received: {model.name!r}"
+        )
+    _set_tweaks(model, [*model.masked.tweaks, tweak])
+    return tweak
+
+
+def find_tweak(model, kind):
+    """Returns the tweak of a model that is of a class, or `None`.
+
+    Args:
+        model: A `SparseModel`.
+        kind: Subclass of `Tweak`.
+    """
+    tweaks = check_sparse_model(model).masked.tweaks
+    return next((tweak for tweak in tweaks if isinstance(tweak, kind)), None)
+
+
+def require_tweak(model, kind, advice):
+    """Returns the tweak of a model that is of a class, or raises a `ValueError`.
+
+    Args:
+        model: A `SparseModel`.
+        kind: Subclass of `Tweak`.
+        advice: String, what to call to give it one.
+    """
+    tweak = find_tweak(model, kind)
+    if tweak is None:
+        raise ValueError(
+            f"Argument `model` must have {_name(kind)}; call `{advice}` first. "
+            f"Received: {model.name!r}"
+        )
+    return tweak
+
+
+def remove_tweak(model, kind):
+    """Takes a tweak from a model.
+
+    Args:
+        model: A `SparseModel`. It has to be compiled again, before it is trained, if the
+            tweak has weights that are trained.
+        kind: Subclass of `Tweak`. Nothing happens if the model has none.
+    """
+    if (tweak := find_tweak(model, kind)) is not None:
+        _set_tweaks(model, [other for other in model.masked.tweaks if other is not tweak])
+
+
+def _set_tweaks(model, tweaks):
+    before = [id(variable) for variable in model.trainable_variables]
+    model.masked.set_tweaks(tweaks)
+    # Keras keeps the functions it has compiled, which compute what the model did before.
+    model.train_function = model.test_function = model.predict_function = None
+    if model.compiled and before != [id(v) for v in model.trainable_variables]:
+        # The optimizer has no slots for the new weights, or too many.
+        model.compiled = False
+
+
+def _name(kind):
+    return " ".join(word.lower() for word in re.findall("[A-Z][a-z]*", kind.__name__))
