@@ -1,0 +1,97 @@
+"""What the callbacks that anneal tweaks have in common."""
+
+import warnings
+
+import numpy as np
+
+from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery.checks import natural_number, positive_integer
+from tf_lottery.tweaks import require_tweak
+
+_UPDATES = 200
+
+
+class TweakAnnealing(SparsityCallback):
+    """Moves a variable of a tweak from its value at first to 0, linearly.
+
+    A subclass names the class of the tweak, the variable and what provides the tweak. Steps
+    are the optimizer's, so a saved model goes on where it stopped.
+
+    Args:
+        begin_step: Integer >= 0, until which the variable stays. Defaults to `0`.
+        end_step: Integer > `begin_step`, from which on it is exactly 0.
+        frequency: Integer > 0, steps between two changes. Defaults to `None`: a 200th of the
+            way, at least every step.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    kind = None
+    variable_name = None
+    advice = None
+
+    def __init__(self, end_step, begin_step=0, frequency=None):
+        super().__init__()
+        self.begin_step = natural_number("begin_step", begin_step)
+        self.end_step = positive_integer("end_step", end_step)
+        if end_step <= begin_step:
+            raise ValueError(
+                f"Argument `end_step` must be above `begin_step`, {begin_step}. "
+                f"Received: end_step={end_step}"
+            )
+        if frequency is None:
+            frequency = max(1, (self.end_step - self.begin_step) // _UPDATES)
+        self.frequency = positive_integer("frequency", frequency)
+
+    @property
+    def tweak(self):
+        """The tweak of the model."""
+        return require_tweak(self.model, self.kind, self.advice)
+
+    def initial_value(self):
+        """Returns the value to start from."""
+        raise NotImplementedError
+
+    def value(self, step):
+        """Returns the value of the variable at a step.
+
+        Args:
+            step: Integer.
+        """
+        if step >= self.end_step:
+            return 0.0
+        step = max(step, self.begin_step)
+        step -= (step - self.begin_step) % self.frequency
+        left = (self.end_step - step) / (self.end_step - self.begin_step)
+        return self.initial_value() * left
+
+    def next_step(self):
+        """Returns the step of the next change."""
+        if self.step >= self.end_step:
+            return None
+        if self.step < self.begin_step:
+            return min(self.begin_step + self.frequency, self.end_step)
+        passed = (self.step - self.begin_step) // self.frequency + 1
+        return min(self.begin_step + passed * self.frequency, self.end_step)
+
+    def on_step(self):
+        """Sets the variable to its value at this step."""
+        value = np.float32(self.value(self.step))
+        getattr(self.tweak, self.variable_name).assign(value)
+
+    def on_train_begin(self, logs=None):
+        """Sets the variable to its value at the present step."""
+        super().on_train_begin(logs)
+        self.on_step()
+
+    def on_train_end(self, logs=None):
+        """Warns if training ended before the variable was 0."""
+        if self.step < self.end_step:
+            name = f"{type(self.tweak).__name__}.{self.variable_name}"
+            warnings.warn(
+                f"Training stopped at step {self.step}, before `end_step` {self.end_step}: "
+                f"`{name}` is {self.value(self.step):.3g} and not 0, so the model is not the plain "
+                "one yet. Train longer or set an earlier `end_step`.",
+                stacklevel=2,
+            )

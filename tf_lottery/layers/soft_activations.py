@@ -1,0 +1,196 @@
+"""Smooth activations in the place of rectifiers, for a while or for good."""
+
+import contextlib
+import functools
+import math
+
+import keras
+from keras import ops
+
+from tf_lottery.layers.interception import intercepted
+from tf_lottery.layers.tweak import Tweak, all_layers
+
+# Functions f with f(u) -> max(u, 0) for large |u|, and the slope that they start with. Those that
+# are a product with a gate are written so, since f(beta x) / beta overflows in half precision.
+ACTIVATIONS = {
+    "swish": (lambda x, beta: x * ops.sigmoid(beta * x), 1.0),
+    "pswish": (lambda x, beta: x * ops.sigmoid(beta * x), 2.0),
+    "gelu": (lambda x, beta: x * 0.5 * (1.0 + ops.erf(beta * x * math.sqrt(0.5))), 1.0),
+    "mish": (lambda x, beta: x * ops.tanh(ops.softplus(beta * x)), 1.0),
+    "elu": (lambda x, beta: ops.elu(beta * x) / beta, 1.0),
+    "softplus": (lambda x, beta: ops.softplus(beta * x) / beta, 1.0),
+}
+# What Keras itself computes alike, at slope 1.
+_KERAS = {
+    "swish": keras.activations.silu,
+    "gelu": keras.activations.gelu,
+    "mish": keras.activations.mish,
+    "elu": keras.activations.elu,
+    "softplus": keras.activations.softplus,
+}
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+class SoftActivation:
+    """A smooth function near the rectifier, `f(beta x) / beta`.
+
+    Args:
+        activation: `"swish"`, `"pswish"`, `"gelu"`, `"mish"`, `"elu"` or `"softplus"`.
+        beta: Float > 0, the slope: the larger, the nearer to the rectifier.
+        max_value: Float, the highest value, as of `relu6`. Defaults to `None`: none.
+
+    Example:
+
+    >>> SoftActivation("swish", beta=1.0)(ops.ones(()))
+    0.7310586
+    """
+
+    def __init__(self, activation, beta, max_value=None):
+        self.activation = activation
+        self.beta = beta
+        self.max_value = max_value
+
+    def __call__(self, x):
+        """Returns the function of a tensor."""
+        y = ACTIVATIONS[self.activation][0](x, self.beta)
+        return y if self.max_value is None else ops.minimum(y, self.max_value)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return vars(self).copy()
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the function that `config` describes."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+class SoftActivations(Tweak):
+    """Replaces rectifiers by `f(beta x) / beta`, which nears the rectifier as `beta` rises.
+
+    Args:
+        activation: String, a key of `ACTIVATIONS`.
+        targets: List of dicts of a layer's `name`; `index`, its position in `all_layers` of the
+            wrapped layer; `is_layer`, whether the rectifier is a layer and not the argument of
+            one; and `max_value`, its highest value or `None`.
+        beta: Float > 0, the slope at first. Defaults to `None`: that of the activation.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Attributes:
+        softness: Variable, `1 / beta`. At 0 the model computes with the rectifiers themselves.
+    """
+
+    def __init__(self, activation, targets, beta=None, **kwargs):
+        super().__init__(**{"name": "soft_activations", **kwargs})
+        self.activation = activation
+        self.targets = [dict(target) for target in targets]
+        self.initial_beta = ACTIVATIONS[activation][1] if beta is None else float(beta)
+        self.softness = self.add_weight(
+            name="softness",
+            shape=(),
+            initializer=keras.initializers.Constant(1.0 / self.initial_beta),
+            trainable=False,
+            autocast=False,
+        )
+        self.built = True
+
+    @property
+    def layer_names(self):
+        """List of the names of the layers whose rectifiers are replaced."""
+        return [target["name"] for target in self.targets]
+
+    @property
+    def beta(self):
+        """Float, the present slope, infinite where the rectifiers are back."""
+        softness = float(ops.convert_to_numpy(self.softness))
+        return 1.0 / softness if softness else math.inf
+
+    @contextlib.contextmanager
+    def in_effect(self, layer):
+        """Lets the layers compute the smooth function."""
+        with contextlib.ExitStack() as stack:
+            for target, is_layer, max_value in self._targets_in(layer):
+                function = functools.partial(self._compute, max_value)
+                if is_layer:
+                    stack.enter_context(intercepted(target, lambda call, f=function: f))
+                else:
+                    stack.enter_context(_with_activation(target, function))
+            yield
+
+    def settle(self, layer):
+        """Gives the layers the function of the present slope, or their rectifiers back."""
+        for target, is_layer, max_value in self._targets_in(layer):
+            function = self._settled(max_value)
+            if not is_layer:
+                target.activation = function or _rectifier(max_value)
+            elif function is not None:
+                # Other layers and the graphs of models hold the layer itself, which is why it
+                # changes its class and is not replaced by another one.
+                target.__class__, target.activation = keras.layers.Activation, function
+            else:
+                target.__class__ = keras.layers.ReLU
+                target.max_value, target.negative_slope, target.threshold = max_value, 0.0, 0.0
+
+    def get_config(self):
+        """Returns the configuration."""
+        return {
+            **super().get_config(),
+            "activation": self.activation,
+            "targets": self.targets,
+            "beta": self.initial_beta,
+        }
+
+    def _targets_in(self, layer):
+        layers = all_layers(layer)
+        return [
+            (layers[target["index"]], target["is_layer"], target["max_value"])
+            for target in self.targets
+        ]
+
+    def _compute(self, max_value, x):
+        x = ops.convert_to_tensor(x)
+        softness = ops.convert_to_tensor(self.softness.value)
+        is_soft = softness > 0
+        # The function that is not chosen must be finite, or its gradient would not be zero.
+        beta = ops.cast(1.0 / ops.where(is_soft, softness, 1.0), x.dtype)
+        soft = SoftActivation(self.activation, beta, max_value)(x)
+        return ops.where(is_soft, soft, _rectifier(max_value)(x))
+
+    def _settled(self, max_value):
+        """Returns the function of the present slope, `None` for the rectifier."""
+        if self.beta == math.inf:
+            return None
+        if self.beta == 1 and max_value is None and self.activation in _KERAS:
+            return _KERAS[self.activation]
+        return SoftActivation(self.activation, self.beta, max_value)
+
+
+def max_value_of(activation):
+    """Returns the highest value of a rectifier, `None` for none; `False` for other functions.
+
+    Args:
+        activation: Function, or a `keras.layers.ReLU`.
+    """
+    if isinstance(activation, keras.layers.ReLU):
+        is_plain = not activation.negative_slope and not activation.threshold
+        return activation.max_value if is_plain else False
+    rectifiers = {keras.activations.relu: None, keras.activations.relu6: 6.0}
+    return rectifiers.get(activation, False) if callable(activation) else False
+
+
+def _rectifier(max_value):
+    if max_value is None:
+        return keras.activations.relu
+    if max_value == 6:
+        return keras.activations.relu6
+    return functools.partial(keras.activations.relu, max_value=max_value)
+
+
+@contextlib.contextmanager
+def _with_activation(layer, activation):
+    before, layer.activation = layer.activation, activation
+    try:
+        yield
+    finally:
+        layer.activation = before

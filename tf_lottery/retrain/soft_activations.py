@@ -1,0 +1,98 @@
+"""Replace rectifiers by smooth activations."""
+
+from tf_lottery.checks import choice, number_above
+from tf_lottery.layers.soft_activations import ACTIVATIONS, SoftActivations, max_value_of
+from tf_lottery.layers.tweak import all_layers
+from tf_lottery.model import check_sparse_model
+from tf_lottery.tweaks import add_tweak, remove_tweak
+
+
+def soft_activations(model, activation="swish", beta=None):
+    """Replaces the rectifiers of a sparse model by a smooth function while it retrains.
+
+    "Spending Your Winning Lottery Better After Drawing It" (arXiv:2101.03255) and "Training
+    Your Sparse Neural Network Better with Any Mask" (arXiv:2206.12755) call them soft
+    neurons: sparse networks lose gradients where rectifiers are flat. All `ReLU` layers and
+    `activation="relu"` and `"relu6"` arguments are replaced, at any depth; what the code of
+    a model computes by itself, as with `keras.ops.relu(x)`, is not.
+
+    The model computes with `f(beta x) / beta`. `callbacks.ActivationAnnealing` raises `beta`
+    and ends with the rectifiers themselves, exactly. Without it the smooth function stays:
+    `tfl.strip` then writes it into the layers.
+
+    Args:
+        model: A `SparseModel`. Its wrapped model is not changed.
+        activation: `"swish"`, `"pswish"` (a swish that starts at `beta=2`), `"gelu"`,
+            `"mish"`, `"elu"` or `"softplus"`. Defaults to `"swish"`.
+        beta: Float > 0, the slope to start from: the larger, the nearer to the rectifier.
+            Defaults to `None`: 1, for `"pswish"` 2.
+
+    Returns:
+        The `SoftActivations` that the model holds, with a list `layer_names` of the layers
+        whose rectifiers it replaces.
+
+    Raises:
+        ValueError: If an argument is outside its range, the model has no rectifiers or is
+            soft already.
+
+    Example:
+
+    >>> tfl.retrain.soft_activations(sparse, "swish").layer_names
+    ['hidden_1', 'hidden_2']
+    """
+    check_sparse_model(model)
+    choice("activation", activation, tuple(ACTIVATIONS))
+    if beta is not None:
+        number_above("beta", beta, 0)
+    targets = find_rectifiers(model)
+    if not targets:
+        raise ValueError(
+            "Argument `model` must have rectifiers, `ReLU` layers or layers with "
+            f"`activation='relu'`. Received: {model.name!r}, which has none"
+        )
+    return add_tweak(model, SoftActivations(activation, targets, beta))
+
+
+def remove_soft_activations(model):
+    """Gives a sparse model its rectifiers back.
+
+    Args:
+        model: A `SparseModel`. After `callbacks.ActivationAnnealing` it computes what it did
+            before; else its outputs change. Nothing happens if it has none.
+
+    Raises:
+        ValueError: If `model` is not a `SparseModel`.
+
+    Example:
+
+    >>> tfl.retrain.remove_soft_activations(sparse)
+    """
+    remove_tweak(model, SoftActivations)
+
+
+def find_rectifiers(model):
+    """Finds the layers that are rectifiers or have one as their activation.
+
+    Args:
+        model: A `SparseModel`.
+
+    Returns:
+        List of dicts, as `SoftActivations` takes them.
+    """
+    targets = []
+    for index, layer in enumerate(all_layers(model.model)):
+        # Read from the instance: a property hides the activation of the cell behind it.
+        found = max_value_of(layer), max_value_of(vars(layer).get("activation"))
+        if found == (False, False):
+            continue
+        is_layer = found[0] is not False
+        max_value = found[0] if is_layer else found[1]
+        targets.append(
+            {
+                "name": layer.name,
+                "index": index,
+                "is_layer": is_layer,
+                "max_value": max_value,
+            }
+        )
+    return targets
