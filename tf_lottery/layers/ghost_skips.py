@@ -1,0 +1,174 @@
+"""Skip connections around convolutions that exist while a model trains."""
+
+import contextlib
+import functools
+
+import keras
+from keras import ops
+
+from tf_lottery.layers.interception import intercepted
+from tf_lottery.layers.tweak import Tweak, all_layers
+
+BRANCHES = ("conv", "identity")
+_CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+class GhostSkips(Tweak):
+    """Adds `factor * branch(x)` to what convolutions make of `x`.
+
+    A branch has no part in the masks. It is added behind the batch normalization that
+    follows the convolution, otherwise before the convolution's own activation.
+
+    Args:
+        skips: List of dicts, one for every convolution: its `name`; `index` and `after`, the
+            positions of it and of the normalization that follows it, or `None`, in
+            `all_layers` of the wrapped layer; `inputs` and `filters`, the numbers of channels;
+            `strides`, `data_format` and its `dtype` policy.
+        branch: `"conv"` or `"identity"`. Defaults to `"conv"`.
+        initial_value: Float, of all weights of the 1x1 convolutions. Defaults to `1e-4`.
+        epsilon: Float, of the batch normalization behind them. Defaults to `1e-5`.
+        momentum: Float, of its moving averages. Defaults to `0.9`.
+        skipped: Dict of paths of other masked kernels to the reason why they have none.
+            Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Attributes:
+        factor: Variable, 1 at first. At 0 the model computes what it does without the branches.
+    """
+
+    def __init__(
+        self,
+        skips,
+        branch="conv",
+        initial_value=1e-4,
+        epsilon=1e-5,
+        momentum=0.9,
+        skipped=None,
+        **kwargs,
+    ):
+        super().__init__(**{"name": "ghost_skips", **kwargs})
+        self.skips = [dict(skip) for skip in skips]
+        self.branch = branch
+        self.skipped = dict(skipped or {})
+        self.initial_value, self.epsilon, self.momentum = initial_value, epsilon, momentum
+        self.factor = self.add_weight(
+            name="factor", shape=(), initializer="ones", trainable=False, autocast=False
+        )
+        self.branches = (
+            [] if branch == "identity" else list(map(self._make_convolution, self.skips))
+        )
+        self.built = True
+
+    @property
+    def layer_names(self):
+        """List of the names of the convolutions with a skip."""
+        return [skip["name"] for skip in self.skips]
+
+    @contextlib.contextmanager
+    def in_effect(self, layer):
+        """Lets the convolutions, or the normalizations behind them, add the branches."""
+        layers = all_layers(layer)
+        with contextlib.ExitStack() as stack:
+            for i, skip in enumerate(self.skips):
+                convolution, given = layers[skip["index"]], []
+                branch = functools.partial(self._scaled_branch, i)
+                if skip["after"] is None:
+                    changes = [(convolution, _add_inside, convolution, branch)]
+                else:
+                    normalization = layers[skip["after"]]
+                    changes = [
+                        (convolution, _remember, given),
+                        (normalization, _add_behind, branch, given),
+                    ]
+                for changed, call, *args in changes:
+                    make_call = functools.partial(functools.partial, call, *args)
+                    stack.enter_context(intercepted(changed, make_call))
+            yield
+
+    def settle(self, layer):
+        """Refuses to leave a model whose branches still count."""
+        factor = float(ops.convert_to_numpy(self.factor))
+        if factor:
+            raise ValueError(
+                "Argument `model` must not have ghost skips that are in effect: fade them out with "
+                "`tfl.callbacks.GhostSkipAnnealing`, or take them away with "
+                f"`tfl.retrain.remove_ghost_skips`. Received: ghost skips with factor {factor:.3g}"
+            )
+
+    def get_config(self):
+        """Returns the configuration."""
+        return {
+            **super().get_config(),
+            "skips": self.skips,
+            "branch": self.branch,
+            "initial_value": self.initial_value,
+            "epsilon": self.epsilon,
+            "momentum": self.momentum,
+            "skipped": self.skipped,
+        }
+
+    def _scaled_branch(self, i, x):
+        skip = self.skips[i]
+        y = _fit(x, skip) if self.branch == "identity" else self.branches[i](x)
+        return y * ops.cast(self.factor.value, y.dtype)
+
+    def _make_convolution(self, skip):
+        rank, dtype = len(skip["strides"]), keras.dtype_policies.get(skip["dtype"])
+        axis = 1 if skip["data_format"] == "channels_first" else -1
+        shape = [None] * (rank + 2)
+        shape[axis] = skip["inputs"]
+        branch = keras.Sequential(
+            [
+                _CONVOLUTIONS[rank](
+                    skip["filters"],
+                    1,
+                    strides=skip["strides"],
+                    padding="same",
+                    data_format=skip["data_format"],
+                    use_bias=False,
+                    kernel_initializer=keras.initializers.Constant(self.initial_value),
+                    dtype=dtype,
+                ),
+                keras.layers.BatchNormalization(
+                    axis, momentum=self.momentum, epsilon=self.epsilon, dtype=dtype
+                ),
+            ],
+            name=f"ghost_skip_{skip['index']}",
+        )
+        branch.build(tuple(shape))
+        return branch
+
+
+def _add_inside(convolution, branch, call, x, *args, **kwargs):
+    """Calls a convolution with the branch added before its activation."""
+    activation = convolution.activation
+    convolution.activation = lambda y: activation(y + branch(x))
+    try:
+        return call(x, *args, **kwargs)
+    finally:
+        convolution.activation = activation
+
+
+def _remember(given, call, x, *args, **kwargs):
+    """Calls a convolution, keeping its inputs for the layer that follows."""
+    given.append(x)
+    return call(x, *args, **kwargs)
+
+
+def _add_behind(branch, given, call, x, *args, **kwargs):
+    """Calls the layer that follows a convolution, and adds the branch."""
+    y = call(x, *args, **kwargs)
+    return y + ops.cast(branch(given.pop()), y.dtype)
+
+
+def _fit(x, skip):
+    """Returns `x` with the shape of what the convolution makes of it, without any weights."""
+    strides, data_format = skip["strides"], skip["data_format"]
+    if max(strides) > 1:
+        x = ops.average_pool(x, strides, strides, padding="same", data_format=data_format)
+    axis = 1 if data_format == "channels_first" else len(x.shape) - 1
+    missing = skip["filters"] - skip["inputs"]
+    if missing > 0:
+        return ops.pad(x, [(0, missing if i == axis else 0) for i in range(len(x.shape))])
+    return ops.take(x, range(skip["filters"]), axis=axis) if missing < 0 else x
