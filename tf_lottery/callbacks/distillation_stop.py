@@ -1,0 +1,66 @@
+"""Leave the teacher after some time."""
+
+from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery.checks import natural_number
+from tf_lottery.layers.distillation import Distillation
+from tf_lottery.tweaks import require_tweak
+
+
+class DistillationStop(SparsityCallback):
+    """Stops learning from the teacher at an epoch or step; then the loss is the model's own.
+
+    The code of "Good Students Play Big Lottery Better" (arXiv:2101.03255v1) stops at epoch 60
+    of 90 on ImageNet.
+
+    Args:
+        end_epoch: Integer >= 0, the first epoch without the teacher. Defaults to `None`.
+        end_step: Integer >= 0, the training steps with it, counted by the optimizer, instead
+            of an epoch. Defaults to `None`.
+
+    Raises:
+        ValueError: If not exactly one of the arguments is given or it is outside its range. In
+            training, if the model has no teacher.
+
+    Example:
+
+    >>> tfl.retrain.distill(sparse, dense)
+    >>> sparse.fit(x, y, epochs=90, callbacks=[tfl.callbacks.DistillationStop(end_epoch=60)])
+    """
+
+    def __init__(self, end_epoch=None, end_step=None):
+        super().__init__()
+        if (end_epoch is None) == (end_step is None):
+            raise ValueError(
+                "Arguments `end_epoch` and `end_step`: exactly one must be given. "
+                f"Received: end_epoch={end_epoch}, end_step={end_step}"
+            )
+        self.end_epoch = None if end_epoch is None else natural_number("end_epoch", end_epoch)
+        self.end_step = None if end_step is None else natural_number("end_step", end_step)
+
+    def next_step(self):
+        """Returns the step at which to stop, while it lies ahead."""
+        if self.end_step is None or self.step >= self.end_step:
+            return None
+        return self.end_step
+
+    def on_step(self):
+        """Leaves the teacher."""
+        self._set(0.0)
+
+    def on_train_begin(self, logs=None):
+        """Sets whether the teacher counts at the present step."""
+        super().on_train_begin(logs)
+        if self.end_step is not None:
+            self._set(0.0 if self.step >= self.end_step else self._distillation().initial_alpha)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Sets whether the teacher counts in this epoch."""
+        super().on_epoch_begin(epoch, logs)
+        if self.end_epoch is not None:
+            self._set(0.0 if epoch >= self.end_epoch else self._distillation().initial_alpha)
+
+    def _distillation(self):
+        return require_tweak(self.model, Distillation, "tfl.retrain.distill(model, teacher)")
+
+    def _set(self, alpha):
+        self._distillation().alpha.assign(alpha)

@@ -1,0 +1,85 @@
+"""A teacher whose outputs are part of the loss."""
+
+import keras
+from keras import ops
+
+from tf_lottery.layers.tweak import Tweak
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+class Distillation(Tweak):
+    """Mixes the loss with the divergence from a teacher's outputs.
+
+    `(1 - alpha) * loss + alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))`, the
+    mean over all examples. The teacher is saved with the model.
+
+    Args:
+        teacher: A built `keras.Model`, which is frozen.
+        alpha: Float in [0, 1], the weight of the divergence. Defaults to `0.9`.
+        temperature: Float > 0, `T`. Defaults to `5.0`.
+        from_logits: Whether the outputs of both are logits and not probabilities. Defaults to
+            `True`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Attributes:
+        alpha: Variable, the present weight of the divergence. At 0 the loss is the model's own.
+    """
+
+    changes_call = False
+    changes_loss = True
+
+    def __init__(self, teacher, alpha=0.9, temperature=5.0, from_logits=True, **kwargs):
+        super().__init__(**{"name": "distillation", **kwargs})
+        self.teacher = teacher
+        self.temperature, self.from_logits = temperature, from_logits
+        self.initial_alpha = alpha
+        self.alpha = self.add_weight(
+            name="alpha",
+            shape=(),
+            initializer=keras.initializers.Constant(alpha),
+            trainable=False,
+            autocast=False,
+        )
+        self.trainable = False
+        self.built = True
+
+    @property
+    def state(self):
+        """List of the variables that training changes: those of the teacher stay."""
+        return [self.alpha]
+
+    def change_loss(self, loss, x, y_pred):
+        """Returns the loss, mixed with the divergence."""
+        alpha = ops.convert_to_tensor(self.alpha.value)
+        taught = self.teacher(x, training=False)
+        taught, learned = (
+            keras.tree.map_structure(self._logits, outputs) for outputs in (taught, y_pred)
+        )
+        # Given by its name, the loss would compare raw logits: Keras applies the softmax for the
+        # class alone.
+        losses = keras.tree.map_structure(lambda _: keras.losses.KLDivergence(), learned)
+        distance = keras.distillation.LogitsDistillation(self.temperature, losses)
+        divergence = distance.compute_loss(taught, learned)
+        return loss + alpha * (ops.cast(divergence, loss.dtype) - loss)
+
+    def get_config(self):
+        """Returns the configuration, the teacher's included."""
+        return {
+            **super().get_config(),
+            "teacher": keras.saving.serialize_keras_object(self.teacher),
+            "alpha": self.initial_alpha,
+            "temperature": self.temperature,
+            "from_logits": self.from_logits,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the distillation that `config` describes."""
+        teacher = keras.saving.deserialize_keras_object(config["teacher"])
+        return cls(**{**config, "teacher": teacher})
+
+    def _logits(self, outputs):
+        outputs = ops.cast(outputs, "float32")
+        if self.from_logits:
+            return outputs
+        return ops.log(ops.maximum(outputs, keras.config.epsilon()))

@@ -1,0 +1,91 @@
+"""Learn from the outputs of a teacher."""
+
+import keras
+
+from tf_lottery.checks import number_above
+from tf_lottery.layers.distillation import Distillation
+from tf_lottery.model import check_sparse_model
+from tf_lottery.tweaks import add_tweak, remove_tweak
+
+
+def distill(student, teacher, alpha=0.9, temperature=5.0, from_logits=True):
+    """Lets a sparse model learn from a teacher, most often the dense network.
+
+    "Distilling the Knowledge in a Neural Network" (arXiv:1503.02531), which the first version
+    of "Spending Your Winning Lottery Better" (arXiv:2101.03255) applies to tickets. In
+    training the loss becomes
+
+        (1 - alpha) * loss + alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T)),
+
+    means over all examples, the divergence that of `keras.distillation.LogitsDistillation`;
+    sample weights weigh the loss alone, and what regularizers add is kept. The official code
+    for CIFAR also divides the divergence by the number of classes. Evaluation reports the
+    model's own loss. `callbacks.DistillationStop` ends it after some epochs, as the authors
+    do for ImageNet.
+
+    Args:
+        student: A `SparseModel`.
+        teacher: A built `keras.Model` with the student's inputs and outputs, frozen by this.
+            It is saved with the student until `remove_distillation` is called, and no part
+            of what `tfl.strip` gives back.
+        alpha: Float in [0, 1], the weight of the teacher. Defaults to `0.9`.
+        temperature: Float > 0, `T`: 5 for CIFAR, 4 for ImageNet. Defaults to `5.0`.
+        from_logits: Whether the outputs of both are logits and not probabilities. Defaults
+            to `True`.
+
+    Returns:
+        The `Distillation` that the student holds.
+
+    Raises:
+        ValueError: If an argument is outside its range, teacher and student share weights or
+            differ in the shapes of their outputs, or the student has a teacher already.
+
+    Example:
+
+    >>> tfl.retrain.distill(sparse, dense)
+    >>> sparse.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> sparse.fit(x, y)
+    """
+    check_sparse_model(student, "student")
+    number_above("temperature", temperature, 0)
+    if number_above("alpha", alpha, 0, inclusive=True) > 1:
+        raise ValueError(f"Argument `alpha` must be in [0, 1]. Received: alpha={alpha!r}")
+    if not isinstance(teacher, keras.Model) or not teacher.built:
+        raise ValueError(
+            f"Argument `teacher` must be a built `keras.Model`. Received: teacher={teacher!r}"
+        )
+    shared = {id(v) for v in student.model.variables} & {id(v) for v in teacher.variables}
+    if shared:
+        raise ValueError(
+            "Argument `teacher` must not share weights with the student, which training changes; "
+            "load or clone it, and copy its weights. "
+            f"Received: {teacher.name!r}, which shares {len(shared)} variables"
+        )
+    expected, received = _output_shapes(student.model), _output_shapes(teacher)
+    if expected and received and expected != received:
+        raise ValueError(
+            "Argument `teacher` must have the outputs of the student, of shapes "
+            f"{expected}. Received: {teacher.name!r} with shapes {received}"
+        )
+    return add_tweak(student, Distillation(teacher, alpha, temperature, from_logits))
+
+
+def remove_distillation(model):
+    """Takes the teacher from a sparse model.
+
+    Args:
+        model: A `SparseModel`. Nothing happens if it has none.
+
+    Raises:
+        ValueError: If `model` is not a `SparseModel`.
+
+    Example:
+
+    >>> tfl.retrain.remove_distillation(sparse)
+    """
+    remove_tweak(model, Distillation)
+
+
+def _output_shapes(model):
+    """Returns the shapes of a model's outputs without the batch, empty if it does not know them."""
+    return [tuple(output.shape[1:]) for output in getattr(model, "outputs", None) or ()]
