@@ -2,9 +2,11 @@
 
 from tf_lottery import at_init as at_init
 from tf_lottery import callbacks as callbacks
+from tf_lottery import controls as controls
 from tf_lottery import export as export
 from tf_lottery import interop as interop
 from tf_lottery import layers as layers
+from tf_lottery import retrain as retrain
 from tf_lottery import sparsity as sparsity
 from tf_lottery._version import __version__ as __version__
 from tf_lottery.analysis.connectivity import Connectivity as Connectivity

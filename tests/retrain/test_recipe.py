@@ -1,0 +1,145 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import tf_lottery as tfl
+
+CASES = {
+    **{name: (name,) for name in tfl.retrain.TWEAKS},
+    "all": tfl.retrain.TWEAKS,
+}
+STEPS = 8
+
+
+@pytest.fixture
+def prepare(sparse, make_residual, images):
+    """Function of tweaks that prepares and compiles the residual network; returns the recipe."""
+
+    def prepare(tweaks=None, model=sparse, **kwargs):
+        arguments = {
+            "batches": images,
+            "teacher": make_residual(seed=1),
+            "rescaling_iterations": 3,
+            **kwargs,
+        }
+        recipe = tfl.retrain.recipe(model, STEPS, tweaks=tweaks, **arguments)
+        compile_with(model, recipe)
+        return recipe
+
+    return prepare
+
+
+def compile_with(model, recipe):
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), recipe.loss, metrics=["accuracy"])
+
+
+def train(model, images, callbacks, epochs, initial_epoch=0):
+    model.fit(
+        *images,
+        batch_size=4,
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+    )
+
+
+def outputs(model, x):
+    return ops.convert_to_numpy(model(x))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("ignore:Training stopped at step 2")
+def test_plain_model_is_left_after_each_tweak_and_all(
+    case, prepare, sparse, make_residual, images, tmp_path
+):
+    recipe = prepare(CASES[case])
+    train(sparse, images, recipe.callbacks, epochs=1)
+    # Saved in the middle of the annealing, which ends at step 4.
+    sparse.save(tmp_path / "sparse.keras")
+    loaded = keras.saving.load_model(tmp_path / "sparse.keras")
+    for model in (sparse, loaded):
+        train(model, images, recipe.callbacks, epochs=4, initial_epoch=1)
+    annealed = outputs(sparse, images[0])
+    recipe.remove()
+    assert sparse.masked.tweaks == []
+    # The same weights in a network that never had a tweak.
+    untouched = make_residual(seed=2)
+    untouched.set_weights([ops.convert_to_numpy(weight) for weight in sparse.model.weights])
+    assert sparse.model.get_config() == untouched.get_config()
+    assert sparse.model.count_params() == untouched.count_params()
+    plain = tfl.strip(sparse)
+    for model in (sparse, plain, loaded, tfl.strip(loaded), untouched):
+        np.testing.assert_array_equal(outputs(model, images[0]), annealed)
+    assert sparse.sparsity == pytest.approx(0.5, abs=0.01)
+
+
+def test_file_is_that_of_the_plain_model(prepare, sparse, make_residual, images, tmp_path):
+    recipe = prepare()
+    train(sparse, images, recipe.callbacks, epochs=4)
+    untouched = make_residual(seed=2)
+    files = [tmp_path / "tweaked.tflite", tmp_path / "plain.tflite"]
+    report = tfl.export_tflite(sparse, files[0])
+    untouched.set_weights([ops.convert_to_numpy(weight) for weight in sparse.model.weights])
+    tfl.export_tflite(untouched, files[1])
+    assert report.max_difference < 1e-5
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_tweaks_that_the_arguments_allow_are_taken(prepare, make_model):
+    everything = prepare()
+    assert tuple(everything.schedule) == tfl.retrain.TWEAKS
+    assert everything.rescaling.one_step_loss[1] > 0
+    dense = tfl.sparsify(make_model("dense"))
+    assert tuple(tfl.retrain.recipe(dense, 10).schedule) == ("soft_activations", "label_smoothing")
+    recurrent = tfl.sparsify(make_model("recurrent"))
+    assert tuple(tfl.retrain.recipe(recurrent, 10).schedule) == ("label_smoothing",)
+
+
+def test_schedule_says_what_goes_on_until_when(prepare):
+    recipe = prepare(annealed=0.25)
+    assert recipe.schedule == {
+        "soft_activations": (0, 2),
+        "ghost_skips": (0, 2),
+        "rescaled_initialization": (0, 0),
+        "label_smoothing": (0, 8),
+        "distillation": (0, 8),
+    }
+    assert [callback.end_step for callback in recipe.callbacks] == [2, 2]
+    assert "ghost skips" in str(recipe) and "8 steps" in str(recipe)
+
+
+def test_loss_is_smoothed_only_if_that_is_asked_for(prepare, sparse):
+    assert isinstance(prepare(("label_smoothing",)).loss, tfl.retrain.SmoothedCrossentropy)
+    loss = prepare(()).loss
+    assert isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+    assert prepare((), loss="mse").loss == "mse"
+    assert sparse.masked.tweaks == []
+
+
+def test_tweaks_are_not_removed_before_they_are_annealed(prepare, sparse, images):
+    recipe = prepare()
+    with pytest.raises(ValueError, match=r"to the end of the recipe.*'ghost_skips': 'factor 1'"):
+        recipe.remove()
+    assert len(sparse.masked.tweaks) == 3
+
+
+def test_wrong_arguments_are_named_and_nothing_is_changed(sparse, images):
+    def refused(message, steps=10, **kwargs):
+        with pytest.raises(ValueError, match=message):
+            tfl.retrain.recipe(sparse, steps, **kwargs)
+        assert sparse.masked.tweaks == []
+
+    refused("`steps` must be an integer > 0", steps=0)
+    refused("`tweaks` must be one of .*Received: tweaks='ghosts'", tweaks=("ghosts",))
+    refused("`tweaks` must be a tuple", tweaks="ghost_skips")
+    refused("`annealed` must be", annealed=0)
+    refused(r"`annealed` must be in \(0, 1\]", annealed=1.1)
+    refused("`batches` must be given for 'resc", tweaks=("rescaled_initialization",))
+    refused("`teacher` must be given for 'dist", tweaks=("distillation",))
+    refused("`loss` must be `None` with label smoothing", loss="mse")
+    refused("`activation` must be one of", activation="relu")
+    refused("`teacher` must be a built", teacher="dense.keras")
+    refused(r"`mass` must be in \[0, 1\)", smoothing=1)

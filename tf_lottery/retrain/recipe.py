@@ -1,0 +1,222 @@
+"""All tweaks of retraining in one call."""
+
+import dataclasses
+
+import keras
+
+from tf_lottery.callbacks import ActivationAnnealing, GhostSkipAnnealing
+from tf_lottery.checks import choice, number_above, positive_integer
+from tf_lottery.layers.ghost_skips import GhostSkips
+from tf_lottery.layers.soft_activations import SoftActivations
+from tf_lottery.model import check_settled
+from tf_lottery.printable import Printable
+from tf_lottery.retrain.distillation import distill, remove_distillation
+from tf_lottery.retrain.ghost_skips import find_convolutions, ghost_skips, remove_ghost_skips
+from tf_lottery.retrain.label_smoothing import SmoothedCrossentropy
+from tf_lottery.retrain.rescaled_initialization import rescaled_initialization
+from tf_lottery.retrain.soft_activations import (
+    find_rectifiers,
+    remove_soft_activations,
+    soft_activations,
+)
+from tf_lottery.tweaks import find_tweak
+
+TWEAKS = (
+    "soft_activations",
+    "ghost_skips",
+    "rescaled_initialization",
+    "label_smoothing",
+    "distillation",
+)
+_ANNEALED = ("soft_activations", "ghost_skips")
+_RESCALED = "rescaled_initialization"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe(Printable):
+    """How a model is going to be retrained.
+
+    Args:
+        model: The `SparseModel`, with the tweaks.
+        loss: The loss to compile it with.
+        callbacks: List of callbacks to pass to `fit`.
+        steps: Integer, the length of the training.
+        schedule: Dict of tweaks to `(begin_step, end_step)`, between which they go on.
+        rescaling: The `RescalingReport` of the rescaled initialization, or `None`.
+
+    Example:
+
+    >>> recipe = tfl.retrain.recipe(sparse, steps=10_000, batches=(x, y))
+    >>> sparse.compile("adam", recipe.loss, metrics=["accuracy"])
+    >>> sparse.fit(x, y, epochs=10, callbacks=recipe.callbacks)
+    >>> recipe.remove()
+    """
+
+    model: object
+    loss: object
+    callbacks: list
+    steps: int
+    schedule: dict
+    rescaling: object = None
+
+    def remove(self):
+        """Takes the tweaks away, which leaves the plain sparse model.
+
+        If it had ghost skips, it has to be compiled again before it is used with its loss.
+
+        Raises:
+            ValueError: If training has not reached the end of what is annealed.
+        """
+        soft, ghosts = (find_tweak(self.model, kind) for kind in (SoftActivations, GhostSkips))
+        left = {}
+        if soft is not None and float(soft.softness):
+            left["soft_activations"] = f"beta {soft.beta:.3g}"
+        if ghosts is not None and float(ghosts.factor):
+            left["ghost_skips"] = f"factor {float(ghosts.factor):.3g}"
+        if left:
+            raise ValueError(
+                "Argument `model` must have been trained to the end of the recipe, with its "
+                f"callbacks, before the tweaks are removed. Received: {left}, to be annealed "
+                f"until the steps { ({name: self.schedule[name][1] for name in left}) }"
+            )
+        _remove_tweaks(self.model)
+
+    def __rich__(self):
+        """Returns the schedule as a table."""
+        from rich.table import Table
+
+        title = f"Retraining of {self.model.name}, {self.steps:,} steps"
+        table = Table("tweak", "from step", "to step", title=title, title_justify="left")
+        for tweak, (begin, end) in self.schedule.items():
+            table.add_row(tweak.replace("_", " "), f"{begin:,}", f"{end:,}")
+        return table
+
+
+def recipe(
+    model,
+    steps,
+    batches=None,
+    tweaks=None,
+    teacher=None,
+    annealed=0.5,
+    activation="swish",
+    smoothing=0.1,
+    alpha=0.9,
+    temperature=5.0,
+    from_logits=True,
+    loss=None,
+    rescaling_iterations=180,
+):
+    """Prepares a sparse model for retraining with several tweaks at once.
+
+    "Training Your Sparse Neural Network Better with Any Mask" (arXiv:2206.12755): soft
+    activations, ghost skips, rescaled initialization and label smoothing, and distillation if
+    there is a teacher. Initial weights are rescaled at once, with the other tweaks in effect.
+    Soft activations and ghost skips are annealed linearly from the first step on; label
+    smoothing and distillation go on to the end. A tweak that the model cannot have, such as
+    ghost skips without convolutions, is refused.
+
+    Args:
+        model: A `SparseModel` with the ticket's masks and weights.
+        steps: Integer > 0, the length of the training.
+        batches: Training batches for the rescaled initialization; see
+            `rescaled_initialization`. Defaults to `None`, if that is not asked for.
+        tweaks: Tuple of names from `tfl.retrain.TWEAKS`. Defaults to `None`: all that the
+            arguments allow, which are distillation with a `teacher` only, rescaled
+            initialization with `batches` only, soft activations in place of rectifiers and
+            ghost skips around masked convolutions only.
+        teacher: A built `keras.Model`; see `distill`. Defaults to `None`.
+        annealed: Float in (0, 1], the share of the steps at which annealing ends. Defaults to
+            `0.5`.
+        activation: String; see `soft_activations`. Defaults to `"swish"`.
+        smoothing: Float in [0, 1), the mass that is taken from the true class. Defaults to
+            `0.1`.
+        alpha: Float in [0, 1]; see `distill`. Defaults to `0.9`.
+        temperature: Float > 0; see `distill`. Defaults to `5.0`.
+        from_logits: Whether the model's outputs are logits and not probabilities. Defaults to
+            `True`.
+        loss: Keras loss in place of the cross-entropy of integer labels, not together with
+            label smoothing. Defaults to `None`.
+        rescaling_iterations: Integer > 0; see `rescaled_initialization`. Defaults to `180`.
+
+    Returns:
+        A `Recipe`: the loss to compile the model with, the callbacks to train it with, a
+        schedule to print, and `remove` for afterwards.
+
+    Raises:
+        ValueError: If an argument is outside its range, a tweak lacks what it needs or the
+            model has tweaks already.
+
+    Example:
+
+    >>> recipe = tfl.retrain.recipe(sparse, steps=10_000, batches=(x, y), teacher=dense)
+    >>> sparse.compile("adam", recipe.loss, metrics=["accuracy"])
+    >>> sparse.fit(x, y, epochs=10, callbacks=recipe.callbacks)
+    >>> recipe.remove()
+    """
+    check_settled(model)
+    steps = positive_integer("steps", steps)
+    if number_above("annealed", annealed, 0) > 1:
+        raise ValueError(f"Argument `annealed` must be in (0, 1]. Received: annealed={annealed}")
+    needs = {
+        "rescaled_initialization": ("batches", batches),
+        "distillation": ("teacher", teacher),
+    }
+    chosen = _chosen(model, tweaks, needs)
+    if loss is not None and "label_smoothing" in chosen:
+        raise ValueError(
+            "Argument `loss` must be `None` with label smoothing, which is a loss itself; or "
+            f"leave it out of `tweaks`. Received: loss={loss!r}, tweaks={chosen}"
+        )
+    if "label_smoothing" in chosen:
+        loss = SmoothedCrossentropy(smoothing, from_logits=from_logits)
+    elif loss is None:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+    end_step = max(1, round(annealed * steps))
+    spans = {name: (0, end_step if name in _ANNEALED else steps) for name in chosen}
+    schedule = {**spans, **({_RESCALED: (0, 0)} if _RESCALED in chosen else {})}
+    callbacks, rescaling = [], None
+    try:
+        if "soft_activations" in chosen:
+            soft_activations(model, activation)
+            callbacks.append(ActivationAnnealing(end_step))
+        if "ghost_skips" in chosen:
+            ghost_skips(model)
+            callbacks.append(GhostSkipAnnealing(end_step))
+        if "distillation" in chosen:
+            distill(model, teacher, alpha, temperature, from_logits)
+        if _RESCALED in chosen:
+            rescaling = rescaled_initialization(
+                model, batches, loss, iterations=rescaling_iterations
+            )
+    except BaseException:
+        _remove_tweaks(model)
+        raise
+    return Recipe(model, loss, callbacks, steps, schedule, rescaling)
+
+
+def _remove_tweaks(model):
+    remove_soft_activations(model)
+    remove_ghost_skips(model)
+    remove_distillation(model)
+
+
+def _chosen(model, tweaks, needs):
+    """Returns the names of the tweaks, in order."""
+    if tweaks is None:
+        missing = {name for name, (_, needed) in needs.items() if needed is None}
+        if not find_rectifiers(model):
+            missing.add("soft_activations")
+        if not find_convolutions(model)[0]:
+            missing.add("ghost_skips")
+        return tuple(name for name in TWEAKS if name not in missing)
+    if isinstance(tweaks, str):
+        raise ValueError(f"Argument `tweaks` must be a tuple of names. Received: tweaks={tweaks!r}")
+    for name in tweaks:
+        choice("tweaks", name, TWEAKS)
+        argument, needed = needs.get(name, ("", model))
+        if needed is None:
+            raise ValueError(
+                f"Argument `{argument}` must be given for {name!r}. Received: {argument}=None"
+            )
+    return tuple(name for name in TWEAKS if name in tweaks)
