@@ -5,8 +5,11 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import tf_lottery as tfl
+from tf_lottery.retrain.ghost_skips import find_convolutions
+from tf_lottery.retrain.soft_activations import find_rectifiers
 
 KINDS = ["dense", "nested", "recurrent", "attention", "subclassed", "dict_inputs"]
 PRECISIONS = ["float32", "mixed_float16", "mixed_bfloat16"]
@@ -48,6 +51,23 @@ def dynamic(method, **kwargs):
     return lambda: method(frequency=3, drop_fraction=0.4, end_step=16, **kwargs)
 
 
+class Retraining(keras.callbacks.CallbackList):
+    """Anneals the tweaks that the model has."""
+
+    def __init__(self):
+        self.annealings = {
+            "soft_activations": tfl.callbacks.ActivationAnnealing(12, begin_step=2),
+            "ghost_skips": tfl.callbacks.GhostSkipAnnealing(14, begin_step=3, frequency=2),
+            "distillation": tfl.callbacks.DistillationStop(end_step=13),
+        }
+        super().__init__(list(self.annealings.values()))
+
+    def set_model(self, model):
+        if model:
+            self.callbacks = [self.annealings[tweak.name] for tweak in model.masked.tweaks]
+        super().set_model(model)
+
+
 ALGORITHMS = {
     "imp": iterative_magnitude_pruning,
     "gmp": gradual_magnitude_pruning,
@@ -58,9 +78,12 @@ ALGORITHMS = {
     "snfs_moving": dynamic(tfl.callbacks.SNFS, redistribution=True),
     "cs": continuous_sparsification("ticket"),
     "cs_prune": continuous_sparsification("prune"),
+    "retraining": Retraining,
 }
 FINAL_SPARSITY = 0.75
 SOFT = ("cs", "cs_prune")
+# Their masks stay.
+STATIC = ("retraining",)
 DENSE_AT_FIRST = ("imp", "gmp", *SOFT)
 # These go on from a directory of their own, and not from the model alone.
 SEARCHES = ("imp", *SOFT)
@@ -85,7 +108,25 @@ def start(algorithm, model, pattern="unstructured"):
     if algorithm in SOFT:
         return tfl.sparsify(model, gate=tfl.SoftGate(learning_rate_multiplier=10.0))
     sparsity = 0.0 if algorithm in DENSE_AT_FIRST else FINAL_SPARSITY
-    return tfl.sparsify(model, sparsity, pattern=pattern, scores="random")
+    sparse = tfl.sparsify(model, sparsity, pattern=pattern, scores="random")
+    if algorithm == "retraining":
+        add_tweaks(sparse)
+    return sparse
+
+
+def add_tweaks(model):
+    """Adds the tweaks that the model can have."""
+    if find_rectifiers(model):
+        tfl.retrain.soft_activations(model)
+    if find_convolutions(model)[0]:
+        tfl.retrain.ghost_skips(model)
+    inputs = getattr(model.model, "inputs", None) or ()
+    if len(inputs) == 1:
+        x = keras.Input(inputs[0].shape[1:], dtype=inputs[0].dtype)
+        features = x if "float" in x.dtype else layers.Embedding(11, 2)(x)
+        head = layers.Dense(3, dtype="float32", kernel_initializer=keras.initializers.Ones())
+        outputs = head(layers.Flatten()(features))
+        tfl.retrain.distill(model, keras.Model(x, outputs), temperature=2)
 
 
 class ZeroWatch(keras.callbacks.Callback):
@@ -133,7 +174,8 @@ def check_promises(
     watch, masks_before = ZeroWatch(), model.get_masks()
     train(model, data, [ALGORITHMS[algorithm](), watch])
     masks = model.get_masks()
-    assert any(np.any(masks[path] != masks_before[path]) for path in masks)
+    changed = any(np.any(masks[path] != masks_before[path]) for path in masks)
+    assert changed == (algorithm not in STATIC)
     kept, size = (sum(map(count, masks.values())) for count in (np.count_nonzero, np.size))
     expected = (1 - FINAL_SPARSITY) * size
     if algorithm not in DENSE_AT_FIRST:
