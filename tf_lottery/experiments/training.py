@@ -216,7 +216,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         "settings": all_settings,
         "density": model.density,
         "epochs": epochs,
-        **_test(model, data),
+        **evaluate(model, data),
         "history": progress.history,
     }
     write_json(directory / "results.json", results)
@@ -252,8 +252,16 @@ def _check_success(progress):
         raise ValueError(f"The search failed: {failure}. {found}")
 
 
-def _test(model, data):
-    """Returns what the model achieves on the test examples."""
+def evaluate(model, data):
+    """Returns what a compiled model achieves on the test examples.
+
+    Args:
+        model: A compiled `keras.Model` with the metric `"accuracy"`.
+        data: `Data`.
+
+    Returns:
+        Dict of `test_accuracy`, `test_loss` and, for text, `test_bits_per_character`.
+    """
     test = model.evaluate(*data.test, batch_size=_EVALUATED, verbose=0, return_dict=True)
     results = {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
     if data.vocabulary:
