@@ -81,8 +81,15 @@ def test_contract_on_jax(algorithms, run_pytest_on_jax):
             "tests/test_snapshot.py",
             "tests/test_ticket.py",
         ],
+        [
+            "tests/analysis/test_connectivity.py",
+            "tests/callbacks/test_tweak_annealing.py",
+            "tests/controls/test_weights.py",
+            "tests/retrain/test_distillation.py",
+            "tests/retrain/test_label_smoothing.py",
+        ],
     ],
-    ids=["model", "gates", "callbacks"],
+    ids=["model", "gates", "callbacks", "retraining"],
 )
 def test_core_on_jax(paths, run_pytest_on_jax):
     run_pytest_on_jax(*paths)
@@ -90,7 +97,7 @@ def test_core_on_jax(paths, run_pytest_on_jax):
 
 # TensorFlow expects the first sum over replicas in a process to have one shape, whatever model
 # it belongs to; gates change it.
-@pytest.mark.parametrize(("algorithms", "number"), [("not cs", 7), ("cs", 2)])
+@pytest.mark.parametrize(("algorithms", "number"), [("not cs", 8), ("cs", 2)])
 def test_mirrored_strategy(algorithms, number):
     found = run_pytest(
         "tests/test_contract.py",
