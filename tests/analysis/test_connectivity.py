@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -244,7 +245,8 @@ def test_statistics_are_measured_at_every_point(make_data, compile_model):
         assert loss == pytest.approx(cross_entropy(logits, y), rel=1e-4)
     few = [(train[:10], None), (train[10:], None)]
     assert interpolate(sparse, first, second, (x, y), 3, few, steps=1).losses != result.losses
-    again = interpolate(sparse, first, second, (x, y), 3, iter([(train, np.zeros(40))]))
+    forever = itertools.repeat((train, np.zeros(40)))
+    again = interpolate(sparse, first, second, (x, y), 3, forever, steps=1)
     assert again.losses == pytest.approx(result.losses, rel=1e-6)
 
 

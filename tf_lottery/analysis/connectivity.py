@@ -3,6 +3,7 @@
 import collections.abc
 import contextlib
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -145,7 +146,7 @@ def interpolate(
             "normalization have to be measured between two networks. Received: batches=None"
         )
     if isinstance(batches, collections.abc.Iterator):
-        batches = list(batches)
+        batches = list(itertools.islice(batches, steps))
     alphas, found = np.linspace(0.0, 1.0, points).tolist(), []
     with _left_as_it_was(model):
         if isinstance(model, SparseModel):

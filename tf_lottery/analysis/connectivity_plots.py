@@ -28,7 +28,8 @@ def plot_connectivity(results, path, title=""):
         raise ValueError("Argument `results` must hold at least one result. Received: {}")
     has_errors = all(one.errors is not None for found in lines.values() for one in found)
     panels = {"losses": "Loss", **({"errors": "Error (%)"} if has_errors else {})}
-    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    size = 5 * len(panels), 4 + 0.2 * len(lines)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (key, label) in zip(axes, panels.items(), strict=True):
         for name, found in lines.items():
@@ -37,7 +38,8 @@ def plot_connectivity(results, path, title=""):
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
+        # Barriers fill the middle, so the legend stands below.
+        axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14))
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
 
