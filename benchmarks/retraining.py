@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import pathlib
 import statistics
 
@@ -56,37 +57,39 @@ def run_benchmark(name, dataset, model, budget, tweaks):
     """
     args = _parse(name)
     arrays = data.load(dataset, args.data_dir)
-    cases = [("tweaks", case, {"tweaks": tweaks[case]}) for case in tweaks]
-    cases += [("control", control, {"control": control}) for control in CONTROLS]
     folder, rows = pathlib.Path(args.runs_dir), []
     recorded = {"dataset": dataset, "model": model, **dataclasses.asdict(budget), "tweaks": tweaks}
-    for seed in range(args.seeds):
-        teacher = _teacher(arrays, model, budget, folder, seed)
-        tickets = _tickets(arrays, model, budget, folder, seed)
-        for kind, case, changes in cases:
-            for ticket in tickets:
+    for kind, named in (("tweaks", tweaks), ("control", CONTROLS)):
+        for seed in range(args.seeds):
+            teacher = _teacher(arrays, model, budget, folder, seed)
+            tickets = _tickets(arrays, model, budget, folder, seed)
+            for case, ticket in itertools.product(named, tickets):
+                change = {"tweaks": tweaks[case]} if kind == "tweaks" else {"control": case}
                 settings = RetrainSettings(
                     model,
                     epochs=budget.retraining,
                     steps_per_epoch=budget.steps_per_epoch,
                     batch_size=budget.batch_size,
-                    **changes,
+                    **change,
                 )
                 directory = folder / f"{case}_level_{ticket.level}_seed_{seed}"
                 found = run_retraining(arrays, settings, ticket, directory, teacher, seed, 0)
-                row = {
-                    "kind": kind,
-                    "case": case,
-                    "level": ticket.level,
-                    "density": found["density"],
-                    "seed": seed,
-                    "test_accuracy": found["test_accuracy"],
-                    "test_loss": found["test_loss"],
-                    "validation_accuracy": found["history"]["val_accuracy"],
-                }
+                rows.append(_row(kind, case, ticket.level, seed, found))
                 print(case, ticket.level, seed, f"{found['test_accuracy']:.4f}", flush=True)
-                rows.append(row)
                 record.write(args.record, recorded, {"summary": summarize(rows), "rows": rows})
+
+
+def _row(kind, case, level, seed, found):
+    return {
+        "kind": kind,
+        "case": case,
+        "level": level,
+        "density": found["density"],
+        "seed": seed,
+        "test_accuracy": found["test_accuracy"],
+        "test_loss": found["test_loss"],
+        "validation_accuracy": found["history"]["val_accuracy"],
+    }
 
 
 def summarize(rows):

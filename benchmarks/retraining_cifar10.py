@@ -20,6 +20,7 @@ from retraining import PAPER, Budget
 TWEAKS = {
     "vanilla": (),
     **{tweak: (tweak,) for tweak in (*PAPER, "distillation")},
+    "soft_and_smooth": ("soft_activations", "label_smoothing"),
     "paper": PAPER,
     "all": (*PAPER, "distillation"),
 }

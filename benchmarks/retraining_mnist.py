@@ -19,6 +19,7 @@ FITTING = tuple(tweak for tweak in (*PAPER, "distillation") if tweak != "ghost_s
 TWEAKS = {
     "vanilla": (),
     **{tweak: (tweak,) for tweak in FITTING},
+    "soft_and_smooth": ("soft_activations", "label_smoothing"),
     "paper": FITTING[:-1],
     "all": FITTING,
 }

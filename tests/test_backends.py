@@ -97,7 +97,9 @@ def test_core_on_jax(paths, run_pytest_on_jax):
 
 # TensorFlow expects the first sum over replicas in a process to have one shape, whatever model
 # it belongs to; gates and tweaks change it.
-@pytest.mark.parametrize(("algorithms", "number"), [("not cs and not retraining", 7), ("cs", 2), ("retraining", 1)])
+@pytest.mark.parametrize(
+    ("algorithms", "number"), [("not cs and not retraining", 7), ("cs", 2), ("retraining", 1)]
+)
 def test_mirrored_strategy(algorithms, number):
     found = run_pytest(
         "tests/test_contract.py",

@@ -51,3 +51,9 @@ def test_a_finished_training_is_not_repeated(fit, tmp_path):
     again, found = fit(tmp_path / "a.npz")
     assert found == history
     np.testing.assert_array_equal(model.weights[0], again.weights[0])
+
+
+def test_the_next_training_starts_at_its_first_epoch(fit, tmp_path, make_data):
+    fit(tmp_path / "a.npz")
+    model, _ = fit(tmp_path / "a.npz")
+    assert model.fit(*make_data(), epochs=2, verbose=0).epoch == [0, 1]

@@ -57,6 +57,8 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         """Writes the file after the last epoch."""
         self._write()
+        # Or the next `fit` would start late.
+        self.model._initial_epoch = None
 
     def _write(self):
         if self._ended is None:

@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from tf_lottery import callbacks
+from tf_lottery.controls import random_reinitialization
 from tf_lottery.experiments.data import ShuffledBatches
 from tf_lottery.experiments.methods import dynamic_frequency
 from tf_lottery.experiments.models import lenet_300_100
@@ -216,9 +217,8 @@ def _reinitialize(data, settings, directory, seed, tickets, verbose, on_row):
 
 def _train_control(model, data, settings, seed, ticket):
     new_seed = 1000 * (seed + 1) + ticket.level
-    initial = lenet_300_100(data.input_shape, data.num_classes, new_seed)
-    model.model.set_weights(initial.get_weights())
-    ticket.apply(model, weights=False)
+    fresh = lenet_300_100(data.input_shape, data.num_classes, new_seed)
+    random_reinitialization(ticket, fresh).apply(model)
     history = _train(model, data, settings, new_seed, settings.epochs_per_level, None, [])
     return _row("reinitialized", ticket.level, ticket.density, _last(history.history))
 

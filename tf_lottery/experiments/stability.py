@@ -167,8 +167,6 @@ def _compiled_model(data, settings, seed):
 
 
 def _train(model, data, batches, epochs, checkpoint, verbose):
-    # Where the other copy's checkpoint made `fit` start; there is no public way to say it.
-    model._initial_epoch = None
     model.fit(
         batches,
         epochs=epochs,
