@@ -17,7 +17,7 @@ from tf_lottery.experiments.training import TrainSettings, run_training
 # Each level keeps 56% of the weights, so that the last four have 82, 90, 94.5 and 97% zeros.
 KEPT, LEVELS = 0.56, (3, 4, 5, 6)
 PAPER = ("soft_activations", "ghost_skips", "rescaled_initialization", "label_smoothing")
-CONTROLS = ("random_reinitialization", "sign_kept_reinitialization", "shuffled_masks")
+CONTROLS = ("random_reinitialization", "shuffled_masks", "sign_kept_reinitialization")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Budget:
     batch_size: int
 
 
-def run_benchmark(name, dataset, model, budget, tweaks):
+def run_benchmark(name, dataset, model, budget, tweaks, controls=CONTROLS):
     """Retrains tickets in every way with all seeds and records the results after each.
 
     A run that was killed goes on when it is started again.
@@ -54,12 +54,13 @@ def run_benchmark(name, dataset, model, budget, tweaks):
         model: String, a key of `networks.MODELS`.
         budget: `Budget`.
         tweaks: Dict of names to tuples of tweaks, what to retrain with.
+        controls: Tuple of names of controls. Defaults to `CONTROLS`.
     """
     args = _parse(name)
     arrays = data.load(dataset, args.data_dir)
     folder, rows = pathlib.Path(args.runs_dir), []
     recorded = {"dataset": dataset, "model": model, **dataclasses.asdict(budget), "tweaks": tweaks}
-    for kind, named in (("tweaks", tweaks), ("control", CONTROLS)):
+    for kind, named in (("tweaks", tweaks), ("control", controls)):
         for seed in range(args.seeds):
             teacher = _teacher(arrays, model, budget, folder, seed)
             tickets = _tickets(arrays, model, budget, folder, seed)

@@ -15,7 +15,7 @@ A killed run goes on when it is started again. About two hours on one CPU core.
 """
 
 import retraining
-from retraining import PAPER, Budget
+from retraining import CONTROLS, PAPER, Budget
 
 TWEAKS = {
     "vanilla": (),
@@ -35,4 +35,6 @@ BUDGET = Budget(
 )
 
 if __name__ == "__main__":
-    retraining.run_benchmark("retraining_cifar10", "cifar10", "resnet-8-small", BUDGET, TWEAKS)
+    retraining.run_benchmark(
+        "retraining_cifar10", "cifar10", "resnet-8-small", BUDGET, TWEAKS, CONTROLS[:2]
+    )

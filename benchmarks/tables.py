@@ -13,6 +13,7 @@ import continuous_mnist
 import record
 from export_tables import export_grid, export_latency, export_sizes, export_ticket, xnnpack_arm
 from markdown import percent, table
+from retraining_tables import retraining_cifar10, retraining_mnist, stability
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 LEVELS = ("0", "3", "5", "7", "9", "11", "13", "15")
@@ -199,6 +200,9 @@ TABLES = (
     dynamic,
     continuous,
     gate_pruning,
+    retraining_cifar10,
+    retraining_mnist,
+    stability,
     step_cost,
     rigl_cost,
     gate_cost,

@@ -306,7 +306,7 @@ class ContinuousSparsification(TicketSearch):
         """Goes back to the weights of the rewind point, with a fresh optimizer."""
         self._restart_learning_rate()
         self._start.restore(self.model, parts=("optimizer",))
-        self._rewind_point.restore(self.model, parts=("weights",))
+        self._rewind_point.restore(self.model, parts=("weights", "tweaks"))
         self.model.masked.apply_masks()
         trained = self.model.trainable_variables
         clear_slots(self.model.optimizer, trained, trained)

@@ -193,7 +193,7 @@ class IterativeMagnitudePruning(TicketSearch):
             seed=[self.seed, self.level],
         )
         if self.rewind == "weights":
-            self._rewind_point.restore(self.model, parts=("weights",))
+            self._rewind_point.restore(self.model, parts=("weights", "tweaks"))
             weights = self._rewind_point.weights
         else:
             weights = None

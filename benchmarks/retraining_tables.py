@@ -1,0 +1,65 @@
+"""What the README says about retraining and stability, from the recorded results."""
+
+import record
+from markdown import percent, table
+
+CASES = {
+    "vanilla": "the ticket, no tweaks",
+    "soft_activations": "soft activations (swish)",
+    "ghost_skips": "ghost skips",
+    "rescaled_initialization": "rescaled initialization",
+    "label_smoothing": "label smoothing",
+    "distillation": "distillation",
+    "soft_and_smooth": "soft activations, label smoothing",
+    "paper": "the paper's four",
+    "all": "all five",
+    "random_reinitialization": "*new weights*",
+    "sign_kept_reinitialization": "*new weights, signs kept*",
+    "shuffled_masks": "*shuffled masks*",
+}
+
+
+def retraining_cifar10():
+    """Returns the table of retrained tickets of a ResNet."""
+    return _retraining("retraining_cifar10")
+
+
+def retraining_mnist():
+    """Returns the table of retrained tickets of LeNet."""
+    return _retraining("retraining_mnist")
+
+
+def stability():
+    """Returns the table of barriers."""
+    found = record.read("stability_mnist")["results"]["summary"]
+    rows = [
+        [
+            name,
+            percent(case["error"]),
+            f"{percent(case['barrier_error']['mean'])} "
+            f"({percent(case['barrier_error']['min'])} to {percent(case['barrier_error']['max'])})",
+        ]
+        for name, case in found.items()
+    ]
+    return table(["two networks from the same weights, or independent", "error", "barrier"], rows)
+
+
+def _retraining(benchmark):
+    found = record.read(benchmark)["results"]["summary"]
+    by_case = {(case["case"], case["level"]): case for case in found}
+    sparsities = {case["level"]: 1 - case["density"] for case in found}
+    rows = [
+        [name, *(_cell(by_case.get((case, level))) for level in sorted(sparsities))]
+        for case, name in CASES.items()
+        if any((case, level) in by_case for level in sparsities)
+    ]
+    zeros = [f"{sparsities[level]:.1%} zeros" for level in sorted(sparsities)]
+    return table(["retrained", *zeros], rows)
+
+
+def _cell(case):
+    """Returns mean and deviation of the accuracy."""
+    if case is None:
+        return ""
+    deviation = "" if case["std"] is None else f" ± {percent(case['std'])}"
+    return f"{percent(case['mean'])}{deviation}"
