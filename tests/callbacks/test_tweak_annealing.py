@@ -138,3 +138,26 @@ def test_wrong_arguments_are_named():
         tfl.callbacks.DistillationStop(end_epoch=1, end_step=1)
     with pytest.raises(ValueError, match="`end_epoch` must be an integer >= 0"):
         tfl.callbacks.DistillationStop(end_epoch=-1)
+
+
+def test_searches_rewind_the_tweaks_with_the_weights(convolutional, make_data, compile_model):
+    tweak, starts = tfl.retrain.ghost_skips(convolutional), []
+
+    def remember(batch, logs=None):
+        if batch == 0:
+            starts.append([ops.convert_to_numpy(v).copy() for v in tweak.variables])
+
+    search = tfl.callbacks.IterativeMagnitudePruning(levels=1, epochs_per_level=1, verbose=0)
+    compile_model(convolutional).fit(
+        *make_data("nested"),
+        epochs=2,
+        verbose=0,
+        callbacks=[
+            search,
+            tfl.callbacks.GhostSkipAnnealing(1),
+            keras.callbacks.LambdaCallback(on_train_batch_begin=remember),
+        ],
+    )
+    for first, second in zip(*starts, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert float(ops.convert_to_numpy(tweak.factor)) == 0
