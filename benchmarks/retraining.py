@@ -60,29 +60,31 @@ def run_benchmark(name, dataset, model, budget, tweaks, controls=CONTROLS):
     arrays = data.load(dataset, args.data_dir)
     folder, rows = pathlib.Path(args.runs_dir), []
     recorded = {"dataset": dataset, "model": model, **dataclasses.asdict(budget), "tweaks": tweaks}
-    for kind, named in (("tweaks", tweaks), ("control", controls)):
-        for seed in range(args.seeds):
-            teacher = _teacher(arrays, model, budget, folder, seed)
-            tickets = _tickets(arrays, model, budget, folder, seed)
-            for case, ticket in itertools.product(named, tickets):
-                change = {"tweaks": tweaks[case]} if kind == "tweaks" else {"control": case}
-                settings = RetrainSettings(
-                    model,
-                    epochs=budget.retraining,
-                    steps_per_epoch=budget.steps_per_epoch,
-                    batch_size=budget.batch_size,
-                    **change,
-                )
-                directory = folder / f"{case}_level_{ticket.level}_seed_{seed}"
-                found = run_retraining(arrays, settings, ticket, directory, teacher, seed, 0)
-                rows.append(_row(kind, case, ticket.level, seed, found))
-                print(case, ticket.level, seed, f"{found['test_accuracy']:.4f}", flush=True)
-                record.write(args.record, recorded, {"summary": summarize(rows), "rows": rows})
+    seeds = range(args.seeds)
+    teachers = [_teacher(arrays, model, budget, folder, seed) for seed in seeds]
+    tickets = [_tickets(arrays, model, budget, folder, seed) for seed in seeds]
+    cases = [(control, {"control": control}) for control in controls]
+    cases += [(case, {"tweaks": tweaks[case]}) for case in tweaks]
+    # The highest sparsities first, which the claim is about.
+    for level, seed, (case, change) in itertools.product(reversed(LEVELS), seeds, cases):
+        settings = RetrainSettings(
+            model,
+            epochs=budget.retraining,
+            steps_per_epoch=budget.steps_per_epoch,
+            batch_size=budget.batch_size,
+            **change,
+        )
+        directory = folder / f"{case}_level_{level}_seed_{seed}"
+        found = run_retraining(
+            arrays, settings, tickets[seed][level], directory, teachers[seed], seed, 0
+        )
+        rows.append(_row(case, level, seed, found))
+        print(case, level, seed, f"{found['test_accuracy']:.4f}", flush=True)
+        record.write(args.record, recorded, {"summary": summarize(rows), "rows": rows})
 
 
-def _row(kind, case, level, seed, found):
+def _row(case, level, seed, found):
     return {
-        "kind": kind,
         "case": case,
         "level": level,
         "density": found["density"],
@@ -97,20 +99,20 @@ def summarize(rows):
     """Returns mean and deviation of every case at every level, and its gain over plain retraining.
 
     Args:
-        rows: List of dicts of `kind`, `case`, `level`, `density`, `seed` and `test_accuracy`.
+        rows: List of dicts of `case`, `level`, `density`, `seed` and `test_accuracy`.
 
     Returns:
-        List of dicts of `kind`, `case`, `level`, `density`, `seeds`, `mean`, `std`, and of `gain`
+        List of dicts of `case`, `level`, `density`, `seeds`, `mean`, `std`, and of `gain`
         and `gain_std` over the seeds for which `"vanilla"` was run too, deviations `None` for a
         single seed.
     """
     cases, vanilla = {}, {}
     for row in rows:
-        cases.setdefault((row["kind"], row["case"], row["level"]), []).append(row)
+        cases.setdefault((row["case"], row["level"]), []).append(row)
         if row["case"] == "vanilla":
             vanilla[row["level"], row["seed"]] = row["test_accuracy"]
     summary = []
-    for (kind, case, level), found in cases.items():
+    for (case, level), found in cases.items():
         values = [row["test_accuracy"] for row in found]
         gains = [
             row["test_accuracy"] - vanilla[level, row["seed"]]
@@ -119,7 +121,6 @@ def summarize(rows):
         ]
         summary.append(
             {
-                "kind": kind,
                 "case": case,
                 "level": level,
                 "density": statistics.mean(row["density"] for row in found),
@@ -164,7 +165,9 @@ def _tickets(arrays, model, budget, folder, seed):
     )
     directory = folder / f"imp_seed_{seed}"
     run_training(arrays, settings, directory, seed, verbose=0)
-    return [Ticket.load(directory / "search" / f"ticket_{level:02d}.npz") for level in LEVELS]
+    return {
+        level: Ticket.load(directory / "search" / f"ticket_{level:02d}.npz") for level in LEVELS
+    }
 
 
 def _parse(name):

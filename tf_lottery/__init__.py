@@ -25,9 +25,9 @@ from tf_lottery.export import export_tflite as export_tflite
 from tf_lottery.export import inspect_tflite as inspect_tflite
 from tf_lottery.layers import SoftGate as SoftGate
 from tf_lottery.model import SparseModel as SparseModel
-from tf_lottery.model import strip as strip
 from tf_lottery.pruning import prune as prune
 from tf_lottery.pruning import sparsify as sparsify
 from tf_lottery.snapshot import Snapshot as Snapshot
+from tf_lottery.strip import strip as strip
 from tf_lottery.ticket import Ticket as Ticket
 from tf_lottery.ticket import TicketMatch as TicketMatch

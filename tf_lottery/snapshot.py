@@ -6,6 +6,7 @@ from keras import ops
 from tf_lottery import files
 from tf_lottery.layers import Gated, Masked
 from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.layers.tweak import all_layers
 from tf_lottery.optimizers import slots
 
 PARTS = (
@@ -156,7 +157,7 @@ def training_step(optimizer):
     Args:
         optimizer: A Keras optimizer.
     """
-    return int(ops.convert_to_numpy(_step_variables(optimizer)[-1]))
+    return int(ops.convert_to_numpy(step_variables(optimizer)[-1]))
 
 
 def start_averages(model):
@@ -175,8 +176,12 @@ def start_averages(model):
             found["average"].assign(ops.convert_to_numpy(variable).copy())
 
 
-def _step_variables(optimizer):
-    """Returns the iteration counters, the one of the innermost optimizer last."""
+def step_variables(optimizer):
+    """Returns the iteration counters, the one of the innermost optimizer last.
+
+    Args:
+        optimizer: A built Keras optimizer.
+    """
     return [variable for variable in optimizer.variables if variable.name == "iteration"]
 
 
@@ -195,7 +200,7 @@ def _variables(model):
     states = [layer.growth for layer in masked if layer.growth is not None]
     known = {id(variable) for variable in model.weights}
     metrics = {id(variable) for variable in model.metrics_variables}
-    steps = [] if optimizer is None else _step_variables(optimizer)
+    steps = [] if optimizer is None else step_variables(optimizer)
     rates = [v for v in optimizer.variables if v.name == "learning_rate"] if optimizer else []
     growth = [v for state in states for v in state.variables]
     tweaks = [tweak for layer in masked for tweak in layer.tweaks]
@@ -216,8 +221,10 @@ def _variables(model):
 
 
 def _masked_layers(model):
-    # Keras has no public way to walk the sublayers of an arbitrary layer.
-    return [layer for layer in model._flatten_layers() if isinstance(layer, Masked)]
+    found = [layer for layer in all_layers(model) if isinstance(layer, Masked)]
+    # A teacher can be sparse too, and stays as it is.
+    inside = {id(sub) for layer in found for tweak in layer.tweaks for sub in all_layers(tweak)}
+    return [layer for layer in found if id(layer) not in inside]
 
 
 def _shapes(arrays):

@@ -2,7 +2,7 @@
 
 import re
 
-from tf_lottery.model import check_sparse_model
+from tf_lottery.model import SparseModel, check_sparse_model
 
 
 def add_tweak(model, tweak):
@@ -56,6 +56,21 @@ def require_tweak(model, kind, advice):
     return tweak
 
 
+def check_untweaked(model, name="model"):
+    """Raises a `ValueError` if tweaks change what a model computes.
+
+    Args:
+        model: Any `keras.Model`.
+        name: String, the argument's name for the message. Defaults to `"model"`.
+    """
+    tweaks = model.masked.tweaks if isinstance(model, SparseModel) else []
+    if found := [_name(type(tweak)) for tweak in tweaks if tweak.changes_call]:
+        raise ValueError(
+            f"Argument `{name}` must not have tweaks of retraining in its forward pass; take them "
+            f"away first, see `tfl.retrain`. Received: {model.name!r} with {found}"
+        )
+
+
 def remove_tweak(model, kind):
     """Takes a tweak from a model.
 
@@ -65,6 +80,7 @@ def remove_tweak(model, kind):
         kind: Subclass of `Tweak`. Nothing happens if the model has none.
     """
     if (tweak := find_tweak(model, kind)) is not None:
+        tweak.leave(model.model)
         _set_tweaks(model, [other for other in model.masked.tweaks if other is not tweak])
 
 

@@ -202,3 +202,19 @@ def test_ticket_of_another_model(model, make_data, make_model):
         stability(model, make_data(), make_data(), start=partial, epochs=1)
     for name, value in tfl.Snapshot(model).to_arrays().items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_nothing_is_trained_with_arguments_that_interpolation_refuses(model, make_data):
+    def train(model, seed):
+        raise AssertionError("trained")
+
+    with pytest.raises(ValueError, match="`points` must be an integer >= 2"):
+        stability(model, train, make_data(), points=1)
+    with pytest.raises(TypeError, match="point"):
+        stability(model, train, make_data(), point=3)
+
+
+def test_model_with_tweaks_in_its_forward_pass_is_refused(model, make_data):
+    tfl.retrain.soft_activations(model)
+    with pytest.raises(ValueError, match=r"must not have tweaks .*\['soft activations'\]"):
+        stability(model, make_data(), make_data(), epochs=1)

@@ -173,6 +173,8 @@ def test_directory_of_another_search(make, make_data, tmp_path):
     train(make(), make_data(), [EarlyBird(0.5, directory=tmp_path)], epochs=1)
     with pytest.raises(ValueError, match="`directory` must be empty .*0.6.*Received.*0.5"):
         train(make(), make_data(), [EarlyBird(0.6, directory=tmp_path)], epochs=1)
+    with pytest.raises(ValueError, match="`directory` must be empty .*'random'"):
+        train(make(), make_data(), [EarlyBird(0.5, scores="random", directory=tmp_path)], epochs=1)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OSError, match="`directory` must be a folder"):
         train(make(), make_data(), [EarlyBird(0.5, directory=tmp_path / "file")], epochs=1)

@@ -101,9 +101,7 @@ def test_teacher_is_left_at_a_step_or_epoch(
 def test_training_that_is_too_short_is_reported(convolutional, make_data, compile_model):
     tfl.retrain.ghost_skips(convolutional)
     annealing = tfl.callbacks.GhostSkipAnnealing(end_step=12)
-    with pytest.warns(
-        UserWarning, match=r"step 6, before `end_step` 12: `GhostSkips.factor` is 0.5"
-    ):
+    with pytest.warns(UserWarning, match=r"step 6, with `end_step` 12: `GhostSkips.factor` is 0.5"):
         train(convolutional, make_data("nested"), annealing, compile_model)
 
 
@@ -161,3 +159,29 @@ def test_searches_rewind_the_tweaks_with_the_weights(convolutional, make_data, c
     for first, second in zip(*starts, strict=True):
         np.testing.assert_array_equal(first, second)
     assert float(ops.convert_to_numpy(tweak.factor)) == 0
+
+
+def test_restored_weights_of_an_earlier_time_are_reported(convolutional, make_data, compile_model):
+    tweak = tfl.retrain.ghost_skips(convolutional)
+
+    class Restore(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            tweak.factor.assign(0.5)
+
+    compile_model(convolutional)
+    with pytest.warns(UserWarning, match="GhostSkips.factor` is 0.5.*restored weights of an earl"):
+        convolutional.fit(
+            *make_data("nested"),
+            verbose=0,
+            callbacks=[Restore(), tfl.callbacks.GhostSkipAnnealing(1)],
+        )
+
+
+def test_optimizer_beyond_the_end_is_reported(convolutional, make_data, compile_model):
+    data = make_data("nested")
+    compile_model(convolutional).fit(*data, batch_size=4, verbose=0)
+    tweak = tfl.retrain.soft_activations(convolutional)
+    with pytest.warns(UserWarning, match="optimizer is at step 6.*Compile the model anew"):
+        annealing = tfl.callbacks.ActivationAnnealing(5)
+        convolutional.fit(*data, batch_size=4, verbose=0, callbacks=[annealing])
+    assert tweak.beta == np.inf

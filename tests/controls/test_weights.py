@@ -339,3 +339,13 @@ def test_missing_weights_are_named(ticket):
         with pytest.raises(ValueError, match=r"`ticket` must have the weights.*\['b/kernel'\]"):
             change(bare)
     assert "b/kernel" in controls.random_reinitialization(bare, NEW).weights
+
+
+def test_other_weights_are_of_no_training_step():
+    ticket = tfl.Ticket(
+        {"a/kernel": np.ones((2, 2), bool)},
+        {"a/kernel": np.eye(2, dtype="float32")},
+        provenance={"step": 500},
+    )
+    assert "step" not in tfl.controls.constant_weights(ticket).provenance
+    assert tfl.controls.shuffle_masks(ticket).provenance["step"] == 500

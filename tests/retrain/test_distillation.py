@@ -140,3 +140,34 @@ def test_wrong_arguments_are_named(make_model):
     tfl.retrain.distill(student, teacher)
     with pytest.raises(ValueError, match="must not have distillation yet"):
         tfl.retrain.distill(student, teacher)
+
+
+def test_outputs_that_distillation_cannot_use_are_refused():
+    def head(units, activation=None):
+        return keras.Sequential([keras.Input((6,)), layers.Dense(units, activation)])
+
+    with pytest.raises(ValueError, match="outputs of at least two classes"):
+        tfl.retrain.distill(tfl.sparsify(head(1)), head(1))
+    with pytest.raises(ValueError, match="`from_logits` must be `False`.*ends with a softmax"):
+        tfl.retrain.distill(tfl.sparsify(head(3, "softmax")), head(3, "softmax"))
+    with pytest.raises(ValueError, match="`from_logits` must be `False`"):
+        tfl.retrain.recipe(tfl.sparsify(head(3, "softmax")), 10)
+
+
+def test_teacher_has_no_say_after_its_end(make_data, compile_model):
+    x, y = make_data("dense")
+    student, teacher = tfl.sparsify(network(seed=1)), network(seed=2)
+    compile_model(student, "sgd")
+    expected = training_loss(student, x, y)
+    teacher.layers[0].kernel.assign(np.full((6, 3), np.nan))
+    student = tfl.sparsify(network(seed=1))
+    tfl.retrain.distill(student, teacher).alpha.assign(0.0)
+    assert training_loss(compile_model(student, "sgd"), x, y) == pytest.approx(expected)
+
+
+def test_sparse_teacher_is_no_part_of_snapshots():
+    student, teacher = tfl.sparsify(network(seed=1)), tfl.sparsify(network(seed=2), 0.5)
+    before = tfl.Snapshot(student)
+    tfl.retrain.distill(student, teacher)
+    before.restore(student, parts=("weights", "masks"))
+    assert tfl.Snapshot(student).to_arrays().keys() == before.to_arrays().keys() | {"tweaks/0"}

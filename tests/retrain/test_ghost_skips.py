@@ -224,3 +224,43 @@ def test_wrong_arguments_are_named(sparse, make_model):
     tfl.retrain.ghost_skips(sparse)
     with pytest.raises(ValueError, match="must not have ghost skips yet"):
         tfl.retrain.ghost_skips(sparse)
+
+
+class Interleaved(keras.Model):
+    """Calls a convolution twice before the normalization, which is called twice too."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = layers.Conv2D(2, 3, padding="same", use_bias=False)
+        self.norm = layers.BatchNormalization(epsilon=0.0)
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+        self.norm.build(input_shape)
+
+    def call(self, inputs):
+        first, second = self.conv(inputs), self.conv(2 * inputs)
+        return self.norm(first) - 3 * self.norm(second)
+
+
+def test_branches_find_their_own_call():
+    plain = Interleaved()
+    plain.build((None, 4, 4, 2))
+    model = tfl.sparsify(plain)
+    x = np.random.default_rng(0).normal(size=(1, 4, 4, 2)).astype("float32")
+    expected = outputs(plain, x) + x - 3 * 2 * x
+    tfl.retrain.ghost_skips(model, branch="identity")
+    np.testing.assert_allclose(outputs(model, x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_causal_identity_does_not_look_ahead():
+    plain = keras.Sequential(
+        [
+            keras.Input((6, 1)),
+            layers.Conv1D(1, 3, strides=2, padding="causal", kernel_initializer="zeros"),
+        ]
+    )
+    model = tfl.sparsify(plain)
+    tfl.retrain.ghost_skips(model, branch="identity")
+    x = np.arange(6.0, dtype="float32").reshape(1, 6, 1)
+    np.testing.assert_array_equal(outputs(model, x)[0, :, 0], [0, 2, 4])

@@ -143,3 +143,35 @@ def test_wrong_arguments_are_named_and_nothing_is_changed(sparse, images):
     refused("`activation` must be one of", activation="relu")
     refused("`teacher` must be a built", teacher="dense.keras")
     refused(r"`mass` must be in \[0, 1\)", smoothing=1)
+
+
+def test_teacher_can_leave_early(prepare):
+    recipe = prepare(("distillation",), distilled=0.5)
+    assert recipe.schedule == {"distillation": (0, 4)}
+    assert [callback.end_step for callback in recipe.callbacks] == [4]
+
+
+def test_tweaks_of_the_user_are_kept_if_the_recipe_is_refused(sparse):
+    tweak = tfl.retrain.soft_activations(sparse)
+    with pytest.raises(ValueError, match=r"must not have tweaks yet.*\['soft_activations'\]"):
+        tfl.retrain.recipe(sparse, 10)
+    assert list(sparse.masked.tweaks) == [tweak]
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16"], indirect=True)
+def test_mixed_precision(precision, make_residual, images):
+    model = tfl.sparsify(make_residual(), 0.5)
+    arguments = {"batches": images, "teacher": make_residual(1), "rescaling_iterations": 1}
+    recipe = tfl.retrain.recipe(model, 2, **arguments)
+    compile_with(model, recipe)
+    train(model, images, recipe.callbacks, epochs=1)
+    recipe.remove()
+    assert np.isfinite(outputs(model, images[0])).all()
+
+
+def test_restored_weights_of_an_earlier_time_are_reported(prepare, sparse, images):
+    recipe, before = prepare(("ghost_skips",)), sparse.get_weights()
+    train(sparse, images, recipe.callbacks, epochs=4)
+    sparse.set_weights(before)
+    with pytest.raises(ValueError, match="no other one may have restored weights"):
+        recipe.remove()

@@ -200,3 +200,68 @@ def test_wrong_arguments_are_named(sparse, make_residual):
     tfl.retrain.soft_activations(sparse)
     with pytest.raises(ValueError, match="must not have soft activations yet"):
         tfl.retrain.soft_activations(sparse)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_half_precision_does_not_overflow(name):
+    x = np.array([-300.0, -1.0, 0.0, 1.0, 300.0], "float16")
+    found = ops.convert_to_numpy(SoftActivation(name, 2000.0)(ops.convert_to_tensor(x)))
+    assert found.dtype == "float16"
+    np.testing.assert_allclose(found, np.maximum(x, 0), atol=1e-3)
+
+
+def test_rectifiers_are_back_after_removal_even_if_stripped_before(sparse, images):
+    before = outputs(sparse, images[0])
+    tfl.retrain.soft_activations(sparse)
+    plain = tfl.strip(sparse)
+    tfl.retrain.remove_soft_activations(sparse)
+    np.testing.assert_array_equal(outputs(plain, images[0]), before)
+    np.testing.assert_array_equal(outputs(sparse, images[0]), before)
+
+
+def test_layers_are_left_alone_if_the_model_cannot_be_stripped(sparse):
+    tfl.retrain.soft_activations(sparse)
+    tfl.retrain.ghost_skips(sparse)
+    with pytest.raises(ValueError, match="ghost skips"):
+        tfl.strip(sparse)
+    assert sparse.model.get_layer("stem").activation is keras.activations.relu
+
+
+class Shifted(layers.ReLU):
+    """A rectifier with a `call` of its own."""
+
+    def call(self, inputs, training=None):
+        return super().call(inputs) + 1.0
+
+
+class Unhashable:
+    """An activation that cannot be the key of a dict."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return self is other
+
+    def __call__(self, x):
+        return ops.relu(x)
+
+
+def test_layers_and_functions_of_others_are_not_replaced():
+    plain = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, activation=Unhashable()), Shifted(), layers.ReLU()]
+    )
+    tweak = tfl.retrain.soft_activations(tfl.sparsify(plain))
+    assert tweak.layer_names == [plain.layers[-1].name]
+
+
+def test_units_can_be_compacted_with_any_soft_activation():
+    plain = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, activation="relu"), layers.Dense(2)]
+    )
+    kernel, bias, *others = plain.get_weights()
+    kernel[:, 3:] = 0
+    plain.set_weights([kernel, bias, *others])
+    model = tfl.sparsify(plain)
+    tfl.retrain.soft_activations(model, "pswish")
+    small, _ = tfl.compact(model)
+    assert small.count_params() == 4 * 3 + 3 + 3 * 2 + 2

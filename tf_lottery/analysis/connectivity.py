@@ -17,6 +17,7 @@ from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.printable import Printable
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import match_paths
+from tf_lottery.tweaks import check_untweaked
 
 STABLE_BELOW = 0.02
 
@@ -133,18 +134,10 @@ def interpolate(
     >>> result.barrier_error
     """
     check_model(model)
-    positive_integer("batch_size", batch_size)
-    if positive_integer("points", points) < 2:
-        raise ValueError(f"Argument `points` must be an integer >= 2. Received: points={points}")
-    data = _check_examples(data)
+    check_options(model, data, points, batches, steps, accuracy, batch_size)
     ends = [_weights(model, *end) for end in (("first", first), ("second", second))]
     inner = _inner(model)
     statistics = BatchStatistics(inner, model.run_eagerly)
-    if statistics.layers and batches is None:
-        raise ValueError(
-            "Argument `batches` must be training examples, since statistics of batch "
-            "normalization have to be measured between two networks. Received: batches=None"
-        )
     if isinstance(batches, collections.abc.Iterator):
         batches = list(itertools.islice(batches, steps))
     alphas, found = np.linspace(0.0, 1.0, points).tolist(), []
@@ -163,8 +156,36 @@ def interpolate(
     return Connectivity(alphas, list(losses), None if errors[0] is None else list(errors))
 
 
+def check_options(model, data, points=30, batches=None, steps=None, accuracy=None, batch_size=1000):
+    """Raises a `ValueError` if `interpolate` could not use these arguments.
+
+    Args:
+        model: A model that passes `check_model`.
+        data: As in `interpolate`, as the other arguments are.
+        points: Defaults to `30`.
+        batches: Defaults to `None`.
+        steps: Defaults to `None`.
+        accuracy: Defaults to `None`.
+        batch_size: Defaults to `1000`.
+    """
+    del accuracy
+    positive_integer("batch_size", batch_size)
+    if steps is not None:
+        positive_integer("steps", steps)
+    if positive_integer("points", points) < 2:
+        raise ValueError(f"Argument `points` must be an integer >= 2. Received: points={points}")
+    _check_examples(data)
+    if BatchStatistics(_inner(model), model.run_eagerly).layers and batches is None:
+        raise ValueError(
+            "Argument `batches` must be training examples, since statistics of batch "
+            "normalization have to be measured between two networks. Received: batches=None"
+        )
+
+
 def check_model(model):
-    """Raises a `ValueError` if a model cannot be evaluated, or soft gates mask it.
+    """Raises a `ValueError` if a model cannot be evaluated, or is not what it will be.
+
+    Its masks must not be learned, and no tweak of retraining may change its forward pass.
 
     Args:
         model: The object to check.
@@ -176,18 +197,18 @@ def check_model(model):
         )
     if isinstance(model, SparseModel):
         check_settled(model)
+        check_untweaked(model)
 
 
 def _check_examples(data):
     if isinstance(data, tuple) and len(data) in (2, 3):
-        return data
+        return
     if isinstance(data, tuple | list | collections.abc.Iterator):
         size = f" of {len(data)}" if isinstance(data, tuple | list) else ""
         raise ValueError(
             "Argument `data` must be a tuple of arrays `(x, y)` or `(x, y, sample_weight)`, or a "
             f"data set that can be read again and again. Received: {type(data).__name__}{size}"
         )
-    return data
 
 
 def _inner(model):

@@ -5,10 +5,15 @@ import dataclasses
 import keras
 import numpy as np
 
-from tf_lottery.analysis.connectivity import Connectivity, check_model, interpolate
+from tf_lottery.analysis.connectivity import (
+    Connectivity,
+    check_model,
+    check_options,
+    interpolate,
+)
 from tf_lottery.checks import natural_number, positive_integer
 from tf_lottery.printable import Printable
-from tf_lottery.snapshot import Snapshot
+from tf_lottery.snapshot import Snapshot, step_variables
 from tf_lottery.ticket import Ticket
 
 
@@ -101,6 +106,7 @@ def stability(
     >>> result.is_stable
     """
     check_model(model)
+    check_options(model, data, **options)
     starts, seeds = _pair_of_starts(start), _pair_of_seeds(seeds)
     run = _trainer(train, epochs, batch_size)
     before = Snapshot(model)
@@ -145,9 +151,7 @@ def _begin(model, start):
                 f"Argument `start` must be a ticket of the model. Received: one with {unmatched}"
             )
         step = start.provenance.get("step")
-        # An optimizer that scales the loss has a counter beside that of the one inside.
-        counters = [v for v in model.optimizer.variables if v.name == "iteration"]
-        for counter in counters if step is not None else ():
+        for counter in step_variables(model.optimizer) if step is not None else ():
             counter.assign(step)
 
 

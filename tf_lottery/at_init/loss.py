@@ -80,7 +80,7 @@ def loss_of_weights(model, variables, loss=None, training=False, temperature=1.0
 
     # A compiled loss makes its variables in the first call. In a scope they wait until its
     # end for their values, which must not be tensors of a graph.
-    with computing_in(model.model, "float32"), keras.StatelessScope():
+    with computing_in(model.masked, "float32"), keras.StatelessScope():
         yield loss_of
 
 

@@ -5,6 +5,9 @@ import inspect
 
 import keras
 
+from tf_lottery.layers.interception import intercepted, with_activation
+from tf_lottery.layers.tweak import all_layers
+
 
 class _ComputePolicy(keras.DTypePolicy):
     """Computes in a data type of its own with variables of another."""
@@ -30,7 +33,7 @@ def computing_in(model, dtype):
     """
     before = [
         (layer, layer.dtype_policy)
-        for layer in _layers(model)
+        for layer in all_layers(model)
         if type(layer.dtype_policy) is keras.DTypePolicy
         and keras.backend.is_float_dtype(layer.compute_dtype)
     ]
@@ -54,9 +57,6 @@ def remembered_activations(model):
         Function of a tensor that returns the tensor which an activation turned into it, or
         itself if none did: the logits of an output.
     """
-    # Recurrent layers show the activation of their cell, which is a layer itself.
-    layers = [layer for layer in _layers(model) if callable(vars(layer).get("activation"))]
-    before = [(layer, layer.activation) for layer in layers]
     calls = []
 
     def remembering(activation):
@@ -67,13 +67,12 @@ def remembered_activations(model):
 
         return remember
 
-    try:
-        for layer, activation in before:
-            layer.activation = remembering(activation)
+    with contextlib.ExitStack() as stack:
+        for layer in all_layers(model):
+            # Recurrent layers show the activation of their cell, which is a layer itself.
+            if callable(vars(layer).get("activation")):
+                stack.enter_context(with_activation(layer, remembering(layer.activation)))
         yield lambda tensor: next((given for made, given in calls if made is tensor), tensor)
-    finally:
-        for layer, activation in reversed(before):
-            layer.activation = activation
 
 
 @contextlib.contextmanager
@@ -86,21 +85,15 @@ def without_noise(model):
     Args:
         model: A built `keras.Model`.
     """
-    layers = [layer for layer in _layers(model) if _draws_in_training(layer)]
-    before = [(layer, vars(layer).get("call"), layer.call) for layer in layers]
 
     def in_inference(call):
         return lambda *args, **kwargs: call(*args, **{**kwargs, "training": False})
 
-    try:
-        for layer, _, call in before:
-            layer.call = in_inference(call)
+    with contextlib.ExitStack() as stack:
+        for layer in all_layers(model):
+            if _draws_in_training(layer):
+                stack.enter_context(intercepted(layer, in_inference))
         yield
-    finally:
-        for layer, own, _ in before:
-            del layer.call
-            if own is not None:
-                layer.call = own
 
 
 def _draws_in_training(layer):
@@ -112,8 +105,3 @@ def _draws_in_training(layer):
     weights = {id(weight) for weight in layer.weights}
     owns_seed = any(id(v) not in weights for v in layer.non_trainable_variables)
     return owns_seed and len(layer._flatten_layers()) == 1
-
-
-def _layers(model):
-    # Keras has no public way to walk the sublayers of an arbitrary layer.
-    return list(model._flatten_layers())

@@ -189,7 +189,13 @@ class EarlyBird(SparsityCallback):
     def _settings(self):
         names = ("sparsity", "threshold", "window", "scope")
         shapes = [list(kernel.shape) for kernel in self.model.kernels.values()]
-        return {**{name: getattr(self, name) for name in names}, "shapes": shapes}
+        return {
+            **{name: getattr(self, name) for name in names},
+            "scores": getattr(self.scores, "__name__", type(self.scores).__name__),
+            "pattern": None if self.pattern is None else str(self.pattern),
+            "distribution": getattr(self.distribution, "__name__", self.distribution),
+            "shapes": shapes,
+        }
 
     def _make_directory(self):
         try:

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from keras import ops
 
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.checks import natural_number, positive_integer
@@ -83,15 +84,32 @@ class TweakAnnealing(SparsityCallback):
     def on_train_begin(self, logs=None):
         """Sets the variable to its value at the present step."""
         super().on_train_begin(logs)
+        if self.step >= self.end_step and self._present() > 0:
+            warnings.warn(
+                f"The optimizer is at step {self.step}, so {type(self).__name__} ends at once at "
+                f"`end_step` {self.end_step}. Compile the model anew, whose steps then begin at 0, "
+                "or set a later `end_step`.",
+                stacklevel=2,
+            )
         self.on_step()
 
     def on_train_end(self, logs=None):
-        """Warns if training ended before the variable was 0."""
+        """Warns if the variable is not 0 after training."""
+        if (present := self._present()) == 0:
+            return
+        name = f"{type(self.tweak).__name__}.{self.variable_name}"
         if self.step < self.end_step:
-            name = f"{type(self.tweak).__name__}.{self.variable_name}"
-            warnings.warn(
-                f"Training stopped at step {self.step}, before `end_step` {self.end_step}: "
-                f"`{name}` is {self.value(self.step):.3g} and not 0, so the model is not the plain "
-                "one yet. Train longer or set an earlier `end_step`.",
-                stacklevel=2,
+            reason = "Train longer or set an earlier `end_step`."
+        else:
+            reason = (
+                "A callback restored weights of an earlier time: let callbacks like "
+                "`EarlyStopping(restore_best_weights=True)` start when annealing has ended."
             )
+        warnings.warn(
+            f"Training stopped at step {self.step}, with `end_step` {self.end_step}: `{name}` is "
+            f"{present:.3g} and not 0, so the model is not the plain one yet. {reason}",
+            stacklevel=2,
+        )
+
+    def _present(self):
+        return float(ops.convert_to_numpy(getattr(self.tweak, self.variable_name)))

@@ -49,6 +49,9 @@ def changed(ticket, name, arguments, masks=None, weights=None, pattern=None):
     """
     controls = [*ticket.provenance.get("control", []), {"name": name, **arguments}]
     provenance = {**ticket.provenance, "control": controls}
+    if weights is not None:
+        # Other weights are not those of that training step.
+        provenance.pop("step", None)
     if pattern is not None:
         provenance["pattern"] = pattern
     masks = {**ticket.masks, **(masks or {})}

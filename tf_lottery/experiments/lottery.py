@@ -11,9 +11,9 @@ from tf_lottery.experiments.data import ShuffledBatches
 from tf_lottery.experiments.methods import dynamic_frequency
 from tf_lottery.experiments.models import lenet_300_100
 from tf_lottery.experiments.run_folder import check_settings, read_json, save_model, write_json
-from tf_lottery.model import strip
 from tf_lottery.pruning import sparsify
 from tf_lottery.snapshot import Snapshot
+from tf_lottery.strip import strip
 
 
 @dataclasses.dataclass(frozen=True)

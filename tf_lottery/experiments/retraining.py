@@ -21,9 +21,9 @@ from tf_lottery.experiments.run_folder import (
     write_json,
 )
 from tf_lottery.experiments.training import evaluate
-from tf_lottery.model import strip
 from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import TWEAKS, recipe
+from tf_lottery.strip import strip
 
 FILES = ("checkpoint.npz", "model.keras", "results.json", "settings.json", "ticket.npz")
 _EVALUATED = 1000

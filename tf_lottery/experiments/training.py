@@ -18,7 +18,7 @@ from tf_lottery.experiments.run_folder import (
     save_model,
     write_json,
 )
-from tf_lottery.model import strip
+from tf_lottery.strip import strip
 from tf_lottery.ticket import Ticket
 
 FILES = (

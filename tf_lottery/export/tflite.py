@@ -16,7 +16,8 @@ from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.inspection import inspect_tflite
 from tf_lottery.export.report import ExportReport, StoredFile
 from tf_lottery.export.verification import latencies
-from tf_lottery.model import SparseModel, strip
+from tf_lottery.model import SparseModel
+from tf_lottery.strip import strip
 
 
 def export_tflite(

@@ -10,7 +10,8 @@ from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 from tf_lottery.export.xnnpack_explain import explain
 from tf_lottery.export.xnnpack_graph import read_nodes
-from tf_lottery.model import SparseModel, strip
+from tf_lottery.model import SparseModel
+from tf_lottery.strip import strip
 
 
 def sparse_inference_report(model_or_file, sample_inputs=None):

@@ -51,16 +51,24 @@ class Distillation(Tweak):
     def change_loss(self, loss, x, y_pred):
         """Returns the loss, mixed with the divergence."""
         alpha = ops.convert_to_tensor(self.alpha.value)
-        taught = self.teacher(x, training=False)
+
+        def mixed():
+            return (1.0 - alpha) * loss + alpha * ops.cast(self._divergence(x, y_pred), loss.dtype)
+
+        # Without the teacher its forward pass is left out.
+        return ops.cond(alpha > 0, mixed, lambda: loss)
+
+    def _divergence(self, x, y_pred):
         taught, learned = (
-            keras.tree.map_structure(self._logits, outputs) for outputs in (taught, y_pred)
+            keras.tree.map_structure(self._logits, outputs)
+            for outputs in (self.teacher(x, training=False), y_pred)
         )
         # Given by its name, the loss would compare raw logits: Keras applies the softmax for the
         # class alone.
         losses = keras.tree.map_structure(lambda _: keras.losses.KLDivergence(), learned)
-        distance = keras.distillation.LogitsDistillation(self.temperature, losses)
-        divergence = distance.compute_loss(taught, learned)
-        return loss + alpha * (ops.cast(divergence, loss.dtype) - loss)
+        return keras.distillation.LogitsDistillation(self.temperature, losses).compute_loss(
+            taught, learned
+        )
 
     def get_config(self):
         """Returns the configuration, the teacher's included."""

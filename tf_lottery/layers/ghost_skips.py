@@ -6,7 +6,7 @@ import functools
 import keras
 from keras import ops
 
-from tf_lottery.layers.interception import intercepted
+from tf_lottery.layers.interception import intercepted, with_activation
 from tf_lottery.layers.tweak import Tweak, all_layers
 
 BRANCHES = ("conv", "identity")
@@ -24,7 +24,7 @@ class GhostSkips(Tweak):
         skips: List of dicts, one for every convolution: its `name`; `index` and `after`, the
             positions of it and of the normalization that follows it, or `None`, in
             `all_layers` of the wrapped layer; `inputs` and `filters`, the numbers of channels;
-            `strides`, `data_format` and its `dtype` policy.
+            `strides`, `padding`, `data_format` and its `dtype` policy.
         branch: `"conv"` or `"identity"`. Defaults to `"conv"`.
         initial_value: Float, of all weights of the 1x1 convolutions. Defaults to `1e-4`.
         epsilon: Float, of the batch normalization behind them. Defaults to `1e-5`.
@@ -86,8 +86,8 @@ class GhostSkips(Tweak):
                     stack.enter_context(intercepted(changed, make_call))
             yield
 
-    def settle(self, layer):
-        """Refuses to leave a model whose branches still count."""
+    def check_over(self):
+        """Raises a `ValueError` if the branches still count."""
         factor = float(ops.convert_to_numpy(self.factor))
         if factor:
             raise ValueError(
@@ -143,29 +143,30 @@ class GhostSkips(Tweak):
 def _add_inside(convolution, branch, call, x, *args, **kwargs):
     """Calls a convolution with the branch added before its activation."""
     activation = convolution.activation
-    convolution.activation = lambda y: activation(y + branch(x))
-    try:
+    with with_activation(convolution, lambda y: activation(y + ops.cast(branch(x), y.dtype))):
         return call(x, *args, **kwargs)
-    finally:
-        convolution.activation = activation
 
 
 def _remember(given, call, x, *args, **kwargs):
-    """Calls a convolution, keeping its inputs for the layer that follows."""
-    given.append(x)
-    return call(x, *args, **kwargs)
+    """Calls a convolution, keeping its inputs and outputs for the layer that follows."""
+    y = call(x, *args, **kwargs)
+    given.append((x, y))
+    return y
 
 
 def _add_behind(branch, given, call, x, *args, **kwargs):
     """Calls the layer that follows a convolution, and adds the branch."""
     y = call(x, *args, **kwargs)
-    return y + ops.cast(branch(given.pop()), y.dtype)
+    (inputs,) = (before for before, convolved in given if convolved is x)
+    return y + ops.cast(branch(inputs), y.dtype)
 
 
 def _fit(x, skip):
     """Returns `x` with the shape of what the convolution makes of it, without any weights."""
     strides, data_format = skip["strides"], skip["data_format"]
-    if max(strides) > 1:
+    if skip["padding"] == "causal":
+        x = x[:, :: strides[0]] if data_format == "channels_last" else x[..., :: strides[0]]
+    elif max(strides) > 1:
         x = ops.average_pool(x, strides, strides, padding="same", data_format=data_format)
     axis = 1 if data_format == "channels_first" else len(x.shape) - 1
     missing = skip["filters"] - skip["inputs"]

@@ -28,3 +28,22 @@ def intercepted(layer, make_call):
         del vars(layer)["call"]
         if own is not None:
             vars(layer)["call"] = own
+
+
+@contextlib.contextmanager
+def with_activation(layer, activation):
+    """Gives a layer another activation.
+
+    Args:
+        layer: A `keras.Layer` with an attribute `activation`.
+        activation: Function of a tensor.
+
+    Example:
+
+    >>> with with_activation(keras.layers.Dense(3), keras.activations.tanh) as layer: ...
+    """
+    before, layer.activation = layer.activation, activation
+    try:
+        yield layer
+    finally:
+        layer.activation = before

@@ -7,18 +7,18 @@ import math
 import keras
 from keras import ops
 
-from tf_lottery.layers.interception import intercepted
+from tf_lottery.layers.interception import intercepted, with_activation
 from tf_lottery.layers.tweak import Tweak, all_layers
 
-# Functions f with f(u) -> max(u, 0) for large |u|, and the slope that they start with. Those that
-# are a product with a gate are written so, since f(beta x) / beta overflows in half precision.
+# f(beta x) / beta for functions f with f(u) -> max(u, 0) for large |u|, and the slope that they
+# start with. None is written like that, since it overflows in half precision.
 ACTIVATIONS = {
     "swish": (lambda x, beta: x * ops.sigmoid(beta * x), 1.0),
     "pswish": (lambda x, beta: x * ops.sigmoid(beta * x), 2.0),
     "gelu": (lambda x, beta: x * 0.5 * (1.0 + ops.erf(beta * x * math.sqrt(0.5))), 1.0),
     "mish": (lambda x, beta: x * ops.tanh(ops.softplus(beta * x)), 1.0),
-    "elu": (lambda x, beta: ops.elu(beta * x) / beta, 1.0),
-    "softplus": (lambda x, beta: ops.softplus(beta * x) / beta, 1.0),
+    "elu": (lambda x, beta: ops.relu(x) + ops.expm1(-beta * ops.relu(-x)) / beta, 1.0),
+    "softplus": (lambda x, beta: ops.relu(x) + ops.log1p(ops.exp(-beta * ops.abs(x))) / beta, 1.0),
 }
 # What Keras itself computes alike, at slope 1.
 _KERAS = {
@@ -115,13 +115,20 @@ class SoftActivations(Tweak):
                 if is_layer:
                     stack.enter_context(intercepted(target, lambda call, f=function: f))
                 else:
-                    stack.enter_context(_with_activation(target, function))
+                    stack.enter_context(with_activation(target, function))
             yield
 
     def settle(self, layer):
         """Gives the layers the function of the present slope, or their rectifiers back."""
+        self._write_into(layer, self._settled)
+
+    def leave(self, layer):
+        """Gives the layers their rectifiers back."""
+        self._write_into(layer, lambda max_value: None)
+
+    def _write_into(self, layer, function_of):
         for target, is_layer, max_value in self._targets_in(layer):
-            function = self._settled(max_value)
+            function = function_of(max_value)
             if not is_layer:
                 target.activation = function or _rectifier(max_value)
             elif function is not None:
@@ -172,11 +179,12 @@ def max_value_of(activation):
     Args:
         activation: Function, or a `keras.layers.ReLU`.
     """
-    if isinstance(activation, keras.layers.ReLU):
+    if type(activation) is keras.layers.ReLU:
         is_plain = not activation.negative_slope and not activation.threshold
         return activation.max_value if is_plain else False
-    rectifiers = {keras.activations.relu: None, keras.activations.relu6: 6.0}
-    return rectifiers.get(activation, False) if callable(activation) else False
+    if activation is keras.activations.relu:
+        return None
+    return 6.0 if activation is keras.activations.relu6 else False
 
 
 def _rectifier(max_value):
@@ -185,12 +193,3 @@ def _rectifier(max_value):
     if max_value == 6:
         return keras.activations.relu6
     return functools.partial(keras.activations.relu, max_value=max_value)
-
-
-@contextlib.contextmanager
-def _with_activation(layer, activation):
-    before, layer.activation = layer.activation, activation
-    try:
-        yield
-    finally:
-        layer.activation = before

@@ -50,14 +50,21 @@ class Tweak(keras.layers.Layer):
         del x, y_pred
         return loss
 
+    def check_over(self):
+        """Raises a `ValueError` if no model can compute by itself what it does with the tweak."""
+
     def settle(self, layer):
         """Makes a layer compute by itself what it computes with the tweak.
 
         Args:
             layer: The wrapped `keras.Layer`.
+        """
 
-        Raises:
-            ValueError: If that is not possible.
+    def leave(self, layer):
+        """Undoes what `settle` did, before the tweak is taken away.
+
+        Args:
+            layer: The wrapped `keras.Layer`.
         """
 
 

@@ -5,6 +5,7 @@ import keras
 from tf_lottery.checks import number_above
 from tf_lottery.layers.distillation import Distillation
 from tf_lottery.model import check_sparse_model
+from tf_lottery.retrain.outputs import check_from_logits
 from tf_lottery.tweaks import add_tweak, remove_tweak
 
 
@@ -21,13 +22,13 @@ def distill(student, teacher, alpha=0.9, temperature=5.0, from_logits=True):
     sample weights weigh the loss alone, and what regularizers add is kept. The official code
     for CIFAR also divides the divergence by the number of classes. Evaluation reports the
     model's own loss. `callbacks.DistillationStop` ends it after some epochs, as the authors
-    do for ImageNet.
+    do for ImageNet; from then on the teacher costs no time.
 
     Args:
         student: A `SparseModel`.
-        teacher: A built `keras.Model` with the student's inputs and outputs, frozen by this.
-            It is saved with the student until `remove_distillation` is called, and no part
-            of what `tfl.strip` gives back.
+        teacher: A built `keras.Model` with the student's inputs and outputs, whose `trainable`
+            this sets to `False`. It is saved with the student until `remove_distillation` is
+            called, and no part of what `tfl.strip` gives back.
         alpha: Float in [0, 1], the weight of the teacher. Defaults to `0.9`.
         temperature: Float > 0, `T`: 5 for CIFAR, 4 for ImageNet. Defaults to `5.0`.
         from_logits: Whether the outputs of both are logits and not probabilities. Defaults
@@ -61,7 +62,13 @@ def distill(student, teacher, alpha=0.9, temperature=5.0, from_logits=True):
             "load or clone it, and copy its weights. "
             f"Received: {teacher.name!r}, which shares {len(shared)} variables"
         )
+    check_from_logits(student.model, from_logits)
     expected, received = _output_shapes(student.model), _output_shapes(teacher)
+    if any(shape[-1:] == (1,) for shape in [*expected, *received]):
+        raise ValueError(
+            "Argument `student` must have outputs of at least two classes, between which the "
+            f"teacher divides its trust. Received: {student.name!r} with outputs of {expected}"
+        )
     if expected and received and expected != received:
         raise ValueError(
             "Argument `teacher` must have the outputs of the student, of shapes "

@@ -180,6 +180,7 @@ def _skip(layers, layer, follower):
         "inputs": int(layer.input_spec.axes[axis]),
         "filters": layer.filters,
         "strides": list(layer.strides),
+        "padding": layer.padding,
         "data_format": layer.data_format,
         "dtype": keras.dtype_policies.serialize(layer.dtype_policy),
     }

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from tf_lottery.callbacks import ActivationAnnealing, GhostSkipAnnealing
+from tf_lottery.callbacks import ActivationAnnealing, DistillationStop, GhostSkipAnnealing
 from tf_lottery.checks import choice, number_above, positive_integer
 from tf_lottery.layers.ghost_skips import GhostSkips
 from tf_lottery.layers.soft_activations import SoftActivations
@@ -13,6 +13,7 @@ from tf_lottery.printable import Printable
 from tf_lottery.retrain.distillation import distill, remove_distillation
 from tf_lottery.retrain.ghost_skips import find_convolutions, ghost_skips, remove_ghost_skips
 from tf_lottery.retrain.label_smoothing import SmoothedCrossentropy
+from tf_lottery.retrain.outputs import check_from_logits
 from tf_lottery.retrain.rescaled_initialization import rescaled_initialization
 from tf_lottery.retrain.soft_activations import (
     find_rectifiers,
@@ -28,8 +29,6 @@ TWEAKS = (
     "label_smoothing",
     "distillation",
 )
-_ANNEALED = ("soft_activations", "ghost_skips")
-_RESCALED = "rescaled_initialization"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,10 +73,11 @@ class Recipe(Printable):
         if ghosts is not None and float(ghosts.factor):
             left["ghost_skips"] = f"factor {float(ghosts.factor):.3g}"
         if left:
+            ends = {name: self.schedule[name][1] for name in left}
             raise ValueError(
                 "Argument `model` must have been trained to the end of the recipe, with its "
-                f"callbacks, before the tweaks are removed. Received: {left}, to be annealed "
-                f"until the steps { ({name: self.schedule[name][1] for name in left}) }"
+                "callbacks, and no other one may have restored weights of an earlier time. "
+                f"Received: {left}, to be annealed until the steps {ends}"
             )
         _remove_tweaks(self.model)
 
@@ -103,6 +103,7 @@ def recipe(
     smoothing=0.1,
     alpha=0.9,
     temperature=5.0,
+    distilled=1.0,
     from_logits=True,
     loss=None,
     rescaling_iterations=180,
@@ -111,10 +112,14 @@ def recipe(
 
     "Training Your Sparse Neural Network Better with Any Mask" (arXiv:2206.12755): soft
     activations, ghost skips, rescaled initialization and label smoothing, and distillation if
-    there is a teacher. Initial weights are rescaled at once, with the other tweaks in effect.
-    Soft activations and ghost skips are annealed linearly from the first step on; label
-    smoothing and distillation go on to the end. A tweak that the model cannot have, such as
-    ghost skips without convolutions, is refused.
+    there is a teacher. Initial weights are rescaled at once, for the smoothed loss, with soft
+    activations and ghost skips in effect. These two are annealed linearly from the first step
+    on; label smoothing goes on to the end. A tweak that the model cannot have, such as ghost
+    skips without convolutions, is refused.
+
+    Steps are the optimizer's: compile the model anew, as in the example, so that they begin
+    at 0. Let callbacks that restore weights of an earlier time, such as `EarlyStopping`, start
+    when annealing has ended.
 
     Args:
         model: A `SparseModel` with the ticket's masks and weights.
@@ -133,6 +138,7 @@ def recipe(
             `0.1`.
         alpha: Float in [0, 1]; see `distill`. Defaults to `0.9`.
         temperature: Float > 0; see `distill`. Defaults to `5.0`.
+        distilled: Float in (0, 1], the share of the steps with the teacher. Defaults to `1.0`.
         from_logits: Whether the model's outputs are logits and not probabilities. Defaults to
             `True`.
         loss: Keras loss in place of the cross-entropy of integer labels, not together with
@@ -155,44 +161,65 @@ def recipe(
     >>> recipe.remove()
     """
     check_settled(model)
-    steps = positive_integer("steps", steps)
-    if number_above("annealed", annealed, 0) > 1:
-        raise ValueError(f"Argument `annealed` must be in (0, 1]. Received: annealed={annealed}")
-    needs = {
-        "rescaled_initialization": ("batches", batches),
-        "distillation": ("teacher", teacher),
-    }
-    chosen = _chosen(model, tweaks, needs)
-    if loss is not None and "label_smoothing" in chosen:
+    if model.masked.tweaks:
         raise ValueError(
-            "Argument `loss` must be `None` with label smoothing, which is a loss itself; or "
-            f"leave it out of `tweaks`. Received: loss={loss!r}, tweaks={chosen}"
+            "Argument `model` must not have tweaks yet; take them away first. "
+            f"Received: {[tweak.name for tweak in model.masked.tweaks]}"
         )
-    if "label_smoothing" in chosen:
-        loss = SmoothedCrossentropy(smoothing, from_logits=from_logits)
-    elif loss is None:
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
-    end_step = max(1, round(annealed * steps))
-    spans = {name: (0, end_step if name in _ANNEALED else steps) for name in chosen}
-    schedule = {**spans, **({_RESCALED: (0, 0)} if _RESCALED in chosen else {})}
+    steps = positive_integer("steps", steps)
+    ends = {
+        name: _end(name, share, steps)
+        for name, share in (("annealed", annealed), ("distilled", distilled))
+    }
+    chosen = _chosen(model, tweaks, batches, teacher)
+    check_from_logits(model.model, from_logits)
+    loss = _loss(chosen, loss, smoothing, from_logits)
     callbacks, rescaling = [], None
     try:
         if "soft_activations" in chosen:
             soft_activations(model, activation)
-            callbacks.append(ActivationAnnealing(end_step))
+            callbacks.append(ActivationAnnealing(ends["annealed"]))
         if "ghost_skips" in chosen:
             ghost_skips(model)
-            callbacks.append(GhostSkipAnnealing(end_step))
+            callbacks.append(GhostSkipAnnealing(ends["annealed"]))
         if "distillation" in chosen:
             distill(model, teacher, alpha, temperature, from_logits)
-        if _RESCALED in chosen:
+            if ends["distilled"] < steps:
+                callbacks.append(DistillationStop(end_step=ends["distilled"]))
+        if "rescaled_initialization" in chosen:
             rescaling = rescaled_initialization(
                 model, batches, loss, iterations=rescaling_iterations
             )
     except BaseException:
         _remove_tweaks(model)
         raise
+    last = {
+        "soft_activations": ends["annealed"],
+        "ghost_skips": ends["annealed"],
+        "rescaled_initialization": 0,
+        "distillation": ends["distilled"],
+    }
+    schedule = {name: (0, last.get(name, steps)) for name in chosen}
     return Recipe(model, loss, callbacks, steps, schedule, rescaling)
+
+
+def _end(name, share, steps):
+    """Returns the step at which a share of the training is over."""
+    if number_above(name, share, 0) > 1:
+        raise ValueError(f"Argument `{name}` must be in (0, 1]. Received: {name}={share}")
+    return max(1, round(share * steps))
+
+
+def _loss(chosen, loss, smoothing, from_logits):
+    """Returns the loss to train with."""
+    if "label_smoothing" not in chosen:
+        return loss or keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+    if loss is not None:
+        raise ValueError(
+            "Argument `loss` must be `None` with label smoothing, which is a loss itself; or "
+            f"leave it out of `tweaks`. Received: loss={loss!r}, tweaks={chosen}"
+        )
+    return SmoothedCrossentropy(smoothing, from_logits=from_logits)
 
 
 def _remove_tweaks(model):
@@ -201,10 +228,14 @@ def _remove_tweaks(model):
     remove_distillation(model)
 
 
-def _chosen(model, tweaks, needs):
+def _chosen(model, tweaks, batches, teacher):
     """Returns the names of the tweaks, in order."""
+    needed = {
+        "rescaled_initialization": ("batches", batches),
+        "distillation": ("teacher", teacher),
+    }
     if tweaks is None:
-        missing = {name for name, (_, needed) in needs.items() if needed is None}
+        missing = {name for name, (_, value) in needed.items() if value is None}
         if not find_rectifiers(model):
             missing.add("soft_activations")
         if not find_convolutions(model)[0]:
@@ -214,8 +245,8 @@ def _chosen(model, tweaks, needs):
         raise ValueError(f"Argument `tweaks` must be a tuple of names. Received: tweaks={tweaks!r}")
     for name in tweaks:
         choice("tweaks", name, TWEAKS)
-        argument, needed = needs.get(name, ("", model))
-        if needed is None:
+        argument, value = needed.get(name, ("", model))
+        if value is None:
             raise ValueError(
                 f"Argument `{argument}` must be given for {name!r}. Received: {argument}=None"
             )

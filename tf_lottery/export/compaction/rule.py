@@ -5,6 +5,8 @@ import dataclasses
 import keras
 import numpy as np
 
+from tf_lottery.layers.soft_activations import SoftActivation
+
 NOT_ELEMENTWISE = "its activation is not known to treat every channel for itself"
 
 
@@ -89,8 +91,10 @@ def elementwise_functions():
 
 def is_elementwise(activation):
     """Returns whether an activation, `None` for none, treats every channel for itself."""
+    if activation is None or isinstance(activation, SoftActivation):
+        return True
     try:
-        return activation is None or activation in elementwise_functions()
+        return activation in elementwise_functions()
     except TypeError:  # It has no hash.
         return False
 
