@@ -21,13 +21,15 @@ from tf_lottery.experiments.run_folder import (
     write_json,
 )
 from tf_lottery.experiments.training import evaluate
+from tf_lottery.strip import strip
 from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import TWEAKS, recipe
-from tf_lottery.strip import strip
+from tf_lottery.retrain.ghost_skips import find_convolutions
+from tf_lottery.retrain.soft_activations import find_rectifiers
 
 FILES = ("checkpoint.npz", "model.keras", "results.json", "settings.json", "ticket.npz")
+# Examples per step of an evaluation.
 _EVALUATED = 1000
-
 
 # What can be retrained in place of the ticket: functions of the ticket, of a function of a seed to
 # a network with new weights, and of a seed.
@@ -52,7 +54,9 @@ class RetrainSettings:
 
     Args:
         model: A key of `networks.MODELS`, the ticket's network.
-        tweaks: Tuple of names from `tfl.retrain.TWEAKS`. Defaults to none: plain retraining.
+        tweaks: Tuple of names from `tfl.retrain.TWEAKS`, in any order, or `None` for all that
+            the network and the arguments of `run_retraining` allow. Defaults to none of them:
+            plain retraining.
         control: A key of `CONTROLS`, what to train in place of the ticket. Defaults to `None`.
         epochs: Integer.
         steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
@@ -68,7 +72,7 @@ class RetrainSettings:
     """
 
     model: str
-    tweaks: tuple = ()
+    tweaks: tuple | None = ()
     control: str | None = None
     epochs: int = 10
     steps_per_epoch: int | None = None
@@ -81,13 +85,18 @@ class RetrainSettings:
 
     def __post_init__(self):
         choice("model", self.model, tuple(networks.MODELS))
-        for name in self.tweaks:
-            choice("tweaks", name, TWEAKS)
+        if self.tweaks is not None:
+            for name in self.tweaks:
+                choice("tweaks", name, TWEAKS)
+            ordered = tuple(name for name in TWEAKS if name in self.tweaks)
+            object.__setattr__(self, "tweaks", ordered)
         if self.control is not None:
             choice("control", self.control, tuple(CONTROLS))
 
 
-def run_retraining(data, settings, ticket, directory, teacher=None, seed=0, verbose="auto"):
+def run_retraining(
+    data, settings, ticket, directory, teacher=None, seed=0, verbose="auto", on_recipe=None
+):
     """Trains a ticket again and saves the network, without the tweaks it was trained with.
 
     A run that was killed goes on from its last epoch when it is called again, and ends with
@@ -98,15 +107,18 @@ def run_retraining(data, settings, ticket, directory, teacher=None, seed=0, verb
         settings: `RetrainSettings`.
         ticket: `Ticket` of the network `settings.model`.
         directory: Folder, made if it does not exist, for `model.keras`, the stripped network;
-            `ticket.npz`, what was trained; `results.json`.
-        teacher: A built `keras.Model`, for distillation. Defaults to `None`.
+            `ticket.npz`, the ticket or control that was trained; `results.json`.
+        teacher: A built `keras.Model`, for distillation only. Defaults to `None`.
         seed: Integer, decides the order of the data and what is random in a control. Defaults
             to `0`.
         verbose: As in `fit`. Defaults to `"auto"`.
+        on_recipe: Function that is called with the `Recipe` before training. Defaults to
+            `None`.
 
     Returns:
-        Dict of `settings`, `density`, `epochs`, `test_accuracy`, `test_loss`, for text
-        `test_bits_per_character`, and `history`.
+        Dict of `settings`, with the tweaks that were used; `density`, `epochs`,
+        `test_accuracy`, `test_loss`, the cross-entropy without label smoothing, for text
+        `test_bits_per_character`, and `history`, whose losses are those of the recipe.
 
     Raises:
         ValueError: If an argument is outside its range, the ticket is one of another network,
@@ -120,22 +132,22 @@ def run_retraining(data, settings, ticket, directory, teacher=None, seed=0, verb
     0.1
     """
     directory = pathlib.Path(directory)
-    all_settings = {
-        "dataset": data.name,
-        "seed": seed,
-        "ticket": _digest(ticket),
-        **dataclasses.asdict(settings),
-    }
-    check_settings(directory, all_settings)
+    model = _apply(ticket, networks.build(settings.model, data, seed))
+    chosen = _with_control(ticket, settings.control, settings.model, data, seed)
+    chosen.apply(model)
+    settings = _with_tweaks(settings, model, teacher)
+    all_settings = _all_settings(data, settings, ticket, teacher, seed)
+    if (directory / "settings.json").exists():
+        # At once, since the initialization may take minutes.
+        check_settings(directory, all_settings)
     if (directory / "results.json").exists():
         return read_json(directory / "results.json")
-    if settings.control is not None:
-        build = functools.partial(networks.build, settings.model, data)
-        ticket = CONTROLS[settings.control](ticket, build, _NEW_WEIGHTS + seed)
-    model = _apply(ticket, networks.build(settings.model, data, seed))
     batches = ShuffledBatches(*data.train, settings.batch_size, settings.steps_per_epoch, seed=seed)
     checkpoint = Checkpoint(directory / "checkpoint.npz")
-    prepared = _prepare(model, settings, batches, teacher)
+    prepared = _prepare(model, settings, batches, teacher, goes_on=checkpoint.path.exists())
+    check_settings(directory, all_settings)
+    if on_recipe is not None:
+        on_recipe(prepared)
     _compile(model, prepared.loss, settings, prepared.steps)
     model.fit(
         batches,
@@ -147,10 +159,11 @@ def run_retraining(data, settings, ticket, directory, teacher=None, seed=0, verb
         verbose=verbose,
     )
     prepared.remove()
-    # Without label smoothing, so that losses can be compared.
-    _compile(model, recipe(model, 1, tweaks=()).loss, settings, prepared.steps)
+    # Losses of trainings with and without label smoothing can then be compared.
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    _compile(model, loss, settings, prepared.steps)
     save_model(strip(model), directory / "model.keras")
-    ticket.save(directory / "ticket.npz")
+    chosen.save(directory / "ticket.npz")
     results = {
         "settings": all_settings,
         "density": model.density,
@@ -171,6 +184,13 @@ def remove_retraining(directory):
     remove_files(directory, FILES)
 
 
+def _with_control(ticket, control, model, data, seed):
+    if control is None:
+        return ticket
+    build = functools.partial(networks.build, model, data)
+    return CONTROLS[control](ticket, build, _NEW_WEIGHTS + seed)
+
+
 def _apply(ticket, plain):
     model = sparsify(plain)
     match = ticket.apply(model)
@@ -182,12 +202,43 @@ def _apply(ticket, plain):
     return model
 
 
-def _prepare(model, settings, batches, teacher):
+def _with_tweaks(settings, model, teacher):
+    """Returns the settings with the names of the tweaks in place of `None`."""
+    if settings.tweaks is not None:
+        return settings
+    fits = {
+        "soft_activations": bool(find_rectifiers(model)),
+        "ghost_skips": bool(find_convolutions(model)[0]),
+        "distillation": teacher is not None,
+    }
+    tweaks = tuple(name for name in TWEAKS if fits.get(name, True))
+    return dataclasses.replace(settings, tweaks=tweaks)
+
+
+def _all_settings(data, settings, ticket, teacher, seed):
+    """Returns what decides the result, as a dict fit for JSON."""
+    taught = "distillation" in settings.tweaks and teacher is not None
+    return {
+        "dataset": data.name,
+        "seed": seed,
+        "ticket": _digest([*ticket.masks.values(), *ticket.weights.values()]),
+        **({"teacher": _digest(teacher.get_weights())} if taught else {}),
+        # As JSON has it, so that results are the same when they are read again.
+        **dataclasses.asdict(settings),
+        "tweaks": list(settings.tweaks),
+    }
+
+
+def _prepare(model, settings, batches, teacher, goes_on):
+    tweaks = settings.tweaks
+    if goes_on:
+        # The weights to go on with are in the checkpoint.
+        tweaks = tuple(name for name in tweaks if name != "rescaled_initialization")
     return recipe(
         model,
         settings.epochs * len(batches),
         batches,
-        tweaks=settings.tweaks,
+        tweaks=tweaks,
         teacher=teacher,
         annealed=settings.annealed,
         activation=settings.activation,
@@ -207,10 +258,9 @@ def _compile(model, loss, settings, steps):
     )
 
 
-def _digest(ticket):
-    """Returns a few characters that tell tickets apart."""
+def _digest(arrays):
+    """Returns a few characters that tell lists of arrays apart."""
     digest = hashlib.sha256()
-    for arrays in (ticket.masks, ticket.weights):
-        for array in arrays.values():
-            digest.update(np.ascontiguousarray(array).tobytes())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
