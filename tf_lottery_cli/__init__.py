@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from tf_lottery_cli import demo, export, inspect, stability, summary, train
+from tf_lottery_cli import demo, export, inspect, retrain, stability, summary, train
 from tf_lottery_cli.parser import Parser
 from tf_lottery_cli.terminal import import_keras, one_line
 
@@ -76,6 +76,6 @@ def _make_parser():
     parser = Parser(prog="tf-lottery", description=DESCRIPTION)
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (demo, train, stability, summary, export, inspect):
+    for module in (demo, train, retrain, stability, summary, export, inspect):
         module.add_parser(commands)
     return parser

@@ -22,6 +22,14 @@ REWINDS = ("weights", "learning_rate", "none")
 SCOPES = ("global", "layer")
 MODES = ("ticket", "prune")
 STARTS = ("shared", "independent")
+ACTIVATIONS = ("swish", "pswish", "gelu", "mish", "elu", "softplus")
+CONTROLS = (
+    "random-reinitialization",
+    "sign-kept-reinitialization",
+    "shuffled-masks",
+    "random-masks",
+    "constant-weights",
+)
 PRECISIONS = ("float16", "weight_int8", "dynamic_int8", "int8")
 STORAGES = ("auto", "sparse", "dense")
 GOALS = ("disk", "download", "latency")
@@ -43,6 +51,15 @@ METHODS = {
     "imp": ("sparsity", "scope", "pattern", "levels", "rate", "rewind", "rewind_to_step"),
     "cs": ("rounds", "target_density", "exact_density", "initial_value", "mode"),
     "dense": (),
+}
+
+# Tweaks of retraining by the names that the library has for them.
+TWEAKS = {
+    "soft-activation": "soft_activations",
+    "ghost-skips": "ghost_skips",
+    "rescaled-init": "rescaled_initialization",
+    "label-smoothing": "label_smoothing",
+    "distill": "distillation",
 }
 
 
@@ -77,19 +94,21 @@ def add_command(commands, name, run, summary, description, when_interrupted=""):
     return parser
 
 
-def add_data_options(parser, datasets=DATASETS):
+def add_data_options(parser, datasets=DATASETS, default="digits", note=""):
     """Adds what `experiments.data.load` asks for.
 
     Args:
         parser: A `Parser`.
         datasets: Tuple of strings. Defaults to all.
+        default: String, or `None` if the command finds out. Defaults to `"digits"`.
+        note: String, what the help says about the default in that case. Defaults to `""`.
     """
     parser.add_argument(
         "--dataset",
         choices=datasets,
-        default="digits",
-        help="digits (default) comes with scikit-learn: 1,797 images of 8x8; the others are read "
-        "through TensorFlow Datasets",
+        default=default,
+        help=f"digits {'(default) ' if default else ''}comes with scikit-learn: 1,797 images of "
+        f"8x8; the others are read through TensorFlow Datasets{note}",
     )
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder of TensorFlow Datasets (default: its usual one)"
@@ -99,12 +118,14 @@ def add_data_options(parser, datasets=DATASETS):
     )
 
 
-def add_run_options(parser, out):
+def add_run_options(parser, out, seed="initial weights and the order of the data"):
     """Adds the folder of a run and the seed.
 
     Args:
         parser: A `Parser`.
         out: String, the default folder.
+        seed: String, what the seed decides. Defaults to initial weights and the order of the
+            data.
     """
     parser.add_argument(
         "--out",
@@ -120,7 +141,7 @@ def add_run_options(parser, out):
         type=whole(0),
         metavar="N",
         default=0,
-        help="decides initial weights and the order of the data (default: 0)",
+        help=f"decides {seed} (default: 0)",
     )
 
 
@@ -176,6 +197,11 @@ def whole(least, most=None):
 def fraction(text):
     """Returns `text` as a float above 0 and below 1."""
     return _number(text, lambda value: 0 < value < 1, "a number above 0 and below 1")
+
+
+def share(text):
+    """Returns `text` as a float above 0 and at most 1."""
+    return _number(text, lambda value: 0 < value <= 1, "a number above 0 and at most 1")
 
 
 def positive(text):

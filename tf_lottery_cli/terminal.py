@@ -47,6 +47,37 @@ def import_keras():
     return keras
 
 
+def print_run(console, folder, results, note=None):
+    """Prints what a training has left in its folder.
+
+    Args:
+        console: A `rich.console.Console`.
+        folder: String.
+        results: Dict as `run_training` returns it.
+        note: String, a line of the command's own. Defaults to `None`.
+    """
+    from tf_lottery.analysis import report
+    from tf_lottery_cli import inputs
+
+    console.print(report.summary(inputs.load_model(f"{folder}/model.keras")))
+    if note:
+        console.print(note, highlight=False, soft_wrap=True)
+    console.print(
+        f"{_achieved(results)} at {results['density']:.2%} density\n"
+        f"In {folder}: model.keras (plain Keras), ticket.npz, results.json\n"
+        f"Next: tf-lottery export {folder}/model.keras",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _achieved(results):
+    text = f"Test accuracy {results['test_accuracy']:.2%}"
+    if (bits := results.get("test_bits_per_character")) is not None:
+        text += f", {bits:.3f} bits per character"
+    return text
+
+
 @contextlib.contextmanager
 def _without_notes():
     """Drops known notes from the standard error output and passes on all else afterwards.

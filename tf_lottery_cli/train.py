@@ -14,7 +14,7 @@ from tf_lottery_cli.parser import (
     positive,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras
+from tf_lottery_cli.terminal import import_keras, print_run
 
 DESCRIPTION = """\
 Trains a network to a sparsity and saves it as plain Keras model, as ticket and as results.json.
@@ -145,19 +145,8 @@ def _runs(out, options):
 
 
 def _print_one(console, folder, results):
-    from tf_lottery.analysis import report
-    from tf_lottery_cli import inputs
-
-    console.print(report.summary(inputs.load_model(f"{folder}/model.keras")))
-    if results["settings"]["method"] == "cs":
-        console.print(_cost(results), highlight=False, soft_wrap=True)
-    console.print(
-        f"{_achieved(results)} at {results['density']:.2%} density\n"
-        f"In {folder}: model.keras (plain Keras), ticket.npz, results.json\n"
-        f"Next: tf-lottery export {folder}/model.keras",
-        highlight=False,
-        soft_wrap=True,
-    )
+    is_search = results["settings"]["method"] == "cs"
+    print_run(console, folder, results, _cost(results) if is_search else None)
 
 
 def _table(results):
@@ -189,13 +178,6 @@ def _epochs_of_imp(results):
     from tf_lottery.experiments import methods
 
     return methods.search_epochs(results["density"], results["settings"]["epochs"])
-
-
-def _achieved(results):
-    text = f"Test accuracy {results['test_accuracy']:.2%}"
-    if (bits := results.get("test_bits_per_character")) is not None:
-        text += f", {bits:.3f} bits per character"
-    return text
 
 
 def _options(args):

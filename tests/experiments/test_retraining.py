@@ -230,7 +230,7 @@ def test_conflict_is_found_before_weights_are_rescaled(run, monkeypatch):
     ("changes", "words"),
     [
         ({"model": "lenet-5"}, "needs images of at least 16x16"),
-        ({"model": "conv-4-small"}, "share a kernel with the ticket"),
+        ({"model": "conv-4-small"}, "`ticket` must be one of the network 'conv_4'.*hidden_1"),
         ({"tweaks": ("ghost_skips",)}, "must have a masked convolution"),
         ({"tweaks": ("distillation",)}, "`teacher` must be given for 'distillation'"),
         ({"tweaks": ("soft_activations",), "activation": "relu"}, "`activation` must be"),

@@ -193,12 +193,13 @@ def _with_control(ticket, control, model, data, seed):
 
 def _apply(ticket, plain):
     model = sparsify(plain)
-    match = ticket.apply(model)
+    expected = f"Argument `ticket` must be one of the network {plain.name!r}. Received: a ticket"
+    try:
+        match = ticket.apply(model)
+    except ValueError as error:
+        raise ValueError(f"{expected} of {sorted(ticket.masks)}") from error
     if match.unmatched:
-        raise ValueError(
-            f"Argument `ticket` must be one of the network {plain.name!r}. "
-            f"Received: a ticket that does not fit in {match.unmatched}"
-        )
+        raise ValueError(f"{expected} that does not fit in {match.unmatched}")
     return model
 
 
