@@ -68,6 +68,8 @@ def test_retrain(command, runs, tmp_path, contents):
     assert "Rescaled: after one step the loss is" in out
     assert "Left out: ghost-skips (no masked convolution can have one), distill (no --" in out
     assert out.index("Left out") < out.index("val_accuracy")
+    fitting = ["soft_activations", "rescaled_initialization", "label_smoothing"]
+    assert settings_of(tmp_path)["tweaks"] == fitting
     model = keras.saving.load_model(tmp_path / "model.keras")
     x, y = data.load("digits").test
     accuracy = np.mean(model.predict(x, verbose=0).argmax(axis=-1) == y)
@@ -153,7 +155,8 @@ def test_ticket_that_names_no_network(refused, runs, tmp_path):
 
 
 def test_interrupted_retraining_goes_on(command, runs, tmp_path, monkeypatch):
-    arguments = ("retrain", runs / "imp" / "ticket.npz", "--epochs", 2, "--batch-size", 400)
+    arguments = ("retrain", runs / "imp" / "ticket.npz", "--tweaks", "soft-activation")
+    arguments = (*arguments, "--epochs", 2, "--batch-size", 400)
     assert command(*arguments, "--out", tmp_path / "a")[0] == 0
     on_epoch_begin = checkpoint.Checkpoint.on_epoch_begin
 

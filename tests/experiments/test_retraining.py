@@ -12,7 +12,7 @@ from tf_lottery.experiments.retraining import RetrainSettings, run_retraining
 # Annealed until step 6 of 8, in epochs of two steps.
 LENET = RetrainSettings(
     "lenet-300-100",
-    ("soft_activations", "rescaled_initialization", "label_smoothing", "distillation"),
+    ("soft_activations", "label_smoothing", "distillation"),
     epochs=4,
     batch_size=50,
     learning_rate=0.01,
@@ -84,7 +84,7 @@ class Run:
 
 @pytest.fixture(scope="module", params=[LENET, CONV], ids=["lenet", "conv"])
 def run(request, digits, tmp_path_factory):
-    """All tweaks that a network can have, trained to the end."""
+    """A ticket retrained with tweaks, the convolutional network with all of them."""
     settings, folder, recipes = request.param, tmp_path_factory.mktemp("run"), []
     ticket = make_ticket(settings.model, digits)
     teacher = networks.build(settings.model, digits, seed=9)
@@ -106,9 +106,8 @@ def contents(folder):
 
 def test_recipe(run):
     schedule = dict.fromkeys(run.settings.tweaks, (0, 8))
-    schedule["rescaled_initialization"] = (0, 0)
-    for name in {"soft_activations", "ghost_skips"} & set(schedule):
-        schedule[name] = (0, 6)
+    spans = {"soft_activations": (0, 6), "ghost_skips": (0, 6), "rescaled_initialization": (0, 0)}
+    schedule.update({name: span for name, span in spans.items() if name in schedule})
     assert run.recipe.schedule == schedule
     assert run.recipe.steps == 8
 
@@ -185,7 +184,8 @@ def test_a_run_killed_while_tweaks_are_annealed_goes_on(run, tmp_path, monkeypat
     assert not (tmp_path / "model.keras").exists()
     assert run.again(tmp_path, on_recipe=recipes.append) == run.results
     # The checkpoint has the rescaled weights.
-    assert recipes[0].rescaling is not None and recipes[1].rescaling is None
+    rescales = "rescaled_initialization" in run.settings.tweaks
+    assert [recipe.rescaling is not None for recipe in recipes] == [rescales, False]
     for expected, found in zip(saved(run.folder), saved(tmp_path), strict=True):
         np.testing.assert_array_equal(expected, found)
 
@@ -270,19 +270,23 @@ def test_order_of_tweaks_does_not_count():
     assert RetrainSettings("lenet-5", names).tweaks == ("soft_activations", "label_smoothing")
 
 
-def test_all_tweaks_that_fit(digits, ticket, teacher, tmp_path):
-    settings = dataclasses.replace(PLAIN, tweaks=None)
-    results = run_retraining(digits, settings, ticket, tmp_path / "a", verbose=0)
-    fitting = ["soft_activations", "rescaled_initialization", "label_smoothing"]
-    assert results["settings"]["tweaks"] == fitting
-    assert "teacher" not in results["settings"]
-    settings = dataclasses.replace(settings, tweaks=tuple(fitting))
-    assert run_retraining(digits, settings, ticket, tmp_path / "a") == results
-    recipes = []
-    settings = dataclasses.replace(settings, tweaks=None)
-    folder = tmp_path / "b"
-    run_retraining(digits, settings, ticket, folder, teacher, 0, 0, recipes.append)
-    assert list(recipes[0].schedule) == [*fitting, "distillation"]
+@pytest.mark.parametrize(
+    ("model", "taught", "names"),
+    [
+        ("lenet-300-100", False, ["soft_activations", "rescaled_initialization"]),
+        ("lenet-300-100", True, ["soft_activations", "rescaled_initialization"]),
+        ("conv-4-small", False, ["soft_activations", "ghost_skips", "rescaled_initialization"]),
+    ],
+)
+def test_all_tweaks_that_fit(digits, teacher, tmp_path, monkeypatch, model, taught, names):
+    asked, ticket = [], make_ticket(model, digits)
+    monkeypatch.setattr(
+        retraining, "recipe", lambda *_, tweaks, **__: asked.extend(tweaks) or 1 / 0
+    )
+    settings = dataclasses.replace(PLAIN, model=model, tweaks=None)
+    with pytest.raises(ZeroDivisionError):
+        run_retraining(digits, settings, ticket, tmp_path, teacher if taught else None)
+    assert asked == [*names, "label_smoothing", *(["distillation"] if taught else [])]
 
 
 def retrain(digits, ticket, folder, settings, seed=0):
