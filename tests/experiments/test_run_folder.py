@@ -80,3 +80,16 @@ def test_remove_files_needs_a_run(tmp_path):
     run_folder.remove_files(tmp_path, ("*",))
     run_folder.remove_files(tmp_path / "missing", ("*",))
     assert (tmp_path / "model.keras").exists()
+
+
+def test_digest_tells_arrays_apart():
+    arrays = {"a": np.zeros(2), "b": np.ones(2)}
+    found = {
+        run_folder.digest({"weights": arrays}),
+        run_folder.digest({"masks": arrays}),
+        run_folder.digest({"weights": {"b": np.zeros(2), "a": np.ones(2)}}),
+        run_folder.digest({"weights": {"a": np.zeros(2, "float32"), "b": np.ones(2)}}),
+        run_folder.digest({"weights": {"a": np.zeros((2, 1)), "b": np.ones(2)}}),
+    }
+    assert len(found) == 5 and all(len(text) == 16 for text in found)
+    assert run_folder.digest({"weights": dict(arrays)}) in found

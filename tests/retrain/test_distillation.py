@@ -171,3 +171,17 @@ def test_sparse_teacher_is_no_part_of_snapshots():
     tfl.retrain.distill(student, teacher)
     before.restore(student, parts=("weights", "masks"))
     assert tfl.Snapshot(student).to_arrays().keys() == before.to_arrays().keys() | {"tweaks/0"}
+
+
+def test_metrics_of_a_compiled_teacher_do_not_count(make_data, compile_model):
+    x, y = make_data("dense")
+    teacher = compile_model(network(seed=2), "sgd")
+    teacher.fit(x, y, verbose=0)
+    student = tfl.sparsify(network(seed=1), 0.5)
+    tfl.retrain.distill(student, teacher)
+    compile_model(student, "sgd").fit(x, y, verbose=0)
+    logits = student.predict(x, verbose=0)
+    found = student.evaluate(x, y, verbose=0, return_dict=True)
+    crossentropy = -np.mean(np.log(softmax(logits.astype("float64"))[np.arange(len(y)), y]))
+    assert found["accuracy"] == pytest.approx(np.mean(logits.argmax(-1) == y))
+    assert found["loss"] == pytest.approx(crossentropy, rel=1e-4)

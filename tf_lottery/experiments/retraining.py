@@ -2,30 +2,30 @@
 
 import dataclasses
 import functools
-import hashlib
 import pathlib
 
 import keras
-import numpy as np
 
 from tf_lottery import controls
 from tf_lottery.checks import choice
 from tf_lottery.experiments import networks
 from tf_lottery.experiments.checkpoint import Checkpoint
+from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.data import ShuffledBatches
 from tf_lottery.experiments.run_folder import (
     check_settings,
+    digest,
     read_json,
     remove_files,
     save_model,
     write_json,
 )
 from tf_lottery.experiments.training import evaluate
-from tf_lottery.strip import strip
 from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import TWEAKS, recipe
 from tf_lottery.retrain.ghost_skips import find_convolutions
 from tf_lottery.retrain.soft_activations import find_rectifiers
+from tf_lottery.strip import strip
 
 FILES = ("checkpoint.npz", "model.keras", "results.json", "settings.json", "ticket.npz")
 # Examples per step of an evaluation.
@@ -160,8 +160,7 @@ def run_retraining(
     )
     prepared.remove()
     # Losses of trainings with and without label smoothing can then be compared.
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    _compile(model, loss, settings, prepared.steps)
+    _compile(model, None, settings, prepared.steps)
     save_model(strip(model), directory / "model.keras")
     chosen.save(directory / "ticket.npz")
     results = {
@@ -218,12 +217,15 @@ def _with_tweaks(settings, model, teacher):
 
 def _all_settings(data, settings, ticket, teacher, seed):
     """Returns what decides the result, as a dict fit for JSON."""
-    taught = "distillation" in settings.tweaks and teacher is not None
+    taught = {}
+    if "distillation" in settings.tweaks and teacher is not None:
+        weights = dict(enumerate(teacher.get_weights()))
+        taught = {"teacher": digest({"weights": weights})}
     return {
         "dataset": data.name,
         "seed": seed,
-        "ticket": _digest([*ticket.masks.values(), *ticket.weights.values()]),
-        **({"teacher": _digest(teacher.get_weights())} if taught else {}),
+        "ticket": digest({"masks": ticket.masks, "weights": ticket.weights}),
+        **taught,
         # As JSON has it, so that results are the same when they are read again.
         **dataclasses.asdict(settings),
         "tweaks": list(settings.tweaks),
@@ -250,18 +252,4 @@ def _prepare(model, settings, batches, teacher, goes_on):
 
 def _compile(model, loss, settings, steps):
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
-    model.compile(
-        keras.optimizers.Adam(rate),
-        loss,
-        metrics=["accuracy"],
-        # On TensorFlow XLA makes convolutions on a CPU slower.
-        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
-    )
-
-
-def _digest(arrays):
-    """Returns a few characters that tell lists of arrays apart."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+    compile_classifier(model, keras.optimizers.Adam(rate), loss)

@@ -1,8 +1,11 @@
 """The folder of a run: one set of arguments, files that are written whole."""
 
+import hashlib
 import json
 import os
 import pathlib
+
+import numpy as np
 
 from tf_lottery import files
 
@@ -47,6 +50,26 @@ def check_settings(directory, settings):
             f"Received: {str(directory)!r}, a run with {', '.join(differences)}"
         )
     return directory
+
+
+def digest(groups):
+    """Returns a string that is the same for equal arrays only, fit for settings.
+
+    Args:
+        groups: Dict of names to dicts of names to arrays.
+
+    Example:
+
+    >>> digest({"weights": {}})
+    'e3b0c44298fc1c14'
+    """
+    found = hashlib.sha256()
+    for group, arrays in groups.items():
+        for name, array in arrays.items():
+            array = np.asarray(array)
+            found.update(f"{group}/{name}{array.shape}{array.dtype}".encode())
+            found.update(array.tobytes())
+    return found.hexdigest()[:16]
 
 
 def read_json(path):

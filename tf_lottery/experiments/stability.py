@@ -1,7 +1,6 @@
 """The instability of networks: two trainings from the same weights, resumable."""
 
 import dataclasses
-import hashlib
 import pathlib
 
 import keras
@@ -11,9 +10,11 @@ from tf_lottery.analysis.stability import stability
 from tf_lottery.checks import choice, natural_number, positive_integer
 from tf_lottery.experiments import networks
 from tf_lottery.experiments.checkpoint import Checkpoint
+from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.data import ShuffledBatches
 from tf_lottery.experiments.run_folder import (
     check_settings,
+    digest,
     read_json,
     remove_files,
     write_json,
@@ -107,7 +108,8 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
     model = _compiled_model(data, settings, seed)
     _check_ticket(model, ticket, settings)
     copies = _copies(data, settings, seed)
-    arguments = {"dataset": data.name, "seed": seed, "ticket": _digest(ticket)}
+    known = ticket and digest({"masks": ticket.masks, "weights": ticket.weights})
+    arguments = {"dataset": data.name, "seed": seed, "ticket": known}
     all_settings = {**arguments, **dataclasses.asdict(settings)}
     check_settings(directory, all_settings)
     if (directory / "results.json").exists():
@@ -156,14 +158,7 @@ def remove_stability(directory):
 
 def _compiled_model(data, settings, seed):
     model = sparsify(networks.build(settings.model, data, 2 * seed))
-    model.compile(
-        keras.optimizers.Adam(settings.learning_rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        # On TensorFlow XLA makes convolutions on a CPU slower.
-        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
-    )
-    return model
+    return compile_classifier(model, keras.optimizers.Adam(settings.learning_rate))
 
 
 def _train(model, data, batches, epochs, checkpoint, verbose):
@@ -229,15 +224,3 @@ def _check_ticket(model, ticket, settings):
             f"Argument `ticket` must be one of the model {settings.model!r}. "
             f"Received: a ticket with {unmatched}"
         )
-
-
-def _digest(ticket):
-    """Returns a string that is the same for equal tickets only, or `None` without a ticket."""
-    if ticket is None:
-        return None
-    digest = hashlib.sha256()
-    for arrays in (ticket.masks, ticket.weights):
-        for path, array in arrays.items():
-            digest.update(f"{path}{array.shape}{array.dtype}".encode())
-            digest.update(array.tobytes())
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ from tf_lottery import callbacks
 from tf_lottery.checks import choice
 from tf_lottery.experiments import methods, networks
 from tf_lottery.experiments.checkpoint import Checkpoint
+from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.data import ShuffledBatches
 from tf_lottery.experiments.run_folder import (
     check_settings,
@@ -234,15 +235,7 @@ def remove_training(directory):
 
 def _compiled_model(data, settings, seed):
     model = methods.starting_model(data, settings, seed)
-    model.compile(
-        keras.optimizers.Adam(settings.learning_rate),
-        # Of a text the mean over its characters.
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        # On TensorFlow XLA makes convolutions on a CPU slower.
-        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
-    )
-    return model
+    return compile_classifier(model, keras.optimizers.Adam(settings.learning_rate))
 
 
 def _check_success(progress):

@@ -48,6 +48,11 @@ class Distillation(Tweak):
         """List of the variables that training changes: those of the teacher stay."""
         return [self.alpha]
 
+    @property
+    def metrics(self):
+        """List of no metrics: a teacher's belong to the training it was compiled for."""
+        return []
+
     def change_loss(self, loss, x, y_pred):
         """Returns the loss, mixed with the divergence."""
         alpha = ops.convert_to_tensor(self.alpha.value)
