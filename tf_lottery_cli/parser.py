@@ -63,12 +63,19 @@ TWEAKS = {
 }
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves room for the indentation of subcommands, which Python forgets."""
+
+    def add_argument(self, action):
+        super().add_argument(action)
+        self._action_max_length += 2
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that keeps the line breaks of its texts and says what is wrong in one line."""
 
     def __init__(self, **kwargs):
-        formatter = argparse.RawDescriptionHelpFormatter
-        super().__init__(**kwargs, formatter_class=formatter, allow_abbrev=False)
+        super().__init__(**kwargs, formatter_class=_HelpFormatter, allow_abbrev=False)
 
     def error(self, message):
         """Prints one line and exits with code 2."""
