@@ -265,3 +265,14 @@ def test_units_can_be_compacted_with_any_soft_activation():
     tfl.retrain.soft_activations(model, "pswish")
     small, _ = tfl.compact(model)
     assert small.count_params() == 4 * 3 + 3 + 3 * 2 + 2
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16"], indirect=True)
+def test_half_precision_stays_finite_just_before_the_end(precision, images):
+    plain = keras.Sequential([keras.Input((6, 6, 3)), layers.Conv2D(2, 3), layers.ReLU()])
+    model = tfl.sparsify(plain)
+    tfl.retrain.soft_activations(model).softness.assign(1e-7)
+    for x in (images[0], 0 * images[0]):
+        expected = np.maximum(outputs(plain.layers[0], x), 0)
+        np.testing.assert_allclose(outputs(model, x), expected, atol=1e-3)
+        np.testing.assert_allclose(outputs(tfl.strip(model), x), expected, atol=1e-3)

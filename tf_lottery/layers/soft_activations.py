@@ -20,6 +20,8 @@ ACTIVATIONS = {
     "elu": (lambda x, beta: ops.relu(x) + ops.expm1(-beta * ops.relu(-x)) / beta, 1.0),
     "softplus": (lambda x, beta: ops.relu(x) + ops.log1p(ops.exp(-beta * ops.abs(x))) / beta, 1.0),
 }
+# Beyond it, half precision has no finite number for the slope, nor a difference from the rectifier.
+_STEEPEST = 1e4
 # What Keras itself computes alike, at slope 1.
 _KERAS = {
     "swish": keras.activations.silu,
@@ -160,8 +162,8 @@ class SoftActivations(Tweak):
         softness = ops.convert_to_tensor(self.softness.value)
         is_soft = softness > 0
         # The function that is not chosen must be finite, or its gradient would not be zero.
-        beta = ops.cast(1.0 / ops.where(is_soft, softness, 1.0), x.dtype)
-        soft = SoftActivation(self.activation, beta, max_value)(x)
+        beta = ops.minimum(1.0 / ops.where(is_soft, softness, 1.0), _STEEPEST)
+        soft = SoftActivation(self.activation, ops.cast(beta, x.dtype), max_value)(x)
         return ops.where(is_soft, soft, _rectifier(max_value)(x))
 
     def _settled(self, max_value):
@@ -170,7 +172,7 @@ class SoftActivations(Tweak):
             return None
         if self.beta == 1 and max_value is None and self.activation in _KERAS:
             return _KERAS[self.activation]
-        return SoftActivation(self.activation, self.beta, max_value)
+        return SoftActivation(self.activation, min(self.beta, _STEEPEST), max_value)
 
 
 def max_value_of(activation):
