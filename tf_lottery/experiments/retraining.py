@@ -99,8 +99,9 @@ def run_retraining(
 ):
     """Trains a ticket again and saves the network, without the tweaks it was trained with.
 
-    A run that was killed goes on from its last epoch when it is called again, and ends with
-    the same weights.
+    The learning rate follows its schedule from the beginning, whatever step the ticket was
+    rewound to. A run that was killed goes on from its last epoch when it is called again, and
+    ends with the same weights.
 
     Args:
         data: `Data`.

@@ -117,6 +117,9 @@ def recipe(
     on; label smoothing goes on to the end. A tweak that the model cannot have, such as ghost
     skips without convolutions, is refused.
 
+    Which tweaks pay depends on the length of the training: in one of a few epochs ghost skips and
+    a teacher can cost more than they give, as `benchmarks/retraining_cifar10.py` shows.
+
     Steps are the optimizer's: compile the model anew, as in the example, so that they begin
     at 0. Let callbacks that restore weights of an earlier time, such as `EarlyStopping`, start
     when annealing has ended.
