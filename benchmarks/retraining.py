@@ -75,6 +75,8 @@ def run_benchmark(name, dataset, model, budget, tweaks, controls=CONTROLS):
             **change,
         )
         directory = folder / f"{case}_level_{level}_seed_{seed}"
+        if args.finished and not (directory / "results.json").exists():
+            continue
         found = run_retraining(
             arrays, settings, tickets[seed][level], directory, teachers[seed], seed, 0
         )
@@ -176,4 +178,5 @@ def _parse(name):
     parser.add_argument("--runs-dir", default=f"runs/{name}", help="folder of finished runs")
     parser.add_argument("--record", default=name, help="name of the file of results")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--finished", action="store_true", help="record, but train nothing")
     return parser.parse_args()

@@ -18,6 +18,7 @@ CASES = {
     "sign_kept_reinitialization": "*new weights, signs kept*",
     "shuffled_masks": "*shuffled masks*",
 }
+_SEEDS = 3
 
 
 def retraining_cifar10():
@@ -59,8 +60,9 @@ def _retraining(benchmark):
 
 
 def _cell(case):
-    """Returns mean and deviation of the accuracy."""
+    """Returns mean and deviation of the accuracy, and the number of seeds if they are few."""
     if case is None:
         return ""
     deviation = "" if case["std"] is None else f" ± {percent(case['std'])}"
-    return f"{percent(case['mean'])}{deviation}"
+    seeds = "" if case["seeds"] >= _SEEDS else f" ({case['seeds']})"
+    return f"{percent(case['mean'])}{deviation}{seeds}"
