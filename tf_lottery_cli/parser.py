@@ -152,6 +152,25 @@ def add_run_options(parser, out, seed="initial weights and the order of the data
     )
 
 
+def add_step_options(parser, rate="of Adam"):
+    """Adds the size of a training step's batch and its learning rate.
+
+    Args:
+        parser: A `Parser`.
+        rate: String, what the learning rate is one of. Defaults to `"of Adam"`.
+    """
+    parser.add_argument(
+        "--batch-size", type=whole(1), default=60, metavar="N", help="(default: 60)"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive,
+        default=1.2e-3,
+        metavar="R",
+        help=f"{rate} (default: 0.0012)",
+    )
+
+
 def options_of_method(args):
     """Returns the options of the method that were given, as a dict.
 

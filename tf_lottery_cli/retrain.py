@@ -3,7 +3,6 @@
 import argparse
 import os
 import pathlib
-import sys
 
 from tf_lottery_cli.parser import (
     ACTIVATIONS,
@@ -14,12 +13,13 @@ from tf_lottery_cli.parser import (
     add_command,
     add_data_options,
     add_run_options,
+    add_step_options,
     positive,
     several,
     share,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, print_run
+from tf_lottery_cli.terminal import import_keras, print_run, verbosity
 
 DESCRIPTION = """\
 Trains a lottery ticket once more, from its masks and weights, with tweaks that help sparse
@@ -88,16 +88,7 @@ def add_parser(commands):
 
 def _add_training_options(parser):
     parser.add_argument("--epochs", type=whole(1), default=10, metavar="N", help="(default: 10)")
-    parser.add_argument(
-        "--batch-size", type=whole(1), default=60, metavar="N", help="(default: 60)"
-    )
-    parser.add_argument(
-        "--learning-rate",
-        type=positive,
-        default=1.2e-3,
-        metavar="R",
-        help="of Adam at first, falling to 0 along a cosine (default: 0.0012)",
-    )
+    add_step_options(parser, "of Adam at first, falling to 0 along a cosine")
 
 
 def _add_tweak_options(group):
@@ -158,8 +149,7 @@ def run(args):
     arrays = data.load(dataset, args.data_dir, args.download)
     if args.fresh:
         retraining.remove_retraining(args.out)
-    # Keras' bar is made of control characters; a file or a pipe gets a line per epoch.
-    verbose = 1 if sys.stdout.isatty() else 2
+    verbose = verbosity()
     results = retraining.run_retraining(
         arrays,
         settings,

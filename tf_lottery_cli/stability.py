@@ -2,7 +2,6 @@
 
 import collections
 import pathlib
-import sys
 
 from tf_lottery_cli.parser import (
     MODELS,
@@ -10,10 +9,10 @@ from tf_lottery_cli.parser import (
     add_command,
     add_data_options,
     add_run_options,
-    positive,
+    add_step_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras
+from tf_lottery_cli.terminal import import_keras, verbosity
 
 DESCRIPTION = """\
 Trains two copies of a network from the same weights, with the data in another order, and evaluates
@@ -84,16 +83,7 @@ def _add_training_options(parser):
         metavar="N",
         help="(default: one pass through the data)",
     )
-    parser.add_argument(
-        "--batch-size", type=whole(1), default=60, metavar="N", help="(default: 60)"
-    )
-    parser.add_argument(
-        "--learning-rate",
-        type=positive,
-        default=1.2e-3,
-        metavar="R",
-        help="of Adam (default: 0.0012)",
-    )
+    add_step_options(parser)
     parser.add_argument(
         "--rewind-to-step",
         type=whole(0),
@@ -131,8 +121,7 @@ def run(args):
     cases.update({name: ("shared", ticket) for name, ticket in tickets.items()})
     arrays = data.load(args.dataset, args.data_dir, args.download)
     console, out, results = Console(), pathlib.Path(args.out), {}
-    # Keras' bar is made of control characters; a file or a pipe gets a line per epoch.
-    verbose = 1 if sys.stdout.isatty() else 2
+    verbose = verbosity()
     for name, (start, ticket) in cases.items():
         if args.fresh:
             stability.remove_stability(out / name)

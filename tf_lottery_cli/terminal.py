@@ -98,3 +98,9 @@ def _without_notes():
             for line in log.read().decode(errors="replace").splitlines(keepends=True):
                 if not _NOTE.match(line):
                     sys.stderr.write(line)
+
+
+def verbosity():
+    """Returns what `fit` takes as `verbose`: a bar in a terminal, a line per epoch elsewhere."""
+    # Keras' bar is made of control characters, which files and pipes would keep.
+    return 1 if sys.stdout.isatty() else 2

@@ -1,7 +1,6 @@
 """`tf-lottery train`: train a sparse network and save it."""
 
 import itertools
-import sys
 
 from tf_lottery_cli import train_options
 from tf_lottery_cli.parser import (
@@ -10,11 +9,11 @@ from tf_lottery_cli.parser import (
     add_command,
     add_data_options,
     add_run_options,
+    add_step_options,
     options_of_method,
-    positive,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, print_run
+from tf_lottery_cli.terminal import import_keras, print_run, verbosity
 
 DESCRIPTION = """\
 Trains a network to a sparsity and saves it as plain Keras model, as ticket and as results.json.
@@ -67,16 +66,7 @@ def add_parser(commands):
         metavar="N",
         help="epochs, of imp per level, of cs per round (default: 10)",
     )
-    parser.add_argument(
-        "--batch-size", type=whole(1), default=60, metavar="N", help="(default: 60)"
-    )
-    parser.add_argument(
-        "--learning-rate",
-        type=positive,
-        default=1.2e-3,
-        metavar="R",
-        help="of Adam (default: 0.0012)",
-    )
+    add_step_options(parser)
     train_options.add_sparsity_options(parser.add_argument_group("how sparse and where"))
     train_options.add_update_options(
         parser.add_argument_group("options of --method rigl, set and snfs")
@@ -117,8 +107,7 @@ def run(args):
     if rate is not None:
         settings = {folder: some.with_rate(rate) for folder, some in settings.items()}
     arrays = data.load(args.dataset, args.data_dir, args.download)
-    # Keras' bar is made of control characters; a file or a pipe gets a line per epoch.
-    verbose = 1 if sys.stdout.isatty() else 2
+    verbose = verbosity()
     results = {}
     console = Console()
     for folder, some in settings.items():

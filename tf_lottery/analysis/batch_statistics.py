@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tf_lottery.layers.gradients import compile_function
+from tf_lottery.layers.tweak import all_layers
 
 
 class BatchStatistics:
@@ -32,10 +33,9 @@ class BatchStatistics:
 
     def __init__(self, model, run_eagerly=False):
         self.model = model
-        # Keras has no public way to walk the sublayers of an arbitrary layer.
         layers = [
             layer
-            for layer in model._flatten_layers()
+            for layer in all_layers(model)
             if isinstance(layer, keras.layers.BatchNormalization)
         ]
         self.layers = [layer for layer in layers if layer.trainable and layer.built]

@@ -23,8 +23,7 @@ from tf_lottery.experiments.run_folder import (
 from tf_lottery.experiments.training import evaluate
 from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import TWEAKS, recipe
-from tf_lottery.retrain.ghost_skips import find_convolutions
-from tf_lottery.retrain.soft_activations import find_rectifiers
+from tf_lottery.retrain.recipe import fitting_tweaks
 from tf_lottery.strip import strip
 
 FILES = ("checkpoint.npz", "model.keras", "results.json", "settings.json", "ticket.npz")
@@ -136,14 +135,15 @@ def run_retraining(
     model = _apply(ticket, networks.build(settings.model, data, seed))
     chosen = _with_control(ticket, settings.control, settings.model, data, seed)
     chosen.apply(model)
-    settings = _with_tweaks(settings, model, teacher)
+    batches = ShuffledBatches(*data.train, settings.batch_size, settings.steps_per_epoch, seed=seed)
+    if settings.tweaks is None:
+        settings = dataclasses.replace(settings, tweaks=fitting_tweaks(model, batches, teacher))
     all_settings = _all_settings(data, settings, ticket, teacher, seed)
     if (directory / "settings.json").exists():
         # At once, since the initialization may take minutes.
         check_settings(directory, all_settings)
     if (directory / "results.json").exists():
         return read_json(directory / "results.json")
-    batches = ShuffledBatches(*data.train, settings.batch_size, settings.steps_per_epoch, seed=seed)
     checkpoint = Checkpoint(directory / "checkpoint.npz")
     prepared = _prepare(model, settings, batches, teacher, goes_on=checkpoint.path.exists())
     check_settings(directory, all_settings)
@@ -201,19 +201,6 @@ def _apply(ticket, plain):
     if match.unmatched:
         raise ValueError(f"{expected} that does not fit in {match.unmatched}")
     return model
-
-
-def _with_tweaks(settings, model, teacher):
-    """Returns the settings with the names of the tweaks in place of `None`."""
-    if settings.tweaks is not None:
-        return settings
-    fits = {
-        "soft_activations": bool(find_rectifiers(model)),
-        "ghost_skips": bool(find_convolutions(model)[0]),
-        "distillation": teacher is not None,
-    }
-    tweaks = tuple(name for name in TWEAKS if fits.get(name, True))
-    return dataclasses.replace(settings, tweaks=tweaks)
 
 
 def _all_settings(data, settings, ticket, teacher, seed):

@@ -206,6 +206,23 @@ def recipe(
     return Recipe(model, loss, callbacks, steps, schedule, rescaling)
 
 
+def fitting_tweaks(model, batches, teacher):
+    """Returns the names of the tweaks that a model can have, as a tuple.
+
+    Args:
+        model: A `SparseModel`.
+        batches: As in `recipe`.
+        teacher: As in `recipe`.
+    """
+    fits = {
+        "soft_activations": bool(find_rectifiers(model)),
+        "ghost_skips": bool(find_convolutions(model)[0]),
+        "rescaled_initialization": batches is not None,
+        "distillation": teacher is not None,
+    }
+    return tuple(name for name in TWEAKS if fits.get(name, True))
+
+
 def _end(name, share, steps):
     """Returns the step at which a share of the training is over."""
     if number_above(name, share, 0) > 1:
@@ -238,12 +255,7 @@ def _chosen(model, tweaks, batches, teacher):
         "distillation": ("teacher", teacher),
     }
     if tweaks is None:
-        missing = {name for name, (_, value) in needed.items() if value is None}
-        if not find_rectifiers(model):
-            missing.add("soft_activations")
-        if not find_convolutions(model)[0]:
-            missing.add("ghost_skips")
-        return tuple(name for name in TWEAKS if name not in missing)
+        return fitting_tweaks(model, batches, teacher)
     if isinstance(tweaks, str):
         raise ValueError(f"Argument `tweaks` must be a tuple of names. Received: tweaks={tweaks!r}")
     for name in tweaks:
