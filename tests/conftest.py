@@ -114,6 +114,13 @@ def nested():
 
 def recurrent():
     inputs = keras.Input((5,), dtype="int32")
+    x = layers.GRU(4)(layers.Embedding(11, 4)(inputs))
+    return keras.Model(inputs, layers.Dense(3, dtype="float32")(x))
+
+
+def recurrent_deep():
+    """Every recurrent wrapper; it takes long to compile."""
+    inputs = keras.Input((5,), dtype="int32")
     x = layers.Embedding(11, 4)(inputs)
     x = layers.LSTM(5, return_sequences=True)(x)
     x = layers.Bidirectional(layers.GRU(4))(x)
@@ -143,7 +150,15 @@ def dict_inputs():
 
 MODELS = {
     model.__name__: model
-    for model in (dense, nested, recurrent, attention, subclassed, dict_inputs)
+    for model in (
+        dense,
+        nested,
+        recurrent,
+        recurrent_deep,
+        attention,
+        subclassed,
+        dict_inputs,
+    )
 }
 SHAPES = {
     "dense": (6,),
@@ -179,7 +194,7 @@ def make_data():
     def make(kind="dense", size=24):
         rng = np.random.default_rng(0)
         y = rng.integers(0, 3, size).astype("int32")
-        if kind == "recurrent":
+        if kind in ("recurrent", "recurrent_deep"):
             return rng.integers(0, 11, (size, 5)).astype("int32"), y
         if kind == "dict_inputs":
             x = {"a": rng.normal(size=(size, 4)), "b": rng.normal(size=(size, 5))}

@@ -48,7 +48,7 @@ def test_unknown_mask_names_are_refused(make_model):
         tfl.sparsify(make_model()).set_masks({"nowhere": np.ones((6, 8), bool)})
 
 
-@pytest.mark.parametrize("kind", ["dense", "nested", "recurrent", "attention", "subclassed"])
+@pytest.mark.parametrize("kind", ["dense", "nested", "recurrent_deep", "attention", "subclassed"])
 def test_sparse_model_survives_saving(kind, make_model, make_data, tmp_path):
     sparse = tfl.sparsify(make_model(kind), sparsity=0.5)
     sparse.save(tmp_path / "sparse.keras")

@@ -35,7 +35,7 @@ def test_file_keeps_everything_in_bits(ticket, tmp_path):
         assert file["mask/0"].nbytes == 6 * 8 / 8
 
 
-@pytest.mark.parametrize("kind", ["dense", "nested", "recurrent", "attention", "subclassed"])
+@pytest.mark.parametrize("kind", ["dense", "nested", "recurrent_deep", "attention", "subclassed"])
 def test_applies_to_another_instance(kind, make_model, make_data):
     sparse = tfl.sparsify(make_model(kind), sparsity=0.5)
     ticket = tfl.Ticket.from_model(sparse)

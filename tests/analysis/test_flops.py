@@ -78,7 +78,7 @@ def test_masks_are_counted(make_model, convention, expected):
         ("dense", 6 * 8 + 8 * 3),
         # Twice a 3x3 convolution over 6x6; separable over 4x4 and depthwise over 2x2 positions.
         ("nested", 2 * 36 * 72 + 16 * (72 + 32) + 4 * 36 + 16 * 3),
-        ("recurrent", 5 * (4 * 20 + 5 * 20) + 2 * 5 * (5 * 12 + 4 * 12) + 8 * 3),
+        ("recurrent_deep", 5 * (4 * 20 + 5 * 20) + 2 * 5 * (5 * 12 + 4 * 12) + 8 * 3),
         # Queries, keys, values and outputs of 2 heads of size 3, over 4 positions.
         ("attention", 4 * 4 * 6 * 6 + 24 * 3),
         ("subclassed", 8 * 8 + 8 * 3),

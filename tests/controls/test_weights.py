@@ -80,7 +80,7 @@ def moved_statistics(sparse):
     return {path: value for path, value in weights.items() if "moving_mean" in path}
 
 
-@pytest.mark.parametrize("kind", ["nested", "recurrent", "attention", "subclassed"])
+@pytest.mark.parametrize("kind", ["nested", "recurrent_deep", "attention", "subclassed"])
 def test_reinitialization_of_any_model(kind, make_model, model_ticket):
     ticket = model_ticket(kind)
 

@@ -22,7 +22,7 @@ def test_default_of_convolutions(make_model):
 
 
 def test_default_of_recurrent_layers(make_model):
-    selection = find_kernels(make_model("recurrent"))
+    selection = find_kernels(make_model("recurrent_deep"))
     found = [path.split("/")[-1] for path in names(selection.kernels)]
     assert found == ["kernel", "recurrent_kernel"] * 3 + ["kernel"]
     assert list(selection.skipped.values()) == [

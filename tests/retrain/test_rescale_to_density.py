@@ -108,7 +108,7 @@ def test_units_see_the_variance_of_a_dense_layer(per):
     assert np.var(sparse.predict(x, verbose=0)) / dense == pytest.approx(1, rel=0.1)
 
 
-@pytest.mark.parametrize("kind", ["nested", "recurrent", "attention", "subclassed"])
+@pytest.mark.parametrize("kind", ["nested", "recurrent_deep", "attention", "subclassed"])
 def test_every_model(kind, make_model):
     sparse = tfl.sparsify(make_model(kind), sparsity=0.5)
     chosen = {id(kernel) for kernel in sparse.masked.kernels}

@@ -250,13 +250,13 @@ def test_layers_without_weights_can_be_shared(compact_and_compare, randomize):
     assert smaller.get_layer("a").units < 6 and smaller.get_layer("b").units < 5
 
 
-@pytest.mark.parametrize("kind", ["recurrent", "attention", "dict_inputs", "dense"])
+@pytest.mark.parametrize("kind", ["recurrent_deep", "attention", "dict_inputs", "dense"])
 def test_models_of_other_kinds(kind, make_model, make_data, compact_and_compare, randomize):
     model = randomize(make_model(kind), 0.7)
     x = make_data(kind)[0]
     smaller, report = compact_and_compare(model, x)
     assert [layer.name for layer in smaller.layers] == [layer.name for layer in model.layers]
-    mixing = {"recurrent": ["bidirectional"], "attention": ["multi_head", "layer_norm"]}
+    mixing = {"recurrent_deep": ["bidirectional"], "attention": ["multi_head", "layer_norm"]}
     assert len(report.left_alone) == len(mixing.get(kind, []))
     for name, path in zip(mixing.get(kind, []), report.left_alone, strict=True):
         assert path.startswith(name)
