@@ -4,6 +4,8 @@ import pytest
 
 import tf_lottery as tfl
 
+pytestmark = pytest.mark.backend
+
 
 def test_sparsify_starts_dense_and_predicts_the_same(make_model, make_data):
     plain = make_model()

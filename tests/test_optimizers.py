@@ -13,6 +13,8 @@ from tf_lottery.optimizers import (
     slots,
 )
 
+pytestmark = pytest.mark.backend
+
 
 @pytest.fixture
 def variables():

@@ -5,6 +5,8 @@ import pytest
 import tf_lottery as tfl
 from tf_lottery.pruning import ranked_masks, target_sparsity
 
+pytestmark = pytest.mark.backend
+
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_sparsify_hits_the_sparsity(scope, make_model):

@@ -5,6 +5,8 @@ import pytest
 import tf_lottery as tfl
 from tf_lottery.snapshot import start_averages, training_step
 
+pytestmark = pytest.mark.backend
+
 
 def values(variables):
     return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]

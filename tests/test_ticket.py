@@ -4,6 +4,8 @@ import pytest
 
 import tf_lottery as tfl
 
+pytestmark = pytest.mark.backend
+
 
 @pytest.fixture
 def ticket(make_model):

@@ -68,6 +68,7 @@ def test_mixed_precision_does_not_change_masks(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("method", METHODS)
 def test_pruned_weights_stay_pruned(method, make_model, make_data, compile_model):
     model = compile_model(tfl.sparsify(make_model(), sparsity=0.5))

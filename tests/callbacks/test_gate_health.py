@@ -5,6 +5,8 @@ import pytest
 import tf_lottery as tfl
 from tf_lottery.callbacks import ContinuousSparsification
 
+pytestmark = pytest.mark.backend
+
 STEPS = 6
 
 

@@ -6,6 +6,8 @@ import tf_lottery as tfl
 from tf_lottery.callbacks import RigL
 from tf_lottery.sparsity.schedules import Constant
 
+pytestmark = pytest.mark.backend
+
 INPUTS, UNITS, BATCH = 6, 5, 4
 
 

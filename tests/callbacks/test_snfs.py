@@ -7,6 +7,8 @@ from tf_lottery.callbacks import SNFS
 from tf_lottery.callbacks.snfs import share_out
 from tf_lottery.sparsity.schedules import Constant
 
+pytestmark = pytest.mark.backend
+
 
 @pytest.mark.parametrize(
     ("total", "weights", "room", "expected"),

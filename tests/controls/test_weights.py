@@ -7,6 +7,8 @@ import pytest
 import tf_lottery as tfl
 from tf_lottery import controls
 
+pytestmark = pytest.mark.backend
+
 NEW = {
     "a/kernel": np.array([[-0.1, 0.2, 0.3], [0.4, 0.5, -0.6]], "float32"),
     "a/bias": np.array([9.0, 9.0, 9.0], "float32"),

@@ -85,6 +85,7 @@ def test_inputs_given_by_name():
     assert shapes(model) == [((1, 2), (1, 3))]
 
 
+@pytest.mark.backend
 def test_model_is_as_before(make_model, make_data):
     model = make_model("nested")
     x, _ = make_data("nested")

@@ -5,6 +5,8 @@ from keras import ops
 
 from tf_lottery.layers import functional_call
 
+pytestmark = pytest.mark.backend
+
 
 def test_computes_with_the_replacement_and_leaves_the_variable():
     layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")

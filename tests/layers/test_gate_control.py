@@ -4,6 +4,8 @@ import pytest
 
 from tf_lottery.layers.gate_control import GateControl
 
+pytestmark = pytest.mark.backend
+
 
 @pytest.fixture
 def control():

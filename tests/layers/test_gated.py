@@ -6,6 +6,8 @@ from keras import layers
 import tf_lottery as tfl
 from tf_lottery.layers import Gated, SoftGate
 
+pytestmark = pytest.mark.backend
+
 KERNEL = np.array([[2.0, -1.0], [0.5, 4.0], [-3.0, 1.0]], "float32")
 VALUES = np.array([[0.01, -0.02], [0.0, 0.03], [-0.005, 0.002]], "float32")
 INPUTS = np.array([[1.0, 2.0, -1.0], [0.5, -2.0, 3.0]], "float32")

@@ -9,6 +9,8 @@ from tf_lottery.layers.gradients import (
     value_and_gradients,
 )
 
+pytestmark = pytest.mark.backend
+
 
 def cubic(tensors, factor):
     return factor * (ops.sum(tensors[0] ** 3) + tensors[1] * ops.sum(tensors[0]))

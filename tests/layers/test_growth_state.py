@@ -7,6 +7,8 @@ import tf_lottery as tfl
 from tf_lottery.layers.growth_state import GrowthState
 from tf_lottery.optimizers import add_overwritten, remove_overwritten
 
+pytestmark = pytest.mark.backend
+
 
 @pytest.fixture
 def sparse():

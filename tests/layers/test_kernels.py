@@ -85,6 +85,7 @@ def test_custom_layer_is_skipped_with_the_reason():
     assert len(find_kernels(model, include="mixing").kernels) == 1
 
 
+@pytest.mark.backend
 def test_repeated_paths_become_unique():
     class Variable:
         path = "a/kernel"
@@ -125,6 +126,7 @@ def test_matrices_have_inputs_first(layer, input_shape, expected):
     assert matrix_shapes(layer, [layer.kernel]) == [expected]
 
 
+@pytest.mark.backend
 def test_matrices_of_attention(make_model):
     model = make_model("attention")
     kernels = find_kernels(model).kernels

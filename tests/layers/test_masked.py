@@ -6,6 +6,8 @@ from keras import layers
 from tf_lottery.layers import Masked
 from tf_lottery.sparsity import NM, Unstructured
 
+pytestmark = pytest.mark.backend
+
 
 def test_computes_with_the_masked_kernel():
     masked = Masked(layers.Dense(1, use_bias=False, kernel_initializer="ones"))

@@ -73,6 +73,7 @@ def test_evaluation_reports_the_own_loss(make_data, compile_model):
     assert student.evaluate(x, y, verbose=0) == before
 
 
+@pytest.mark.backend
 def test_teacher_stays_as_it_is(make_data, compile_model):
     x, y = make_data("nested")
     teacher = keras.Sequential(
@@ -105,6 +106,7 @@ def test_nested_outputs_are_compared_one_by_one(make_data):
     assert training_loss(student, x, [y, y]) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.backend
 def test_teacher_is_saved_and_loaded(make_data, compile_model, tmp_path):
     x, y = make_data("dense")
     student = tfl.sparsify(network(seed=1))

@@ -79,6 +79,7 @@ def test_mixed_labels_are_smoothed_in_proportion(logits):
     assert float(loss((one + other) / 2, logits)) == pytest.approx(mean, rel=1e-5)
 
 
+@pytest.mark.backend
 def test_sample_weights_and_masks(logits, labels):
     weights = np.arange(12.0).reshape(4, 3)
     expected = crossentropy(labels, softmax(logits), 0.1)

@@ -175,6 +175,7 @@ def test_constant_in_a_valid_convolution_is_multiplied_by_the_sum_of_its_weights
     assert np.array(smaller.get_layer("last").kernel).tolist() == [[[1]], [[1]], [[1]]]
 
 
+@pytest.mark.backend
 def test_batch_normalization_is_sliced_and_its_shift_is_a_constant():
     inputs = keras.Input((2,))
     x = layers.Dense(3, use_bias=False, name="hidden")(inputs)
