@@ -119,6 +119,7 @@ def test_leaves_the_model_as_it_was_after_an_error(make_model, make_data, compil
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
 
 
+@pytest.mark.backend
 def test_ends_are_the_networks_to_the_last_bit(make_model, make_data, compile_model):
     data = make_data()
     networks = []
@@ -250,6 +251,7 @@ def test_statistics_are_measured_at_every_point(make_data, compile_model):
     assert again.losses == pytest.approx(result.losses, rel=1e-6)
 
 
+@pytest.mark.backend
 def test_compiles_once_for_all_points(make_model, make_data):
     traces = []
 
@@ -278,7 +280,7 @@ def test_statistics_compile_once(make_data, compile_model):
     model = keras.Sequential(
         [keras.Input((6,)), Watched(), layers.Dense(3), layers.BatchNormalization()]
     )
-    model = compile_model(model)
+    model = compile_model(model, run_eagerly=False)
     data, counts = make_data(), []
     ends = perturbed(model, 1, 0.01), perturbed(model, 2, 0.01)
     for points in (2, 9):
