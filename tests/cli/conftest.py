@@ -1,9 +1,54 @@
 """The command, run in this process, and files for it."""
 
+import keras
 import pytest
 
 import tf_lottery as tfl
 import tf_lottery_cli as cli
+from tf_lottery.experiments import lottery, networks
+from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
+
+
+def small_lenet(input_shape=(8, 8, 1), num_classes=10, seed=None):
+    """Builds a network of one hidden layer under the names that LeNet-300-100 has.
+
+    Of the digits' 1480 weights a half, a quarter, a fifth and so on are integers.
+    """
+    seeds = layer_seeds(seed)
+    layers = [
+        keras.Input(input_shape),
+        keras.layers.Flatten(name="flatten"),
+        keras.layers.Dense(20, "relu", kernel_initializer=glorot_normal(seeds), name="hidden_1"),
+        keras.layers.Dense(num_classes, kernel_initializer=glorot_normal(seeds), name="output"),
+    ]
+    return keras.Sequential(layers, name="lenet_300_100")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "small",
+        pytest.param("full", marks=pytest.mark.thorough("compiles LeNet-300-100 in every run")),
+    ],
+)
+def size(request):
+    """Trains as a user does (`"full"`) or faster.
+
+    `"compiled"` has a small network in the place of LeNet-300-100, `"small"` also makes step by
+    step, since to compile a step takes longer than a dozen of them.
+    """
+    compile_model = keras.Model.compile
+
+    def compile_eagerly(self, *args, **kwargs):
+        compile_model(self, *args, **{**kwargs, "run_eagerly": True, "jit_compile": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "full":
+            patch.setitem(networks.MODELS, "lenet-300-100", small_lenet)
+            patch.setattr(lottery, "lenet_300_100", small_lenet)
+        if request.param == "small":
+            patch.setattr(keras.Model, "compile", compile_eagerly)
+        yield request.param
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -10,7 +12,7 @@ import pytest
 
 import tf_lottery as tfl
 import tf_lottery_cli as cli
-from tf_lottery.experiments import checkpoint, data, demo, lottery, methods, networks
+from tf_lottery.experiments import checkpoint, data, demo, methods, networks
 from tf_lottery.export import candidates, quantization
 from tf_lottery_cli import parser as options
 
@@ -20,6 +22,7 @@ needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the export needs Keras on TensorFlow"
 )
 on_tensorflow = keras.backend.backend() == "tensorflow"
+trains = pytest.mark.usefixtures("size")
 
 
 def run_process(*arguments):
@@ -255,8 +258,19 @@ TRAIN = {
 
 
 @pytest.mark.filterwarnings("ignore:.* undecided")
-@pytest.mark.parametrize("method", TRAIN)
-def test_train(command, tmp_path, method, contents):
+@pytest.mark.parametrize(
+    ("method", "size"),
+    [
+        ("gmp", "compiled"),
+        *((method, "small") for method in TRAIN if method != "gmp"),
+        *(
+            pytest.param(method, "full", marks=pytest.mark.thorough("compiles LeNet-300-100"))
+            for method in TRAIN
+        ),
+    ],
+    indirect=["size"],
+)
+def test_train(command, size, tmp_path, method, contents):
     arguments = (*TRAIN[method].split(), "--out", tmp_path / "run")
     code, out, err = command(*arguments)
     assert (code, err) == (0, "")
@@ -271,6 +285,7 @@ def test_train(command, tmp_path, method, contents):
     assert contents(tmp_path / "run") == before
 
 
+@trains
 @pytest.mark.filterwarnings("ignore:.* undecided")
 def test_several_densities(command, tmp_path):
     arguments = TRAIN["cs"].replace("0.2", "0.3,0.1").split()
@@ -285,7 +300,10 @@ def test_several_densities(command, tmp_path):
         assert re.search(rf"{float(density):.2%} .*\D4 .*\D{cost} ", out)
 
 
-@pytest.mark.parametrize("method", ["gmp", "rigl"])
+@trains
+@pytest.mark.parametrize(
+    "method", ["gmp", pytest.param("rigl", marks=pytest.mark.thorough("gmp stands for it"))]
+)
 def test_interrupted_training_goes_on(command, tmp_path, monkeypatch, method):
     arguments = TRAIN[method].split()
     assert command(*arguments, "--out", tmp_path / "a")[0] == 0
@@ -309,6 +327,7 @@ def test_interrupted_training_goes_on(command, tmp_path, monkeypatch, method):
     assert a.overlap(b) == 1.0
 
 
+@trains
 def test_other_arguments_in_the_same_folder(command, refused, tmp_path, contents):
     arguments = (*TRAIN["gmp"].split(), "--out", tmp_path)
     assert command(*arguments)[0] == 0
@@ -322,6 +341,7 @@ def test_other_arguments_in_the_same_folder(command, refused, tmp_path, contents
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.thorough("reads all images of MNIST")
 def test_train_on_mnist(command, tfds_dir, tmp_path):
     arguments = "train --method gmp --sparsity 0.9 --epochs 1 --batch-size 2000 --dataset mnist"
     code, _, err = command(*arguments.split(), "--data-dir", tfds_dir, "--out", tmp_path)
@@ -331,6 +351,7 @@ def test_train_on_mnist(command, tfds_dir, tmp_path):
     assert results["density"] == pytest.approx(0.1, abs=1e-5)
 
 
+@pytest.mark.thorough("compiles a language model")
 def test_train_on_text(command, tfds_dir, tmp_path):
     if not (tfds_dir / "tiny_shakespeare").is_dir():
         pytest.skip(f"tiny_shakespeare is not in {tfds_dir}")
@@ -344,13 +365,16 @@ def test_train_on_text(command, tfds_dir, tmp_path):
 
 
 @needs_tensorflow
-def test_demo(command, tmp_path, monkeypatch):
-    tiny = lottery.dataclasses.replace(demo.SETTINGS["digits"], steps_per_epoch=20)
-    monkeypatch.setitem(demo.SETTINGS, "digits", tiny)
+def test_demo(command, size, tmp_path, monkeypatch):
+    # Keras makes several steps at once in compiled functions alone.
+    steps = {"steps_per_epoch": 20} if size == "full" else {"steps_per_epoch": 4, "frequency": 2}
+    at_once = {"steps_per_execution": 1} if size == "small" else {}
+    few = dataclasses.replace(demo.SETTINGS["digits"], **steps, **at_once)
+    monkeypatch.setitem(demo.SETTINGS, "digits", few)
     arguments = ("demo", "--levels", 2, "--replicates", 1, "--out", tmp_path / "run")
     code, out, err = command(*arguments)
     assert code == 0
-    assert "│    2 │  64.3% │" in out
+    assert f"│    2 │  {'64.3%' if size == 'full' else '66.3%'} │" in out
     assert "Next: tf-lottery summary" in out.replace("\n", " ")
     trained = [line for line in err.splitlines() if "accuracy" in line]
     assert len(trained) == 6
@@ -389,7 +413,16 @@ def test_demo_interrupted(command, tmp_path, monkeypatch):
     assert err == "tf-lottery: interrupted (the same command goes on where it stopped)\n"
 
 
-def test_reader_that_leaves(files):
+def test_reader_that_leaves(command, files, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as left:
+        monkeypatch.setattr(sys, "stdout", left)
+        assert command("summary", files["sparse"]) == (1, "", "")
+
+
+@pytest.mark.thorough("imports TensorFlow in a process of its own")
+def test_reader_that_leaves_a_process(files):
     script = f"{sys.executable} -m tf_lottery_cli summary {files['sparse']} | true"
     result = subprocess.run(
         ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300

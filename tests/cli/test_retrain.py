@@ -28,7 +28,7 @@ def few_iterations():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(size, tmp_path_factory):
     """Folder with a search for tickets of LeNet in `imp` and a dense network in `dense`."""
     folder = tmp_path_factory.mktemp("runs")
     methods = {"imp": ("--sparsity", "0.5", "--levels", "1"), "dense": ()}

@@ -11,7 +11,7 @@ SHORT = ("--epochs", 2, "--steps-per-epoch", 3, "--batch-size", 200, "--points",
 
 
 @pytest.fixture
-def ticket(tmp_path):
+def ticket(size, tmp_path):
     model = tfl.sparsify(networks.build("lenet-300-100", data.load("digits"), 1), sparsity=0.75)
     tfl.Ticket.from_model(model).save(tmp_path / "ticket_06.npz")
     return tmp_path / "ticket_06.npz"
@@ -55,7 +55,15 @@ def test_tickets_and_dense_networks(command, ticket, tmp_path, contents):
     assert (tmp_path / "run" / "ticket_06" / "notes.txt").read_text() == "mine"
 
 
-def test_without_tickets_both_dense_networks(command, tmp_path):
+@pytest.mark.parametrize(
+    "size",
+    [
+        "compiled",
+        pytest.param("full", marks=pytest.mark.thorough("compiles LeNet-300-100 in every run")),
+    ],
+    indirect=True,
+)
+def test_without_tickets_both_dense_networks(command, size, tmp_path):
     code, out, _ = command("stability", *SHORT, "--rewind-to-step", 2, "--out", tmp_path)
     assert code == 0
     results = json.loads((tmp_path / "stability.json").read_text())
