@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,17 @@ import pytest
 import tf_lottery as tfl
 
 pytestmark = pytest.mark.backend
+
+
+@pytest.fixture
+def compile_model(compile_model):
+    """Function that compiles a model; TensorFlow makes its steps one by one.
+
+    They are few, and tracing them takes longer.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return compile_model
+    return functools.partial(compile_model, run_eagerly=True)
 
 
 def test_sparsify_starts_dense_and_predicts_the_same(make_model, make_data):

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -6,6 +8,17 @@ import tf_lottery as tfl
 from tf_lottery.snapshot import start_averages, training_step
 
 pytestmark = pytest.mark.backend
+
+
+@pytest.fixture
+def compile_model(compile_model):
+    """Function that compiles a model; TensorFlow makes its steps one by one.
+
+    They are few, and tracing them takes longer.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return compile_model
+    return functools.partial(compile_model, run_eagerly=True)
 
 
 def values(variables):

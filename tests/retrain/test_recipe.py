@@ -5,10 +5,7 @@ from keras import ops
 
 import tf_lottery as tfl
 
-CASES = {
-    **{name: (name,) for name in tfl.retrain.TWEAKS},
-    "all": tfl.retrain.TWEAKS,
-}
+CASES = {**{name: (name,) for name in tfl.retrain.TWEAKS}, "all": tfl.retrain.TWEAKS}
 STEPS = 8
 
 
@@ -57,7 +54,17 @@ def outputs(model, x):
     return ops.convert_to_numpy(model(x))
 
 
-@pytest.mark.parametrize("case", CASES)
+# All tweaks together leave what each of them alone leaves, of which it has tests of its own.
+@pytest.mark.parametrize(
+    "case",
+    [
+        "all",
+        *(
+            pytest.param(name, marks=pytest.mark.thorough("is among all"))
+            for name in tfl.retrain.TWEAKS
+        ),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:Training stopped at step 2")
 def test_plain_model_is_left_after_each_tweak_and_all(
     case, prepare, sparse, make_residual, images, tmp_path
