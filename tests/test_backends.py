@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -19,96 +20,87 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(arguments, **environment):
+def run(arguments, timeout=900, **environment):
     finished = subprocess.run(
         [sys.executable, *arguments],
         cwd=TESTS.parent,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=timeout,
     )
     assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
     return finished.stdout
 
 
-def run_pytest(*arguments, **environment):
-    return run(["-m", "pytest", "-q", "-p", "no:xdist", *arguments], **environment)
+@pytest.fixture
+def run_pytest(request):
+    """Function that runs tests of the tier of this run in another process."""
+    tier = ["--thorough"] if request.config.option.thorough else []
+    # Without the cache, in which this run keeps which tests failed.
+    command = ["-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tier]
+    timeout = 7200 if tier else 900
+    return lambda *arguments, **kwargs: run([*command, *arguments], timeout=timeout, **kwargs)
 
 
 @pytest.fixture
-def run_pytest_on_jax(tmp_path_factory):
-    """Function that runs tests on JAX.
+def compiled(request, tmp_path):
+    """Variables of the environment that let a backend keep what it compiled, for the next run too.
 
-    Models of the same kind share their compiled functions, between these runs too: most of the
-    time would go into compiling them again. The folder belongs to one worker of pytest-xdist
-    alone, since JAX does not lock it.
+    Most of the time goes into compiling. JAX does not lock the folder: one test alone may use it.
     """
-    pytest.importorskip("jax")
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
+    cache = getattr(request.config, "cache", None)
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(cache.mkdir("jax") if cache else tmp_path),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    return lambda *arguments: run_pytest(*arguments, KERAS_BACKEND="jax", **cache)
 
 
-@pytest.mark.parametrize("algorithms", ["imp or gmp", "cs", "not imp and not gmp and not cs"])
-def test_contract_on_jax(algorithms, run_pytest_on_jax):
-    run_pytest_on_jax("tests/test_contract.py", "-k", algorithms)
+def files_with(text):
+    files = sorted(TESTS.rglob("test_*.py"))
+    return [str(f) for f in files if text in f.read_text() and f != pathlib.Path(__file__)]
 
 
-@pytest.mark.parametrize(
-    "paths",
-    [
-        [
-            "tests/layers",
-            "tests/at_init/test_at_init.py",
-            "tests/export/compaction/test_compact_layers.py",
-            "tests/test_model.py",
-            "tests/test_optimizers.py",
-            "tests/test_pruning.py",
-        ],
-        [
-            "tests/callbacks/test_continuous_sparsification.py",
-            "tests/callbacks/test_gate_health.py",
-        ],
-        [
-            "tests/callbacks/test_dynamic_sparse_training.py",
-            "tests/callbacks/test_gradual_magnitude_pruning.py",
-            "tests/callbacks/test_rigl.py",
-            "tests/callbacks/test_snfs.py",
-            "tests/test_snapshot.py",
-            "tests/test_ticket.py",
-        ],
-        [
-            "tests/analysis/test_connectivity.py",
-            "tests/callbacks/test_tweak_annealing.py",
-            "tests/controls/test_weights.py",
-            "tests/retrain/test_distillation.py",
-            "tests/retrain/test_label_smoothing.py",
-        ],
-    ],
-    ids=["model", "gates", "callbacks", "retraining"],
-)
-def test_core_on_jax(paths, run_pytest_on_jax):
-    run_pytest_on_jax(*paths)
+# One process for a backend: importing it and compiling the same functions again takes long.
+@pytest.mark.runs_pytest("runs the tests marked `backend`, of which each has a limit of its own")
+@pytest.mark.parametrize("backend", ["jax"])
+def test_core(backend, run_pytest, compiled, request):
+    pytest.importorskip(backend)
+    files = files_with("pytest.mark.backend")
+    assert files
+    # The thorough tier runs all tests of these files.
+    chosen = [] if request.config.option.thorough else ["-m", "backend"]
+    run_pytest(*files, *chosen, KERAS_BACKEND=backend, **compiled)
 
 
 # TensorFlow expects the first sum over replicas in a process to have one shape, whatever model
-# it belongs to; gates and tweaks change it.
+# it belongs to: that of the gradients, to which gates and tweaks add.
+@pytest.mark.runs_pytest("TensorFlow gets its devices when it starts")
 @pytest.mark.parametrize(
-    ("algorithms", "number"), [("not cs and not retraining", 7), ("cs", 2), ("retraining", 1)]
+    ("chosen", "quick", "all_of_them"),
+    [
+        ("rigl-dense or train_as_one", 2, 2),
+        ("cs", 1, 2),
+        ("retraining", 1, 1),
+        pytest.param(
+            "nested and not cs and not retraining",
+            0,
+            7,
+            marks=pytest.mark.thorough("a sweep over algorithms that share their code"),
+        ),
+    ],
 )
-def test_mirrored_strategy(algorithms, number):
+def test_mirrored_strategy(chosen, quick, all_of_them, run_pytest, request):
     found = run_pytest(
         "tests/test_contract.py",
         "-k",
-        f"two_devices and {algorithms}",
+        f"two_devices and ({chosen})",
         KERAS_BACKEND="tensorflow",
         TF_LOTTERY_TEST_DEVICES="2",
     )
-    assert found.strip().splitlines()[-1].startswith(f"{number} passed")
+    number = all_of_them if request.config.option.thorough else quick
+    assert re.search(rf"^{number} passed", found, re.MULTILINE)
 
 
 def test_data_parallel_on_jax():
@@ -132,12 +124,14 @@ def assert_same_masks(*outputs):
     return [len(result["masks"]) for result in found]
 
 
+@pytest.mark.thorough("two processes that import TensorFlow")
 def test_rigl_on_mirrored_replicas():
     script = str(TESTS / "replicas.py")
     outputs = [run([script, kind], KERAS_BACKEND="tensorflow") for kind in ("one", "mirrored")]
     assert assert_same_masks(*outputs) == [1, 2]
 
 
+@pytest.mark.thorough("three processes that import JAX")
 def test_rigl_in_two_processes_on_jax():
     pytest.importorskip("jax")
     try:

@@ -1,5 +1,11 @@
-"""What every algorithm promises, for every kind of model, precision and mode of training."""
+"""What every algorithm promises, for every kind of model, precision and mode of training.
 
+The quick tier meets all pairs of kind, precision and mode, with algorithms that change from cell to
+cell; the thorough tier sweeps them. Saving, killing and the like are tested in few cells, one for
+every algorithm, and in the others thoroughly.
+"""
+
+import contextlib
 import itertools
 
 import keras
@@ -11,14 +17,25 @@ import tf_lottery as tfl
 from tf_lottery.retrain.ghost_skips import find_convolutions
 from tf_lottery.retrain.soft_activations import find_rectifiers
 
+pytestmark = pytest.mark.backend
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 KINDS = ["dense", "nested", "recurrent", "attention", "subclassed", "dict_inputs"]
 PRECISIONS = ["float32", "mixed_float16", "mixed_bfloat16"]
 MODES = {
+    "graph": {},
     "eager": {"run_eagerly": True},
     "jit": {"jit_compile": True},
     "chunks": {"steps_per_execution": 3},
     "jit_chunks": {"jit_compile": True, "steps_per_execution": 3},
 }
+IMPOSSIBLE, THOROUGH = set(), set()
+if keras.backend.backend() == "jax":
+    # It compiles in all modes but eager, where it compiles every operation that it has not met.
+    MODES = {name: mode for name, mode in MODES.items() if "jit_compile" not in mode}
+    THOROUGH = {(kind, "eager") for kind in ("nested", "recurrent", "attention", "dict_inputs")}
+    # It has no float16 attention on the CPU.
+    IMPOSSIBLE = {("attention", "mixed_float16")}
 BATCH_SIZE, STEPS_PER_EPOCH, EPOCHS = 4, 6, 3
 
 
@@ -87,20 +104,82 @@ STATIC = ("retraining",)
 DENSE_AT_FIRST = ("imp", "gmp", *SOFT)
 # These go on from a directory of their own, and not from the model alone.
 SEARCHES = ("imp", *SOFT)
-# It passes every combination on TensorFlow. There and elsewhere each of the others, which share its
-# code, takes a part of the combinations, so that together they meet nearly all.
-THOROUGH = ("imp",) if keras.backend.backend() == "tensorflow" else ()
+# Algorithms that share their code.
+FAMILIES = [
+    ("imp", "gmp"),
+    ("rigl", "rigl_sum", "set", "snfs", "snfs_moving"),
+    SOFT,
+    ("retraining",),
+]
+# It passes every combination of a sweep on TensorFlow. There and elsewhere each of the others,
+# which share its code, takes a part of the combinations, so that together they meet nearly all.
+SWEPT = ("imp",) if ON_TENSORFLOW else ()
+SWEPT_KINDS = ["recurrent_deep" if kind == "recurrent" else kind for kind in KINDS]
 
 
-def combinations(*axes):
-    """Returns algorithms with elements of `axes`, a part for each that is not thorough."""
+def pairs_of(cell):
+    return set(itertools.combinations(cell, 2))
+
+
+def pairwise(*axes):
+    """Returns cells, an element of each of `axes`, in which all pairs of the quick tier occur.
+
+    Takes the cell with the most pairs that are missing so far, until none is.
+    """
+    excluded = IMPOSSIBLE | THOROUGH
+    possible = [cell for cell in itertools.product(*axes) if not pairs_of(cell) & excluded]
+    missing, cells = set().union(*map(pairs_of, possible)), []
+    while missing:
+        cells.append(max(possible, key=lambda cell: len(pairs_of(cell) & missing)))
+        missing -= pairs_of(cells[-1])
+    return cells
+
+
+def with_algorithms(cells):
+    """Returns the cells with an algorithm for each.
+
+    Takes the algorithm whose family met the least of a cell so far, then the one that itself did.
+    """
+    met = {name: set() for name in (*FAMILIES, *ALGORITHMS)}
+    numbers, found = dict.fromkeys(ALGORITHMS, 0), []
+    for cell in map(set, cells):
+        new = {
+            algorithm: (len(cell - met[family]), len(cell - met[algorithm]), -numbers[algorithm])
+            for family in FAMILIES
+            for algorithm in family
+        }
+        algorithm = max(new, key=new.get)
+        family = next(family for family in FAMILIES if algorithm in family)
+        met[family] |= cell
+        met[algorithm] |= cell
+        numbers[algorithm] += 1
+        found.append(algorithm)
+    return [(algorithm, *cell) for algorithm, cell in zip(found, cells, strict=True)]
+
+
+TABLE = with_algorithms(pairwise(KINDS, PRECISIONS, MODES))
+
+
+def sweep(*axes):
+    """Returns algorithms with elements of `axes`, a part for each that is not swept fully."""
     found = []
     for i, algorithm in enumerate(ALGORITHMS):
         for combination in itertools.product(*(list(enumerate(axis)) for axis in axes)):
             indices, values = zip(*combination, strict=True)
-            if algorithm in THOROUGH or (sum(indices) + i) % max(map(len, axes)) == 0:
+            if algorithm in SWEPT or (sum(indices) + i) % max(map(len, axes)) == 0:
                 found.append((algorithm, *values))
-    return found
+    return [cell for cell in found if not pairs_of(cell) & IMPOSSIBLE]
+
+
+def thorough(cases):
+    marks = pytest.mark.thorough("a sweep over what the quick tier meets in part")
+    return [pytest.param(*case, marks=marks) for case in cases]
+
+
+def tiers(quick, others, elsewhere=2):
+    """Returns quick cases, on other backends than TensorFlow only the first, and thorough ones."""
+    now = quick if ON_TENSORFLOW else quick[:elsewhere]
+    return [*now, *thorough(case for case in [*quick, *others] if case not in now)]
 
 
 def start(algorithm, model, pattern="unstructured"):
@@ -168,6 +247,7 @@ def train(model, data, callbacks, epochs=EPOCHS, **kwargs):
 def check_promises(
     algorithm, kind, make_model, make_data, compile_model, pattern="unstructured", **mode
 ):
+    """Trains, checks and strips a sparse model, and returns it."""
     plain = make_model(kind)
     model = compile_model(start(algorithm, plain, pattern), **mode)
     data = make_data(kind)
@@ -197,6 +277,7 @@ def check_promises(
     np.testing.assert_allclose(stripped.predict(data[0], verbose=0), predicted, atol=tolerance)
     zeros = sum(np.sum(keras.ops.convert_to_numpy(k) == 0) for k in model.kernels.values())
     assert zeros >= size - kept
+    return model
 
 
 def check_that_pruned_weights_have_no_effect(model, x):
@@ -211,54 +292,78 @@ def check_that_pruned_weights_have_no_effect(model, x):
     before.restore(model)
 
 
-def skip_if_impossible(kind, precision):
-    if (kind, precision, keras.backend.backend()) == ("attention", "mixed_float16", "jax"):
-        pytest.skip("JAX has no float16 attention on the CPU")
+def test_table_has_all_pairs():
+    for i, j in itertools.combinations(range(3), 2):
+        axes = (KINDS, PRECISIONS, MODES)
+        found = {(cell[1 + i], cell[1 + j]) for cell in TABLE}
+        assert found == set(itertools.product(axes[i], axes[j])) - IMPOSSIBLE - THOROUGH
+    assert sorted(itertools.chain(*FAMILIES)) == sorted(ALGORITHMS)
+    for algorithm in ALGORITHMS:
+        assert any(cell[0] == algorithm for cell in TABLE)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="the table is smaller where there are fewer modes")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_meets_all_of_the_table(family):
+    met = [set(values) for values in zip(*(c for c in TABLE if c[0] in family), strict=True)]
+    assert met == [set(family), set(KINDS), set(PRECISIONS), set(MODES)]
+
+
+@pytest.mark.parametrize(("algorithm", "kind", "precision", "mode"), TABLE, indirect=["precision"])
+def test_every_pair(algorithm, kind, precision, mode, make_model, make_data, compile_model):
+    check_promises(algorithm, kind, make_model, make_data, compile_model, **MODES[mode])
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "kind", "precision"), combinations(KINDS, PRECISIONS), indirect=["precision"]
+    ("algorithm", "kind", "precision"),
+    thorough(sweep(SWEPT_KINDS, PRECISIONS)),
+    indirect=["precision"],
 )
 def test_every_model_in_every_precision(
     algorithm, kind, precision, make_model, make_data, compile_model
 ):
-    skip_if_impossible(kind, precision)
     check_promises(algorithm, kind, make_model, make_data, compile_model)
 
 
-@pytest.mark.parametrize(("algorithm", "kind", "mode"), combinations(KINDS, MODES))
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "mode"),
+    thorough(sweep(SWEPT_KINDS, [mode for mode in MODES if mode != "graph"])),
+)
 def test_every_model_in_every_mode(algorithm, kind, mode, make_model, make_data, compile_model):
-    if keras.backend.backend() == "jax" and mode.startswith("jit"):
-        pytest.skip("JAX compiles in all modes but eager")
     check_promises(algorithm, kind, make_model, make_data, compile_model, **MODES[mode])
 
 
-@pytest.mark.parametrize(("algorithm", "kind"), combinations(["nested", "subclassed"]))
+@pytest.mark.parametrize("precision", ["mixed_float16"], indirect=True)
+@pytest.mark.parametrize(("algorithm", "kind"), thorough(sweep(["nested", "subclassed"])))
 def test_mixed_precision_compiled_in_chunks(
-    algorithm, kind, make_model, make_data, compile_model, request
+    algorithm, kind, precision, make_model, make_data, compile_model
 ):
-    before = keras.config.dtype_policy()
-    request.addfinalizer(lambda: keras.config.set_dtype_policy(before))
-    keras.config.set_dtype_policy("mixed_float16")
-    check_promises(
-        algorithm,
-        kind,
-        make_model,
-        make_data,
-        compile_model,
-        jit_compile=True,
-        steps_per_execution=2,
-    )
+    mode = {"jit_compile": True, "steps_per_execution": 2}
+    check_promises(algorithm, kind, make_model, make_data, compile_model, **mode)
 
 
-@pytest.mark.parametrize("algorithm", ["imp", "gmp", "rigl", "set", "snfs"])
-@pytest.mark.parametrize("pattern", ["2:4", "4x1"])
+@pytest.mark.parametrize(
+    ("algorithm", "pattern"),
+    tiers(
+        [("gmp", "2:4"), ("rigl", "4x1")],
+        itertools.product(["imp", "gmp", "rigl", "set", "snfs"], ["2:4", "4x1"]),
+    ),
+)
 def test_patterns(algorithm, pattern, make_model, make_data, compile_model):
     check_promises(algorithm, "nested", make_model, make_data, compile_model, pattern)
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "kind"), combinations(["nested", "recurrent", "attention", "subclassed"])
+    ("algorithm", "kind"),
+    tiers(
+        [
+            ("cs", "subclassed"),
+            ("imp", "nested"),
+            ("retraining", "attention"),
+            ("snfs", "recurrent"),
+        ],
+        sweep(["nested", "recurrent_deep", "attention", "subclassed"]),
+    ),
 )
 def test_stripped_model_saves_as_a_plain_model(
     algorithm, kind, make_model, make_data, compile_model, tmp_path
@@ -275,7 +380,19 @@ def test_stripped_model_saves_as_a_plain_model(
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "kind"), [case for case in combinations(KINDS) if case[0] not in SEARCHES]
+    ("algorithm", "kind"),
+    tiers(
+        [
+            ("snfs_moving", "subclassed"),
+            ("gmp", "dense"),
+            ("rigl", "dict_inputs"),
+            ("rigl_sum", "subclassed"),
+            ("set", "recurrent"),
+            ("snfs", "dense"),
+            ("retraining", "nested"),
+        ],
+        [case for case in sweep(SWEPT_KINDS) if case[0] not in SEARCHES],
+    ),
 )
 def test_saved_model_goes_on_as_if_it_had_never_stopped(
     algorithm, kind, make_model, make_data, compile_model, tmp_path
@@ -309,18 +426,23 @@ LONG_ROUNDS = {"epochs_per_round": 2, "rewind_to_epoch": 1}
 
 @pytest.mark.parametrize(
     ("algorithm", "kind", "options", "batches"),
-    [
-        ("imp", "nested", {"rewind": "weights"}, 1),
-        ("imp", "subclassed", {"rewind": "weights"}, 1),
-        ("imp", "nested", {"rewind": "learning_rate"}, 9),
-        ("imp", "subclassed", {"rewind": "learning_rate"}, 9),
-        ("imp", "nested", {"rewind": "weights"}, 17),
-        ("imp", "subclassed", {"rewind": "weights"}, 17),
-        ("cs", "subclassed", {}, 3),
-        ("cs", "nested", LONG_ROUNDS, 20),
-        ("cs", "subclassed", {}, 15),
-        ("cs_prune", "subclassed", {}, 9),
-    ],
+    tiers(
+        [
+            ("imp", "subclassed", {"rewind": "weights"}, 17),
+            ("cs", "subclassed", LONG_ROUNDS, 20),
+            ("imp", "nested", {"rewind": "learning_rate"}, 9),
+            ("cs_prune", "subclassed", {}, 9),
+        ],
+        [
+            ("imp", "nested", {"rewind": "weights"}, 1),
+            ("imp", "subclassed", {"rewind": "weights"}, 1),
+            ("imp", "subclassed", {"rewind": "learning_rate"}, 9),
+            ("imp", "nested", {"rewind": "weights"}, 17),
+            ("cs", "subclassed", {}, 3),
+            ("cs", "nested", LONG_ROUNDS, 20),
+            ("cs", "subclassed", {}, 15),
+        ],
+    ),
 )
 def test_killed_search_ends_with_the_same_weights(
     algorithm, kind, options, batches, make_model, make_data, compile_model, tmp_path
@@ -350,8 +472,21 @@ def test_killed_search_ends_with_the_same_weights(
                 np.testing.assert_array_equal(weight, twin_weight)
 
 
-@pytest.mark.parametrize("batches", [5, 14])
-@pytest.mark.parametrize("algorithm", [a for a in ALGORITHMS if a not in SEARCHES])
+@pytest.mark.parametrize(
+    ("algorithm", "batches"),
+    tiers(
+        [
+            ("rigl_sum", 14),
+            ("gmp", 14),
+            ("rigl", 5),
+            ("set", 14),
+            ("snfs", 5),
+            ("snfs_moving", 14),
+            ("retraining", 5),
+        ],
+        [case for case in itertools.product(ALGORITHMS, (5, 14)) if case[0] not in SEARCHES],
+    ),
+)
 def test_killed_training_ends_with_the_same_weights(
     algorithm, batches, make_model, make_data, compile_model, tmp_path
 ):
@@ -369,7 +504,11 @@ def test_killed_training_ends_with_the_same_weights(
     assert_equal_state(whole, train_in(tmp_path / "killed"))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+# The others draw nothing of their own; those that were killed show as much of them.
+@pytest.mark.parametrize(
+    ("algorithm",),
+    tiers([("set",)], [(algorithm,) for algorithm in ALGORITHMS], elsewhere=0),
+)
 def test_same_seed_same_result(algorithm, make_model, make_data, compile_model):
     models = []
     for _ in range(2):
@@ -379,18 +518,50 @@ def test_same_seed_same_result(algorithm, make_model, make_data, compile_model):
     assert_equal_state(*models)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_two_devices_keep_the_same_zeros(algorithm, make_model, make_data, compile_model):
-    if keras.backend.backend() != "tensorflow":
+@pytest.fixture
+def two_devices():
+    """A strategy with a replica of the model on each of two devices, or the test is skipped."""
+    if not ON_TENSORFLOW:
         pytest.skip("MirroredStrategy belongs to TensorFlow")
     import tensorflow as tf
 
     devices = tf.config.list_logical_devices("CPU")
     if len(devices) < 2:
         pytest.skip("needs two logical devices; test_backends.py provides them")
-    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
-    with strategy.scope():
-        check_promises(algorithm, "nested", make_model, make_data, compile_model)
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind"),
+    tiers(
+        [("rigl", "dense"), ("cs", "nested"), ("retraining", "nested")],
+        [(algorithm, "nested") for algorithm in ALGORITHMS],
+    ),
+)
+def test_two_devices_keep_the_same_zeros(
+    algorithm, kind, two_devices, make_model, make_data, compile_model
+):
+    with two_devices.scope():
+        model = check_promises(algorithm, kind, make_model, make_data, compile_model)
+    for variable in (*model.masked.masks, *model.masked.kernels):
+        first, second = variable.value.values
+        np.testing.assert_array_equal(first, second)
+
+
+def test_two_devices_train_as_one_does(two_devices, make_model, make_data, compile_model):
+    found = []
+    for scope in (contextlib.nullcontext(), two_devices.scope()):
+        with scope:
+            optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+            model = compile_model(start("rigl", make_model()), optimizer)
+        before = model.get_masks()
+        train(model, make_data(), [ALGORITHMS["rigl"]()])
+        assert any(np.any(mask != before[path]) for path, mask in model.get_masks().items())
+        found.append((model.get_masks().values(), model.get_kernels().values()))
+    for mask, expected in zip(found[1][0], found[0][0], strict=True):
+        np.testing.assert_array_equal(mask, expected)
+    for kernel, expected in zip(found[1][1], found[0][1], strict=True):
+        np.testing.assert_allclose(kernel, expected, rtol=1e-4, atol=1e-6)
 
 
 def assert_equal_state(model, other):
