@@ -23,6 +23,26 @@ def test_split_depends_on_the_seed_alone():
     np.testing.assert_array_equal(first.test[0], other.test[0])
 
 
+def test_images_are_scaled_and_split(monkeypatch, tmp_path):
+    def read(*arguments, **kwargs):
+        asked.append((arguments, kwargs))
+        images = np.arange(5100 * 4).reshape(-1, 2, 2, 1) % 256
+        return [(images[:size].astype("uint8"), np.arange(size) % 10) for size in (5100, 30)]
+
+    asked = []
+    monkeypatch.setattr(data, "_tfds", read)
+    loaded = data.load("mnist", tmp_path, download=True)
+    arguments = ("mnist", ["train", "test"], tmp_path, True)
+    assert asked == [(arguments, {"as_supervised": True})]
+    sizes = [len(y) for _, y in (loaded.train, loaded.validation, loaded.test)]
+    assert sizes == [100, 5000, 30]
+    x, y = loaded.test
+    assert (x.dtype, y.dtype) == ("float32", "int32")
+    np.testing.assert_allclose(x[0].ravel() * 255, [0, 1, 2, 3], rtol=1e-6)
+    np.testing.assert_array_equal(y, np.arange(30) % 10)
+
+
+@pytest.mark.thorough("reads all images")
 @pytest.mark.parametrize(
     ("name", "shape", "sizes"),
     [

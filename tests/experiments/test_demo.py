@@ -1,24 +1,39 @@
 import dataclasses
 import io
 import json
+import shutil
 
 import keras
 import pytest
 from rich.console import Console
 
-from tf_lottery.experiments import data, demo
+from tf_lottery.experiments import demo
 
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the export needs Keras on TensorFlow"
 )
-SETTINGS = dataclasses.replace(demo.SETTINGS["digits"], levels=2, steps_per_epoch=20)
+
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def settings(mode):
+    # Keras makes several steps at once in compiled functions alone.
+    return dataclasses.replace(
+        demo.SETTINGS["digits"],
+        levels=2,
+        steps_per_epoch=4,
+        batch_size=20,
+        frequency=2,
+        steps_per_execution=2 if mode == "compiled" else 1,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(small_networks, digits, settings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     rows = []
-    result = demo.run_demo(data.load("digits"), SETTINGS, folder, replicates=2, on_row=rows.append)
+    result = demo.run_demo(digits, settings, folder, replicates=2, on_row=rows.append)
     return folder, result, rows
 
 
@@ -122,25 +137,25 @@ def test_replicates_differ(run):
 
 
 @needs_tensorflow
-def test_second_run_only_exports(run):
+def test_second_run_only_exports(run, digits, settings, monkeypatch):
+    monkeypatch.setattr(demo, "_export", lambda level, *args: {"level": level})
     folder, result, _ = run
     rows = []
-    again = demo.run_demo(data.load("digits"), SETTINGS, folder, replicates=2, on_row=rows.append)
+    again = demo.run_demo(digits, settings, folder, replicates=2, on_row=rows.append)
     assert again.rows == result.rows
     assert {row["kind"] for row in rows} == {"export"}
 
 
 @needs_tensorflow
-def test_remove_demo(tmp_path):
-    settings = dataclasses.replace(SETTINGS, levels=1)
-    demo.run_demo(data.load("digits"), settings, tmp_path, replicates=1)
+def test_remove_demo(run, tmp_path):
+    shutil.copytree(run[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "replicate_0" / "notes.txt").write_text("mine")
     demo.remove_demo(tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["replicate_0", "notes.txt"]
 
 
 @pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="about the other backends")
-def test_other_backend_is_refused_before_training(tmp_path):
+def test_other_backend_is_refused_before_training(digits, tmp_path):
     with pytest.raises(RuntimeError, match="set KERAS_BACKEND=tensorflow. Received: .*'jax'"):
-        demo.run_demo(data.load("digits"), SETTINGS, tmp_path / "run")
+        demo.run_demo(digits, demo.SETTINGS["digits"], tmp_path / "run")
     assert not (tmp_path / "run").exists()

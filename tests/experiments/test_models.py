@@ -55,8 +55,10 @@ def test_imagenet_networks_have_the_published_size(make, num_kernels, size, num_
     [
         models.lenet_300_100,
         models.lenet_5,
-        models.resnet_20,
-        models.wide_resnet_22_2,
+        *(
+            pytest.param(make, marks=pytest.mark.thorough("builds a large network three times"))
+            for make in (models.resnet_20, models.wide_resnet_22_2)
+        ),
         lambda seed: models.mobilenet_v1((32, 32, 3), 5, seed, width=0.25),
         lambda seed: models.gru_language_model(9, 8, 4, seed=seed),
     ],
@@ -74,9 +76,10 @@ def test_initial_weights_depend_on_the_seed_alone(make):
         models.lenet_300_100,
         models.lenet_5,
         models.mobilenet_v1,
-        models.resnet_20,
-        models.resnet_50,
-        models.wide_resnet_22_2,
+        *(
+            pytest.param(make, marks=pytest.mark.thorough("another test has another shape"))
+            for make in (models.resnet_20, models.resnet_50, models.wide_resnet_22_2)
+        ),
     ],
 )
 def test_other_shapes(make):
@@ -87,6 +90,7 @@ def test_other_shapes(make):
 
 def test_resnet_50_has_its_strides_in_the_3x3_convolutions():
     model = models.resnet_50((32, 32, 3), num_classes=3)
+    assert model.output_shape == (None, 3)
     convs = [layer for layer in model.layers if hasattr(layer, "kernel_size")]
     strided = [layer.kernel_size for layer in convs if layer.strides == (2, 2)]
     assert sorted(strided) == [(1, 1)] * 3 + [(3, 3)] * 3 + [(7, 7)]

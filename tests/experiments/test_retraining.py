@@ -23,6 +23,9 @@ LENET = RetrainSettings(
 CONV = dataclasses.replace(LENET, model="conv-4-small", tweaks=tfl.retrain.TWEAKS)
 PLAIN = RetrainSettings("lenet-300-100", epochs=1, batch_size=50)
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+trains = pytest.mark.usefixtures("mode")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def few_iterations():
@@ -38,14 +41,9 @@ def few_iterations():
 
 
 @pytest.fixture(scope="module")
-def digits():
-    """A hundred digits to train with, and as many to test."""
-    all_digits = data.load("digits")
-    train, rest = (
-        tuple(array[part] for array in all_digits.train)
-        for part in (slice(0, 100), slice(100, 200))
-    )
-    return data.Data("digits", train, rest, rest)
+def digits(digits):
+    """The digits to test with are those to validate with."""
+    return data.Data("digits", digits.train, digits.test, digits.test)
 
 
 def make_ticket(name, digits, sparsity=0.6):
@@ -57,12 +55,12 @@ def make_ticket(name, digits, sparsity=0.6):
 
 
 @pytest.fixture(scope="module")
-def ticket(digits):
+def ticket(small_networks, digits):
     return make_ticket("lenet-300-100", digits)
 
 
 @pytest.fixture(scope="module")
-def teacher(digits):
+def teacher(small_networks, digits):
     return networks.build("lenet-300-100", digits, seed=9)
 
 
@@ -82,8 +80,16 @@ class Run:
         )
 
 
-@pytest.fixture(scope="module", params=[LENET, CONV], ids=["lenet", "conv"])
-def run(request, digits, tmp_path_factory):
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(
+            LENET, id="lenet", marks=pytest.mark.thorough("the other one has all of its tweaks")
+        ),
+        pytest.param(CONV, id="conv"),
+    ],
+)
+def run(request, mode, small_networks, digits, tmp_path_factory):
     """A ticket retrained with tweaks, the convolutional network with all of them."""
     settings, folder, recipes = request.param, tmp_path_factory.mktemp("run"), []
     ticket = make_ticket(settings.model, digits)
@@ -92,6 +98,10 @@ def run(request, digits, tmp_path_factory):
     run.results = run.again(folder, on_recipe=recipes.append)
     (run.recipe,) = recipes
     return run
+
+
+def outputs(model, digits):
+    return keras.ops.convert_to_numpy(model(digits.test[0], training=False))
 
 
 def saved(folder):
@@ -114,7 +124,7 @@ def test_recipe(run):
 
 def test_results(run):
     digits, ticket = run.arguments
-    logits = keras.saving.load_model(run.folder / "model.keras").predict(digits.test[0], verbose=0)
+    logits = outputs(keras.saving.load_model(run.folder / "model.keras"), digits)
     logits, labels = logits.astype("float64"), digits.test[1]
     accuracy = np.mean(logits.argmax(axis=-1) == labels)
     assert run.results["test_accuracy"] == pytest.approx(accuracy, abs=1e-6)
@@ -141,8 +151,7 @@ def test_saved_model_is_the_plain_network(run):
     assert model.count_params() == plain.count_params()
     activations = [getattr(layer, "activation", None) for layer in model.layers]
     assert activations == [getattr(layer, "activation", None) for layer in plain.layers]
-    predicted = model.predict(digits.test[0], verbose=0)
-    np.testing.assert_array_equal(run.recipe.model.predict(digits.test[0], verbose=0), predicted)
+    np.testing.assert_array_equal(outputs(run.recipe.model, digits), outputs(model, digits))
     kernels = [weight for weight in model.weights if weight.path.endswith("kernel")]
     for kernel, mask in zip(kernels, ticket.masks.values(), strict=True):
         assert not np.asarray(kernel)[~mask].any()
@@ -190,6 +199,7 @@ def test_a_run_killed_while_tweaks_are_annealed_goes_on(run, tmp_path, monkeypat
         np.testing.assert_array_equal(expected, found)
 
 
+@trains
 def test_a_run_killed_after_training_goes_on(digits, ticket, tmp_path, monkeypatch):
     settings = dataclasses.replace(PLAIN, tweaks=("soft_activations",), annealed=1.0)
     monkeypatch.setattr(retraining, "save_model", lambda *args: 1 / 0)
@@ -300,6 +310,7 @@ def retrain(digits, ticket, folder, settings, seed=0):
     return starts[0]
 
 
+@trains
 def test_plain_retraining_starts_from_the_ticket(digits, ticket, teacher, tmp_path):
     settings = dataclasses.replace(PLAIN, steps_per_epoch=3)
     masks, kernels = retrain(digits, ticket, tmp_path, settings)
@@ -316,6 +327,7 @@ def test_plain_retraining_starts_from_the_ticket(digits, ticket, teacher, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@trains
 @pytest.mark.parametrize("control", retraining.CONTROLS)
 def test_controls(digits, ticket, tmp_path, control):
     settings = dataclasses.replace(PLAIN, control=control)

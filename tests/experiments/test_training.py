@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -8,25 +9,24 @@ import tf_lottery as tfl
 from tf_lottery import files
 from tf_lottery.experiments import data, training
 
-GMP = training.TrainSettings(method="gmp", sparsity=0.8, epochs=3, batch_size=100)
+# Five steps an epoch.
+GMP = training.TrainSettings(method="gmp", sparsity=0.8, epochs=3, batch_size=20)
 RIGL = training.TrainSettings(
-    method="rigl", sparsity=0.8, epochs=3, batch_size=100, frequency=4, drop_fraction=0.4
+    method="rigl", sparsity=0.8, epochs=3, batch_size=20, frequency=2, drop_fraction=0.4
 )
 IMP = training.TrainSettings(
-    method="imp", sparsity=0.75, epochs=2, levels=2, rewind_to_step=5, batch_size=100
+    method="imp", sparsity=0.75, epochs=2, levels=2, rewind_to_step=3, batch_size=20
 )
 CS = training.TrainSettings(
-    method="cs", epochs=2, rounds=2, target_density=0.25, exact_density=True, batch_size=100
+    method="cs", epochs=2, rounds=2, target_density=0.25, exact_density=True, batch_size=20
 )
 
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
+pytestmark = pytest.mark.usefixtures("small_networks")
+trains = pytest.mark.usefixtures("mode")
 
 
 @pytest.fixture(scope="module", params=[GMP, RIGL, IMP, CS], ids=["gmp", "rigl", "imp", "cs"])
-def run(request, digits, tmp_path_factory):
+def run(request, mode, small_networks, digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param.method)
     return request.param, folder, training.run_training(digits, request.param, folder, verbose=0)
 
@@ -58,6 +58,18 @@ def test_second_call_returns_the_results(run, digits):
     assert training.run_training(digits, settings, folder, verbose=0) == results
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        # The one goes on from a checkpoint, the other from a search.
+        GMP,
+        IMP,
+        pytest.param(RIGL, marks=pytest.mark.thorough("goes on from a checkpoint, as gmp does")),
+        pytest.param(CS, marks=pytest.mark.thorough("goes on from a search, as imp does")),
+    ],
+    ids=lambda settings: settings.method,
+    indirect=True,
+)
 def test_a_killed_training_goes_on_to_the_same_weights(run, digits, tmp_path, monkeypatch):
     settings, folder, results = run
     save, saves = files.save_arrays, []
@@ -86,9 +98,8 @@ def test_folder_of_another_run(run, digits):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_remove_training(digits, tmp_path):
-    settings = dataclasses.replace(GMP, epochs=1)
-    training.run_training(digits, settings, tmp_path, verbose=0)
+def test_remove_training(run, tmp_path):
+    shutil.copytree(run[1], tmp_path, dirs_exist_ok=True)
     (tmp_path / "notes.txt").write_text("mine")
     training.remove_training(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
@@ -118,6 +129,7 @@ def small_data(name, vocabulary=None):
     return data.Data(name, (x, y), (x, y), (x, y), vocabulary)
 
 
+@trains
 @pytest.mark.parametrize("method", training.methods.METHODS)
 def test_every_method(method, tmp_path):
     options = {
@@ -142,6 +154,7 @@ def test_settings_hold_what_the_method_uses():
     assert "sparsity" not in training.TrainSettings("dense").to_dict()
 
 
+@trains
 def test_text(tmp_path):
     text = small_data("text", "abcde")
     settings = training.TrainSettings("rigl", sparsity=0.5, epochs=1, batch_size=8)
@@ -156,6 +169,7 @@ def test_text(tmp_path):
     assert results["test_bits_per_character"] == pytest.approx(bits.mean(), rel=1e-5)
 
 
+@pytest.mark.thorough("compiles a residual network")
 def test_resnet(digits, tmp_path):
     few = tuple(array[:64] for array in digits.train)
     small = data.Data("digits", few, few, few)
@@ -163,11 +177,12 @@ def test_resnet(digits, tmp_path):
     assert training.run_training(small, settings, tmp_path, verbose=0)["density"] == 0.5
 
 
+@trains
 def test_steps_per_epoch(digits, tmp_path):
-    settings = dataclasses.replace(RIGL, epochs=1, steps_per_epoch=5)
+    settings = dataclasses.replace(RIGL, epochs=1, steps_per_epoch=4)
     training.run_training(digits, settings, tmp_path, verbose=0)
     progress = files.load_arrays(tmp_path / "checkpoint.npz", "checkpoint")[0]
-    assert progress["step/0"] == 5
+    assert progress["step/0"] == 4
 
 
 @pytest.mark.parametrize(
@@ -197,7 +212,7 @@ def test_settings_out_of_range(argument, value):
 
 def test_rewind_step_beyond_the_first_level_leaves_no_folder(digits, tmp_path):
     settings = dataclasses.replace(IMP, rewind_to_step=10_000)
-    with pytest.raises(ValueError, match="`rewind_to_step` .* 22 steps. Received: .*=10000"):
+    with pytest.raises(ValueError, match="`rewind_to_step` .* 10 steps. Received: .*=10000"):
         training.run_training(digits, settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -229,7 +244,7 @@ def test_unknown_distribution():
     ("settings", "words"),
     [
         (dataclasses.replace(RIGL, model="gru"), "`model` must fit the data"),
-        (dataclasses.replace(RIGL, end_step=34), "`end_step` .* has 33 steps. .*=34"),
+        (dataclasses.replace(RIGL, end_step=16), "`end_step` .* has 15 steps. .*=16"),
         (
             dataclasses.replace(RIGL, sparsity=0.5, pattern="2:4", distribution="erk"),
             "`distribution` must leave .* 2:4 or dense.*='erk'",
@@ -246,14 +261,16 @@ def test_arguments_that_do_not_fit_leave_no_folder(digits, tmp_path, settings, w
     assert not (tmp_path / "run").exists()
 
 
+@trains
 def test_pattern_holds_while_connections_move(tmp_path):
     settings = training.TrainSettings("rigl", sparsity=0.5, pattern="2:4", epochs=1, batch_size=8)
     results = training.run_training(small_data("small"), settings, tmp_path, verbose=0)
     assert results["history"]["replaced"][0] > 0
     mask = next(iter(tfl.Ticket.load(tmp_path / "ticket.npz").masks.values()))
-    assert (mask.reshape(-1, 4, 300).sum(axis=1) == 2).all()
+    assert (mask.reshape(-1, 4, 20).sum(axis=1) == 2).all()
 
 
+@trains
 @pytest.mark.filterwarnings("ignore:.* failed in round")
 def test_search_that_fails(digits, tmp_path):
     settings = dataclasses.replace(CS, initial_value=-20.0, target_density=None, exact_density=None)

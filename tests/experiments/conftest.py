@@ -1,0 +1,86 @@
+"""Small networks, a few digits, and steps that are not compiled."""
+
+import keras
+import pytest
+
+from tf_lottery.experiments import data, lottery, models, networks
+from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
+
+
+def small_lenet(input_shape=(8, 8, 1), num_classes=10, seed=None):
+    """Builds a network of one hidden layer under the names that LeNet-300-100 has.
+
+    Of the digits' 1480 weights a half, a quarter, a fifth and so on are integers.
+    """
+    seeds = layer_seeds(seed)
+    layers = [
+        keras.Input(input_shape),
+        keras.layers.Flatten(name="flatten"),
+        keras.layers.Dense(20, "relu", kernel_initializer=glorot_normal(seeds), name="hidden_1"),
+        keras.layers.Dense(num_classes, kernel_initializer=glorot_normal(seeds), name="output"),
+    ]
+    return keras.Sequential(layers, name="lenet_300_100")
+
+
+def small_conv_4(input_shape, num_classes, seed=None):
+    """Builds a network of two convolutions under the name that Conv-4 has."""
+    seeds = layer_seeds(seed)
+
+    def conv(name):
+        initializer = glorot_normal(seeds)
+        return keras.layers.Conv2D(
+            4, 3, padding="same", activation="relu", kernel_initializer=initializer, name=name
+        )
+
+    layers = [
+        keras.Input(input_shape),
+        conv("conv_1"),
+        conv("conv_2"),
+        keras.layers.MaxPooling2D(2, name="pool_1"),
+        keras.layers.Flatten(name="flatten"),
+        keras.layers.Dense(num_classes, kernel_initializer=glorot_normal(seeds), name="output"),
+    ]
+    return keras.Sequential(layers, name="conv_4")
+
+
+def small_gru(input_shape, num_classes, seed=None):
+    return models.gru_language_model(num_classes, 8, 4, input_shape=input_shape, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def small_networks():
+    """Puts small networks in the place of those that the experiments train by default."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks.MODELS, "lenet-300-100", small_lenet)
+        patch.setitem(networks.MODELS, "conv-4-small", small_conv_4)
+        patch.setitem(networks.MODELS, "gru", small_gru)
+        patch.setattr(lottery, "lenet_300_100", small_lenet)
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """A hundred digits to train with, and fifty each to validate and to test."""
+    every = data.load("digits")
+    sizes = ((every.train, 100), (every.validation, 50), (every.test, 50))
+    return data.Data("digits", *(tuple(a[:size] for a in part) for part, size in sizes))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "eager",
+        pytest.param("compiled", marks=pytest.mark.thorough("every network is compiled anew")),
+    ],
+)
+def mode(request):
+    """Trains step by step, since to compile a step takes longer than a dozen of them."""
+    compile_model = keras.Model.compile
+
+    def compile_eagerly(self, *args, **kwargs):
+        compile_model(self, *args, **{**kwargs, "run_eagerly": True, "jit_compile": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "eager":
+            patch.setattr(keras.Model, "compile", compile_eagerly)
+        yield request.param
