@@ -12,7 +12,7 @@ import pytest
 
 import tf_lottery as tfl
 import tf_lottery_cli as cli
-from tf_lottery.experiments import checkpoint, data, demo, methods, networks
+from tf_lottery.experiments import checkpoint, data, demo, methods, networks, training
 from tf_lottery.export import candidates, quantization
 from tf_lottery_cli import parser as options
 
@@ -262,7 +262,7 @@ TRAIN = {
     ("method", "size"),
     [
         ("gmp", "compiled"),
-        *((method, "small") for method in TRAIN if method != "gmp"),
+        ("imp", "small"),
         *(
             pytest.param(method, "full", marks=pytest.mark.thorough("compiles LeNet-300-100"))
             for method in TRAIN
@@ -283,6 +283,36 @@ def test_train(command, size, tmp_path, method, contents):
     assert code == 0 and "Epoch" not in again
     assert again.splitlines()[-3:] == out.splitlines()[-3:]
     assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("gmp", {"sparsity": 0.8}),
+        ("imp", {"sparsity": 0.5, "levels": 2}),
+        ("rigl", {"sparsity": 0.8, "frequency": 2}),
+        ("cs", {"target_density": 0.2, "exact_density": True, "rounds": 1}),
+    ],
+)
+def test_options_reach_the_training(command, tmp_path, monkeypatch, method, options):
+    def run_training(data, settings, directory, seed, verbose):
+        asked.append((data.name, settings, directory, seed))
+        raise KeyboardInterrupt
+
+    asked = []
+    monkeypatch.setattr(training, "run_training", run_training)
+    arguments = (*TRAIN[method].split(), "--seed", 3, "--learning-rate", 0.01)
+    code, _, err = command(*arguments, "--out", tmp_path)
+    assert code == 130
+    assert err == "tf-lottery: interrupted (the same command goes on from the last epoch)\n"
+    settings = training.TrainSettings(
+        method,
+        epochs=1 if method == "imp" else 2,
+        batch_size=200,
+        learning_rate=0.01,
+        **options,
+    )
+    assert asked == [("digits", settings, str(tmp_path), 3)]
 
 
 @trains

@@ -154,6 +154,17 @@ def test_ticket_that_names_no_network(refused, runs, tmp_path):
     assert "--model must be given" in line
 
 
+def test_interrupted(command, runs, tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(retraining, "run_retraining", interrupt)
+    code, _, err = command("retrain", runs / "imp" / "ticket.npz", "--out", tmp_path / "run")
+    assert code == 130
+    assert err == "tf-lottery: interrupted (the same command goes on from the last epoch)\n"
+
+
+@pytest.mark.thorough("that the experiment goes on is tested without the command")
 def test_interrupted_retraining_goes_on(command, runs, tmp_path, monkeypatch):
     arguments = ("retrain", runs / "imp" / "ticket.npz", "--tweaks", "soft-activation")
     arguments = (*arguments, "--epochs", 2, "--batch-size", 400)

@@ -72,6 +72,17 @@ def test_without_tickets_both_dense_networks(command, size, tmp_path):
     assert "100.00%" in out
 
 
+def test_interrupted(command, tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stability, "run_stability", interrupt)
+    code, _, err = command("stability", "--out", tmp_path / "run")
+    assert code == 130
+    assert err == "tf-lottery: interrupted (the same command goes on from the last epoch)\n"
+
+
+@pytest.mark.thorough("that the experiment goes on is tested without the command")
 def test_interrupted_run_goes_on(command, ticket, tmp_path, monkeypatch):
     assert command("stability", ticket, *SHORT, "--out", tmp_path / "a")[0] == 0
     on_epoch_begin = checkpoint.Checkpoint.on_epoch_begin
