@@ -122,37 +122,26 @@ def test_models_of_keras_3_are_refused(make_model):
             tfl.interop.tfmot.ticket(model)
 
 
-@needs_tfmot
-def test_import_and_use_leave_the_process_alone():
-    code = """
-import os, sys
-import tf_lottery as tfl
-assert not {"tensorflow_model_optimization", "tf_keras"} & set(sys.modules)
-assert "TF_USE_LEGACY_KERAS" not in os.environ
-import tensorflow as tf
-assert tf.keras.__version__[0] == "3"
-
-import tf_keras, tensorflow_model_optimization as tfmot
-assert os.environ.pop("TF_USE_LEGACY_KERAS") == "1"
-model = tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3)])
-schedule = tfmot.sparsity.keras.ConstantSparsity(0.5, 0)
-pruned = tfmot.sparsity.keras.prune_low_magnitude(model, schedule)
-environment, modules = dict(os.environ), set(sys.modules)
-tfl.interop.tfmot.ticket(pruned)
-tfl.interop.tfmot.pruning_callback(schedule)
-assert dict(os.environ) == environment
-assert set(sys.modules) == modules, set(sys.modules) - modules
-assert tf.keras.__version__[0] == "3" and tf.keras.Model is not tf_keras.Model
-"""
-    run(["-c", code], KERAS_BACKEND="tensorflow")
-
-
 # What is left out on JAX only reads models of TFMOT.
 @needs_tfmot
 @pytest.mark.parametrize(
     ("backend", "number", "tests"),
-    [("tensorflow", 20, "test"), ("jax", 3, "trained_model or decay")],
-    ids=["tensorflow", "jax"],
+    [
+        pytest.param(
+            "tensorflow",
+            22,
+            "test",
+            marks=pytest.mark.runs_pytest("the cases of tfmot_cases.py"),
+            id="tensorflow",
+        ),
+        pytest.param(
+            "jax",
+            3,
+            "trained_model or decay",
+            marks=pytest.mark.thorough("the cases run on TensorFlow"),
+            id="jax",
+        ),
+    ],
 )
 def test_with_tfmot(backend, number, tests):
     pytest.importorskip(backend)

@@ -1,13 +1,40 @@
 """What needs TFMOT, which changes the process: test_tfmot.py runs these tests in one of its own."""
 
+import os
+import sys
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tf_lottery as tfl
 
+# What is loaded and set by the library, before TFMOT is there.
+LOADED, ENVIRONMENT, KERAS_VERSION = set(sys.modules), dict(os.environ), tf.keras.__version__
+
 tf_keras = pytest.importorskip("tf_keras")
 pruning = pytest.importorskip("tensorflow_model_optimization").sparsity.keras
+
+
+def test_import_loads_nothing_of_tfmot():
+    assert "tf_lottery.interop.tfmot" in LOADED
+    assert not {"tensorflow_model_optimization", "tf_keras"} & LOADED
+    assert "TF_USE_LEGACY_KERAS" not in ENVIRONMENT
+    assert KERAS_VERSION[0] == "3"
+
+
+def test_first_use_leaves_the_process_alone(monkeypatch):
+    assert os.environ["TF_USE_LEGACY_KERAS"] == "1"
+    monkeypatch.delenv("TF_USE_LEGACY_KERAS")
+    schedule = pruning.ConstantSparsity(0.5, 0)
+    pruned = pruning.prune_low_magnitude(sequential(tf_keras), schedule)
+    environment, modules = dict(os.environ), set(sys.modules)
+    tfl.interop.tfmot.ticket(pruned)
+    tfl.interop.tfmot.pruning_callback(schedule)
+    assert dict(os.environ) == environment
+    assert set(sys.modules) == modules, set(sys.modules) - modules
+    assert tf.keras.__version__[0] == "3" and tf.keras.Model is not tf_keras.Model
 
 
 def convolutional(keras_of):
@@ -99,9 +126,9 @@ def assert_same(ticket, make, model, include=None):
     sparse = tfl.sparsify(make(keras), include=include)
     assert ticket.apply(sparse).unmatched == {}
     inputs = batch(model)
-    expected = model.predict(inputs, verbose=0)
+    expected = np.array(model(inputs))
     assert np.ptp(expected) > 0.1
-    np.testing.assert_allclose(sparse.predict(inputs, verbose=0), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(sparse(inputs), expected, rtol=1e-5, atol=1e-5)
     return sparse
 
 
@@ -110,7 +137,8 @@ def trained():
     """A model that TFMOT pruned while it trained."""
     schedule = pruning.PolynomialDecay(0.2, 0.6, 2, 10, frequency=2)
     model = wrapped(convolutional, pruning_schedule=schedule)
-    model.compile("adam", tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, run_eagerly=True)  # Compiling takes longer than its few steps.
     labels = np.arange(16) % 3
     model.fit(
         batch(model),
