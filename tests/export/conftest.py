@@ -1,5 +1,7 @@
 """TFLite files built by hand, ways to run them, and tasks that need no process of their own."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -22,6 +24,19 @@ def real_processes(tasks_in_this_process, monkeypatch):
     """Lets conversion, quantization and verification run in processes of their own."""
     for module in (conversion, quantization, verification):
         monkeypatch.setattr(module, "ChildProcess", child_process.ChildProcess)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keep_what_is_loaded():
+    """Hides all objects that are there from the garbage collection.
+
+    The converter collects in every call. Its own process has little to go through, but this one
+    holds Keras and the tests too.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class FileBuilder:

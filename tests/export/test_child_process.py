@@ -148,8 +148,11 @@ def test_interrupted_call_leaves_no_process(task):
 
 
 def test_process_ends_when_its_parent_is_gone(task):
+    # The module is loaded without its package, which imports TensorFlow.
     code = (
-        "import os, runpy, sys\n"
+        "import os, runpy, sys, types\n"
+        "errors = types.SimpleNamespace(ExportError=RuntimeError)\n"
+        "sys.modules['tf_lottery.export.errors'] = errors\n"
         f"names = runpy.run_path({child_process.__file__!r})\n"
         f"child = names['ChildProcess']({str(task)!r}).__enter__()\n"
         "print(child.call('process'), flush=True)\n"

@@ -1,5 +1,7 @@
 """Sparse storage in files of the converter, and what its own flag for that does."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -27,12 +29,24 @@ def sparse_tensors_of_graphs(content):
     return [sum(t.sparsity is not None for t in graph.tensors) for graph in model.subgraphs]
 
 
+@pytest.fixture(scope="module")
+def loop(convert_model):
+    """Function of the name of a recurrent layer to a pruned model of it and its dense file."""
+
+    @functools.cache
+    def loop(layer):
+        keras.utils.set_random_seed(1)
+        layer = getattr(layers, layer)(32)
+        model = prune(keras.Sequential([keras.Input((4, 28)), layer, layers.Dense(3)]), 0.9)
+        return model, convert_model(model)
+
+    return loop
+
+
 @pytest.mark.parametrize("mode", [None, "weight_int8"])
 @pytest.mark.parametrize("layer", ["LSTM", "GRU"])
-def test_weights_in_the_body_of_a_loop(layer, mode, convert_model, quantize_file, run_file):
-    layer = getattr(layers, layer)(32)
-    model = prune(keras.Sequential([keras.Input((4, 28)), layer, layers.Dense(3)]), 0.9)
-    dense = convert_model(model)
+def test_weights_in_the_body_of_a_loop(layer, mode, loop, quantize_file, run_file):
+    model, dense = loop(layer)
     dense = dense if mode is None else quantize_file(dense, mode)
     content = sparsify_flatbuffer(dense)
     graphs = sparse_tensors_of_graphs(content)

@@ -59,6 +59,11 @@ def dense_file(model):
     return conversion.convert(model, inputs, names)
 
 
+def report_of(model):
+    """Returns the report of a model, which is run on one example to know its outputs' names."""
+    return sparse_inference_report(model, np.zeros((1, *model.input_shape[1:]), "float32"))
+
+
 @pytest.fixture(scope="module")
 def base_files():
     """A dense-stored and a sparse-stored file of the base net."""
@@ -153,7 +158,7 @@ BROKEN = {
 @on_tensorflow
 @pytest.mark.parametrize("name", SPARSE)
 def test_nets_that_are_taken(name):
-    report = sparse_inference_report(prune(net(**SPARSE[name])))
+    report = report_of(prune(net(**SPARSE[name])))
     assert report.verdict == "sparse" and report.problems == {} and report.notes == []
     assert all(row.taken for row in report.rows if row.num_weights)
 
@@ -162,7 +167,7 @@ def test_nets_that_are_taken(name):
 @pytest.mark.parametrize("name", DENSE)
 def test_nets_that_are_not_taken(name):
     arguments, kind, reason = DENSE[name]
-    report = sparse_inference_report(prune(net(**arguments)))
+    report = report_of(prune(net(**arguments)))
     assert report.verdict == "dense" and not any(row.taken for row in report.rows)
     blocking = [(key, text) for key, text in report.problems.items() if re.match(kind, key)]
     assert blocking and all(re.search(reason, text) for _, text in blocking)
@@ -172,7 +177,7 @@ def test_nets_that_are_not_taken(name):
 @pytest.mark.parametrize("name", BROKEN)
 def test_nets_that_are_mixed_up(name):
     arguments, operator, advice = BROKEN[name]
-    report = sparse_inference_report(prune(net(**arguments)))
+    report = report_of(prune(net(**arguments)))
     assert report.verdict == "broken"
     (text,) = [f"{key} {value}" for key, value in report.problems.items()]
     assert operator in text and advice in text
@@ -233,7 +238,7 @@ def test_more_than_two_thirds_have_to_be_zero(extra, verdict):
     values[np.random.default_rng(0).permutation(total)[: 2 * total // 3 + extra]] = 0.0
     kernels[0].assign(values[: 32 * 48].reshape(1, 1, 32, 48))
     kernels[1].assign(values[32 * 48 :].reshape(1, 1, 48, 48))
-    report = sparse_inference_report(model)
+    report = report_of(model)
     assert report.verdict == verdict
     if not extra:
         (text,) = report.problems.values()
@@ -287,14 +292,15 @@ def with_int8_weights(content):
     return flatbuffer.write_model(model)
 
 
+@pytest.mark.thorough("two nets of 27 layers; smaller ones have every kind of padding")
 @on_tensorflow
 def test_mobilenet():
     symmetric = mobilenet_v1((32, 32, 3), 10, 0, width=0.25, symmetric_padding=True)
     pooled = layers.GlobalAveragePooling2D()(symmetric.get_layer("pool").input)
     model = prune(keras.Model(symmetric.input, layers.Dense(10)(pooled)))
-    assert sparse_inference_report(model).verdict == "sparse"
+    assert report_of(model).verdict == "sparse"
     model = mobilenet_v1((32, 32, 3), 10, 0, width=0.25, symmetric_padding=False)
-    report = sparse_inference_report(prune(model))
+    report = report_of(prune(model))
     assert report.verdict == "dense"
     padded = {k: text for k, text in report.problems.items() if "CONV_2D" in k}
     assert [key.split()[0] for key in padded] == ["CONV_2D"] + 4 * ["DEPTHWISE_CONV_2D"]
