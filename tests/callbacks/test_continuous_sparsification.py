@@ -49,7 +49,8 @@ def search(make_model, make_data, compile_model):
         )
         if model is None:
             model = tfl.sparsify(make_model(kind), gate=gate or MOVING)
-            compile_model(model, optimizer or keras.optimizers.SGD(0.1))
+            mode = {"run_eagerly": False} if callback.epochs > 2 else {}
+            compile_model(model, optimizer or keras.optimizers.SGD(0.1), **mode)
         watch = Watch()
         x, y = make_data(kind)
         watch.logs = model.fit(
@@ -182,7 +183,8 @@ def test_temperature_of_every_round(
     anneal, final, chunk, expected, search, make_model, compile_model
 ):
     model = tfl.sparsify(make_model(), gate=MOVING)
-    compile_model(model, keras.optimizers.SGD(0.1), steps_per_execution=chunk)
+    optimizer = keras.optimizers.SGD(0.1)
+    compile_model(model, optimizer, run_eagerly=False, steps_per_execution=chunk)
     _, watch, _ = search(model=model, anneal=anneal, final_temperature=final, retrain_epochs=0)
     np.testing.assert_allclose(watch.temperatures, [*expected, *expected], rtol=1e-6)
     length = len(expected)
@@ -287,11 +289,13 @@ def test_interrupted_evaluation_leaves_no_hard_gates(
     np.testing.assert_allclose(watch.temperatures, 200 ** (np.arange(6, 12) / 11), rtol=1e-6)
 
 
-@pytest.mark.parametrize("rewind_to_epoch", [0, 1])
-def test_ticket_is_rewound_and_its_gates_are_frozen(rewind_to_epoch, search):
+@pytest.mark.parametrize(("rewind_to_epoch", "kind"), [(0, "dense"), (1, "nested")])
+def test_ticket_is_rewound_and_its_gates_are_frozen(rewind_to_epoch, kind, search):
     callback, watch, model = search(
-        kind="nested", rewind_to_epoch=rewind_to_epoch, optimizer=keras.optimizers.AdamW(0.03)
+        kind=kind, rewind_to_epoch=rewind_to_epoch, optimizer=keras.optimizers.AdamW(0.03)
     )
+    # Batch statistics are rewound too.
+    assert len(watch.statistics[0]) == (kind == "nested")
     assert len(watch.steps) == 6 * STEPS
     assert not model.has_soft_gates
     retraining, origin = 4 * STEPS, rewind_to_epoch * STEPS
@@ -329,6 +333,7 @@ def test_weights_are_kept_between_rounds_and_in_prune_mode(search):
     assert float(array(model.masked.scale)) == 1.0
 
 
+@pytest.mark.backend
 def test_masks_are_taken_before_the_reset(ticket_search):
     callback, watch, _ = ticket_search
     path = next(iter(callback.tickets[0].masks))
@@ -364,7 +369,10 @@ def test_learning_rate_starts_again_every_round(mode, starts, search):
     assert rates == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("target_density", [0.2, 0.05])
+@pytest.mark.parametrize(
+    "target_density",
+    [0.2, pytest.param(0.05, marks=pytest.mark.thorough("trains as long as the other one"))],
+)
 def test_target_density_is_met(target_density):
     datasets = pytest.importorskip("sklearn.datasets")
     x, y = datasets.load_digits(return_X_y=True)
@@ -502,6 +510,7 @@ def test_ticket_applies_to_models_with_and_without_gates(ticket_search, make_mod
     np.testing.assert_array_equal(outputs[1], outputs[0])
 
 
+@pytest.mark.backend
 def test_model_saved_in_the_middle_of_a_round_goes_on(search, make_data, tmp_path):
     with pytest.warns(UserWarning, match="after 1 of 2 epochs"):
         _, _, model = search(

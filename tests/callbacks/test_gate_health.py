@@ -64,8 +64,17 @@ def test_failure_in_the_first_round_takes_everything_back(value, advice, fail):
         np.testing.assert_array_equal(array(weight), expected)
 
 
-@pytest.mark.parametrize("mode", ["ticket", "prune"])
-@pytest.mark.parametrize(("value", "batch"), [(np.nan, 2 * STEPS + 3), (-1.0, 4 * STEPS)])
+@pytest.mark.parametrize(
+    ("value", "batch", "mode"),
+    [
+        (np.nan, 2 * STEPS + 3, "ticket"),
+        (-1.0, 4 * STEPS, "prune"),
+        *(
+            pytest.param(*cell, marks=pytest.mark.thorough("its parts are met in other cells"))
+            for cell in ((np.nan, 2 * STEPS + 3, "prune"), (-1.0, 4 * STEPS, "ticket"))
+        ),
+    ],
+)
 def test_last_good_ticket_is_kept(value, batch, mode, fail, make_model):
     with pytest.warns(UserWarning, match="failed in round 1.*model is now the ticket of round 0"):
         search, model, _, _ = fail(batch, value, mode)

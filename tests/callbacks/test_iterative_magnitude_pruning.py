@@ -9,15 +9,17 @@ from tf_lottery.snapshot import training_step
 
 
 class Watch(keras.callbacks.Callback):
-    """Remembers kernels, optimizer and step when a batch begins."""
+    """Remembers kernels, batch statistics, optimizer and step when a batch begins."""
 
     def __init__(self):
         super().__init__()
-        self.kernels, self.optimizer, self.steps = [], [], []
+        self.kernels, self.statistics, self.optimizer, self.steps = [], [], [], []
 
     def on_train_batch_begin(self, batch, logs=None):
         model = self.model
         self.kernels.append(model.get_kernels())
+        moving = [w for w in model.model.weights if w.name.startswith("moving_")]
+        self.statistics.append([keras.ops.convert_to_numpy(w).copy() for w in moving])
         slots = [v for v in model.optimizer.variables if v.name.endswith("momentum")]
         self.optimizer.append([keras.ops.convert_to_numpy(v).copy() for v in slots])
         self.steps.append(training_step(model.optimizer))
@@ -30,7 +32,7 @@ def search(make_model, make_data, compile_model):
     def run(optimizer=None, kind="dense", others=(), **kwargs):
         arguments = {"levels": 2, "epochs_per_level": 2, "rate": 0.5, "verbose": 0, **kwargs}
         callback = IterativeMagnitudePruning(**arguments)
-        model = compile_model(tfl.sparsify(make_model(kind)), optimizer)
+        model = compile_model(tfl.sparsify(make_model(kind)), optimizer, run_eagerly=False)
         watch = Watch()
         x, y = make_data(kind)
         model.fit(
@@ -40,6 +42,19 @@ def search(make_model, make_data, compile_model):
         return callback, watch, model
 
     return run
+
+
+@pytest.fixture(scope="module")
+def finished():
+    return {}
+
+
+@pytest.fixture
+def rewound_search(search, finished):
+    """What `search` returns, of one search that many tests look at and none changes."""
+    if not finished:
+        finished[None] = search(rewind_to_step=3)
+    return finished[None]
 
 
 def test_lenet_densities_are_those_of_the_paper(compile_model, published_densities):
@@ -55,8 +70,8 @@ def test_lenet_densities_are_those_of_the_paper(compile_model, published_densiti
     assert [ticket.level for ticket in callback.tickets] == list(range(16))
 
 
-def test_levels_start_at_the_rewind_weights_times_the_mask(search):
-    callback, watch, _ = search(rewind_to_step=3)
+def test_levels_start_at_the_rewind_weights_times_the_mask(rewound_search):
+    callback, watch, _ = rewound_search
     rewind = watch.kernels[3]
     for level, first_batch in ((1, 12), (2, 24)):
         masks = callback.tickets[level].masks
@@ -65,8 +80,8 @@ def test_levels_start_at_the_rewind_weights_times_the_mask(search):
             np.testing.assert_array_equal(callback.tickets[level].weights[path], rewind[path])
 
 
-def test_masks_are_nested(search):
-    callback, _, _ = search(levels=3)
+def test_masks_are_nested(rewound_search):
+    callback, _, _ = rewound_search
     for before, after in zip(callback.tickets, callback.tickets[1:], strict=False):
         assert all(np.all(before.masks[path] >= after.masks[path]) for path in after.masks)
         assert after.density < before.density
@@ -113,7 +128,11 @@ def test_weights_are_kept_without_weight_rewinding(rewind, search):
 
 
 def test_batch_statistics_are_rewound(search):
-    callback, _, _ = search(kind="nested", rewind_to_step=2)
+    callback, watch, _ = search(kind="nested", rewind_to_step=2, levels=1, epochs_per_level=1)
+    assert len(watch.statistics[2]) == 2
+    for found, expected, last in zip(*(watch.statistics[i] for i in (6, 2, 5)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert not np.array_equal(found, last)
     statistics = [path for path in callback.tickets[1].weights if "moving_mean" in path]
     assert statistics
     for path in statistics:
@@ -122,8 +141,8 @@ def test_batch_statistics_are_rewound(search):
         )
 
 
-def test_fresh_optimizer_forgets(search):
-    _, watch, _ = search(rewind_to_step=3)
+def test_fresh_optimizer_forgets(rewound_search):
+    _, watch, _ = rewound_search
     for slots in (watch.optimizer[12], watch.optimizer[24]):
         assert all(not np.any(slot) for slot in slots)
     assert any(np.any(slot) for slot in watch.optimizer[11])
@@ -141,13 +160,13 @@ def test_rewound_optimizer_belongs_to_the_weights(rewind, source, search):
 
 def test_chunks_of_steps_rewind_to_a_boundary(make_model, make_data, compile_model):
     callback = IterativeMagnitudePruning(1, 2, rewind_to_step=4, verbose=0)
-    model = compile_model(tfl.sparsify(make_model()), steps_per_execution=3)
+    model = compile_model(tfl.sparsify(make_model()), run_eagerly=False, steps_per_execution=3)
     model.fit(*make_data(), batch_size=4, epochs=callback.epochs, verbose=0, callbacks=[callback])
     assert callback.tickets[1].provenance["step"] == 6
 
 
-def test_history_has_the_logs_of_every_epoch(search):
-    callback, _, _ = search()
+def test_history_has_the_logs_of_every_epoch(rewound_search):
+    callback, _, _ = rewound_search
     assert [entry["level"] for entry in callback.history] == [0, 1, 2]
     assert [entry["density"] for entry in callback.history] == [1.0, 0.5, 0.25]
     assert all(len(entry["logs"]["loss"]) == 2 for entry in callback.history)
@@ -205,19 +224,19 @@ def test_fit_after_a_resumed_search_trains(make_model, make_data, compile_model,
 
 
 def test_directory_of_another_search_is_refused(search, tmp_path):
-    search(directory=tmp_path)
+    search(directory=tmp_path, epochs_per_level=1)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ValueError, match="`directory` must be empty or hold .*'rate': 0.3"):
-        search(directory=tmp_path, rate=0.3)
+        search(directory=tmp_path, epochs_per_level=1, rate=0.3)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_damaged_progress_is_refused(search, tmp_path):
-    search(directory=tmp_path)
+    search(directory=tmp_path, levels=1, epochs_per_level=1)
     progress = tmp_path / "search.npz"
     progress.write_bytes(progress.read_bytes()[:100])
     with pytest.raises(ValueError, match="damaged"):
-        search(directory=tmp_path)
+        search(directory=tmp_path, levels=1, epochs_per_level=1)
 
 
 def test_short_fit_is_warned_about(make_model, make_data, compile_model):
@@ -295,7 +314,7 @@ def test_rate_for_no_kernel_is_refused_at_once(search):
 
 @pytest.mark.parametrize(("pattern", "name"), [("4x1", "4x1"), (None, "unstructured")])
 def test_tickets_name_their_pattern(pattern, name, search):
-    callback, _, _ = search(kind="subclassed", pattern=pattern)
+    callback, _, _ = search(kind="subclassed", pattern=pattern, levels=1, epochs_per_level=1)
     ticket = callback.tickets[-1]
     assert ticket.provenance["pattern"] == name
     holds = [tfl.sparsity.patterns.get("4x1").holds(mask) for mask in ticket.masks.values()]

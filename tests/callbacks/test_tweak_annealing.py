@@ -72,7 +72,9 @@ def test_chunks_of_steps_end_at_zero_too(convolutional, make_data, compile_model
     tfl.retrain.ghost_skips(convolutional)
     annealing = tfl.callbacks.GhostSkipAnnealing(end_step=4)
     data = make_data("nested")
-    values = train(convolutional, data, annealing, compile_model, steps_per_execution=3)
+    values = train(
+        convolutional, data, annealing, compile_model, run_eagerly=False, steps_per_execution=3
+    )
     np.testing.assert_allclose(values, [0.25, 0])
 
 
@@ -138,6 +140,7 @@ def test_wrong_arguments_are_named():
         tfl.callbacks.DistillationStop(end_epoch=-1)
 
 
+@pytest.mark.backend
 def test_searches_rewind_the_tweaks_with_the_weights(convolutional, make_data, compile_model):
     tweak, starts = tfl.retrain.ghost_skips(convolutional), []
 
