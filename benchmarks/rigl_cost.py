@@ -115,7 +115,7 @@ def update_resnet_50():
     method.set_model(model)
     method.on_train_begin()
     rng = np.random.default_rng(0)
-    for gradient in model.masked.growth.gradients:
+    for gradient in model.growth.gradients:
         gradient.assign(rng.normal(size=gradient.shape).astype("float32"))
     method.on_epoch_begin(0)
     method.on_train_batch_begin(0)

@@ -71,7 +71,7 @@ def batches(kind, index):
 def replica_masks(model):
     """Returns a string of the masks for every replica that this process holds."""
     copies = []
-    for mask in model.masked.masks:
+    for mask in model.selection.masks:
         value = mask.value
         values = getattr(value, "values", None) or [
             shard.data for shard in getattr(value, "addressable_shards", [])

@@ -81,7 +81,7 @@ class Retraining(keras.callbacks.CallbackList):
 
     def set_model(self, model):
         if model:
-            self.callbacks = [self.annealings[tweak.name] for tweak in model.masked.tweaks]
+            self.callbacks = [self.annealings[tweak.name] for tweak in model.tweaks]
         super().set_model(model)
 
 
@@ -285,7 +285,7 @@ def check_that_pruned_weights_have_no_effect(model, x):
     before = tfl.Snapshot(model)
     outputs = [model(x, training=True), model(x, training=False)]
     before.restore(model)
-    for kernel, mask in zip(model.masked.kernels, model.masked.get_masks(), strict=True):
+    for kernel, mask in zip(model.wrapper.kernels, model.wrapper.get_masks(), strict=True):
         kernel.assign(keras.ops.convert_to_numpy(kernel) + 1e3 * ~mask)
     for output, training in zip(outputs, (True, False), strict=True):
         np.testing.assert_array_equal(model(x, training=training), output)
@@ -543,7 +543,7 @@ def test_two_devices_keep_the_same_zeros(
 ):
     with two_devices.scope():
         model = check_promises(algorithm, kind, make_model, make_data, compile_model)
-    for variable in (*model.masked.masks, *model.masked.kernels):
+    for variable in (*model.selection.masks, *model.wrapper.kernels):
         first, second = variable.value.values
         np.testing.assert_array_equal(first, second)
 

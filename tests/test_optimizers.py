@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers, optimizers
 
-from tf_lottery.layers.growth_state import GrowthState
+from tf_lottery.layers import GrowthMemory
 from tf_lottery.optimizers import (
     add_overwritten,
     clear_slots,
@@ -90,7 +90,8 @@ def test_slots_inside_a_multi_optimizer(variables):
 
 
 def test_overwritten_variables_are_added_once_and_taken_back(variables):
-    state = GrowthState([kernel.shape for kernel in variables[:4:2]], decay=0.0)
+    state = GrowthMemory(decay=0.0)
+    state.create_variables(variables[:4:2])
     state.collect(True)
     optimizer = built(optimizers.Adam(use_ema=True), variables)
     num_variables = len(optimizer.variables)
@@ -109,7 +110,8 @@ def test_overwritten_variables_are_added_once_and_taken_back(variables):
 
 
 def test_accumulation_of_gradients_is_refused(variables):
-    state = GrowthState([(4, 3)], decay=0.0)
+    state = GrowthMemory(decay=0.0)
+    state.create_variables(variables[:1])
     optimizer = built(optimizers.Adam(gradient_accumulation_steps=2), variables)
     with pytest.raises(ValueError, match="gradient_accumulation_steps=2"):
         add_overwritten(optimizer, state.gradients)

@@ -87,7 +87,7 @@ def test_patterns_of_every_kind_of_model(kind, pattern, make_model, make_data):
         group = {"2:4": 1, "4x1": 4, "channel": mask.shape[0]}[pattern]
         assert np.count_nonzero(~mask) == group * round(0.5 * mask.size / group), path
     for path in masks:
-        assert path not in sparse.masked.skipped
+        assert path not in sparse.skipped
     sparse(make_data(kind)[0])
 
 
@@ -216,8 +216,8 @@ def test_wrong_gate_is_named(make_model):
 
 def test_gates_of_chosen_kernels(make_model):
     sparse = tfl.sparsify(make_model(), gate=tfl.SoftGate(), exclude="output")
-    assert [tuple(gate.shape) for gate in sparse.masked.gates] == [(6, 8)]
-    assert any("output/kernel" in path for path in sparse.masked.skipped)
+    assert [tuple(gate.shape) for gate in sparse.selection.gates] == [(6, 8)]
+    assert any("output/kernel" in path for path in sparse.skipped)
 
 
 @pytest.mark.parametrize(

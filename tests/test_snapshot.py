@@ -6,6 +6,7 @@ import pytest
 
 import tf_lottery as tfl
 from tf_lottery.snapshot import start_averages, training_step
+from tf_lottery.training import Training
 
 pytestmark = pytest.mark.backend
 
@@ -53,7 +54,7 @@ def test_only_the_asked_parts_go_back(trained, make_data):
     trained.fit(*make_data("subclassed"), batch_size=8, epochs=1, verbose=0)
     tfl.prune(trained, 0.75)
     slots = values(trained.optimizer.variables)[1:]
-    snapshot.restore(trained, parts=("weights", "step"))
+    snapshot.restore(trained, kinds=("weights", "step"))
     assert training_step(trained.optimizer) == 3
     assert trained.sparsity == 0.75
     assert_same(values(trained.optimizer.variables)[1:], slots)
@@ -91,9 +92,9 @@ def test_unbuilt_model_is_refused():
         tfl.Snapshot(keras.Sequential([keras.layers.Dense(3)], name="unbuilt"))
 
 
-def test_unknown_part_is_refused(trained):
-    with pytest.raises(ValueError, match="`parts` must be among .*Received: 'weigths'"):
-        tfl.Snapshot(trained).restore(trained, parts=("weigths",))
+def test_unknown_kind_is_refused(trained):
+    with pytest.raises(ValueError, match="`kinds` must be among .*Received: 'weigths'"):
+        tfl.Snapshot(trained).restore(trained, kinds=("weigths",))
 
 
 def test_step_is_that_of_the_innermost_optimizer(make_model, make_data, compile_model):
@@ -103,7 +104,7 @@ def test_step_is_that_of_the_innermost_optimizer(make_model, make_data, compile_
     assert training_step(optimizer) == 6
     snapshot = tfl.Snapshot(model)
     model.fit(*make_data(), batch_size=8, epochs=1, verbose=0)
-    snapshot.restore(model, parts=("step",))
+    snapshot.restore(model, kinds=("step",))
     assert training_step(optimizer) == 6
 
 
@@ -113,7 +114,7 @@ def test_averages_start_at_the_weights(make_model, make_data, compile_model):
     model.fit(*make_data(), batch_size=8, epochs=1, verbose=0)
     for variable in model.trainable_variables:
         variable.assign(variable + 1.0)
-    start_averages(model)
+    start_averages(Training.of(model))
     averages = [v for v in optimizer.variables if v.name.endswith("_average")]
     assert len(averages) == 4
     assert_same(values(averages), values(model.trainable_variables))
@@ -122,21 +123,21 @@ def test_averages_start_at_the_weights(make_model, make_data, compile_model):
 @pytest.fixture
 def gated(make_model, make_data, compile_model):
     model = compile_model(tfl.sparsify(make_model("subclassed"), gate=tfl.SoftGate(0.1)))
-    model.masked.control.anneal(20, 200.0)
+    model.selection.control.anneal(20, 200.0)
     model.fit(*make_data("subclassed"), batch_size=8, epochs=1, verbose=0)
     return model
 
 
 def test_gates_are_a_part_of_their_own(gated, make_data):
     snapshot = tfl.Snapshot(gated)
-    before, expected = gated.masked.values, values(gated.masked.control.variables)
+    before, expected = gated.selection.values, values(gated.selection.control.variables)
     gated.fit(*make_data("subclassed"), batch_size=8, epochs=1, verbose=0)
-    trained = gated.masked.values
-    snapshot.restore(gated, parts=("weights",))
-    assert_same(gated.masked.values, trained)
-    snapshot.restore(gated, parts=("gates",))
-    assert_same(gated.masked.values, before)
-    assert_same(values(gated.masked.control.variables), expected)
+    trained = gated.selection.values
+    snapshot.restore(gated, kinds=("weights",))
+    assert_same(gated.selection.values, trained)
+    snapshot.restore(gated, kinds=("gates",))
+    assert_same(gated.selection.values, before)
+    assert_same(values(gated.selection.control.variables), expected)
     assert not any("gate" in path for path in snapshot.weights)
 
 

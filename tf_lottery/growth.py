@@ -6,93 +6,121 @@ import numpy as np
 from keras import ops
 
 from tf_lottery import optimizers
+from tf_lottery.layers import GrowthMemory, Masks
 
 
-def prepare_collecting(model, decay=None, gain=1.0):
+def prepare_collecting(training, decay=None, gain=1.0):
     """Gives a model the memory for dense gradients, and stops what collected before.
 
+    A memory that fits already is kept. What has ever been active stays known.
+
     Args:
-        model: A compiled `SparseModel`.
-        decay: Float, or `None` for no gradients; see `GrowthState`. Defaults to `None`.
+        training: A `Training` of a `SparseModel`.
+        decay: Float, or `None` for no gradients; see `GrowthMemory`. Defaults to `None`.
         gain: Float. Defaults to `1.0`.
 
-    Returns:
-        The model's `GrowthState`.
+    Raises:
+        ValueError: If the model has gates, which decide where weights are.
     """
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    stop_collecting(model)
-    with _scope(model):
-        return model.masked.remember_growth(decay, gain)
+    model = training.model
+    if not isinstance(model.selection, Masks):
+        raise ValueError(
+            "Argument `model` must have masks for a method that grows connections, made by "
+            "`tfl.sparsify(model, sparsity)`. Received: a model with "
+            f"{type(model.selection).__name__}"
+        )
+    training.build_optimizer()
+    stop_collecting(training)
+    _set_memory(training, decay, gain)
 
 
-def start_collecting(model):
+def start_collecting(training):
     """Starts to collect dense gradients in the memory that was prepared, if it is for some.
 
     Args:
-        model: A compiled `SparseModel`.
+        training: A `Training` of a `SparseModel`.
 
     Raises:
-        ValueError: If the optimizer accumulates gradients.
+        ValueError: If another method has started, or the optimizer accumulates gradients.
     """
-    growth = model.masked.growth
-    if not growth.gradients:
-        return
-    optimizers.add_overwritten(model.optimizer, growth.gradients)
-    growth.collect(True)
-    model.make_train_function(force=True)
+    model, memory = training.model, training.model.growth
+    if memory.in_use:
+        raise ValueError(
+            "Argument `callbacks` must hold one method that moves connections. Received: two of "
+            f"them for the model {model.name!r}"
+        )
+    memory.in_use = True
+    if memory.gradients:
+        optimizers.add_overwritten(training.optimizer, memory.gradients)
+        memory.collect(True)
+        training.make_train_function()
 
 
-def stop_collecting(model):
+def stop_collecting(training):
     """Stops to collect dense gradients and frees those that the next step would replace.
 
     Args:
-        model: A compiled `SparseModel`.
+        training: A `Training` of a `SparseModel`.
     """
-    masked = model.masked
-    if masked.growth is None or not masked.growth.gradients:
+    memory = training.model.growth
+    if memory is None:
         return
-    optimizers.remove_overwritten(model.optimizer, masked.growth.gradients)
-    masked.growth.collect(False)
-    if not masked.growth.decay:
-        with _scope(model):
-            masked.remember_growth()
-    # `fit` makes it anew.
-    model.train_function = None
+    memory.in_use = False
+    if not memory.gradients:
+        return
+    optimizers.remove_overwritten(training.optimizer, memory.gradients)
+    memory.collect(False)
+    if not memory.decay:
+        _set_memory(training)
+    training.forget_functions()
+
+
+def _set_memory(training, decay=None, gain=1.0):
+    """Gives a model a memory with these settings, unless it has one."""
+    model, old = training.model, training.model.growth
+    with _scope(training.fitted):
+        if old is None or (old.decay, old.gain) != (decay, gain):
+            new = GrowthMemory(decay, gain)
+            if old is not None:
+                model.remove_part(old)
+            model.add_part(new)
+            if old is not None:
+                new.explore([ops.convert_to_numpy(explored) for explored in old.explored])
+        model.growth.explore(list(model.get_masks().values()))
 
 
 def collected_gradients(model):
-    """Returns a dict of kernel paths to the collected arrays, or to `None` without gradients.
+    """Returns a dict of kernel names to the collected arrays, or to `None` without gradients.
 
     Args:
-        model: A `SparseModel` with a `GrowthState`.
+        model: A `SparseModel` with a `GrowthMemory`.
     """
-    paths, gradients = model.masked.paths, model.masked.growth.gradients
+    names, gradients = list(model.kernels), model.growth.gradients
     if not gradients:
-        return dict.fromkeys(paths)
-    return dict(zip(paths, map(ops.convert_to_numpy, gradients), strict=True))
+        return dict.fromkeys(names)
+    return dict(zip(names, map(ops.convert_to_numpy, gradients), strict=True))
 
 
-def descent_step(model, gradient):
+def descent_step(training, gradient):
     """Returns the step that plain gradient descent makes, `-learning_rate * gradient`.
 
     Args:
-        model: A compiled `SparseModel`, whose optimizer has a learning rate.
+        training: A `Training`, whose optimizer has a learning rate.
         gradient: Array, collected while that optimizer trained.
     """
-    strategy = _strategy(model)
+    strategy, optimizer = _strategy(training.fitted), training.optimizer
     # Keras divides the loss by the number of replicas, to sum their gradients.
     replicas = strategy.num_replicas_in_sync if strategy else 1
-    scale = replicas / optimizers.loss_scale(model.optimizer)
-    learning_rate = float(ops.convert_to_numpy(model.optimizer.learning_rate))
+    scale = replicas / optimizers.loss_scale(optimizer)
+    learning_rate = float(ops.convert_to_numpy(optimizer.learning_rate))
     return -learning_rate * scale * gradient
 
 
-def move_connections(model, masks, values=None):
+def move_connections(training, masks, values=None):
     """Sets masks, and lets connections that are new begin with empty optimizer slots.
 
     Args:
-        model: A compiled `SparseModel`.
+        training: A `Training` of a `SparseModel`.
         masks: Dict of kernel paths to boolean arrays; kernels it leaves out keep theirs.
         values: Dict of kernel paths to arrays, the values of new connections; other entries
             do not matter. Defaults to `None`: zeros.
@@ -105,15 +133,17 @@ def move_connections(model, masks, values=None):
 
     Example:
 
+    >>> from tf_lottery.training import Training
     >>> path, mask = next(iter(sparse.get_masks().items()))
-    >>> move_connections(sparse, {path: np.roll(mask, 1)})
+    >>> move_connections(Training.of(sparse), {path: np.roll(mask, 1)})
     """
-    # Effective values: what an optimizer did to hidden ones must not come to light.
+    model = training.model
+    # Effective values: an optimizer may have moved the stored values of pruned weights.
     before, weights = model.get_masks(), model.get_kernels()
     model.set_masks(masks)
-    kernels, trained = model.kernels, model.trainable_variables
+    kernels, trained = model.kernels, training.trained_variables
     positions = {id(variable): i for i, variable in enumerate(trained)}
-    slots = optimizers.slots(model.optimizer, trained)
+    slots = optimizers.slots(training.optimizer, trained)
     num_new = 0
     for path, mask in masks.items():
         new, weight = mask & ~before[path], weights[path] * mask
@@ -124,10 +154,10 @@ def move_connections(model, masks, values=None):
         # The kernel of a frozen layer has no slots.
         position = positions.get(id(kernels[path]))
         for kind, slot in ({} if position is None else slots[position]).items():
-            start = optimizers.initial_value(model.optimizer, kind, weight)
+            start = optimizers.initial_value(training.optimizer, kind, weight)
             slot.assign(ops.where(new, start, slot.value))
-    if model.masked.growth is not None:
-        model.masked.growth.explore(list(model.get_masks().values()))
+    if model.growth is not None:
+        model.growth.explore(list(model.get_masks().values()))
     return num_new
 
 

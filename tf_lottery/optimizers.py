@@ -5,6 +5,8 @@ import collections
 import numpy as np
 from keras import ops
 
+from tf_lottery import _keras
+
 
 def slots(optimizer, variables):
     """Finds the optimizer's variables that belong to weights of a model.
@@ -66,8 +68,7 @@ def clear_slots(optimizer, trainable, variables):
 def add_overwritten(optimizer, variables):
     """Makes an optimizer accept variables that it overwrites with their gradients.
 
-    Keras lets an optimizer know its variables only when it is built, but these need no
-    slots, so they can be added to its lists. They have to be the last of the model.
+    They have to be the last of the model.
 
     Args:
         optimizer: A built Keras optimizer.
@@ -86,18 +87,8 @@ def add_overwritten(optimizer, variables):
                 f"{part.gradient_accumulation_steps}"
             )
     for part in _parts(optimizer):
-        # There is no public way: `build` would create all slots a second time.
-        known = part._trainable_variables_indices
-        new = [v for v in variables if part._var_key(v) not in known]
-        for variable in new:
-            known[part._var_key(variable)] = len(known)
-            if hasattr(part, "_var_to_optimizer_idx"):
-                part._var_to_optimizer_idx[part._var_key(variable)] = _first_built(part)
-        # In place, since an attribute that is set has its variables saved with the optimizer.
-        part._trainable_variables.extend(new)
-        if part.use_ema:
-            # Each is its own average, so that writing averages into weights changes nothing.
-            part._model_variables_moving_average.extend(new)
+        position = _first_built(part) if hasattr(part, "optimizers") else None
+        _keras.add_overwritten(part, variables, position)
 
 
 def remove_overwritten(optimizer, variables):
@@ -108,15 +99,7 @@ def remove_overwritten(optimizer, variables):
         variables: The list that was added.
     """
     for part in _parts(optimizer):
-        known = part._trainable_variables_indices
-        num_removed = 0
-        for variable in variables:
-            num_removed += known.pop(part._var_key(variable), None) is not None
-        # They are the last ones.
-        if num_removed:
-            del part._trainable_variables[-num_removed:]
-            if part.use_ema:
-                del part._model_variables_moving_average[-num_removed:]
+        _keras.remove_overwritten(part, variables)
 
 
 def exclude_from_weight_decay(optimizer, variables):
@@ -127,9 +110,16 @@ def exclude_from_weight_decay(optimizer, variables):
         variables: List of variables.
     """
     for part in [optimizer, *_inner(optimizer)]:
-        # The public method would replace what the user has excluded.
-        excluded = getattr(part, "_exclude_from_weight_decay", set())
-        part._exclude_from_weight_decay = excluded | {part._var_key(v) for v in variables}
+        _keras.exclude_from_weight_decay(part, variables)
+
+
+def step_variables(optimizer):
+    """Returns the iteration counters, the one of the innermost optimizer last.
+
+    Args:
+        optimizer: A built Keras optimizer.
+    """
+    return [variable for variable in optimizer.variables if variable.name == "iteration"]
 
 
 def loss_scale(optimizer):

@@ -1,6 +1,8 @@
-"""Give back the model that was made sparse."""
+"""Look at a sparse model as the plain model that it makes, for good or for a while."""
 
-from tf_lottery.model import check_sparse_model
+import contextlib
+
+from tf_lottery.model import SparseModel, check_sparse_model
 
 
 def strip(model):
@@ -18,24 +20,34 @@ def strip(model):
         activation that Keras does not have.
 
     Raises:
-        ValueError: If `model` is not a `SparseModel`, none of its soft gates is open, or it has
-            ghost skips that are in effect.
+        ValueError: If `model` is not a `SparseModel`, none of its soft gates is open, it has
+            ghost skips that are in effect, or a layer has changed since it was made sparse.
 
     Example:
 
     >>> tfl.strip(tfl.sparsify(model)) is model
     True
     """
-    check_sparse_model(model)
-    if model.has_soft_gates and not model.density:
-        raise ValueError(
-            "Argument `model` must have gates above 0, or nothing would be left of it; train it "
-            "with `tfl.callbacks.ContinuousSparsification`. "
-            f"Received: {model.name!r} with density 0"
-        )
-    for tweak in model.masked.tweaks:
-        tweak.check_over()
-    for tweak in model.masked.tweaks:
-        tweak.settle(model.model)
-    model.masked.apply_masks()
+    check_sparse_model(model).settle()
+    model.apply_masks()
     return model.model
+
+
+def settled(model):
+    """Lends the plain model that `strip` would give back, and changes nothing for good.
+
+    Export, compaction and whatever else reads a sparse model as a plain one look at it in this
+    way, so that training can go on afterwards as if nothing had happened.
+
+    Args:
+        model: A `SparseModel`, or any other model, which is lent as it is.
+
+    Returns:
+        A context manager that yields the plain model; see `SparseModel.settled`.
+
+    Example:
+
+    >>> with settled(sparse) as plain:
+    ...     predictions = plain.predict(x, verbose=0)
+    """
+    return model.settled() if isinstance(model, SparseModel) else contextlib.nullcontext(model)

@@ -10,7 +10,6 @@ from keras import ops
 
 from tf_lottery import files
 from tf_lottery._version import __version__
-from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.model import check_sparse_model
 from tf_lottery.sparsity import masks as mask_ops
 
@@ -88,10 +87,9 @@ class Ticket:
             ValueError: If `model` is not a `SparseModel` or `weights` lacks some.
         """
         inner = check_sparse_model(model).model
-        paths = unique_paths(inner.weights)
+        variables = model.named_weights
         if weights is None:
-            values = [ops.convert_to_numpy(variable).copy() for variable in inner.weights]
-            weights = dict(zip(paths, values, strict=True))
+            weights = {name: ops.convert_to_numpy(v).copy() for name, v in variables.items()}
         origin = {
             "model": inner.name,
             "pattern": str(model.pattern),
@@ -99,12 +97,12 @@ class Ticket:
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
         }
-        if not set(paths) <= set(weights):
+        if not set(variables) <= set(weights):
             raise ValueError(
                 "Argument `weights` must have all weights of the model. "
-                f"Received: none for {sorted(set(paths) - set(weights))}"
+                f"Received: none for {sorted(set(variables) - set(weights))}"
             )
-        weights = {path: np.asarray(weights[path]) for path in paths}
+        weights = {name: np.asarray(weights[name]) for name in variables}
         return cls(model.get_masks(), weights, level, {**origin, **(provenance or {})})
 
     @property
@@ -134,8 +132,7 @@ class Ticket:
             ValueError: If `model` is not a `SparseModel` or no mask fits; then nothing is
                 changed.
         """
-        variables = check_sparse_model(model).model.weights
-        targets = dict(zip(unique_paths(variables), variables, strict=True))
+        targets = check_sparse_model(model).named_weights
         kernels = model.kernels
         shapes = {path: tuple(variable.shape) for path, variable in targets.items()}
         sources = {path: weight.shape for path, weight in self.weights.items()}

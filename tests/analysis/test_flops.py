@@ -107,7 +107,7 @@ def test_weights_without_a_mask_are_dense_though_they_are_zero(make_model):
 def test_masks_inside_a_model_are_counted():
     masked = tfl.layers.Masked(layers.Dense(4))
     model = keras.Sequential([keras.Input((3,)), masked, layers.Dense(2)])
-    masked.masks[0].assign(np.eye(3, 4, dtype=bool))
+    masked.selection.masks[0].assign(np.eye(3, 4, dtype=bool))
     masked.remember_growth(decay=0.9)
     report = tfl.flops(model, "mac")
     assert (report.dense, report.sparse, report.not_counted) == (12 + 8, 3 + 8, {})

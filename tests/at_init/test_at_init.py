@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import tf_lottery as tfl
+from tf_lottery._keras import all_layers
 from tf_lottery.sparsity import distributions
 
 METHODS = ["snip", "grasp", "synflow", "random"]
@@ -20,7 +21,7 @@ def apply(method, model, data, sparsity=0.75, **kwargs):
 
 def state(model):
     """All variables of a model and its optimizer but the kernels and masks."""
-    own = {id(v) for v in (*model.masked.kernels, *model.masked.masks)}
+    own = {id(v) for v in (*model.wrapper.kernels, *model.selection.masks)}
     variables = [v for v in (*model.variables, *model.optimizer.variables) if id(v) not in own]
     return [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
 
@@ -40,7 +41,7 @@ def test_every_model_is_left_as_it_was_but_for_masks(
     for weight in model.model.weights:
         weight.assign(weight.value + rng.uniform(0, 0.5, weight.shape))
     kernels, before = model.get_kernels(), state(model)
-    sublayers = list(model.model._flatten_layers())
+    sublayers = list(all_layers(model.model))
     policies = [layer.dtype_policy for layer in sublayers]
     mode = {"training": True} if method in ("snip", "grasp") else {}
     masks = apply(method, model, data, scope="global", **mode)

@@ -27,8 +27,8 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         model = self.model
-        self.kernels.append([array(kernel) for kernel in model.masked.kernels])
-        self.values.append(model.masked.values)
+        self.kernels.append([array(kernel) for kernel in model.wrapper.kernels])
+        self.values.append(model.selection.values)
         self.steps.append(training_step(model.optimizer))
         slots = [v for v in model.optimizer.variables if v.name.endswith("momentum")]
         self.momenta.append({v.name: array(v) for v in slots})
@@ -36,7 +36,7 @@ class Watch(keras.callbacks.Callback):
         self.statistics.append([array(v) for v in moving])
 
     def on_train_batch_end(self, batch, logs=None):
-        self.temperatures.append(float(array(self.model.masked.control.temperature)))
+        self.temperatures.append(float(array(self.model.selection.control.temperature)))
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_logs_and_history(ticket_search):
     assert [record["round"] for record in callback.history] == [0, 1, 2]
     densities = [record["density"] for record in callback.history]
     assert densities == [callback.tickets[i].density for i in (0, 1, 1)]
-    assert mean_open(model.masked.values) == model.density
+    assert mean_open(model.selection.values) == model.density
     # What the reset made of the values of the first round shows how many were open.
     assert np.mean(last == 0) == pytest.approx(callback.tickets[0].density, abs=0.03)
     searching, retraining = callback.history[0]["logs"], callback.history[2]["logs"]
@@ -238,9 +238,9 @@ class HardLoss(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.plain.set_weights([array(weight) for weight in self.model.model.weights])
-        scale = float(array(self.model.masked.scale))
+        scale = float(array(self.model.selection.scale))
         kernels = [w for w in self.plain.weights if len(w.shape) == 2]
-        for kernel, values in zip(kernels, self.model.masked.values, strict=True):
+        for kernel, values in zip(kernels, self.model.selection.values, strict=True):
             kernel.assign(array(kernel) * scale * (values > 0))
         x, y = self.data
         probabilities = keras.ops.softmax(self.plain(x), axis=-1)
@@ -305,7 +305,7 @@ def test_ticket_is_rewound_and_its_gates_are_frozen(rewind_to_epoch, kind, searc
         np.testing.assert_array_equal(watch.kernels[retraining][i], rewound)
         assert not np.array_equal(watch.kernels[-1][i], rewound)
         for values in watch.values[retraining:]:
-            np.testing.assert_array_equal(values[i], model.masked.values[i])
+            np.testing.assert_array_equal(values[i], model.selection.values[i])
             np.testing.assert_array_equal(values[i] > 0, mask)
     for found, expected in zip(watch.statistics[retraining], watch.statistics[origin], strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -330,7 +330,7 @@ def test_weights_are_kept_between_rounds_and_in_prune_mode(search):
         np.testing.assert_array_equal(kernel, callback.tickets[-1].weights[path] * mask)
     rewritten = callback.tickets[-1].weights[next(iter(model.kernels))] / 2
     assert np.abs(rewritten - watch.kernels[-1][0]).max() < 0.3
-    assert float(array(model.masked.scale)) == 1.0
+    assert float(array(model.selection.scale)) == 1.0
 
 
 @pytest.mark.backend
@@ -397,7 +397,7 @@ def test_target_density_is_met(target_density):
 
 def test_exact_density_keeps_the_highest_values(search, make_model):
     callback, _, model = search(target_density=0.25, exact_density=True, mode="prune")
-    values = np.concatenate([values.ravel() for values in model.masked.values])
+    values = np.concatenate([values.ravel() for values in model.selection.values])
     masks = np.concatenate([mask.ravel() for mask in callback.tickets[-1].masks.values()])
     assert masks.sum() == np.count_nonzero(values > 0) == 0.25 * 72
     assert model.density == callback.history[-1]["density"] == 0.25
@@ -448,7 +448,7 @@ def test_emptied_kernel_is_warned_about(search, make_model, compile_model):
 
     class Close(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            model.masked.gates[1].assign(np.full((8, 3), -1.0))
+            model.selection.gates[1].assign(np.full((8, 3), -1.0))
 
     with pytest.warns(UserWarning, match=r"no weight in \['.*output/kernel'\]"):
         search(model=model, others=[Close()], epochs_per_round=1, rounds=1, retrain_epochs=0)
@@ -457,7 +457,7 @@ def test_emptied_kernel_is_warned_about(search, make_model, compile_model):
 def test_second_search_keeps_what_was_pruned_pruned(search):
     _, _, model = search(mode="prune", rounds=1)
     before = model.get_masks()
-    kernels = [array(kernel) for kernel in model.masked.kernels]
+    kernels = [array(kernel) for kernel in model.wrapper.kernels]
     assert 0 < model.density < 1
     callback, watch, _ = search(model=model, rounds=1, retrain_epochs=0)
     for i, (path, mask) in enumerate(before.items()):
@@ -520,7 +520,7 @@ def test_model_saved_in_the_middle_of_a_round_goes_on(search, make_data, tmp_pat
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for either in (model, loaded):
         either.fit(*make_data("subclassed"), batch_size=4, shuffle=False, verbose=0)
-        assert float(array(either.masked.control.temperature)) == 200.0
+        assert float(array(either.selection.control.temperature)) == 200.0
         assert either.has_soft_gates
     pairs = zip(
         [*model.variables, *model.optimizer.variables],

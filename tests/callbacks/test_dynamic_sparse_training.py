@@ -335,7 +335,7 @@ def test_nothing_but_memory_is_left_after_training(method, make_sparse, make_dat
     num_trainable = len(model.trainable_variables)
     fit(model, make_data(), METHODS[method](2))
     assert len(model.trainable_variables) == num_trainable
-    assert len(model.masked.growth.gradients) == (2 if method == "snfs" else 0)
+    assert len(model.growth.gradients) == (2 if method == "snfs" else 0)
     fit(model, make_data())
     assert len(model.trainable_variables) == num_trainable
 
@@ -504,9 +504,9 @@ def test_weights_of_another_method_can_be_loaded(make_sparse, make_data, tmp_pat
     fit(model, data, RigL(2, end_step=11))
     model.save_weights(tmp_path / "rigl.weights.h5")
     fit(model, data, SNFS(2, end_step=11))
-    assert any(np.any(gradient) for gradient in model.masked.growth.gradients)
+    assert any(np.any(gradient) for gradient in model.growth.gradients)
     model.load_weights(tmp_path / "rigl.weights.h5")
-    assert not any(np.any(gradient) for gradient in model.masked.growth.gradients)
+    assert not any(np.any(gradient) for gradient in model.growth.gradients)
 
 
 def test_evaluation_collects_nothing(make_sparse, make_data):

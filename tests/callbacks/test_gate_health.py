@@ -24,7 +24,7 @@ class Break(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.batch -= 1
         if self.batch == 0:
-            for gate in self.model.masked.gates:
+            for gate in self.model.selection.gates:
                 gate.assign(np.full(gate.shape, self.value))
 
 

@@ -249,7 +249,7 @@ def test_short_fit_is_warned_about(make_model, make_data, compile_model):
 def test_masks_that_a_callback_takes_back_are_warned_about(make_model, make_data, compile_model):
     class TakeBack(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
-            for mask in self.model.masked.masks:
+            for mask in self.model.selection.masks:
                 mask.assign(np.ones(mask.shape, bool))
 
     callback = IterativeMagnitudePruning(1, 1, rate=0.5, verbose=0)

@@ -101,7 +101,7 @@ def test_updates_go_on_after_the_step_was_set_back(model):
     class Rewind(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             replaced.append(logs["replaced"])
-            start.restore(self.model, parts=("weights", "optimizer", "step"))
+            start.restore(self.model, kinds=("weights", "optimizer", "step"))
 
     method = RigL(2, Constant(0.4), end_step=6)
     model.fit(
@@ -114,4 +114,4 @@ def test_sums_do_not_leak_into_the_next_training(model):
     x, y = data(6)
     method = RigL(2, Constant(0.4), end_step=5, grad_accumulation=2)
     model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[method])
-    assert not any(np.any(gradient) for gradient in model.masked.growth.gradients)
+    assert not any(np.any(gradient) for gradient in model.growth.gradients)

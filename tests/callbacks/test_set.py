@@ -40,4 +40,4 @@ def test_growth_is_uniform(make_model, make_data, compile_model):
 def test_no_gradients_are_collected(make_model, compile_model):
     model = compile_model(tfl.sparsify(make_model("dense"), 0.5))
     SET().set_model(model)
-    assert model.masked.growth.gradients == []
+    assert model.growth.gradients == []

@@ -19,7 +19,7 @@ class Values(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         found = [
             float(ops.convert_to_numpy(getattr(tweak, name)))
-            for tweak in self.model.masked.tweaks
+            for tweak in self.model.tweaks
             for name in self.names
             if hasattr(tweak, name)
         ]

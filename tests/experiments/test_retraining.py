@@ -179,7 +179,7 @@ def test_a_run_killed_while_tweaks_are_annealed_goes_on(run, tmp_path, monkeypat
         save(path, kind, *args)
         saves.append(kind)
         if saves.count("checkpoint") == 2:
-            for tweak in recipes[0].model.masked.tweaks:
+            for tweak in recipes[0].model.tweaks:
                 left.extend(v for v in tweak.variables if v.name in ("softness", "factor"))
             raise KeyboardInterrupt
 

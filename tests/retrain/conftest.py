@@ -55,7 +55,7 @@ def fade():
     """Function that ends the annealing of all tweaks of a model."""
 
     def fade(model):
-        for tweak in model.masked.tweaks:
+        for tweak in model.tweaks:
             for name in ("softness", "factor", "alpha"):
                 if hasattr(tweak, name):
                     getattr(tweak, name).assign(0.0)

@@ -115,7 +115,7 @@ def test_teacher_is_saved_and_loaded(make_data, compile_model, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "student.keras")
     assert training_loss(loaded, x, y) == training_loss(student, x, y)
     tfl.retrain.remove_distillation(loaded)
-    assert loaded.masked.tweaks == []
+    assert loaded.tweaks == []
 
 
 def test_stripped_model_has_no_teacher(make_data):
@@ -171,7 +171,7 @@ def test_sparse_teacher_is_no_part_of_snapshots():
     student, teacher = tfl.sparsify(network(seed=1)), tfl.sparsify(network(seed=2), 0.5)
     before = tfl.Snapshot(student)
     tfl.retrain.distill(student, teacher)
-    before.restore(student, parts=("weights", "masks"))
+    before.restore(student, kinds=("weights", "masks"))
     assert tfl.Snapshot(student).to_arrays().keys() == before.to_arrays().keys() | {"tweaks/0"}
 
 

@@ -4,6 +4,7 @@ import pytest
 from keras import layers, ops
 
 import tf_lottery as tfl
+from tf_lottery._keras import all_layers
 
 EPSILON = 1e-5
 
@@ -34,7 +35,7 @@ def test_convolutions_larger_than_1x1_get_skips(make_residual):
     tweak = tfl.retrain.ghost_skips(model)
     assert tweak.layer_names == ["stem", "first", "second", "third"]
     assert tweak.skipped == {"output/kernel": "not the kernel of a Conv1D, Conv2D or Conv3D layer"}
-    names = [layer.name for layer in model.model._flatten_layers()]
+    names = [layer.name for layer in all_layers(model.model)]
     behind = [skip["after"] for skip in tweak.skips]
     assert [i and names[i] for i in behind] == [None, "first_norm", "second_norm", None]
 

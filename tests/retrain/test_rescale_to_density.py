@@ -111,7 +111,7 @@ def test_units_see_the_variance_of_a_dense_layer(per):
 @pytest.mark.parametrize("kind", ["nested", "recurrent_deep", "attention", "subclassed"])
 def test_every_model(kind, make_model):
     sparse = tfl.sparsify(make_model(kind), sparsity=0.5)
-    chosen = {id(kernel) for kernel in sparse.masked.kernels}
+    chosen = {id(kernel) for kernel in sparse.wrapper.kernels}
     before = {id(w): np.array(keras.ops.convert_to_numpy(w)) for w in sparse.model.weights}
     kernels, factors = sparse.to_matrices(sparse.get_kernels()), rescale_to_density(sparse)
     after = sparse.to_matrices(sparse.get_kernels())

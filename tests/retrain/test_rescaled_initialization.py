@@ -9,6 +9,7 @@ import pytest
 from keras import layers, ops
 
 import tf_lottery as tfl
+from tf_lottery._keras import all_layers
 from tf_lottery.retrain import rescaled_initialization
 
 SHAPES = [(3, 4), (4,), (4, 2)]
@@ -195,7 +196,7 @@ def test_every_model_is_left_as_it_was_but_for_scales(kind, make_model, make_dat
     masks, before = model.get_masks(), state(model)
     weights = model.model.trainable_weights
     values = [np.array(ops.convert_to_numpy(weight)) for weight in weights]
-    sublayers = model.model._flatten_layers()
+    sublayers = all_layers(model.model)
     settings = [(layer.dtype_policy, vars(layer).get("call")) for layer in sublayers]
     report = rescaled_initialization(model, make_data(kind), iterations=2, max_gradient_norm=1e-6)
     assert report.history["one_step_loss"] == [None, None]

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery._keras import all_layers
 from tf_lottery.layers.gradients import compile_function
-from tf_lottery.layers.tweak import all_layers
 
 
 class BatchStatistics:

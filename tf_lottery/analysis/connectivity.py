@@ -12,8 +12,7 @@ from keras import ops
 from tf_lottery.analysis.batch_statistics import BatchStatistics
 from tf_lottery.at_init.batches import read_batches
 from tf_lottery.checks import positive_integer
-from tf_lottery.layers.kernels import unique_paths
-from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.model import SparseModel, check_settled, named_weights
 from tf_lottery.printable import Printable
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import match_paths
@@ -219,9 +218,8 @@ def _inner(model):
 def _weights(model, name, end):
     """Returns the weights of one end in the order of the model's, `None` for integers."""
     weights, masks = _weights_and_masks(model, name, end)
-    variables = _inner(model).weights
-    paths = unique_paths(variables)
-    targets = {p: tuple(v.shape) for p, v in zip(paths, variables, strict=True)}
+    variables = named_weights(model)
+    targets = {path: tuple(variable.shape) for path, variable in variables.items()}
     pairs = match_paths({path: np.shape(value) for path, value in weights.items()}, targets)
     sources = {target: source for source, target in pairs.items()}
     if missing := sorted(set(targets) - set(sources)):
@@ -232,7 +230,7 @@ def _weights(model, name, end):
     own = model.get_masks() if isinstance(model, SparseModel) else {}
     masks = {**own, **{pairs[path]: mask for path, mask in masks.items()}}
     values = []
-    for path, variable in zip(paths, variables, strict=True):
+    for path, variable in variables.items():
         if not keras.backend.is_float_dtype(variable.dtype):
             values.append(None)
             continue
@@ -246,10 +244,9 @@ def _weights_and_masks(model, name, end):
     if isinstance(end, Snapshot):
         return end.weights, _snapshot_masks(model, end)
     if isinstance(end, keras.Model) and end.built:
-        variables = _inner(end).weights
-        values = [ops.convert_to_numpy(variable).copy() for variable in variables]
-        masks = end.get_masks() if isinstance(end, SparseModel) else {}
-        return dict(zip(unique_paths(variables), values, strict=True)), masks
+        variables = named_weights(end)
+        values = {name: ops.convert_to_numpy(v).copy() for name, v in variables.items()}
+        return values, end.get_masks() if isinstance(end, SparseModel) else {}
     weights = getattr(end, "weights", end)
     if not isinstance(weights, dict) or not weights:
         raise ValueError(
@@ -265,7 +262,7 @@ def _snapshot_masks(model, snapshot):
         return {}
     arrays, names = snapshot.to_arrays(), list(snapshot.weights)
     masks = [arrays[name] for name in arrays if name.startswith("masks/")]
-    own = unique_paths(model.model.weights)
+    own = list(named_weights(model))
     if (len(masks), len(names)) != (len(model.kernels), len(own)):
         return {}
     return {names[own.index(path)]: m for path, m in zip(model.kernels, masks, strict=True)}

@@ -5,13 +5,15 @@ import math
 import keras
 import numpy as np
 
+from tf_lottery._keras import all_layers
 from tf_lottery.analysis.flops_conventions import CONVENTIONS
 from tf_lottery.analysis.flops_report import FlopsReport, KernelFlops
 from tf_lottery.analysis.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
 from tf_lottery.checks import choice
 from tf_lottery.layers import Masked
 from tf_lottery.layers.call_trace import symbolic_inputs, trace_calls
-from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.layers.masked import masked_layers
+from tf_lottery.model import SparseModel, named_weights
 
 NOT_CALLED = "its layer is not called"
 
@@ -54,13 +56,13 @@ def flops(model, convention="mac2", sparsities=None, input_shape=None):
     if not isinstance(model, keras.Layer) or not model.built:
         raise ValueError(f"Argument `model` must be a built Keras model. Received: {model!r}")
     choice("convention", convention, CONVENTIONS)
-    masked = getattr(model, "masked", model)
-    layer = masked.layer if isinstance(masked, Masked) else model
+    layer = _wrapped(model)
     inputs = symbolic_inputs(layer, input_shape)
     batch = keras.tree.flatten(inputs)[0].shape[0]
     calls = trace_calls(layer, inputs, COUNTED)
     uses, counted = _count_uses(calls, convention)
-    paths = dict(zip(map(id, layer.weights), unique_paths(layer.weights), strict=True))
+    named = named_weights(model if isinstance(model, SparseModel) else layer)
+    paths = {id(weight): name for name, weight in named.items()}
     nonzeros, rows = _nonzeros(model, uses), []
     for key, (kernel, times) in uses.items():
         per_example = times / batch if times % batch else times // batch
@@ -69,6 +71,13 @@ def flops(model, convention="mac2", sparsities=None, input_shape=None):
     not_counted = _not_counted(layer, calls, counted, paths)
     report = FlopsReport(layer.name, convention, rows, not_counted, layer.count_params())
     return report if sparsities is None else report.with_sparsities(sparsities)
+
+
+def _wrapped(model):
+    """Returns the layer inside a sparse model or a wrapper, or the model itself."""
+    if isinstance(model, SparseModel):
+        return model.model
+    return model.layer if isinstance(model, Masked) else model
 
 
 def _count_uses(calls, convention):
@@ -88,8 +97,7 @@ def _nonzeros(model, uses):
     """Returns how many weights of every kernel are not zero."""
     masks = {
         id(kernel): mask
-        for layer in model._flatten_layers()
-        if isinstance(layer, Masked)
+        for layer in masked_layers(model)
         for kernel, mask in zip(layer.kernels, layer.get_masks(), strict=True)
     }
     if masks:
@@ -109,7 +117,7 @@ def _not_counted(layer, calls, counted, paths):
     """Returns the paths of the weights that no rule accounts for, with the reason."""
     called = {id(call.layer) for call in calls}
     reasons, settled = {}, set()
-    for sublayer in layer._flatten_layers():
+    for sublayer in all_layers(layer):
         if id(sublayer) in counted or isinstance(sublayer, LEFT_OUT):
             reason = None
         elif id(sublayer) in called:

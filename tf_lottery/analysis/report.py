@@ -12,6 +12,7 @@ from tf_lottery.analysis.flops import flops
 from tf_lottery.analysis.flops_report import FlopsReport
 from tf_lottery.layers import Masked, find_kernels
 from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.model import SparseModel
 from tf_lottery.printable import Printable
 
 
@@ -163,10 +164,12 @@ def summary(model, input_shape=None):
     """
     if not isinstance(model, keras.Layer) or not model.built:
         raise ValueError(f"Argument `model` must be a built Keras model. Received: {model!r}")
-    masked = model if isinstance(model, Masked) else getattr(model, "masked", None)
-    if isinstance(masked, Masked):
-        layer, kernels, counted = masked.layer, masked.kernels, masked.get_masks()
-        paths, skipped = masked.paths, masked.skipped
+    if isinstance(model, SparseModel):
+        layer, kernels, skipped = model.model, list(model.kernels.values()), model.skipped
+        paths, counted = list(model.kernels), list(model.get_masks().values())
+    elif isinstance(model, Masked):
+        layer, kernels, counted = model.layer, model.kernels, model.get_masks()
+        paths, skipped = model.keys, model.skipped
     else:
         layer, selection = model, find_kernels(model)
         kernels = counted = selection.kernels

@@ -12,8 +12,9 @@ from tf_lottery.analysis.connectivity import (
     interpolate,
 )
 from tf_lottery.checks import natural_number, positive_integer
+from tf_lottery.optimizers import step_variables
 from tf_lottery.printable import Printable
-from tf_lottery.snapshot import Snapshot, step_variables
+from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket
 
 

@@ -64,23 +64,23 @@ def loss_of_weights(model, variables, loss=None, training=False, temperature=1.0
         )
     compute_loss = model.compute_loss if loss is None else _compute_loss(keras.losses.get(loss))
     given = {id(variable) for variable in variables}
-    any_masked = any(id(kernel) not in given for kernel in model.masked.kernels)
+    any_masked = any(id(kernel) not in given for kernel in model.kernels.values())
 
     def loss_of(tensors, x, y, sample_weight):
-        masked = model.masked.masked_kernels() if any_masked else []
+        masked = model.effective_kernels() if any_masked else []
         # Of two values for a variable the last one counts.
         replaced = [*masked, *zip(variables, tensors, strict=True)]
         # Updates of statistics and seeds end up in this scope. Weight regularizers read from
         # it too, the plain values.
         values = [(variable, variable.value) for variable in model.variables]
         with keras.StatelessScope(values, collect_losses=True):
-            y_pred = model.masked.call_with(replaced, x, training=training)
+            y_pred = model.call_with(replaced, x, training=training)
             y_pred = keras.tree.map_structure(lambda output: output / temperature, y_pred)
             return compute_loss(x, y, y_pred, sample_weight)
 
     # A compiled loss makes its variables in the first call. In a scope they wait until its
     # end for their values, which must not be tensors of a graph.
-    with computing_in(model.masked, "float32"), keras.StatelessScope():
+    with computing_in(model, "float32"), keras.StatelessScope():
         yield loss_of
 
 

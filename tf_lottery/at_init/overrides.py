@@ -5,8 +5,8 @@ import inspect
 
 import keras
 
+from tf_lottery._keras import all_layers
 from tf_lottery.layers.interception import intercepted, with_activation
-from tf_lottery.layers.tweak import all_layers
 
 
 class _ComputePolicy(keras.DTypePolicy):
@@ -104,4 +104,4 @@ def _draws_in_training(layer):
         return True
     weights = {id(weight) for weight in layer.weights}
     owns_seed = any(id(v) not in weights for v in layer.non_trainable_variables)
-    return owns_seed and len(layer._flatten_layers()) == 1
+    return owns_seed and len(all_layers(layer)) == 1

@@ -4,8 +4,9 @@ import warnings
 
 import keras
 
-from tf_lottery.model import check_settled, check_sparse_model
-from tf_lottery.snapshot import training_step
+from tf_lottery.model import check_settled
+from tf_lottery.snapshot import Snapshot, training_step
+from tf_lottery.training import find_training
 
 
 class SparsityCallback(keras.callbacks.Callback):
@@ -15,23 +16,86 @@ class SparsityCallback(keras.callbacks.Callback):
     `steps_per_execution` above one a callback acts at the first chance at or after the
     step that is due.
 
+    In a loop without `fit`, call `start_loop()` before the first step, `after_step()` after each
+    one, when the variables have their new values, and `end_loop()` after the last.
+
     A subclass overrides `next_step`, which names the step that is due next, and
     `on_step`, which acts. If it sets masks, it says so by `sets_masks`, and is refused where
     soft gates decide about them.
+
+    Args:
+        sparse_model: The `SparseModel` to work on, where it is a part of the model that is
+            fitted. Defaults to `None`: the model that is fitted.
+        optimizer: The Keras optimizer that trains it, whose steps count. Defaults to `None`: it
+            is looked for in the model that is fitted.
     """
 
     sets_masks = False
+    # Whether the callback can act in a loop without `fit`.
+    works_in_loops = True
 
-    def __init__(self):
+    def __init__(self, sparse_model=None, optimizer=None):
         super().__init__()
+        self.sparse_model, self._given_optimizer = sparse_model, optimizer
+        self.training = None
         self._step = 0
         self._due = None
         self._last_batch = None
 
     def set_model(self, model):
-        """Takes the model, which must be a `SparseModel` that suits the callback."""
-        (check_settled if self.sets_masks else check_sparse_model)(model)
+        """Takes the model that is fitted, and finds the sparse one that suits the callback."""
+        self.training = find_training(model, self.sparse_model, self._given_optimizer)
+        if self.sets_masks:
+            check_settled(self.training.model)
         super().set_model(model)
+
+    @property
+    def fitted(self):
+        """The model that `fit` was called on, its variables up to date."""
+        # On JAX, Keras brings the variables up to date when the model is asked for.
+        return super().model
+
+    @property
+    def model(self):
+        """The sparse model that the callback works on, its variables up to date."""
+        return None if self.fitted is None else self.training.model
+
+    @property
+    def optimizer(self):
+        """The optimizer that trains the sparse model."""
+        return self.training.optimizer
+
+    def snapshot(self):
+        """Returns a `Snapshot` of the sparse model and its optimizer."""
+        return Snapshot(self.model, self.optimizer)
+
+    def start_loop(self):
+        """Starts in a loop without `fit`, before the first training step.
+
+        Raises:
+            ValueError: If the callback needs epochs, or a model or optimizer was not named.
+        """
+        if not self.works_in_loops or self.sparse_model is None or self._given_optimizer is None:
+            raise ValueError(
+                f"{type(self).__name__} in a loop without `fit` needs the arguments `sparse_model` "
+                "and `optimizer`, and must not be a search, which needs epochs. Received: "
+                f"sparse_model={self.sparse_model!r}, optimizer={self._given_optimizer!r}"
+            )
+        self.set_params({"verbose": 0})
+        self.set_model(self.sparse_model)
+        self.on_train_begin()
+        self.on_epoch_begin(0)
+        self.on_train_batch_begin(0)
+
+    def after_step(self):
+        """Counts a training step of a loop without `fit`, and acts if it is due."""
+        batch = self._last_batch + 1
+        self.on_train_batch_end(batch)
+        self.on_train_batch_begin(batch + 1)
+
+    def end_loop(self):
+        """Ends a loop without `fit`."""
+        self.on_train_end()
 
     @property
     def step(self):
@@ -47,7 +111,7 @@ class SparsityCallback(keras.callbacks.Callback):
 
     def reset_step(self):
         """Takes over the optimizer's step, after it was set or training began."""
-        self._step = training_step(self.model.optimizer)
+        self._step = training_step(self.optimizer)
         self._due = self.next_step()
 
     def warn_if_undone(self, sparsity):
@@ -66,8 +130,7 @@ class SparsityCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Starts to count from the optimizer's step."""
-        if not self.model.optimizer.built:
-            self.model.optimizer.build(self.model.trainable_variables)
+        self.training.build_optimizer()
         self.reset_step()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -88,7 +151,7 @@ class SparsityCallback(keras.callbacks.Callback):
             return
         # Reading the step is not free on every backend, so batches are counted; but a loss
         # scale skips steps, so what is due is confirmed with the optimizer.
-        self._step = training_step(self.model.optimizer)
+        self._step = training_step(self.optimizer)
         if self._step >= self._due:
             self.on_step()
             self._due = self.next_step()

@@ -2,6 +2,8 @@
 
 import warnings
 
+from keras import ops
+
 from tf_lottery.callbacks.gate_health import find_failure, warn_of_doubts
 from tf_lottery.callbacks.gate_rounds import (
     forget_gates,
@@ -18,8 +20,8 @@ from tf_lottery.checks import (
     number_above,
     positive_integer,
 )
+from tf_lottery.layers import Gates
 from tf_lottery.optimizers import clear_slots
-from tf_lottery.snapshot import Snapshot
 from tf_lottery.sparsity import gates as gate_ops
 
 MODES = ("ticket", "prune")
@@ -77,6 +79,8 @@ class ContinuousSparsification(TicketSearch):
         directory: Folder that keeps tickets and progress; see `IterativeMagnitudePruning`.
             Defaults to `None`: nothing is kept.
         verbose: Whether to print a line per round. Defaults to `None`: as `fit` does.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Attributes:
         tickets: List of a `Ticket` per round: its masks with the weights of the rewind point,
@@ -124,8 +128,9 @@ class ContinuousSparsification(TicketSearch):
         exact_density=False,
         directory=None,
         verbose=None,
+        **kwargs,
     ):
-        super().__init__(directory, verbose)
+        super().__init__(directory, verbose, **kwargs)
         self.epochs_per_round = positive_integer("epochs_per_round", epochs_per_round)
         self.rounds = positive_integer("rounds", rounds)
         self.final_temperature = number_above("final_temperature", final_temperature, 1)
@@ -161,22 +166,22 @@ class ContinuousSparsification(TicketSearch):
     def set_model(self, model):
         """Takes the model, which must have gates."""
         super().set_model(model)
-        if not hasattr(model.masked, "gates"):
+        if not isinstance(self.model.selection, Gates):
             raise ValueError(
                 "Argument `model` must have gates, made by `tfl.sparsify(model, "
-                f"gate=tfl.SoftGate())`. Received: {model.name!r}"
+                f"gate=tfl.SoftGate())`. Received: {self.model.name!r}"
             )
 
     def settings(self):
         """Returns what must not change when a search goes on, as a dict fit for JSON."""
-        return {**super().settings(), "gate": self.model.masked.gate.get_config()}
+        return {**super().settings(), "gate": self.model.selection.gate.get_config()}
 
     def begin(self):
         """Starts a search, with gates at their initial values."""
         self._open = 1.0 if self.model.has_soft_gates else self.model.density
-        self._before = Snapshot(self.model)
-        self.model.masked.reopen()
-        forget_gates(self.model)
+        self._before = self.snapshot()
+        self.model.selection.reopen()
+        forget_gates(self.training)
         super().begin()
         self.failure = None
         if self.rewind_to_epoch == 0:
@@ -192,9 +197,9 @@ class ContinuousSparsification(TicketSearch):
         self._open = self.history[-1]["density"]
         if self.level < self.rounds:
             self._restart_learning_rate()
-            reset_gates(self.model.masked, self.final_temperature)
+            reset_gates(self.model.selection, self.final_temperature)
             self._start_round()
-            forget_gates(self.model)
+            forget_gates(self.training)
         elif self.mode == "ticket":
             self._rewind()
 
@@ -211,21 +216,21 @@ class ContinuousSparsification(TicketSearch):
         self.add_ticket(weights)
         self.history[-1]["density"] = self.model.density
         if is_last:
-            settle_gates(self.model)
+            settle_gates(self.training)
             if self.mode == "ticket" and not self.retrain_epochs:
                 self._rewind()
 
     def on_train_begin(self, logs=None):
         """Starts a search, or goes on with the one in the directory."""
         super().on_train_begin(logs)
-        self.model.masked.control.steers = self.target_density is not None
-        self.model.make_train_function(force=True)
+        self.model.selection.control.steers = self.target_density is not None
+        self.training.make_train_function()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the next round if the current one has ended."""
         super().on_epoch_begin(epoch, logs)
         if self.anneal == "epoch" and self.level < self.rounds:
-            self.model.masked.control.move_to(self._epochs_done)
+            self.model.selection.control.move_to(self._epochs_done)
 
     def on_test_begin(self, logs=None):
         """Lets the network be evaluated with hard gates."""
@@ -253,12 +258,12 @@ class ContinuousSparsification(TicketSearch):
             logs: Dict of the epoch's values, to which those of the search are added.
         """
         if self.level < self.rounds:
-            gated = self.model.masked
-            temperature = float(gated.control.temperature.numpy())
+            gates = self.model.selection
+            temperature = float(ops.convert_to_numpy(gates.control.temperature))
             logs.update(
                 temperature=temperature,
-                undecided=gate_ops.undecided(gated.values, temperature),
-                gate_penalty=gated.loss_of_gates,
+                undecided=gate_ops.undecided(gates.values, temperature),
+                gate_penalty=gates.loss_of_gates,
             )
         super().record(logs)
         self.history[-1]["density"] = logs["density"]
@@ -279,11 +284,11 @@ class ContinuousSparsification(TicketSearch):
     def _harden(self, hard):
         # An evaluation of the settled model leaves it settled.
         if self.model.has_soft_gates:
-            self.model.masked.control.harden(hard)
+            self.model.selection.control.harden(hard)
 
     def _start_round(self):
         """Sets the course of temperature and penalty."""
-        control, steps = self.model.masked.control, self.params.get("steps")
+        control, steps = self.model.selection.control, self.params.get("steps")
         if steps is None and (self.anneal == "step" or self.target_density is not None):
             raise ValueError(
                 "Arguments `anneal='step'` and `target_density` need the number of steps of an "
@@ -292,7 +297,7 @@ class ContinuousSparsification(TicketSearch):
             )
         by_step = self.anneal == "step"
         last = max(1, self.epochs_per_round * (steps if by_step else 1) - 1)
-        temperature = 1.0 if self.model.masked.gate.stochastic else self.final_temperature
+        temperature = 1.0 if self.model.selection.gate.stochastic else self.final_temperature
         control.anneal(last, temperature, stride=float(by_step))
         if self.target_density is not None:
             share = (self.level + 1) / self.rounds
@@ -300,20 +305,21 @@ class ContinuousSparsification(TicketSearch):
             control.steer(num_steps, self.target_density**share)
 
     def _restart_learning_rate(self):
-        self._start.restore(self.model, parts=("step", "learning_rate"))
+        self.restore(self._start, ("step", "learning_rate"))
 
     def _rewind(self):
         """Goes back to the weights of the rewind point, with a fresh optimizer."""
         self._restart_learning_rate()
-        self._start.restore(self.model, parts=("optimizer",))
-        self._rewind_point.restore(self.model, parts=("weights", "tweaks"))
-        self.model.masked.apply_masks()
-        trained = self.model.trainable_variables
-        clear_slots(self.model.optimizer, trained, trained)
+        self.restore(self._start, ("optimizer",))
+        self.restore(self._rewind_point, ("weights", "tweaks"))
+        self.model.apply_masks()
+        trained = self.training.trained_variables
+        own = {id(variable) for variable in self.model.trainable_variables}
+        clear_slots(self.optimizer, trained, [v for v in trained if id(v) in own])
 
     def _give_up(self):
         """Sets the model to the last good ticket, or to the start, and ends the search."""
-        (self._before or self._start).restore(self.model)
+        self.restore(self._before or self._start)
         if self.tickets:
             self.tickets[-1].apply(self.model)
         left = f"the ticket of round {self.tickets[-1].level}" if self.tickets else "as it was"
@@ -322,7 +328,7 @@ class ContinuousSparsification(TicketSearch):
             f"now {left}.",
             stacklevel=2,
         )
-        self.model.stop_training = True
+        self.fitted.stop_training = True
 
     def _check_arguments(self):
         if self.epochs_per_round < 2 and self.anneal == "epoch":

@@ -16,6 +16,8 @@ class DistillationStop(SparsityCallback):
         end_epoch: Integer >= 0, the first epoch without the teacher. Defaults to `None`.
         end_step: Integer >= 0, the training steps with it, counted by the optimizer, instead
             of an epoch. Defaults to `None`.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If not exactly one of the arguments is given or it is outside its range. In
@@ -27,8 +29,8 @@ class DistillationStop(SparsityCallback):
     >>> sparse.fit(x, y, epochs=90, callbacks=[tfl.callbacks.DistillationStop(end_epoch=60)])
     """
 
-    def __init__(self, end_epoch=None, end_step=None):
-        super().__init__()
+    def __init__(self, end_epoch=None, end_step=None, **kwargs):
+        super().__init__(**kwargs)
         if (end_epoch is None) == (end_step is None):
             raise ValueError(
                 "Arguments `end_epoch` and `end_step`: exactly one must be given. "

@@ -45,6 +45,8 @@ class DynamicSparseTraining(SparsityCallback):
         pattern: A pattern, or its name, which the masks follow already. Defaults to `None`:
             that of the model.
         seed: Integer >= 0, for scores that are random. Defaults to `0`.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -61,8 +63,9 @@ class DynamicSparseTraining(SparsityCallback):
         grow_init="zeros",
         pattern=None,
         seed=0,
+        **kwargs,
     ):
-        super().__init__()
+        super().__init__(**kwargs)
         self.frequency = positive_integer("frequency", frequency)
         if not callable(drop_fraction):
             drop_fraction = fraction("drop_fraction", drop_fraction)
@@ -91,14 +94,14 @@ class DynamicSparseTraining(SparsityCallback):
 
     @property
     def gradient_memory(self):
-        """Pair `decay, gain` of the `GrowthState` that is needed; `None, 1.0` without gradients."""
+        """Pair `decay, gain` of the `GrowthMemory`; `None, 1.0` without dense gradients."""
         return None, 1.0
 
     def grow_scores(self, gradient, shape, rng):
         """Returns how much every position of a kernel deserves a connection.
 
         Args:
-            gradient: Array of shape `shape`, what the `GrowthState` collected; `None` without
+            gradient: Array of shape `shape`, what the `GrowthMemory` collected; `None` without
                 dense gradients.
             shape: Tuple, the shape of the kernel, as a matrix if it is one.
             rng: `numpy.random.Generator`.
@@ -124,12 +127,16 @@ class DynamicSparseTraining(SparsityCallback):
     def set_model(self, model):
         """Takes the model and prepares what the method has to remember."""
         super().set_model(model)
-        if self.grow_init == "gradient" and hasattr(model.optimizer, "optimizers"):
+        if self.grow_init == "gradient" and hasattr(self.optimizer, "optimizers"):
             raise ValueError(
                 "Argument `grow_init` must be 'zeros' with a `MultiOptimizer`, which has no "
                 "learning rate of its own. Received: grow_init='gradient'"
             )
-        growth.prepare_collecting(model, *self.gradient_memory).owner = id(self)
+        self.check_model()
+        growth.prepare_collecting(self.training, *self.gradient_memory)
+
+    def check_model(self):
+        """Raises a `ValueError` if the method does not suit the model."""
 
     def on_train_begin(self, logs=None):
         """Starts to collect dense gradients, if they are needed."""
@@ -140,12 +147,7 @@ class DynamicSparseTraining(SparsityCallback):
                 "Argument `end_step` must be given if the number of training steps cannot be "
                 f"known. Received: end_step=None, epochs={epochs}, steps per epoch: {steps}"
             )
-        if self.model.masked.growth.owner != id(self):
-            raise ValueError(
-                "Argument `callbacks` must hold one method that moves connections. Received: "
-                f"{type(self).__name__} and another one after it"
-            )
-        growth.start_collecting(self.model)
+        growth.start_collecting(self.training)
         super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -200,8 +202,9 @@ class DynamicSparseTraining(SparsityCallback):
             )
         values = None
         if self.grow_init == "gradient":
-            values = {path: growth.descent_step(self.model, gradients[path]) for path in masks}
-        num_new = growth.move_connections(self.model, self.model.from_matrices(new_masks), values)
+            values = {path: growth.descent_step(self.training, gradients[path]) for path in masks}
+        new_masks = self.model.from_matrices(new_masks)
+        num_new = growth.move_connections(self.training, new_masks, values)
         num_active = sum(np.count_nonzero(mask) for mask in masks.values())
         self._replaced.append(num_new / max(1, num_active))
 
@@ -213,7 +216,7 @@ class DynamicSparseTraining(SparsityCallback):
         Over-Parameterization?" (arXiv:2102.02887), R_s there.
         """
         if logs is not None:
-            explored = [ops.convert_to_numpy(e) for e in self.model.masked.growth.explored]
+            explored = [ops.convert_to_numpy(e) for e in self.model.growth.explored]
             active, size = sum(map(np.count_nonzero, explored)), sum(e.size for e in explored)
             logs["replaced"] = float(np.mean(self._replaced)) if self._replaced else 0.0
             logs["explored"] = float(active / size)
@@ -233,7 +236,7 @@ class DynamicSparseTraining(SparsityCallback):
                 "to move: prune it first, as by `tfl.sparsify(model, sparsity=0.9)`.",
                 stacklevel=2,
             )
-        growth.stop_collecting(self.model)
+        growth.stop_collecting(self.training)
 
     def _plan(self):
         """Fixes the steps of all updates and the schedule of the drop fraction."""

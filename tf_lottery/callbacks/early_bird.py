@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from tf_lottery import files
+from tf_lottery import _keras, files
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.checks import choice, number_above, positive_integer
 from tf_lottery.model import check_settled
@@ -50,6 +50,8 @@ class EarlyBird(SparsityCallback):
             training that was killed goes on with them: epochs that are trained again are
             forgotten, and a search that had ended trains no further. Defaults to `None`:
             nothing is kept, and every `fit` is a new search.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Attributes:
         distances: List with a list per epoch, the distances of its masks to those before
@@ -81,8 +83,9 @@ class EarlyBird(SparsityCallback):
         initial=None,
         stop_training=True,
         directory=None,
+        **kwargs,
     ):
-        super().__init__()
+        super().__init__(**kwargs)
         self.threshold = number_above("threshold", threshold, 0, inclusive=True)
         if positive_integer("window", window) < 2:
             raise ValueError(
@@ -114,8 +117,8 @@ class EarlyBird(SparsityCallback):
 
     def set_model(self, model):
         """Takes the model, which must be a `SparseModel` without soft gates."""
-        check_settled(model)
         super().set_model(model)
+        check_settled(self.model)
 
     def masks_now(self):
         """Returns a dict of kernel paths to the masks that pruning would give now."""
@@ -140,9 +143,9 @@ class EarlyBird(SparsityCallback):
                 self._load()
         # A callback that restores the weights and stands before this one sets the epoch so;
         # there is no public way to tell `fit` where to start.
-        resumed = getattr(self.model, "_initial_epoch", None) or 0
+        resumed = _keras.first_epoch(self.fitted) or 0
         if self.has_ended and self.stop_training and resumed > self.epoch:
-            self.model._initial_epoch = self.params["epochs"]
+            _keras.set_first_epoch(self.fitted, self.params["epochs"])
 
     def on_epoch_begin(self, epoch, logs=None):
         """Forgets what is known of epochs that are trained again."""
@@ -175,16 +178,16 @@ class EarlyBird(SparsityCallback):
 
     def on_train_end(self, logs=None):
         """Lets the next `fit` start where it is told to."""
-        self.model._initial_epoch = None
+        _keras.set_first_epoch(self.fitted, None)
 
     def _draw(self, epoch, masks):
         ticket = Ticket.from_model(self.model)
-        step = training_step(self.model.optimizer)
+        step = training_step(self.optimizer)
         provenance = {**ticket.provenance, "method": "early_bird", "epoch": epoch, "step": step}
         self.ticket = Ticket(masks, ticket.weights, provenance=provenance)
         self.epoch = epoch
         if self.stop_training:
-            self.model.stop_training = True
+            self.fitted.stop_training = True
 
     def _settings(self):
         names = ("sparsity", "threshold", "window", "scope")

@@ -29,6 +29,8 @@ class EarlyStopIteration(SparsityCallback):
         batch_size: Integer > 0. Examples per batch if arrays are given. Defaults to `1000`.
         path: JSON file that keeps the runs, so that a killed training goes on with them.
             Defaults to `None`: they are kept in memory only.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Attributes:
         runs: List with a list per run of the evaluations, dicts of `epoch`, `iteration`,
@@ -44,8 +46,8 @@ class EarlyStopIteration(SparsityCallback):
     >>> measure.best()["iteration"]
     """
 
-    def __init__(self, validation_data, frequency=100, batch_size=1000, path=None):
-        super().__init__()
+    def __init__(self, validation_data, frequency=100, batch_size=1000, path=None, **kwargs):
+        super().__init__(**kwargs)
         is_pair = isinstance(validation_data, tuple) and len(validation_data) == 2
         if isinstance(validation_data, tuple) and not is_pair:
             raise ValueError(

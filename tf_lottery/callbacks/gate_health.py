@@ -18,7 +18,7 @@ def find_failure(model, loss, round_ends):
         loss: Float, the loss of the epoch.
         round_ends: Whether masks are about to be taken from the gates.
     """
-    finite = [np.isfinite(values).all() for values in model.masked.values]
+    finite = [np.isfinite(values).all() for values in model.selection.values]
     if not (np.isfinite(loss) and all(finite)):
         return (
             "the loss or the gates are no longer finite. Lower the learning rate, make the "
@@ -42,7 +42,7 @@ def warn_of_doubts(model, undecided, level, target_density=None):
         target_density: Float, what the density should be by now. Defaults to `None`: whatever
             it is.
     """
-    if undecided > _TOO_MANY_UNDECIDED and not model.masked.gate.stochastic:
+    if undecided > _TOO_MANY_UNDECIDED and not model.selection.gate.stochastic:
         warnings.warn(
             f"{undecided:.1%} of the gates were undecided at the end of round {level}, so that "
             "soft and hard accuracy can differ. Train longer rounds, or let gates move faster: "

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from keras import ops
 
 from tf_lottery.optimizers import clear_slots
 from tf_lottery.pruning import ranked_masks
@@ -11,39 +12,40 @@ from tf_lottery.sparsity import gates as gate_ops
 from tf_lottery.ticket import Ticket
 
 
-def reset_gates(gated, final_temperature):
+def reset_gates(gates, final_temperature):
     """Sets the gates to what the next round starts from.
 
     Args:
-        gated: A `Gated` wrapper.
+        gates: The `Gates` of a model.
         final_temperature: Float, the temperature at the end of a round.
     """
-    start = gated.gate.initial_value
-    if gated.gate.stochastic:
-        values = [gate_ops.shut_below(array, start) for array in gated.values]
+    start = gates.gate.initial_value
+    if gates.gate.stochastic:
+        values = [gate_ops.shut_below(array, start) for array in gates.values]
     else:
-        values = [gate_ops.reset(array, start, final_temperature) for array in gated.values]
-    gated.set_values(values)
+        values = [gate_ops.reset(array, start, final_temperature) for array in gates.values]
+    gates.set_values(values)
 
 
-def forget_gates(model):
+def forget_gates(training):
     """Clears what the optimizer remembers of the gates, so that it moves them no further.
 
     Args:
-        model: A compiled `SparseModel` with gates.
+        training: A `Training` of a `SparseModel` with gates.
     """
-    clear_slots(model.optimizer, model.trainable_variables, model.masked.gates)
-    start_averages(model)
+    gates = training.model.selection.gates
+    clear_slots(training.optimizer, training.trained_variables, gates)
+    start_averages(training)
 
 
-def settle_gates(model):
+def settle_gates(training):
     """Settles the gates for good, averages of weights included.
 
     Args:
-        model: A compiled `SparseModel` with gates.
+        training: A `Training` of a `SparseModel` with gates.
     """
-    model.masked.apply_masks()
-    forget_gates(model)
+    training.model.apply_masks()
+    forget_gates(training)
 
 
 def keep_exactly(model, density):
@@ -53,7 +55,7 @@ def keep_exactly(model, density):
         model: A `SparseModel` with gates.
         density: Float, the share of gates to open.
     """
-    values = dict(zip(model.masked.paths, model.masked.values, strict=True))
+    values = dict(zip(model.kernels, model.selection.values, strict=True))
     everything = {path: np.ones(array.shape, bool) for path, array in values.items()}
     masks = list(ranked_masks(model, values, 1.0 - density, masks=everything).values())
     before = model.get_masks().values()
@@ -65,7 +67,7 @@ def keep_exactly(model, density):
             "`SoftGate`, or train it again.",
             stacklevel=4,
         )
-    model.masked.open_gates(masks)
+    model.selection.open_gates(masks)
 
 
 def hard_weights(model):
@@ -75,5 +77,5 @@ def hard_weights(model):
         model: A `SparseModel` with gates.
     """
     weights = Ticket.from_model(model).weights
-    scale = model.masked.scale.numpy()
+    scale = ops.convert_to_numpy(model.selection.scale)
     return {**weights, **{path: scale * weights[path] for path in model.kernels}}

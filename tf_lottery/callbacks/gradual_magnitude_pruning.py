@@ -27,6 +27,8 @@ class GradualMagnitudePruning(SparsityCallback):
             training compare with the weights when `fit` began. Defaults to `"magnitude"`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
         seed: Integer, for `scores="random"`. Defaults to `0`.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -47,8 +49,9 @@ class GradualMagnitudePruning(SparsityCallback):
         scores="magnitude",
         pattern=None,
         seed=0,
+        **kwargs,
     ):
-        super().__init__()
+        super().__init__(**kwargs)
         if not (callable(schedule) and hasattr(schedule, "begin_step")):
             raise ValueError(
                 "Argument `schedule` must be a schedule such as `tfl.sparsity.Polynomial`. "

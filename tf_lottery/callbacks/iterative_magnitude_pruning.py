@@ -59,6 +59,8 @@ class IterativeMagnitudePruning(TicketSearch):
             Defaults to `None`: nothing is kept.
         verbose: Whether to print a line per level. Defaults to `None`: as `fit` does.
         seed: Integer, for `scores="random"`. Defaults to `0`.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Attributes:
         tickets: List of a `Ticket` per level: the masks and the weights it starts from.
@@ -104,8 +106,9 @@ class IterativeMagnitudePruning(TicketSearch):
         directory=None,
         verbose=None,
         seed=0,
+        **kwargs,
     ):
-        super().__init__(directory, verbose)
+        super().__init__(directory, verbose, **kwargs)
         self.levels = positive_integer("levels", levels)
         self.epochs_per_level = positive_integer("epochs_per_level", epochs_per_level)
         self.scope = choice("scope", scope, mask_ops.SCOPES)
@@ -193,19 +196,19 @@ class IterativeMagnitudePruning(TicketSearch):
             seed=[self.seed, self.level],
         )
         if self.rewind == "weights":
-            self._rewind_point.restore(self.model, parts=("weights", "tweaks"))
+            self.restore(self._rewind_point, ("weights", "tweaks"))
             weights = self._rewind_point.weights
         else:
             weights = None
         if self.rewind != "none":
-            self._rewind_point.restore(self.model, parts=("step",))
-            self._start.restore(self.model, parts=("learning_rate",))
+            self.restore(self._rewind_point, ("step",))
+            self.restore(self._start, ("learning_rate",))
         if self.optimizer_state == "fresh":
-            self._start.restore(self.model, parts=("optimizer",))
-            start_averages(self.model)
+            self.restore(self._start, ("optimizer",))
+            start_averages(self.training)
         elif self.rewind == "weights":
-            self._rewind_point.restore(self.model, parts=("optimizer",))
-        self.model.masked.apply_masks()
+            self.restore(self._rewind_point, ("optimizer",))
+        self.model.apply_masks()
         self._add_ticket(weights)
 
     def end_level(self):

@@ -29,6 +29,8 @@ class RigL(DynamicSparseTraining):
             to `1`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model. With
             `"channel"` a pruned unit behind a ReLU has no gradient by which it could return.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range, or the optimizer accumulates
@@ -50,8 +52,11 @@ class RigL(DynamicSparseTraining):
         grow_init="zeros",
         grad_accumulation=1,
         pattern=None,
+        **kwargs,
     ):
-        super().__init__(frequency, drop_fraction, begin_step, end_step, grow_init, pattern)
+        super().__init__(
+            frequency, drop_fraction, begin_step, end_step, grow_init, pattern, **kwargs
+        )
         self.grad_accumulation = positive_integer("grad_accumulation", grad_accumulation)
         if grad_accumulation > frequency:
             raise ValueError(
@@ -82,10 +87,10 @@ class RigL(DynamicSparseTraining):
         if self._num_due() > self._updated:
             super().on_step()
         if self.grad_accumulation > 1:
-            self.model.masked.growth.clear()
+            self.model.growth.clear()
 
     def on_train_end(self, logs=None):
         """Ends the collection of gradients; forgets those that no update waits for."""
         if self.grad_accumulation > 1 and super().next_step() is None:
-            self.model.masked.growth.clear()
+            self.model.growth.clear()
         super().on_train_end(logs)

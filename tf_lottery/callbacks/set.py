@@ -17,6 +17,8 @@ class SET(DynamicSparseTraining):
         end_step: Integer, exclusive. Defaults to `None`: 75% of training.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
         seed: Integer, decides what grows. Defaults to `0`.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -27,9 +29,18 @@ class SET(DynamicSparseTraining):
     """
 
     def __init__(
-        self, frequency=100, drop_fraction=0.3, begin_step=0, end_step=None, pattern=None, seed=0
+        self,
+        frequency=100,
+        drop_fraction=0.3,
+        begin_step=0,
+        end_step=None,
+        pattern=None,
+        seed=0,
+        **kwargs,
     ):
-        super().__init__(frequency, drop_fraction, begin_step, end_step, "zeros", pattern, seed)
+        super().__init__(
+            frequency, drop_fraction, begin_step, end_step, "zeros", pattern, seed, **kwargs
+        )
 
     def grow_scores(self, gradient, shape, rng):
         """Returns random numbers."""

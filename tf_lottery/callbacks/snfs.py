@@ -4,7 +4,6 @@ import numpy as np
 
 from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
 from tf_lottery.checks import fraction
-from tf_lottery.model import check_sparse_model
 
 MAX_GROWN = 0.99
 
@@ -31,6 +30,8 @@ class SNFS(DynamicSparseTraining):
             does not. Defaults to `False`.
         grow_init: `"zeros"` or `"gradient"`. Defaults to `"zeros"`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range, or the optimizer accumulates
@@ -51,20 +52,22 @@ class SNFS(DynamicSparseTraining):
         redistribution=False,
         grow_init="zeros",
         pattern=None,
+        **kwargs,
     ):
-        super().__init__(frequency, drop_fraction, begin_step, end_step, grow_init, pattern)
+        super().__init__(
+            frequency, drop_fraction, begin_step, end_step, grow_init, pattern, **kwargs
+        )
         self.momentum = fraction("momentum", momentum)
         self.redistribution = redistribution
 
-    def set_model(self, model):
-        """Takes the model, whose pattern must not forbid a redistribution."""
-        pattern = check_sparse_model(model).pattern if self.pattern is None else self.pattern
+    def check_model(self):
+        """Raises a `ValueError` if the pattern of the model forbids a redistribution."""
+        pattern = self.model.pattern if self.pattern is None else self.pattern
         if self.redistribution and pattern.structured:
             raise ValueError(
                 "Argument `redistribution` must be `False` with a structured pattern, which fixes "
                 f"the density of kernels. Received: redistribution=True, pattern='{pattern}'"
             )
-        super().set_model(model)
 
     @property
     def gradient_memory(self):

@@ -16,6 +16,8 @@ class SparsityLogger(SparsityCallback):
             and of every kernel as scalars and the kept weights as histograms. Defaults to
             `None`: none is written.
         prefix: String put before the names of the logs. Defaults to `""`.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Example:
 
@@ -23,8 +25,8 @@ class SparsityLogger(SparsityCallback):
     [0.9]
     """
 
-    def __init__(self, log_dir=None, prefix=""):
-        super().__init__()
+    def __init__(self, log_dir=None, prefix="", **kwargs):
+        super().__init__(**kwargs)
         self.log_dir = None if log_dir is None else pathlib.Path(log_dir)
         self.prefix = prefix
         self._writer = None

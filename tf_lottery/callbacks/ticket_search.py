@@ -4,9 +4,9 @@ import warnings
 
 import numpy as np
 
+from tf_lottery import _keras
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.search_state import SearchState
-from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket
 
 
@@ -23,6 +23,8 @@ class TicketSearch(SparsityCallback):
         directory: Folder that keeps tickets and progress. Defaults to `None`: nothing is
             kept.
         verbose: Whether to print a line per level. Defaults to `None`: as `fit` does.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Attributes:
         tickets: List of `Ticket`.
@@ -31,14 +33,15 @@ class TicketSearch(SparsityCallback):
         level: Integer, the current level.
     """
 
+    works_in_loops = False
     # What a level is called in logs, history and messages.
     unit = "level"
     setting_names = ()
     # Attributes that a resumed search needs besides those of this class, fit for JSON.
     progress_names = ()
 
-    def __init__(self, directory=None, verbose=None):
-        super().__init__()
+    def __init__(self, directory=None, verbose=None, **kwargs):
+        super().__init__(**kwargs)
         self.directory = directory
         self.verbose = verbose
         self.tickets, self.history, self.level = [], [], 0
@@ -88,13 +91,13 @@ class TicketSearch(SparsityCallback):
         self.tickets, self.history, self.level = [], [], 0
         self._epochs_done = 0
         self._first_step = self.step
-        self._start = Snapshot(self.model)
+        self._start = self.snapshot()
         self._rewind_point = None
         self._begin_history()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the next level if the current one has ended."""
-        self.model._initial_epoch = None
+        _keras.set_first_epoch(self.fitted, None)
         if self._level_has_ended() and self.level < self.last_level:
             self.level += 1
             self._epochs_done = 0
@@ -115,7 +118,7 @@ class TicketSearch(SparsityCallback):
         if self._level_has_ended():
             self.end_level()
             if self.level == self.last_level:
-                self.model.stop_training = True
+                self.fitted.stop_training = True
         if self._state is not None:
             self._save(epoch + 1)
 
@@ -131,7 +134,7 @@ class TicketSearch(SparsityCallback):
 
     def on_train_end(self, logs=None):
         """Warns if the search is not finished."""
-        self.model._initial_epoch = None
+        _keras.set_first_epoch(self.fitted, None)
         if not self.has_ended():
             warnings.warn(
                 f"The search ended in {self.unit} {self.level} of {self.last_level}, after "
@@ -140,9 +143,18 @@ class TicketSearch(SparsityCallback):
                 stacklevel=2,
             )
 
+    def restore(self, snapshot, kinds=None):
+        """Sets the model and its optimizer to the state of a snapshot.
+
+        Args:
+            snapshot: A `Snapshot` that `self.snapshot()` made.
+            kinds: Tuple of kinds of state. Defaults to `None`: all.
+        """
+        snapshot.restore(self.model, kinds, self.optimizer)
+
     def take_rewind_point(self):
         """Remembers the training state to rewind to."""
-        self._rewind_point = Snapshot(self.model)
+        self._rewind_point = self.snapshot()
 
     def add_ticket(self, weights, **provenance):
         """Adds a ticket of the model's masks, and keeps it if the search has a directory.
@@ -186,18 +198,16 @@ class TicketSearch(SparsityCallback):
             "num_tickets": len(self.tickets),
             "fit_epoch": fit_epoch,
         }
-        self._state.save(progress, Snapshot(self.model), self._start, self._rewind_point)
+        self._state.save(progress, self.snapshot(), self._start, self._rewind_point)
 
     def _resume(self):
         progress, now, self._start, self._rewind_point = self._state.load(self.model)
-        now.restore(self.model)
+        self.restore(now)
         for name in ("level", "history", *self.progress_names):
             setattr(self, name, progress[name])
         self._epochs_done = progress["epochs_done"]
         self._first_step = progress["first_step"]
         self.tickets = self._state.load_tickets(progress["num_tickets"])
-        # There is no public way to tell `fit` where to start; Keras' own `BackupAndRestore`
-        # does the same.
-        self.model._initial_epoch = progress["fit_epoch"]
+        _keras.set_first_epoch(self.fitted, progress["fit_epoch"])
         if self.has_ended():
-            self.model._initial_epoch = self.params["epochs"]
+            _keras.set_first_epoch(self.fitted, self.params["epochs"])

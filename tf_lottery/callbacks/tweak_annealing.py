@@ -23,6 +23,8 @@ class TweakAnnealing(SparsityCallback):
         end_step: Integer > `begin_step`, from which on it is exactly 0.
         frequency: Integer > 0, steps between two changes. Defaults to `None`: a 200th of the
             way, at least every step.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -32,8 +34,8 @@ class TweakAnnealing(SparsityCallback):
     variable_name = None
     advice = None
 
-    def __init__(self, end_step, begin_step=0, frequency=None):
-        super().__init__()
+    def __init__(self, end_step, begin_step=0, frequency=None, **kwargs):
+        super().__init__(**kwargs)
         self.begin_step = natural_number("begin_step", begin_step)
         self.end_step = positive_integer("end_step", end_step)
         if end_step <= begin_step:

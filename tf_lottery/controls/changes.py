@@ -9,8 +9,7 @@ import numpy as np
 from keras import ops
 
 from tf_lottery.checks import natural_number
-from tf_lottery.layers.kernels import unique_paths
-from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.model import SparseModel, check_settled, named_weights
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket, match_paths
 
@@ -133,10 +132,12 @@ def weights_by_path(name, source):
         ValueError: If it is none of these.
     """
     if isinstance(source, SparseModel):
-        source = check_settled(source, name).model
+        check_settled(source, name)
     if isinstance(source, keras.Model) and source.built:
-        values = [ops.convert_to_numpy(variable).copy() for variable in source.weights]
-        return dict(zip(unique_paths(source.weights), values, strict=True))
+        return {
+            path: ops.convert_to_numpy(variable).copy()
+            for path, variable in named_weights(source).items()
+        }
     if isinstance(source, Snapshot | Ticket):
         return source.weights
     if isinstance(source, dict):

@@ -4,7 +4,7 @@ import pathlib
 
 import keras
 
-from tf_lottery import files
+from tf_lottery import _keras, files
 from tf_lottery.snapshot import Snapshot
 
 
@@ -42,9 +42,7 @@ class Checkpoint(keras.callbacks.Callback):
         arrays, progress = files.load_arrays(self.path, "checkpoint")
         Snapshot.from_arrays(self.model, arrays).restore(self.model)
         self.history = progress["history"]
-        # There is no public way to tell `fit` where to start; Keras' own `BackupAndRestore`
-        # does the same.
-        self.model._initial_epoch = progress["epoch"]
+        _keras.set_first_epoch(self.model, progress["epoch"])
 
     def on_epoch_begin(self, epoch, logs=None):
         """Writes the file after the former epoch."""
@@ -58,7 +56,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Writes the file after the last epoch."""
         self._write()
         # Or the next `fit` would start late.
-        self.model._initial_epoch = None
+        _keras.set_first_epoch(self.model, None)
 
     def _write(self):
         if self._ended is None:

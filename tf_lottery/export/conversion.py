@@ -7,6 +7,7 @@ import tempfile
 import keras
 import numpy as np
 
+from tf_lottery._keras import all_layers
 from tf_lottery.export.child_process import TASKS, ChildCrash, ChildError, ChildProcess
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.inputs import SIGNATURE_NAME, flat_keys
@@ -94,7 +95,7 @@ def convert(model, inputs, output_names):
 def _advice(model):
     """Returns what to do about layers that compute in another type than float32."""
     # Keras has no public way to walk the sublayers of an arbitrary layer.
-    dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
+    dtypes = {layer.compute_dtype for layer in all_layers(model)}
     others = sorted(t for t in dtypes if keras.backend.is_float_dtype(t) and t != "float32")
     if not others:
         return ""

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from tf_lottery._keras import all_layers
 from tf_lottery.export import flatbuffer
 from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
 from tf_lottery.export.errors import ExportError
@@ -83,7 +84,7 @@ def _check_recurrent_layers(model):
     # Keras has no public way to walk the sublayers of an arbitrary layer.
     loops = [
         layer.name
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
         if isinstance(layer, keras.layers.RNN) and not layer.unroll
     ]
     if loops:

@@ -17,7 +17,7 @@ from tf_lottery.export.inspection import inspect_tflite
 from tf_lottery.export.report import ExportReport, StoredFile
 from tf_lottery.export.verification import latencies
 from tf_lottery.model import SparseModel
-from tf_lottery.strip import strip
+from tf_lottery.strip import settled
 
 
 def export_tflite(
@@ -94,9 +94,7 @@ def export_tflite(
         tolerance = quantization.TOLERANCES[quantize]
     number_above("tolerance", tolerance, 0)
     inputs, typical = _make_inputs(plain, sample_inputs, representative_data, seed)
-    with files.atomic_path(path) as temporary:
-        if isinstance(model, SparseModel):
-            strip(model)
+    with files.atomic_path(path) as temporary, settled(model):
         quantization.check_combination(plain, quantize, storage, representative_data)
         expected = keras_outputs(plain, inputs)
         original = convert(plain, inputs, list(expected))

@@ -11,7 +11,7 @@ from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 from tf_lottery.export.xnnpack_explain import explain
 from tf_lottery.export.xnnpack_graph import read_nodes
 from tf_lottery.model import SparseModel
-from tf_lottery.strip import strip
+from tf_lottery.strip import settled
 
 
 def sparse_inference_report(model_or_file, sample_inputs=None):
@@ -84,9 +84,8 @@ def _content(model_or_file, sample_inputs):
             "TFLite's converter does; it reads files on any backend. "
             f"Received: keras.backend.backend()={keras.backend.backend()!r}"
         )
-    if isinstance(model_or_file, SparseModel):
-        strip(model_or_file)
-    return sparsify_flatbuffer(_convert(plain, sample_inputs))
+    with settled(model_or_file):
+        return sparsify_flatbuffer(_convert(plain, sample_inputs))
 
 
 def _convert(model, sample_inputs):

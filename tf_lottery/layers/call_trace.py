@@ -6,10 +6,7 @@ import functools
 
 import keras
 
-# The public `keras.Operation.compute_output_spec` hides a model's errors behind its own, and
-# a layer's asks its sublayers for shapes without calling them.
-from keras.src import backend
-
+from tf_lottery import _keras
 from tf_lottery.layers.interception import intercepted
 
 
@@ -55,11 +52,10 @@ def trace_calls(layer, inputs, kinds):
     """
     recorder = _Recorder()
     with contextlib.ExitStack() as stack:
-        # Keras has no public way to walk the sublayers of an arbitrary layer.
-        for sublayer in {id(sub): sub for sub in layer._flatten_layers()}.values():
+        for sublayer in {id(sub): sub for sub in _keras.all_layers(layer)}.values():
             if isinstance(sublayer, kinds):
                 stack.enter_context(recorder.listening(sublayer))
-        backend.compute_output_spec(functools.partial(layer, training=False), inputs)
+        _keras.compute_output_spec(functools.partial(layer, training=False), inputs)
     return recorder.calls
 
 

@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
-from tf_lottery.layers.tweak import Tweak
+from tf_lottery.layers.part import Part
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class Distillation(Tweak):
+class Distillation(Part):
     """Mixes the loss with the divergence from a teacher's outputs.
 
     `(1 - alpha) * loss + alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))`, the
@@ -25,7 +25,6 @@ class Distillation(Tweak):
         alpha: Variable, the present weight of the divergence. At 0 the loss is the model's own.
     """
 
-    changes_call = False
     changes_loss = True
 
     def __init__(self, teacher, alpha=0.9, temperature=5.0, from_logits=True, **kwargs):
@@ -43,9 +42,8 @@ class Distillation(Tweak):
         self.trainable = False
         self.built = True
 
-    @property
     def state(self):
-        """List of the variables that training changes: those of the teacher stay."""
+        """Returns the list of the variables that training changes: the teacher stays."""
         return [self.alpha]
 
     @property
@@ -53,8 +51,9 @@ class Distillation(Tweak):
         """List of no metrics: a teacher's belong to the training it was compiled for."""
         return []
 
-    def change_loss(self, loss, x, y_pred):
+    def change_loss(self, loss, x, y, y_pred):
         """Returns the loss, mixed with the divergence."""
+        del y
         alpha = ops.convert_to_tensor(self.alpha.value)
 
         def mixed():

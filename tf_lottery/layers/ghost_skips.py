@@ -6,15 +6,16 @@ import functools
 import keras
 from keras import ops
 
+from tf_lottery._keras import all_layers
 from tf_lottery.layers.interception import intercepted, with_activation
-from tf_lottery.layers.tweak import Tweak, all_layers
+from tf_lottery.layers.part import Part
 
 BRANCHES = ("conv", "identity")
 _CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class GhostSkips(Tweak):
+class GhostSkips(Part):
     """Adds `factor * branch(x)` to what convolutions make of `x`.
 
     A branch has no part in the masks. It is added behind the batch normalization that
@@ -36,6 +37,8 @@ class GhostSkips(Tweak):
     Attributes:
         factor: Variable, 1 at first. At 0 the model computes what it does without the branches.
     """
+
+    changes_call = True
 
     def __init__(
         self,
@@ -86,7 +89,7 @@ class GhostSkips(Tweak):
                     stack.enter_context(intercepted(changed, make_call))
             yield
 
-    def check_over(self):
+    def check_settle(self):
         """Raises a `ValueError` if the branches still count."""
         factor = float(ops.convert_to_numpy(self.factor))
         if factor:

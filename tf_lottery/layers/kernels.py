@@ -8,6 +8,7 @@ import re
 
 import keras
 
+from tf_lottery._keras import all_layers
 from tf_lottery.sparsity import patterns
 
 _KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel")
@@ -75,7 +76,7 @@ def find_kernels(layer, include=None, exclude=None, pattern="unstructured"):
     excluded = _matcher("exclude", exclude)
     pattern = patterns.get(pattern)
     kernels, skipped = [], {}
-    owners = _owners(layer)
+    owners = owners_of_weights(layer)
     for weight in layer.weights:
         owner = owners[id(weight)]
         is_array = len(weight.shape) >= 2 and not weight.name.endswith("bias")
@@ -136,7 +137,7 @@ def matrix_shapes(layer, kernels):
     >>> matrix_shapes(layer, [layer.kernel])
     [(8, 8)]
     """
-    owners = _owners(layer)
+    owners = owners_of_weights(layer)
     return [_matrix_shape(kernel, owners[id(kernel)]) for kernel in kernels]
 
 
@@ -187,12 +188,18 @@ def _default_reason(weight, owner):
     return IS_UNKNOWN
 
 
-def _owners(layer):
-    """Returns the layer that created each weight: the deepest one that lists it."""
+def owners_of_weights(layer):
+    """Returns the layer that created each weight: the deepest one that lists it.
+
+    Args:
+        layer: A built `keras.Layer`.
+
+    Returns:
+        Dict of the `id` of every weight to a layer.
+    """
     owners = {}
-    # Keras has no public way to walk the sublayers of an arbitrary layer. The walk
-    # visits a layer before its sublayers, so the deepest owner is written last.
-    for sublayer in layer._flatten_layers():
+    # The walk visits a layer before its sublayers, so the deepest owner is written last.
+    for sublayer in all_layers(layer):
         owners.update((id(weight), sublayer) for weight in sublayer.weights)
     return owners
 

@@ -1,103 +1,113 @@
-"""The wrapper that holds masks and computes with the masked kernels."""
+"""The wrapper that computes with what its parts leave of the kernels."""
 
 import contextlib
 
 import keras
 from keras import ops
 
+from tf_lottery import _keras
 from tf_lottery.layers.functional_call import functional_call
-from tf_lottery.layers.growth_state import GrowthState
-from tf_lottery.layers.kernels import find_kernels, unique_paths
+from tf_lottery.layers.kernel_list import KernelList, select_kernels
+from tf_lottery.layers.masks import Masks
+from tf_lottery.layers.part import Selection
 from tf_lottery.sparsity import patterns
+
+FORMAT = 2
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
 class Masked(keras.layers.Layer):
-    """Computes with `kernel * mask` in place of the kernels of a layer.
+    """Computes with what its parts leave of the kernels of a layer, in place of the kernels.
 
-    The masks are non-trainable boolean variables of the wrapper, all true at first. As
-    the product is part of the forward pass, gradients of pruned weights are zero, norms
-    of gradients are those of the sparse network, and no optimizer can revive a weight.
+    The wrapped layer is not changed: while it is called, its kernels have other values.
 
     Args:
         layer: A `keras.Layer` or model, wrapped and not copied.
-        include: Which weights get a mask instead of the default; see
+        include: Which weights to prune instead of the default; see
             `tf_lottery.layers.find_kernels`. Defaults to `None`.
-        exclude: Which weights get none. Defaults to `None`.
+        exclude: Which weights not to prune. Defaults to `None`.
         pattern: The pattern that masks are going to follow, or its name; kernels that it does
-            not divide get none. Defaults to `"unstructured"`.
+            not divide are not pruned. Defaults to `"unstructured"`.
+        selection: A `tf_lottery.layers.Selection`, which decides what is kept. Defaults to
+            `None`: `tf_lottery.layers.Masks`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
         layer: The wrapped layer.
-        masks: List of the masks, in the order of `kernels`.
-        growth: `GrowthState` of a method that grows connections, or `None`.
-        tweaks: List of `Tweak`, what retraining changes for a while.
-        skipped: Dict of paths of weights without a mask to the reason.
+        parts: List of `tf_lottery.layers.Part`, the selection first.
+        skipped: Dict of paths of weights that are not pruned to the reason.
+
+    Raises:
+        ValueError: If an argument is of another kind, the selection cannot follow the pattern,
+            or a layer multiplies with another kernel than it stores.
 
     Example:
 
-    >>> masked = Masked(keras.layers.Dense(1, use_bias=False, kernel_initializer="ones"))
+    >>> masked = tfl.layers.Masked(keras.layers.Dense(1, use_bias=False, kernel_initializer="ones"))
     >>> masked.build((None, 2))
-    >>> masked.masks[0].assign([[True], [False]])
-    >>> masked(np.array([[3.0, 5.0]]))
-    array([[3.]], dtype=float32)
+    >>> masked.set_masks([np.array([[True], [False]])])
+    >>> masked(np.array([[3.0, 5.0]])).numpy().tolist()
+    [[3.0]]
     """
 
-    def __init__(self, layer, include=None, exclude=None, pattern="unstructured", **kwargs):
+    def __init__(
+        self, layer, include=None, exclude=None, pattern="unstructured", selection=None, **kwargs
+    ):
         if not isinstance(layer, keras.Layer):
             raise ValueError(
                 f"Argument `layer` must be a `keras.Layer` or a model. Received: {layer!r}"
             )
-        # Under a float32 policy the wrapper reads variables uncast; the layers inside
-        # cast them as they always do.
-        super().__init__(**{"name": f"masked_{layer.name}", **kwargs, "dtype": "float32"})
+        selection = Masks() if selection is None else selection
+        if not isinstance(selection, Selection):
+            raise ValueError(
+                "Argument `selection` must be a `tf_lottery.layers.Selection`. "
+                f"Received: {selection!r}"
+            )
+        # Variables are read as they are, and inputs passed on as they are: the layers inside cast
+        # them as they always do.
+        own = {"dtype": "float32", "autocast": False}
+        super().__init__(**{"name": f"masked_{layer.name}", **kwargs, **own})
         self.layer = layer
         self.pattern = patterns.get(pattern)
+        if self.pattern.structured and not selection.structured:
+            raise ValueError(
+                f"Argument `pattern` must be 'unstructured' with {type(selection).__name__}, which "
+                f"decide weight by weight. Received: pattern={str(self.pattern)!r}"
+            )
         self._rules = {"include": include, "exclude": exclude, "pattern": self.pattern}
-        self._kernel_positions = None
-        self.masks, self.skipped = [], {}
-        self.growth = None
-        self.tweaks = []
+        self._kernel_list = self._saved_kernels = None
+        self.skipped = {}
+        self.parts = [selection]
 
     def build(self, input_shape=None):
-        """Builds the layer if that has not happened and creates masks, or what replaces them."""
+        """Builds the layer if that has not happened, finds kernels and creates variables."""
         if not self.layer.built:
             self.layer.build(input_shape)
-        weights = self.layer.weights
-        if self._kernel_positions is None:
-            selection = find_kernels(self.layer, **self._rules)
-            chosen = {id(kernel) for kernel in selection.kernels}
-            self._kernel_positions = [i for i, w in enumerate(weights) if id(w) in chosen]
-            self.skipped = selection.skipped
-        self.build_masks()
+        if self._saved_kernels is not None:
+            self._kernel_list = KernelList.from_config(self.layer, self._saved_kernels)
+        elif self._kernel_list is None:
+            self._kernel_list, self.skipped = select_kernels(self.layer, **self._rules)
+        for part in self.parts:
+            part.create_variables(self.kernels)
         self.built = True
-
-    def build_masks(self):
-        """Creates the variables that decide which weights are kept."""
-        for position, kernel in zip(self._kernel_positions, self.kernels, strict=True):
-            mask = self.add_weight(
-                name=f"mask_{position}",
-                shape=kernel.shape,
-                initializer="ones",
-                dtype="bool",
-                trainable=False,
-                autocast=False,
-            )
-            self.masks.append(mask)
 
     @property
     def kernels(self):
-        """List of the variables that have a mask."""
-        # Not an attribute: Keras would take the variables for the wrapper's own.
-        weights = self.layer.weights
-        return [weights[position] for position in self._kernel_positions or ()]
+        """List of the variables that are pruned.
+
+        Raises:
+            ValueError: If a layer has changed so that no mask holds, as LoRA adapters do it.
+        """
+        return [] if self._kernel_list is None else self._kernel_list.variables
 
     @property
-    def paths(self):
-        """List of the kernels' paths, made unique."""
-        paths = unique_paths(self.layer.weights)
-        return [paths[position] for position in self._kernel_positions or ()]
+    def keys(self):
+        """List of the names of the kernels: their paths when the layer was wrapped."""
+        return [] if self._kernel_list is None else self._kernel_list.keys
+
+    def named_weights(self):
+        """Returns a dict of the names of all weights of the layer to the variables."""
+        return self._kernel_list.named_weights()
 
     @property
     def metrics(self):
@@ -107,88 +117,91 @@ class Masked(keras.layers.Layer):
         """
         return [] if isinstance(self.layer, keras.Model) else super().metrics
 
-    def call(self, inputs, *args, training=None, **kwargs):
-        """Calls the layer with its kernels masked."""
-        masked = self.masked_kernels(training)
-        if self.growth is not None:
-            masked = [
-                (kernel, self.growth.watch(i, value)) for i, (kernel, value) in enumerate(masked)
-            ]
-        return self.call_with(masked, inputs, *args, training=training, **kwargs)
+    @property
+    def selection(self):
+        """The `Selection`, which decides what is kept."""
+        return self.parts[0]
 
-    def call_with(self, replacements, *args, **kwargs):
-        """Calls the layer with the tweaks in effect and some variables replaced.
+    def find_part(self, kind):
+        """Returns the part that is of a class, or `None`.
 
         Args:
-            replacements: List of pairs of a variable of the layer and a tensor.
-            *args: Passed to the layer.
-            **kwargs: Passed to the layer.
+            kind: Subclass of `Part`.
         """
-        helpers = [tweak for tweak in self.tweaks if tweak.changes_call]
-        with contextlib.ExitStack() as stack:
-            for tweak in helpers:
-                stack.enter_context(tweak.in_effect(self.layer))
-            return functional_call(self.layer, replacements, *args, helpers=helpers, **kwargs)
+        return next((part for part in self.parts if isinstance(part, kind)), None)
 
-    def masked_kernels(self, training=None):
+    def add_part(self, part):
+        """Adds a part, and creates its variables.
+
+        Args:
+            part: A `Part`.
+        """
+        part.create_variables(self.kernels)
+        self._set_parts([*self.parts, part])
+
+    def remove_part(self, part):
+        """Takes a part away.
+
+        Args:
+            part: One of `parts`.
+        """
+        self._set_parts([other for other in self.parts if other is not part])
+
+    def _set_parts(self, parts):
+        parts = sorted(parts, key=lambda part: part.order)
+        _keras.replace_sublayers(self, "parts", parts)
+
+    def call(self, inputs, *args, training=None, **kwargs):
+        """Calls the layer with what the parts leave of its kernels."""
+        values = self.effective_kernels(training)
+        return self.call_with(values, inputs, *args, training=training, **kwargs)
+
+    def effective_kernels(self, training=None):
         """Returns pairs of a kernel and the tensor that takes its place in a call.
 
         Args:
             training: Whether the call is a training step. Defaults to `None`: it is not.
         """
-        return [
-            (kernel, kernel.value * ops.cast(mask.value, kernel.dtype))
-            for kernel, mask in zip(self.kernels, self.masks, strict=True)
-        ]
+        kernels = self.kernels
+        values = [kernel.value for kernel in kernels]
+        for part in self.parts:
+            values = part.replace(values, training)
+        return list(zip(kernels, values, strict=True))
 
-    def remember_growth(self, decay=None, gain=1.0):
-        """Provides the growth state that a method needs, keeping one that fits already.
-
-        Args:
-            decay: Float, or `None` for no dense gradients; see `GrowthState`. Defaults to
-                `None`.
-            gain: Float. Defaults to `1.0`.
-
-        Returns:
-            The `GrowthState`, its explored weights those that were or are active.
-        """
-        old = self.growth
-        if old is None or (old.decay, old.gain) != (decay, gain):
-            new = GrowthState([kernel.shape for kernel in self.kernels], decay, gain)
-            if old is not None:
-                new.explore([ops.convert_to_numpy(explored) for explored in old.explored])
-            self._set_growth(new)
-        self.growth.explore(self.get_masks())
-        return self.growth
-
-    def _set_growth(self, growth):
-        with self._unlocked():
-            self._tracker.untrack(self.growth)
-            self.growth = growth
-
-    def set_tweaks(self, tweaks):
-        """Sets the tweaks, in place of those there are.
+    def call_with(self, replacements, *args, **kwargs):
+        """Calls the layer with the parts in effect and some variables replaced.
 
         Args:
-            tweaks: List of `Tweak`.
-        """
-        with self._unlocked():
-            for tweak in self.tweaks:
-                self._tracker.untrack(tweak)
-            self.tweaks = list(tweaks)
+            replacements: List of pairs of a variable of the layer and a tensor.
+            *args: Passed to the layer.
+            **kwargs: Passed to the layer.
 
-    @contextlib.contextmanager
-    def _unlocked(self):
-        # As Keras' own `enable_lora` does it: a built layer is locked, and forgets nothing.
-        self._tracker.unlock()
-        try:
-            yield
-        finally:
-            self._tracker.lock()
+        Raises:
+            ValueError: If a layer assigns its kernel in the call where the selection, as soft
+                gates do, would change the assigned value again.
+        """
+        helpers = [part for part in self.parts if part.changes_call]
+        read_only = {}
+        if not self.selection.kernels_can_be_assigned:
+            pairs = zip(self.kernels, self.keys, strict=True)
+            read_only = {id(kernel): self._no_assignment(key) for kernel, key in pairs}
+        with contextlib.ExitStack() as stack:
+            for part in helpers:
+                stack.enter_context(part.in_effect(self.layer))
+            return functional_call(
+                self.layer, replacements, *args, helpers=helpers, read_only=read_only, **kwargs
+            )
+
+    def _no_assignment(self, key):
+        return (
+            f"The kernel {key!r} is assigned by a layer while it is called, as in spectral "
+            f"normalization, and {type(self.selection).__name__} would change the assigned value "
+            "again. Leave it out with `exclude`, or use masks: `tfl.sparsify(model, sparsity)`."
+        )
 
     def get_masks(self):
-        """Returns the masks as a list of boolean arrays."""
-        return [ops.convert_to_numpy(mask) for mask in self.masks]
+        """Returns the masks as a list of boolean arrays, true where a weight is kept."""
+        return self.selection.kept(self.kernels)
 
     def set_masks(self, masks):
         """Sets the masks and writes zeros into the pruned positions of the kernels.
@@ -196,25 +209,23 @@ class Masked(keras.layers.Layer):
         Args:
             masks: List of boolean arrays.
         """
-        for variable, mask in zip(self.masks, masks, strict=True):
-            variable.assign(mask)
+        self.selection.keep(masks)
         self.apply_masks()
 
     def get_kernels(self):
         """Returns what is left of the kernels, zeros included, as a list of arrays."""
-        pairs = zip(self.kernels, self.get_masks(), strict=True)
-        return [ops.convert_to_numpy(kernel) * mask for kernel, mask in pairs]
+        return self.selection.settled(self.kernels)
 
     def apply_masks(self):
-        """Writes zeros into the pruned positions of the kernels."""
-        for kernel, mask in zip(self.kernels, self.masks, strict=True):
-            kernel.assign(kernel.value * ops.cast(mask.value, kernel.dtype))
+        """Writes what is left of the kernels into them; from then on soft gates are hard."""
+        for kernel, value in zip(self.kernels, self.get_kernels(), strict=True):
+            kernel.assign(value)
+        self.selection.commit()
 
     def save_own_variables(self, store):
-        """Saves the masks and the states of the layer's random seeds.
+        """Saves the states of the random seeds, which Keras leaves out of its files.
 
-        Keras leaves the seeds out of its files; with them, training goes on after loading
-        as if it had never stopped.
+        With them, training goes on after loading as if it had never stopped.
         """
         super().save_own_variables(store)
         for i, seed in enumerate(self._seeds()):
@@ -230,29 +241,55 @@ class Masked(keras.layers.Layer):
             seed.assign(value)
 
     def _seeds(self):
-        weights = {id(weight) for weight in self.layer.weights}
-        return [v for v in self.layer.non_trainable_variables if id(v) not in weights]
+        weights = {id(weight) for weight in self.weights}
+        return [v for v in self.non_trainable_variables if id(v) not in weights]
 
     def get_config(self):
-        """Returns the configuration; rules are kept as the weights they selected."""
+        """Returns the configuration; rules are kept as the kernels that they selected."""
         return {
             **super().get_config(),
+            "format": FORMAT,
             "layer": keras.saving.serialize_keras_object(self.layer),
-            "kernel_positions": self._kernel_positions,
+            "kernels": None if self._kernel_list is None else self._kernel_list.get_config(),
             "skipped": self.skipped,
             "pattern": keras.saving.serialize_keras_object(self.pattern),
-            "growth": keras.saving.serialize_keras_object(self.growth),
-            "tweaks": [keras.saving.serialize_keras_object(tweak) for tweak in self.tweaks],
+            "parts": [keras.saving.serialize_keras_object(part) for part in self.parts],
         }
 
     @classmethod
     def from_config(cls, config):
-        """Returns the wrapper that `config` describes."""
+        """Returns the wrapper that `config` describes.
+
+        Raises:
+            ValueError: If it was written by an older or newer version of the library.
+        """
         config = dict(config)
-        positions, skipped = config.pop("kernel_positions"), config.pop("skipped")
-        growth, tweaks = config.pop("growth", None), config.pop("tweaks", ())
-        masked = cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
-        masked._kernel_positions, masked.skipped = positions, dict(skipped)
-        masked.growth = keras.saving.deserialize_keras_object(growth)
-        masked.tweaks = [keras.saving.deserialize_keras_object(tweak) for tweak in tweaks]
+        if (version := config.pop("format", 1)) != FORMAT:
+            raise ValueError(
+                f"A sparse model of format {FORMAT} is needed. Received: one of format {version}, "
+                "saved by another version of tf_lottery. Load it with that version, take a "
+                "`tfl.Ticket` of it, and apply the ticket to a model that is made sparse anew."
+            )
+        kernels, skipped = config.pop("kernels"), config.pop("skipped")
+        deserialize = keras.saving.deserialize_keras_object
+        layer, *parts = map(deserialize, (config.pop("layer"), *config.pop("parts")))
+        masked = cls(layer, selection=parts[0], **config)
+        masked.parts = parts
+        masked._saved_kernels, masked.skipped = kernels, dict(skipped)
         return masked
+
+
+def masked_layers(model):
+    """Returns the wrappers in a model, without those inside parts, as a sparse teacher has them.
+
+    Args:
+        model: A built `keras.Layer`.
+    """
+    found = [layer for layer in _keras.all_layers(model) if isinstance(layer, Masked)]
+    inside = {
+        id(sublayer)
+        for layer in found
+        for part in layer.parts
+        for sublayer in _keras.all_layers(part)
+    }
+    return [layer for layer in found if id(layer) not in inside]

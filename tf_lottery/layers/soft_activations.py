@@ -7,8 +7,9 @@ import math
 import keras
 from keras import ops
 
+from tf_lottery._keras import all_layers
 from tf_lottery.layers.interception import intercepted, with_activation
-from tf_lottery.layers.tweak import Tweak, all_layers
+from tf_lottery.layers.part import Part
 
 # f(beta x) / beta for functions f with f(u) -> max(u, 0) for large |u|, and the slope that they
 # start with. None is written like that, since it overflows in half precision.
@@ -68,7 +69,7 @@ class SoftActivation:
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class SoftActivations(Tweak):
+class SoftActivations(Part):
     """Replaces rectifiers by `f(beta x) / beta`, which nears the rectifier as `beta` rises.
 
     Args:
@@ -82,6 +83,8 @@ class SoftActivations(Tweak):
     Attributes:
         softness: Variable, `1 / beta`. At 0 the model computes with the rectifiers themselves.
     """
+
+    changes_call = True
 
     def __init__(self, activation, targets, beta=None, **kwargs):
         super().__init__(**{"name": "soft_activations", **kwargs})
@@ -120,26 +123,31 @@ class SoftActivations(Tweak):
                     stack.enter_context(with_activation(target, function))
             yield
 
-    def settle(self, layer):
-        """Gives the layers the function of the present slope, or their rectifiers back."""
-        self._write_into(layer, self._settled)
+    def edits(self, layer):
+        """Returns what gives the layers the function of the present slope."""
+        return self._edits(layer, self._settled)
 
-    def leave(self, layer):
-        """Gives the layers their rectifiers back."""
-        self._write_into(layer, lambda max_value: None)
+    def removal_edits(self, layer):
+        """Returns what gives the layers their rectifiers back."""
+        return self._edits(layer, lambda max_value: None)
 
-    def _write_into(self, layer, function_of):
+    def _edits(self, layer, function_of):
+        edits = []
         for target, is_layer, max_value in self._targets_in(layer):
             function = function_of(max_value)
             if not is_layer:
-                target.activation = function or _rectifier(max_value)
-            elif function is not None:
-                # Other layers and the graphs of models hold the layer itself, which is why it
-                # changes its class and is not replaced by another one.
-                target.__class__, target.activation = keras.layers.Activation, function
+                edits.append((target, "activation", function or _rectifier(max_value)))
+            elif function is None:
+                edits.append((target, "__class__", keras.layers.ReLU))
+                # A loaded model has known the layer as an `Activation` only.
+                rectifier = {"max_value": max_value, "negative_slope": 0.0, "threshold": 0.0}
+                edits += [(target, name, value) for name, value in rectifier.items()]
             else:
-                target.__class__ = keras.layers.ReLU
-                target.max_value, target.negative_slope, target.threshold = max_value, 0.0, 0.0
+                # Other layers and the graphs of models hold the `ReLU` layer itself, so it
+                # becomes an `Activation` layer by its class and is not replaced by one.
+                edits.append((target, "__class__", keras.layers.Activation))
+                edits.append((target, "activation", function))
+        return edits
 
     def get_config(self):
         """Returns the configuration."""

@@ -20,7 +20,6 @@ from tf_lottery.retrain.soft_activations import (
     remove_soft_activations,
     soft_activations,
 )
-from tf_lottery.tweaks import find_tweak
 
 TWEAKS = (
     "soft_activations",
@@ -66,7 +65,7 @@ class Recipe(Printable):
         Raises:
             ValueError: If training has not reached the end of what is annealed.
         """
-        soft, ghosts = (find_tweak(self.model, kind) for kind in (SoftActivations, GhostSkips))
+        soft, ghosts = map(self.model.find_part, (SoftActivations, GhostSkips))
         left = {}
         if soft is not None and float(soft.softness):
             left["soft_activations"] = f"beta {soft.beta:.3g}"
@@ -164,10 +163,10 @@ def recipe(
     >>> recipe.remove()
     """
     check_settled(model)
-    if model.masked.tweaks:
+    if model.tweaks:
         raise ValueError(
             "Argument `model` must not have tweaks yet; take them away first. "
-            f"Received: {[tweak.name for tweak in model.masked.tweaks]}"
+            f"Received: {[tweak.name for tweak in model.tweaks]}"
         )
     steps = positive_integer("steps", steps)
     ends = {

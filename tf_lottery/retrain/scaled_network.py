@@ -5,7 +5,7 @@ from keras import ops
 
 from tf_lottery.at_init.loss import compile_for, sum_over_batches
 from tf_lottery.layers.gradients import hessian_products, value_and_gradients
-from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.model import named_weights
 
 # Adam and the bound of its slopes, as in the official code of GradInit.
 _FIRST_DECAY, _SECOND_DECAY, _EPSILON, _STEEPEST = 0.9, 0.999, 1e-8, 1.0
@@ -30,8 +30,7 @@ class TrainableWeights:
     """
 
     def __init__(self, model):
-        all_paths = unique_paths(model.model.weights)
-        paths = {id(v): path for v, path in zip(model.model.weights, all_paths, strict=True)}
+        paths = {id(variable): name for name, variable in named_weights(model).items()}
         kernels, masks = model.get_kernels(), model.get_masks()
         self.variables = list(model.model.trainable_weights)
         self._paths = [paths[id(variable)] for variable in self.variables]

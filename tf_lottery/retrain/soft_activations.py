@@ -1,8 +1,8 @@
 """Replace rectifiers by smooth activations."""
 
+from tf_lottery._keras import all_layers
 from tf_lottery.checks import choice, number_above
 from tf_lottery.layers.soft_activations import ACTIVATIONS, SoftActivations, max_value_of
-from tf_lottery.layers.tweak import all_layers
 from tf_lottery.model import check_sparse_model
 from tf_lottery.tweaks import add_tweak, remove_tweak
 

@@ -8,7 +8,7 @@ from tf_lottery.export.compaction.graph import Graph, is_graph
 from tf_lottery.export.compaction.rebuild import rebuild
 from tf_lottery.export.compaction.report import CompactionReport, LayerRow
 from tf_lottery.model import SparseModel
-from tf_lottery.strip import strip
+from tf_lottery.strip import settled
 
 
 def compact(model, multiple_of=1, gather_inputs=False):
@@ -57,8 +57,12 @@ def compact(model, multiple_of=1, gather_inputs=False):
             f"Argument `gather_inputs` must be a boolean. Received: gather_inputs={gather_inputs!r}"
         )
     _check_model(model.model if isinstance(model, SparseModel) else model)
-    if isinstance(model, SparseModel):
-        model = strip(model)
+    with settled(model) as plain:
+        return _compacted(plain, multiple_of, gather_inputs)
+
+
+def _compacted(model, multiple_of, gather_inputs):
+    """Returns a model without its dead units, and the report."""
     graph = Graph(model)
     left_alone, kept = analyze(graph, multiple_of, gather_inputs)
     smaller, new = rebuild(model, graph)

@@ -2,6 +2,7 @@
 
 import keras
 
+from tf_lottery._keras import is_operation_of_ops
 from tf_lottery.export.compaction import channelwise, linear, structure
 
 _RULES = {**linear.RULES, **channelwise.RULES, **structure.RULES}
@@ -34,7 +35,7 @@ def find_rule(node):
     # A subclass may compute anything, so that the very class decides.
     rule = _RULES.get(type(operation))
     # The classes of operations are not public; their module and name are what there is.
-    if rule is None and type(operation).__module__.startswith("keras.src.ops."):
+    if rule is None and is_operation_of_ops(operation):
         rule = _OPERATIONS.get(type(operation).__name__)
     if rule is None and not isinstance(operation, keras.Model):
         reason = _unknown(operation)

@@ -4,70 +4,70 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery.layers.part import Part
+from tf_lottery.layers.variables import add_like
+
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class GrowthState(keras.layers.Layer):
+class GrowthMemory(Part):
     """Holds dense gradients of the kernels, and which weights have ever been active.
 
     The gradient of the loss with respect to `kernel * mask` exists at pruned positions
-    too. While the state collects, a variable per kernel receives it at every training
+    too. While the memory collects, a variable per kernel receives it at every training
     step from any Keras optimizer: such variables are overwritten with their gradients, as
     those of Keras' float8 training are, and stay outside of clipping, weight decay and
     slots. After a step the variable is `decay * variable + gain * gradient`.
 
     Args:
-        shapes: List of tuples, the shapes of the kernels.
         decay: Float in [0, 1], what is left of the variable after a step. Defaults to
             `None`: no gradients are kept at all.
         gain: Float, how much of a gradient is added. Defaults to `1.0`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        owner: Identity of the callback that uses the state.
+        in_use: Whether a method is training with it.
         explored: List of boolean variables, true where a weight has ever been active.
         gradients: List of float variables, empty if `decay` is `None`. They are those of
             the scaled loss if the optimizer scales it.
 
     Example:
 
-    >>> state = GrowthState([(4, 3)], decay=0.9, gain=0.1)
-    >>> [variable.shape for variable in state.explored]
+    >>> memory = GrowthMemory(decay=0.9, gain=0.1)
+    >>> memory.create_variables([keras.Variable(np.ones((4, 3)))])
+    >>> [variable.shape for variable in memory.explored]
     [(4, 3)]
     """
 
-    def __init__(self, shapes, decay=None, gain=1.0, **kwargs):
-        super().__init__(**{"name": "growth", **kwargs, "dtype": "float32"})
-        self.shapes = [tuple(shape) for shape in shapes]
-        self.owner = None
-        self.decay, self.gain = decay, gain
-        self.explored, self.gradients = [], []
-        self.build()
+    kind = "growth"
+    is_weight = False
+    may_begin = True
+    # An optimizer must find the gradients behind everything else that is trained.
+    order = 2
 
-    def build(self):
-        """Creates the variables."""
-        for i, shape in enumerate(self.shapes):
-            self.explored.append(
-                self.add_weight(
-                    name=f"explored_{i}",
-                    shape=shape,
-                    initializer="zeros",
-                    dtype="bool",
-                    trainable=False,
-                    autocast=False,
-                )
+    def __init__(self, decay=None, gain=1.0, **kwargs):
+        super().__init__(**{"name": "growth", **kwargs})
+        self.decay, self.gain = decay, gain
+        self.in_use = False
+        self.explored, self.gradients = [], []
+
+    def create_variables(self, kernels):
+        """Creates the variables of every kernel."""
+        for i, kernel in enumerate(kernels):
+            explored = add_like(
+                self, kernel, f"explored_{i}", "zeros", dtype="bool", trainable=False
             )
-        for i, shape in enumerate(self.shapes if self.decay is not None else []):
-            gradient = self.add_weight(
-                name=f"gradient_{i}",
-                shape=shape,
-                initializer="zeros",
-                autocast=False,
+            self.explored.append(explored)
+        for i, kernel in enumerate(kernels if self.decay is not None else []):
+            gradient = add_like(
+                self,
+                kernel,
+                f"gradient_{i}",
+                "zeros",
                 aggregation="mean",
                 overwrite_with_gradient=True,
             )
             self.gradients.append(gradient)
         self.collect(False)
-        self.built = True
 
     @property
     def trainable(self):
@@ -87,15 +87,14 @@ class GrowthState(keras.layers.Layer):
         for gradient in self.gradients:
             gradient.trainable = on
 
-    def watch(self, index, kernel):
-        """Returns the effective kernel `kernel`, its gradient being collected.
+    def replace(self, values, training):
+        """Returns the effective kernels, whose gradients are collected."""
+        del training
+        if not any(gradient.trainable for gradient in self.gradients):
+            return values
+        return list(map(self._watched, values, self.gradients))
 
-        Args:
-            index: Integer, the position among `shapes`.
-            kernel: Float tensor, the masked kernel.
-        """
-        if not self.gradients or not self.gradients[index].trainable:
-            return kernel
+    def _watched(self, kernel, gradient):
         decay, gain = self.decay, self.gain
 
         @ops.custom_gradient
@@ -111,7 +110,7 @@ class GrowthState(keras.layers.Layer):
 
             return kernel, backward
 
-        return watched(kernel, ops.convert_to_tensor(self.gradients[index].value))
+        return watched(kernel, ops.convert_to_tensor(gradient.value))
 
     def clear(self):
         """Sets the dense gradients to zero."""
@@ -137,30 +136,31 @@ class GrowthState(keras.layers.Layer):
         for explored, mask in zip(self.explored, masks, strict=True):
             explored.assign(mask)
 
-    @property
-    def lasting(self):
-        """List of the variables that are worth saving."""
+    def state(self):
+        """Returns the list of the variables that are worth saving."""
         # Without decay the next training step writes the gradients anew.
         return [*self.explored, *(self.gradients if self.decay else [])]
 
+    def restore(self, values, kept):
+        """Sets the state, or forgets everything but the weights that are active now."""
+        if values is None:
+            self.reset(kept)
+        else:
+            super().restore(values, kept)
+
     def save_own_variables(self, store):
-        """Saves the lasting variables."""
-        for i, variable in enumerate(self.lasting):
+        """Saves the state."""
+        for i, variable in enumerate(self.state()):
             store[str(i)] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store):
         """Loads what `save_own_variables` saved, or resets what it did not save."""
         # The stores of Keras are not mappings: they have keys, but cannot be iterated.
         saved = set(store.keys())
-        for i, variable in enumerate(self.lasting):
+        for i, variable in enumerate(self.state()):
             fresh = np.zeros(variable.shape, variable.dtype)
             variable.assign(store[str(i)] if str(i) in saved else fresh)
 
     def get_config(self):
         """Returns the configuration."""
-        return {
-            **super().get_config(),
-            "shapes": self.shapes,
-            "decay": self.decay,
-            "gain": self.gain,
-        }
+        return {**super().get_config(), "decay": self.decay, "gain": self.gain}

@@ -4,8 +4,10 @@ import pytest
 from keras import ops
 
 import tf_lottery as tfl
-from tf_lottery.layers.growth_state import GrowthState
+from tf_lottery.growth import prepare_collecting
+from tf_lottery.layers import GrowthMemory
 from tf_lottery.optimizers import add_overwritten, remove_overwritten
+from tf_lottery.training import Training
 
 pytestmark = pytest.mark.backend
 
@@ -22,10 +24,13 @@ def sparse():
     return sparse
 
 
+def remember(sparse, decay=None, gain=1.0):
+    prepare_collecting(Training.of(sparse), decay, gain)
+    return sparse.growth
+
+
 def collect(sparse, **kwargs):
-    growth = sparse.masked.remember_growth(**kwargs)
-    if not sparse.optimizer.built:
-        sparse.optimizer.build(sparse.trainable_variables)
+    growth = remember(sparse, **kwargs)
     add_overwritten(sparse.optimizer, growth.gradients)
     growth.collect(True)
     sparse.train_function = None
@@ -111,36 +116,36 @@ def test_training_is_the_same_with_and_without_collecting(sparse):
 
 
 def test_explored_weights_stay_explored():
-    state = GrowthState([(2, 2)])
+    state = GrowthMemory()
+    state.create_variables([keras.Variable(np.zeros((2, 2)))])
     state.explore([np.array([[True, False], [False, False]])])
     state.explore([np.array([[False, False], [False, True]])])
     np.testing.assert_array_equal(state.explored[0], [[True, False], [False, True]])
 
 
 def test_remembering_keeps_what_fits_and_what_was_explored(sparse):
-    masked = sparse.masked
-    first = masked.remember_growth(decay=0.9, gain=0.1)
+    first = remember(sparse, decay=0.9, gain=0.1)
     first.gradients[0].assign(np.ones((3, 2), "float32"))
-    assert masked.remember_growth(decay=0.9, gain=0.1) is first
+    assert remember(sparse, decay=0.9, gain=0.1) is first
     first.explore([np.array([[False, True], [False, False], [False, False]])])
-    second = masked.remember_growth()
+    second = remember(sparse)
     assert second is not first
     assert second.gradients == []
     expected = [[True, True], [False, True], [True, False]]
     np.testing.assert_array_equal(second.explored[0], expected)
     assert {id(v) for v in sparse.weights} == {
-        id(v) for v in [*sparse.model.weights, *masked.masks, *second.explored]
+        id(v) for v in [*sparse.model.weights, *sparse.selection.masks, *second.explored]
     }
 
 
 @pytest.mark.parametrize(("decay", "num_saved"), [(None, 1), (0.0, 1), (0.9, 2)])
 def test_only_what_lasts_is_saved(decay, num_saved, sparse, tmp_path):
-    growth = sparse.masked.remember_growth(decay, 0.1)
+    growth = remember(sparse, decay, 0.1)
     for gradient in growth.gradients:
         gradient.assign(np.full((3, 2), 7.0, "float32"))
-    assert len(growth.lasting) == num_saved
+    assert len(growth.state()) == num_saved
     sparse.save(tmp_path / "sparse.keras")
-    loaded = keras.saving.load_model(tmp_path / "sparse.keras").masked.growth
+    loaded = keras.saving.load_model(tmp_path / "sparse.keras").growth
     assert (loaded.decay, loaded.gain) == (growth.decay, growth.gain)
     np.testing.assert_array_equal(loaded.explored[0], growth.explored[0])
     for gradient in loaded.gradients:

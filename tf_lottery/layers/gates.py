@@ -1,4 +1,4 @@
-"""The wrapper that computes with gated kernels."""
+"""The selection by soft gates that training opens and closes."""
 
 import keras
 import numpy as np
@@ -6,7 +6,8 @@ from keras import ops
 
 from tf_lottery.layers import soft_gate
 from tf_lottery.layers.gate_control import GateControl
-from tf_lottery.layers.masked import Masked
+from tf_lottery.layers.part import Selection
+from tf_lottery.layers.variables import add_like
 from tf_lottery.sparsity import gates as gate_ops
 
 # The least value of an open gate whose mask was set by hand.
@@ -43,8 +44,8 @@ def scaled_sigmoid(values, scale, temperature, threshold, slope):
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class Gated(Masked):
-    """Computes with `kernel * scale * sigmoid(temperature * s)` in place of a layer's kernels.
+class Gates(Selection):
+    """Multiplies every kernel by `scale * sigmoid(temperature * s)`.
 
     Every `s` is trained, by the same optimizer as the weights. The sum of all gates times a
     penalty is a loss of every training step. Once the gates are settled they are `s > 0`, and
@@ -52,60 +53,55 @@ class Gated(Masked):
     masks besides.
 
     A model is best wrapped as a whole, by `tfl.sparsify(model, gate=...)`, and trained with
-    `tfl.callbacks.ContinuousSparsification`. Who trains a layer by hand starts a round with
-    `control.anneal`, ends the last one with `apply_masks`, keeps `gates` out of weight decay, and
-    calls the layer once in a training step, since every call moves the temperature and adds
-    the loss.
+    `tfl.callbacks.ContinuousSparsification`. To train a layer by hand, start a round with
+    `control.anneal`, end the last one with `apply_masks` of the wrapper, keep `gates` out of
+    weight decay, and call the layer once in a training step, since every call moves the
+    temperature and adds the loss.
 
     "Winning the Lottery with Continuous Sparsification" (arXiv:1912.04427, equation 4).
 
     Args:
-        layer: A `keras.Layer` or model, wrapped and not copied.
         gate: A `SoftGate`. Defaults to `None`: one with its defaults.
-        **kwargs: Arguments of `Masked`. The only pattern is `"unstructured"`.
+        steers: Whether the penalty is steered; see `GateControl`. Defaults to `False`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        gates: List of trainable float32 variables, the values `s`, divided by the learning rate
-            multiplier; `values` has them as they are.
+        gates: List of trainable variables, the values `s`, divided by the learning rate
+            multiplier; `values` has them as they are. They are float64 where kernels are, else
+            float32.
         control: `GateControl`, the temperature and the penalty.
         scale: Float variable, 1 once the gates are settled.
 
     Raises:
-        ValueError: If `gate` is not a `SoftGate` or `pattern` is a structured one.
+        ValueError: If `gate` is not a `SoftGate`.
 
     Example:
 
     >>> dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
-    >>> gated = Gated(dense, SoftGate(initial_value=0.0, rescale=False))
-    >>> gated(np.array([[3.0, 5.0]]))
-    array([[4.]], dtype=float32)
+    >>> gates = tfl.layers.Gates(tfl.SoftGate(initial_value=0.0, rescale=False))
+    >>> gated = tfl.layers.Masked(dense, selection=gates)
+    >>> gated(np.array([[3.0, 5.0]])).numpy().tolist()
+    [[4.0]]
     """
 
-    def __init__(self, layer, gate=None, include=None, exclude=None, **kwargs):
-        super().__init__(layer, include, exclude, **kwargs)
-        self.gate = soft_gate.SoftGate() if gate is None else soft_gate.get(gate)
-        if self.pattern.structured:
-            raise ValueError(
-                "Argument `pattern` must be 'unstructured' with gates, which decide weight by "
-                f"weight. Received: pattern={str(self.pattern)!r}"
-            )
-        self.gates = []
-        self.control = self._seed_generator = None
-        self._steers = False
+    kind = "gates"
+    structured = False
+    kernels_can_be_assigned = False
 
-    def build_masks(self):
+    def __init__(self, gate=None, steers=False, **kwargs):
+        super().__init__(**{"name": "gates", **kwargs})
+        self.gate = soft_gate.SoftGate() if gate is None else soft_gate.get(gate)
+        self.gates = []
+        self.control = self.scale = self._seed_generator = None
+        self._steers = steers
+
+    def create_variables(self, kernels):
         """Creates the gates and the variables that belong to them."""
         gate = self.gate
-        for i, kernel in enumerate(self.kernels):
-            variable = self.add_weight(
-                name=f"gate_{i}",
-                shape=kernel.shape,
-                initializer=keras.initializers.Constant(
-                    gate.initial_value / gate.learning_rate_multiplier
-                ),
-                autocast=False,
-            )
-            self.gates.append(variable)
+        start = keras.initializers.Constant(gate.initial_value / gate.learning_rate_multiplier)
+        for i, kernel in enumerate(kernels):
+            dtype = "float64" if kernel.dtype == "float64" else "float32"
+            self.gates.append(add_like(self, kernel, f"gate_{i}", start, dtype))
         self.scale = self.add_weight(
             name="scale",
             shape=(),
@@ -132,47 +128,47 @@ class Gated(Masked):
         return float(factor * total)
 
     @property
-    def gate_variables(self):
-        """List of the variables of the gates, their temperature and penalty included."""
-        return [*self.gates, self.scale, *self.control.variables]
+    def undecayed(self):
+        """List of the gates."""
+        return list(self.gates)
 
     @property
     def is_soft(self):
         """Whether gates are sigmoids, so that training decides about them."""
         return not self.control.is_settled
 
-    def masked_kernels(self, training=None):
-        """Returns pairs of a kernel and the tensor that takes its place in a call.
-
-        Args:
-            training: Whether the call is a training step, to which belongs the loss of the
-                gates. Defaults to `None`: it is not.
-        """
+    def replace(self, values, training):
+        """Returns the kernels times their gates; adds the loss of the gates in a training step."""
         state = self.control.advance() if training else self.control.current()
         scale = self.scale.value
-        pairs, total, open_gates = [], 0.0, 0.0
-        for i, kernel in enumerate(self.kernels):
-            gate = scaled_sigmoid(self._value(i), scale, *state)
+        gated, total, open_gates = [], 0.0, 0.0
+        for i, value in enumerate(values):
+            s = self._value(i)
+            gate = scaled_sigmoid(s, *(ops.cast(number, s.dtype) for number in (scale, *state)))
             if training:
-                total = total + ops.sum(gate)
+                total = total + ops.cast(ops.sum(gate), "float32")
                 if self.control.steers:
                     open_gates = open_gates + self._count_open(gate)
                 gate = self._drawn(gate, scale)
-            pairs.append((kernel, kernel.value * ops.cast(gate, kernel.dtype)))
+            gated.append(value * ops.cast(gate, value.dtype))
         if training:
             self.add_loss(self.control.penalize(open_gates / self.num_gates) * total)
-        return pairs
+        return gated
 
     def _count_open(self, gate):
         """Returns how many gates are open, those in between counted as little."""
         part = ops.square(ops.minimum(ops.stop_gradient(gate), 1.0))
-        return ops.sum(ops.square(part))
+        return ops.cast(ops.sum(ops.square(part)), "float32")
 
     def _drawn(self, gate, scale):
         """Returns gates of 0 or `scale` if they are stochastic, with the gradient of `gate`."""
         if self._seed_generator is None:
             return gate
-        drawn = scale * keras.random.uniform(gate.shape, seed=self._seed_generator) < gate
+        scale = ops.cast(scale, gate.dtype)
+        drawn = (
+            scale * keras.random.uniform(gate.shape, dtype=gate.dtype, seed=self._seed_generator)
+            < gate
+        )
         return gate + ops.stop_gradient(scale * ops.cast(drawn, gate.dtype) - gate)
 
     def _value(self, index):
@@ -187,8 +183,8 @@ class Gated(Masked):
     @property
     def values(self):
         """List of arrays, the values `s` of every kernel."""
-        multiplier = np.float32(self.gate.learning_rate_multiplier)
-        return [ops.convert_to_numpy(variable) * multiplier for variable in self.gates]
+        arrays = [ops.convert_to_numpy(variable) for variable in self.gates]
+        return [array * array.dtype.type(self.gate.learning_rate_multiplier) for array in arrays]
 
     def set_values(self, values):
         """Sets the values `s`.
@@ -196,26 +192,40 @@ class Gated(Masked):
         Args:
             values: List of arrays, one for every kernel.
         """
-        multiplier = np.float32(self.gate.learning_rate_multiplier)
         for variable, array in zip(self.gates, values, strict=True):
-            variable.assign(np.asarray(array, "float32") / multiplier)
+            array = np.asarray(array, variable.dtype)
+            variable.assign(array / array.dtype.type(self.gate.learning_rate_multiplier))
 
-    def get_masks(self):
+    def kept(self, kernels):
         """Returns a list of boolean arrays, true where a gate is above 0."""
+        del kernels
         return [ops.convert_to_numpy(gate) > 0 for gate in self.gates]
 
-    def reopen(self):
-        """Makes the gates soft again, those of kept weights at their initial value.
+    def keep(self, masks):
+        """Opens the gates of kept weights and closes the others.
 
-        Settled gates that are closed stay closed, for good.
+        The weights that are kept stay as they are, without the scale.
         """
-        kept = [True] * len(self.gates) if self.is_soft else self.get_masks()
-        starts = [np.full(gate.shape, self.gate.initial_value) for gate in self.gates]
-        self.set_values(
-            [np.where(mask, start, gate_ops.SHUT) for mask, start in zip(kept, starts, strict=True)]
-        )
-        self.scale.assign(self.gate.scale)
-        self.control.restart()
+        self.open_gates(masks)
+        self.scale.assign(1.0)
+
+    def settled(self, kernels):
+        """Returns `kernel * scale * (s > 0)` for every kernel."""
+        scale = ops.convert_to_numpy(self.scale)
+        return [kernel * scale.astype(kernel.dtype) for kernel in super().settled(kernels)]
+
+    def commit(self):
+        """Settles the gates: from now on they are 1 or 0 and no longer trained."""
+        self.scale.assign(1.0)
+        self.control.settle()
+
+    def check_settle(self):
+        """Raises a `ValueError` if all gates are closed."""
+        if self.is_soft and not any(mask.any() for mask in self.kept(None)):
+            raise ValueError(
+                "Argument `model` must have gates above 0, or nothing would be left of it; train "
+                "it with `tfl.callbacks.ContinuousSparsification`. Received: density 0"
+            )
 
     def open_gates(self, masks):
         """Opens the gates of kept weights and closes the others, where they are not so already.
@@ -228,54 +238,20 @@ class Gated(Masked):
             [np.where(mask, np.maximum(s, _OPEN), np.minimum(s, 0.0)) for mask, s in pairs]
         )
 
-    def set_masks(self, masks):
-        """Opens the gates of kept weights, closes the others and settles.
+    def reopen(self):
+        """Makes the gates soft again, those of kept weights at their initial value.
 
-        The weights that are kept stay as they are, without the scale.
-
-        Args:
-            masks: List of boolean arrays.
+        Settled gates that are closed stay closed, for good.
         """
-        self.open_gates(masks)
-        self.scale.assign(1.0)
-        self.apply_masks()
-
-    def get_kernels(self):
-        """Returns the kernels as `apply_masks` would write them, as a list of arrays."""
-        scale = ops.convert_to_numpy(self.scale)
-        return [kernel * scale.astype(kernel.dtype) for kernel in super().get_kernels()]
-
-    def apply_masks(self):
-        """Settles the gates: writes `kernel * scale * (s > 0)` into the kernels.
-
-        From then on the gates are 1 or 0 and no longer trained.
-        """
-        for kernel, value in zip(self.kernels, self.get_kernels(), strict=True):
-            kernel.assign(value)
-        self.scale.assign(1.0)
-        self.control.settle()
-
-    def remember_growth(self, decay=None, gain=1.0):
-        """Raises a `ValueError`: connections cannot grow where gates decide."""
-        raise ValueError(
-            "Methods that grow connections need a model without gates: "
-            "`tfl.sparsify(model, sparsity)`."
-        )
-
-    def _seeds(self):
-        own = [] if self._seed_generator is None else [self._seed_generator.state]
-        return [*super()._seeds(), *own]
+        kept = [True] * len(self.gates) if self.is_soft else self.kept(None)
+        starts = [np.full(gate.shape, self.gate.initial_value) for gate in self.gates]
+        pairs = zip(kept, starts, strict=True)
+        self.set_values([np.where(mask, start, gate_ops.SHUT) for mask, start in pairs])
+        self.scale.assign(self.gate.scale)
+        self.control.restart()
 
     def get_config(self):
-        """Returns the configuration; rules are kept as the weights they selected."""
-        config = {**super().get_config(), "gate": keras.saving.serialize_keras_object(self.gate)}
-        return {**config, "steers": self.control is not None and self.control.steers}
-
-    @classmethod
-    def from_config(cls, config):
-        """Returns the wrapper that `config` describes."""
-        config = dict(config)
-        steers = config.pop("steers")
-        gated = super().from_config(config)
-        gated._steers = steers
-        return gated
+        """Returns the configuration."""
+        steers = self._steers if self.control is None else self.control.steers
+        gate = keras.saving.serialize_keras_object(self.gate)
+        return {**super().get_config(), "gate": gate, "steers": steers}

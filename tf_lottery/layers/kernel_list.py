@@ -1,0 +1,188 @@
+"""The kernels of a wrapper, held by identity and known by lasting names."""
+
+import dataclasses
+
+import keras
+
+from tf_lottery.layers.kernels import find_kernels, owners_of_weights, unique_paths
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A variable that is pruned.
+
+    Args:
+        key: String, the variable's path when the model was made sparse. It stays the same when
+            Keras renames layers, as it does in loading.
+        variable: The Keras variable.
+        owner: The `keras.Layer` that multiplies with it.
+        attribute: String, the attribute by which the owner shows it, or `None`.
+    """
+
+    key: str
+    variable: keras.Variable
+    owner: keras.Layer
+    attribute: str | None
+
+    def change(self):
+        """Returns how the owner has changed so that a mask no longer holds, `None` if not."""
+        if self.attribute is not None:
+            if getattr(self.owner, self.attribute, None) is self.variable:
+                return None
+        elif any(weight is self.variable for weight in self.owner.weights):
+            return None
+        return _what_changed(self.owner)
+
+
+class KernelList:
+    """The kernels that a wrapper prunes, in the order of the weights of its layer.
+
+    A plain object, since Keras would take variables in lists for the wrapper's own.
+
+    Args:
+        layer: The wrapped `keras.Layer`.
+        kernels: List of `Kernel`.
+    """
+
+    def __init__(self, layer, kernels):
+        self._layer = layer
+        self._kernels = kernels
+
+    @classmethod
+    def of_variables(cls, layer, variables):
+        """Returns the list of kernels that are weights of a layer.
+
+        Args:
+            layer: A built `keras.Layer`.
+            variables: List of its weights.
+
+        Raises:
+            ValueError: If a layer multiplies with another kernel than it stores.
+        """
+        keys = dict(zip(map(id, layer.weights), unique_paths(layer.weights), strict=True))
+        owners = owners_of_weights(layer)
+        return cls(layer, [_make_kernel(keys[id(v)], v, owners[id(v)]) for v in variables])
+
+    @property
+    def variables(self):
+        """List of the Keras variables.
+
+        Raises:
+            ValueError: If a layer has changed so that its mask no longer holds.
+        """
+        self.check()
+        return [kernel.variable for kernel in self._kernels]
+
+    @property
+    def keys(self):
+        """List of the names of the kernels."""
+        return [kernel.key for kernel in self._kernels]
+
+    def check(self):
+        """Raises a `ValueError` if a layer has changed since the model was made sparse."""
+        for kernel in self._kernels:
+            if (change := kernel.change()) is not None:
+                raise ValueError(
+                    f"Layer {kernel.owner.name!r} {change} since the model was made sparse, so "
+                    f"that no mask holds for its kernel {kernel.key!r}. Call `tfl.strip` before "
+                    "such a change, and go on with the plain model that it returns."
+                )
+
+    def named_weights(self):
+        """Returns a dict of names to all weights of the layer: keys of kernels, paths of others."""
+        keys = {id(kernel.variable): kernel.key for kernel in self._kernels}
+        weights = self._layer.weights
+        taken, names = set(keys.values()), []
+        for weight, path in zip(weights, unique_paths(weights), strict=True):
+            if id(weight) in keys:
+                path = keys[id(weight)]
+            else:
+                while path in taken:
+                    path = f"{path}#"
+            taken.add(path)
+            names.append(path)
+        return dict(zip(names, weights, strict=True))
+
+    def get_config(self):
+        """Returns what finds the kernels again, with their positions as they are now."""
+        positions = {id(weight): i for i, weight in enumerate(self._layer.weights)}
+        return [
+            {
+                "key": kernel.key,
+                "position": positions[id(variable)],
+                "shape": list(variable.shape),
+                "name": variable.name,
+            }
+            for kernel, variable in zip(self._kernels, self.variables, strict=True)
+        ]
+
+    @classmethod
+    def from_config(cls, layer, config):
+        """Returns the kernels that `get_config` described.
+
+        Args:
+            layer: A built `keras.Layer`.
+            config: List of dicts.
+
+        Raises:
+            ValueError: If the layer has other weights there.
+        """
+        weights, owners, kernels = layer.weights, owners_of_weights(layer), []
+        for entry in config:
+            position, expected = entry["position"], (entry["name"], tuple(entry["shape"]))
+            found = None
+            if position < len(weights):
+                found = weights[position].name, tuple(weights[position].shape)
+            if found != expected:
+                raise ValueError(
+                    f"Layer {layer.name!r} must have the kernel {entry['key']!r}, called "
+                    f"{expected[0]!r} and of shape {expected[1]}, as weight {position}. "
+                    f"Received: {found or 'a layer with fewer weights'}"
+                )
+            variable = weights[position]
+            kernels.append(_make_kernel(entry["key"], variable, owners[id(variable)]))
+        return cls(layer, kernels)
+
+
+def select_kernels(layer, include, exclude, pattern):
+    """Selects what a wrapper prunes; see `find_kernels` for the arguments.
+
+    Returns:
+        A `KernelList`, and a dict of the paths of weights without a mask to the reason.
+    """
+    selection = find_kernels(layer, include, exclude, pattern)
+    chosen = {id(kernel) for kernel in selection.kernels}
+    variables = [weight for weight in layer.weights if id(weight) in chosen]
+    return KernelList.of_variables(layer, variables), selection.skipped
+
+
+def _make_kernel(key, variable, owner):
+    attribute = _attribute_of(owner, variable)
+    if attribute is None and _shows_another(owner, variable):
+        change = "has LoRA adapters" if getattr(owner, "lora_enabled", False) else "computes it"
+        raise ValueError(
+            f"Layer {owner.name!r} multiplies with another kernel than the stored {key!r}, since "
+            f"it {change}: no mask can hold. Leave it out with `exclude`, or merge adapters into "
+            "the kernel and rebuild the model without them before it is made sparse."
+        )
+    return Kernel(key, variable, owner, attribute)
+
+
+def _attribute_of(owner, variable):
+    """Returns the name of the public attribute that is the variable, or `None`."""
+    names = [variable.name, *(name for name in vars(owner) if not name.startswith("_"))]
+    return next((name for name in names if getattr(owner, name, None) is variable), None)
+
+
+def _shows_another(owner, variable):
+    """Returns whether the attribute that is called like the variable is something else."""
+    shown = getattr(owner, variable.name, None)
+    return shown is not None and getattr(shown, "shape", None) == variable.shape
+
+
+def _what_changed(owner):
+    if getattr(owner, "lora_enabled", False):
+        return "got LoRA adapters"
+    if getattr(owner, "quantization_mode", None):
+        return f"was quantized to {owner.quantization_mode}"
+    return "has replaced its kernel"

@@ -1,0 +1,50 @@
+"""The selection by fixed masks."""
+
+import keras
+from keras import ops
+
+from tf_lottery.layers.part import Selection
+from tf_lottery.layers.variables import add_like
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+class Masks(Selection):
+    """Multiplies every kernel by a mask of ones and zeros.
+
+    As the product is part of the forward pass, gradients of pruned weights are zero, norms of
+    gradients are those of the sparse network, and no optimizer can revive a weight.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Attributes:
+        masks: List of non-trainable boolean variables, one for every kernel, all true at first.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"name": "masks", **kwargs})
+        self.masks = []
+
+    def create_variables(self, kernels):
+        """Creates a mask for every kernel."""
+        for i, kernel in enumerate(kernels):
+            mask = add_like(self, kernel, f"mask_{i}", "ones", dtype="bool", trainable=False)
+            self.masks.append(mask)
+
+    def replace(self, values, training):
+        """Returns the kernels, zeros where they are pruned."""
+        del training
+        return [
+            value * ops.cast(mask.value, value.dtype)
+            for value, mask in zip(values, self.masks, strict=True)
+        ]
+
+    def kept(self, kernels):
+        """Returns the masks as a list of boolean arrays."""
+        del kernels
+        return [ops.convert_to_numpy(mask) for mask in self.masks]
+
+    def keep(self, masks):
+        """Sets the masks."""
+        for variable, mask in zip(self.masks, masks, strict=True):
+            variable.assign(mask)

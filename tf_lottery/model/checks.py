@@ -1,0 +1,47 @@
+"""What functions ask of the models that they are given."""
+
+from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.model.sparse_model import SparseModel
+
+
+def named_weights(model):
+    """Returns a dict of names to the weights of a model, those of a `SparseModel` unwrapped.
+
+    Args:
+        model: A built `keras.Layer` or model. The names are paths, made unique; kernels of a
+            `SparseModel` keep the paths that they had when it was made.
+    """
+    if isinstance(model, SparseModel):
+        return model.named_weights
+    return dict(zip(unique_paths(model.weights), model.weights, strict=True))
+
+
+def check_sparse_model(model, name="model"):
+    """Returns `model`, or raises a `ValueError` if it is not a `SparseModel`.
+
+    Args:
+        model: The object to check.
+        name: String, the argument's name for the message. Defaults to `"model"`.
+    """
+    if not isinstance(model, SparseModel):
+        raise ValueError(
+            f"Argument `{name}` must be a `SparseModel`, made by `tfl.sparsify(model)`. "
+            f"Received: {model!r}"
+        )
+    return model
+
+
+def check_settled(model, name="model"):
+    """Returns a `SparseModel`, or raises a `ValueError` if soft gates decide about its masks.
+
+    Args:
+        model: The object to check.
+        name: String, the argument's name for the message. Defaults to `"model"`.
+    """
+    if check_sparse_model(model, name).has_soft_gates:
+        raise ValueError(
+            f"Argument `{name}` must not have soft gates, which decide about its masks; train it "
+            "with `tfl.callbacks.ContinuousSparsification`, or make it by `tfl.sparsify(model)` "
+            f"without `gate`. Received: {model.name!r}"
+        )
+    return model

@@ -1,0 +1,144 @@
+"""What a sparse model answers as the model inside it."""
+
+import contextlib
+
+import keras
+
+
+class ModelInside(keras.Model):
+    """A Keras model around another one, which shows the other's inputs, outputs and layers.
+
+    A subclass has the model inside as `model` and lends it, as it computes, by `settled()`.
+    """
+
+    @property
+    def model(self):
+        """The model inside."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def settled(self):
+        """Lends the model inside so that it computes by itself what this one does."""
+        raise NotImplementedError
+        yield
+
+    @property
+    def output_names(self):
+        """Names of the model's outputs, by which losses and metrics can be given."""
+        return getattr(self.model, "output_names", None)
+
+    @property
+    def inputs(self):
+        """Symbolic inputs of the model inside."""
+        return self.model.inputs
+
+    @property
+    def outputs(self):
+        """Symbolic outputs of the model inside."""
+        return self.model.outputs
+
+    @property
+    def input(self):
+        """Symbolic input of the model inside, or a structure of them."""
+        # That of a sequential model is what it was last called with.
+        return self.inputs[0] if isinstance(self.model, keras.Sequential) else self.model.input
+
+    @property
+    def output(self):
+        """Symbolic output of the model inside, or a structure of them."""
+        return self.outputs[0] if isinstance(self.model, keras.Sequential) else self.model.output
+
+    @property
+    def input_shape(self):
+        """Shape of the input, batch included, or a structure of them."""
+        return self.model.input_shape
+
+    @property
+    def output_shape(self):
+        """Shape of the output, batch included, or a structure of them."""
+        return self.model.output_shape
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the output for a shape of the input, batch included.
+
+        Args:
+            input_shape: Tuple, or a structure of tuples.
+        """
+        return self.model.compute_output_shape(input_shape)
+
+    def compute_output_spec(self, inputs, training=None):
+        """Returns the symbolic output for a symbolic input.
+
+        Args:
+            inputs: `keras.KerasTensor`, or a structure of them.
+            training: Whether it is a training step. Defaults to `None`.
+        """
+        return self.model.compute_output_spec(inputs, training=training)
+
+    def get_layer(self, name=None, index=None):
+        """Returns a layer of the model inside.
+
+        Args:
+            name: String, its name. Defaults to `None`.
+            index: Integer, its position instead. Defaults to `None`.
+        """
+        return self.model.get_layer(name, index)
+
+    def count_params(self):
+        """Returns the number of weights of the model inside, zeros included."""
+        return self.model.count_params()
+
+    def summary(self, *args, **kwargs):
+        """Prints the layers of the model inside, as any Keras model; see `tfl.summary` for zeros.
+
+        Args:
+            *args: Arguments of `keras.Model.summary`.
+            **kwargs: Arguments of `keras.Model.summary`.
+        """
+        self.model.summary(*args, **kwargs)
+
+    def export(self, filepath, format="tf_saved_model", **kwargs):
+        """Exports the plain model with its zeros, for inference, and leaves this one as it was.
+
+        Args:
+            filepath: String or path, where to write.
+            format: String; see `keras.Model.export`. Defaults to `"tf_saved_model"`.
+            **kwargs: Other arguments of `keras.Model.export`.
+        """
+        with self.settled() as plain:
+            plain.export(filepath, format=format, **kwargs)
+
+    def quantize(self, mode=None, **kwargs):
+        """Raises a `ValueError`: masks belong to the weights as they are."""
+        del kwargs
+        raise ValueError(
+            "A sparse model cannot be quantized with its masks. Strip it first, and quantize the "
+            "plain model, whose zeros stay zeros: `tfl.strip(model).quantize(...)`. "
+            f"Received: mode={mode!r}"
+        )
+
+    def fit(self, *args, **kwargs):
+        """Trains as any Keras model; see `keras.Model.fit`.
+
+        Raises:
+            ValueError: If the model is not compiled.
+        """
+        self._check_compiled("fit")
+        return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluates as any Keras model; see `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: If the model is not compiled.
+        """
+        self._check_compiled("evaluate")
+        return super().evaluate(*args, **kwargs)
+
+    def _check_compiled(self, method):
+        if not self.compiled:
+            raise ValueError(
+                f"Call `compile` of the sparse model before `{method}`, also if the model inside "
+                "is compiled, and again after tweaks with weights were added or removed. "
+                f"Received: {self.name!r}, which is not compiled"
+            )

@@ -1,0 +1,404 @@
+"""A Keras model whose kernels are pruned."""
+
+import contextlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_lottery import _keras, optimizers
+from tf_lottery.layers import Gates, GrowthMemory, Masked, matrix_shapes
+from tf_lottery.layers.edits import write_edits
+from tf_lottery.model.model_inside import ModelInside
+from tf_lottery.model.prunable import check_prunable_model
+from tf_lottery.sparsity import masks as mask_ops
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+class SparseModel(ModelInside):
+    """A Keras model whose kernels are masked.
+
+    It compiles, fits, evaluates, predicts, saves and loads as any Keras model.
+    `tfl.sparsify` makes one, `tfl.strip` gives the wrapped model back.
+
+    Args:
+        model: A built `keras.Model`, wrapped and not copied.
+        include: Which weights to prune; see `tfl.sparsify`. Defaults to `None`.
+        exclude: Which weights not to prune. Defaults to `None`.
+        pattern: The pattern that the masks are going to follow, or its name; see
+            `tfl.sparsify`. Defaults to `"unstructured"`.
+        gate: A `SoftGate`, for a model whose masks are learned. Defaults to `None`.
+        **kwargs: Arguments of `keras.Model`.
+
+    Raises:
+        ValueError: If `model` is not a built model or has nothing to prune.
+    """
+
+    def __init__(
+        self, model, include=None, exclude=None, pattern="unstructured", gate=None, **kwargs
+    ):
+        wrapper = kwargs.pop("wrapper", None)
+        if wrapper is None:
+            check_prunable_model(model)
+            selection = None if gate is None else Gates(gate)
+            wrapper = Masked(model, include, exclude, pattern, selection)
+        own = {"dtype": "float32", "autocast": False}
+        super().__init__(**{"name": f"sparse_{wrapper.layer.name}", **kwargs, **own})
+        self.wrapper = wrapper
+        if not wrapper.built:
+            wrapper.build()
+        if not wrapper.keys:
+            raise ValueError(
+                "Argument `model` must have at least one kernel to prune; check `include`, "
+                f"`exclude` and `pattern`. Received: {wrapper.layer.name!r}, "
+                f"skipped: {wrapper.skipped}"
+            )
+        self.built = True
+
+    @property
+    def model(self):
+        """The wrapped model."""
+        return self.wrapper.layer
+
+    @property
+    def pattern(self):
+        """The pattern that the masks are meant to follow."""
+        return self.wrapper.pattern
+
+    @property
+    def skipped(self):
+        """Dict of paths of weights that are not pruned to the reason."""
+        return dict(self.wrapper.skipped)
+
+    @property
+    def parts(self):
+        """List of the parts: the selection, tweaks of retraining, what methods remember."""
+        return list(self.wrapper.parts)
+
+    @property
+    def selection(self):
+        """The part that decides which weights are kept; see `tf_lottery.layers.Selection`."""
+        return self.wrapper.selection
+
+    @property
+    def growth(self):
+        """The `GrowthMemory` of a method that grows connections, or `None`."""
+        return self.find_part(GrowthMemory)
+
+    @property
+    def tweaks(self):
+        """List of the parts that retraining has added; see `tf_lottery.retrain`."""
+        return [part for part in self.parts if part.kind == "tweaks"]
+
+    def find_part(self, kind):
+        """Returns the part that is of a class, or `None`.
+
+        Args:
+            kind: Subclass of `tf_lottery.layers.Part`.
+        """
+        return self.wrapper.find_part(kind)
+
+    def add_part(self, part):
+        """Adds a part. The model has to be compiled anew if the part has weights to train.
+
+        Args:
+            part: A `tf_lottery.layers.Part`.
+        """
+        with self._changed_parts():
+            self.wrapper.add_part(part)
+
+    def remove_part(self, part):
+        """Takes a part away, and what `strip` may have written of it into the model.
+
+        Args:
+            part: One of `parts`.
+        """
+        for target, name, value in part.removal_edits(self.model):
+            setattr(target, name, value)
+        with self._changed_parts():
+            self.wrapper.remove_part(part)
+
+    @contextlib.contextmanager
+    def _changed_parts(self):
+        before = [id(variable) for variable in self.trainable_variables]
+        yield
+        # Keras keeps the functions it has compiled, which compute what the model did before.
+        self.train_function = self.test_function = self.predict_function = None
+        if self.compiled and before != [id(v) for v in self.trainable_variables]:
+            # The optimizer has no slots for the new weights, or too many.
+            self.compiled = False
+
+    @property
+    def kernels(self):
+        """Dict of names to the variables that are pruned.
+
+        A name is the path that the variable had when the model was made sparse.
+
+        Raises:
+            ValueError: If a layer has changed since then so that no mask holds.
+        """
+        return self._by_name(self.wrapper.kernels)
+
+    @property
+    def named_weights(self):
+        """Dict of names to all weights of the wrapped model; see `kernels`."""
+        return self.wrapper.named_weights()
+
+    def _by_name(self, values):
+        return dict(zip(self.wrapper.keys, values, strict=True))
+
+    @property
+    def matrix_shapes(self):
+        """Dict of kernel names to (inputs, outputs); `None` for kernels that are no matrix.
+
+        See `tf_lottery.layers.matrix_shapes`.
+        """
+        return self._by_name(matrix_shapes(self.model, self.wrapper.kernels))
+
+    @property
+    def density(self):
+        """The fraction of weights the masks keep, over all kernels."""
+        return mask_ops.density(self.get_masks())
+
+    @property
+    def sparsity(self):
+        """The fraction of weights the masks prune, over all kernels."""
+        return 1.0 - self.density
+
+    @property
+    def has_soft_gates(self):
+        """Whether the masks are being learned, so that training decides about them."""
+        return self.selection.is_soft
+
+    def compile(self, optimizer="rmsprop", *args, auto_scale_loss=True, **kwargs):
+        """Compiles as any Keras model, with the loss scale that the wrapped model would get.
+
+        Gates are left out of weight decay. Call the optimizer's `exclude_from_weight_decay`
+        before, since it replaces the list.
+        """
+        if auto_scale_loss and self.model.dtype_policy.name == "mixed_float16":
+            optimizer = keras.optimizers.get(optimizer)
+            if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+                optimizer = keras.optimizers.LossScaleOptimizer(
+                    optimizer, name="loss_scale_optimizer"
+                )
+        super().compile(optimizer, *args, auto_scale_loss=auto_scale_loss, **kwargs)
+        undecayed = [variable for part in self.parts for variable in part.undecayed]
+        if undecayed and self.optimizer is not None:
+            optimizers.exclude_from_weight_decay(self.optimizer, undecayed)
+
+    def compile_from_config(self, config):
+        """Compiles as `config` describes; Keras leaves it to models with their own `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def make_train_function(self, force=False):
+        """Makes the function of a training step, after a check of the kernels."""
+        self.check_kernels()
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        """Makes the function of a step of evaluation, after a check of the kernels."""
+        self.check_kernels()
+        return super().make_test_function(force)
+
+    def make_predict_function(self, force=False):
+        """Makes the function of a step of prediction, after a check of the kernels."""
+        self.check_kernels()
+        return super().make_predict_function(force)
+
+    def check_kernels(self):
+        """Raises a `ValueError` if a layer has changed so that no mask holds.
+
+        Compiled functions would go on with what they were compiled with.
+        """
+        _ = self.wrapper.kernels
+
+    def call(self, inputs, training=None):
+        """Calls the wrapped model with what its parts leave of the kernels."""
+        return self.wrapper(inputs, training=training)
+
+    def effective_kernels(self):
+        """Returns pairs of a kernel and the tensor that takes its place in a call."""
+        return self.wrapper.effective_kernels()
+
+    def call_with(self, replacements, inputs, training=None):
+        """Calls the wrapped model, tweaks in effect, with other values of some weights.
+
+        Args:
+            replacements: List of pairs of a weight and a tensor. Of two for one weight the
+                last one counts.
+            inputs: Inputs of the model.
+            training: Whether the call is a training step. Defaults to `None`: it is not.
+        """
+        return self.wrapper.call_with(replacements, inputs, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Computes the loss as any Keras model, changed by tweaks of retraining."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        parts = [part for part in self.parts if part.changes_loss]
+        if not training or not parts:
+            return loss
+        # What layers add, as regularizers do, stays as it is.
+        added = sum(_keras.scaled_for_replicas(self, added) for added in self.losses)
+        of_data = loss - added
+        for part in parts:
+            of_data = part.change_loss(of_data, x, y, y_pred)
+        return of_data + added
+
+    def get_weights(self):
+        """Returns the weights and masks as NumPy arrays, without what methods remember.
+
+        Callbacks that keep weights, such as `EarlyStopping`, find as many after training as
+        during it.
+        """
+        return [ops.convert_to_numpy(weight).copy() for weight in self._own_weights()]
+
+    def set_weights(self, weights):
+        """Sets what `get_weights` returned.
+
+        Args:
+            weights: List of arrays.
+
+        Raises:
+            ValueError: If their number or shapes do not fit.
+        """
+        variables = self._own_weights()
+        expected = [tuple(variable.shape) for variable in variables]
+        received = [np.shape(weight) for weight in weights]
+        if expected != received:
+            raise ValueError(
+                f"Argument `weights` must be {len(expected)} arrays of shapes {expected}. "
+                f"Received: {len(received)} of shapes {received}"
+            )
+        for variable, weight in zip(variables, weights, strict=True):
+            variable.assign(weight)
+
+    def _own_weights(self):
+        others = {id(v) for part in self.parts if not part.is_weight for v in part.variables}
+        return [weight for weight in self.weights if id(weight) not in others]
+
+    def get_masks(self):
+        """Returns a dict of kernel names to boolean arrays, True meaning kept."""
+        return self._by_name(self.wrapper.get_masks())
+
+    def to_matrices(self, arrays):
+        """Reshapes arrays of kernels to (inputs, outputs), as patterns see them.
+
+        Args:
+            arrays: Dict of kernel names to NumPy arrays in the shapes of the kernels.
+
+        Returns:
+            Dict of the same paths to matrices. Kernels that are no such matrix, to which no
+            structured pattern applies, keep their shapes.
+
+        Example:
+
+        >>> weights = sparse.to_matrices(sparse.get_kernels())
+        """
+        shapes = self.matrix_shapes
+        return {path: array.reshape(shapes[path] or array.shape) for path, array in arrays.items()}
+
+    def from_matrices(self, arrays):
+        """Reshapes matrices as `to_matrices` makes them to the shapes of the kernels.
+
+        Args:
+            arrays: Dict of kernel names to NumPy arrays.
+
+        Returns:
+            Dict of the same paths to arrays, as `set_masks` expects them.
+        """
+        kernels = self.kernels
+        return {path: array.reshape(kernels[path].shape) for path, array in arrays.items()}
+
+    def set_masks(self, masks):
+        """Sets masks and writes zeros into the pruned positions of the kernels.
+
+        Args:
+            masks: Dict of kernel names to boolean arrays; kernels it leaves out keep
+                their masks.
+
+        Raises:
+            ValueError: If a path is unknown or an array is not boolean or does not fit;
+                then no mask is changed.
+        """
+        before = self.get_masks()
+        masks = {path: np.asarray(mask) for path, mask in masks.items()}
+        for path, mask in masks.items():
+            if path not in before:
+                raise ValueError(
+                    "Argument `masks` must have paths of the model's kernels, "
+                    f"{sorted(before)}. Received: {path!r}"
+                )
+            mask_ops.check_mask(f"masks[{path!r}]", mask, before[path].shape)
+        self.wrapper.set_masks(list({**before, **masks}.values()))
+
+    def get_kernels(self):
+        """Returns a dict of kernel names to the effective values, `kernel * mask`."""
+        return self._by_name(self.wrapper.get_kernels())
+
+    def apply_masks(self):
+        """Writes what is left of the kernels into them; from then on soft gates are hard."""
+        self.wrapper.apply_masks()
+
+    def settle(self):
+        """Writes into the wrapped model what it needs to compute by itself as it does now.
+
+        Returns:
+            Function that takes back what was written into layers, but not the kernels.
+
+        Raises:
+            ValueError: If no plain model can compute that, or a layer has changed since the model
+                was made sparse; then nothing is written.
+        """
+        self.check_kernels()
+        for part in self.parts:
+            part.check_settle()
+        edits = [edit for part in self.parts for edit in part.edits(self.model)]
+        if edits:
+            # Keras keeps the functions it has compiled, which compute what the model did before.
+            names = ("train_function", "test_function", "predict_function")
+            edits += [(self.model, name, None) for name in names]
+        return write_edits(edits)
+
+    @contextlib.contextmanager
+    def settled(self):
+        """Lends the plain model that `tfl.strip` would give back, and takes back all changes.
+
+        Yields:
+            The plain model. When the block ends, also by an error, kernels and layers are again
+            what they were.
+
+        Raises:
+            ValueError: As `settle`.
+
+        Example:
+
+        >>> with sparse.settled() as plain:
+        ...     predictions = plain.predict(x, verbose=0)
+        """
+        undo = self.settle()
+        kernels = self.wrapper.kernels
+        before = [ops.convert_to_numpy(kernel).copy() for kernel in kernels]
+        try:
+            for kernel, value in zip(kernels, self.wrapper.get_kernels(), strict=True):
+                kernel.assign(value)
+            yield self.model
+        finally:
+            for kernel, value in zip(kernels, before, strict=True):
+                kernel.assign(value)
+            undo()
+
+    def get_config(self):
+        """Returns the configuration, the wrapped model's included."""
+        return {"name": self.name, "wrapper": keras.saving.serialize_keras_object(self.wrapper)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the model that `config` describes."""
+        return cls(
+            None,
+            wrapper=keras.saving.deserialize_keras_object(config["wrapper"]),
+            name=config["name"],
+        )
