@@ -105,8 +105,10 @@ def move_connections(model, masks, values=None):
 
     Example:
 
+    >>> sparse.optimizer.build(sparse.trainable_variables)
     >>> path, mask = next(iter(sparse.get_masks().items()))
-    >>> move_connections(sparse, {path: np.roll(mask, 1)})
+    >>> move_connections(sparse, {path: ~mask})
+    72
     """
     # Effective values: what an optimizer did to hidden ones must not come to light.
     before, weights = model.get_masks(), model.get_kernels()

@@ -41,7 +41,7 @@ class Snapshot:
     Example:
 
     >>> start = tfl.Snapshot(sparse)
-    >>> sparse.fit(x, y)
+    >>> history = sparse.fit(x, y, verbose=0)
     >>> start.restore(sparse, parts=("weights", "step"))
     """
 

@@ -76,8 +76,8 @@ class Gated(Masked):
     Example:
 
     >>> dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
-    >>> gated = Gated(dense, SoftGate(initial_value=0.0, rescale=False))
-    >>> gated(np.array([[3.0, 5.0]]))
+    >>> gated = Gated(dense, tfl.SoftGate(initial_value=0.0, rescale=False))
+    >>> ops.convert_to_numpy(gated(np.array([[3.0, 5.0]])))
     array([[4.]], dtype=float32)
     """
 

@@ -31,7 +31,7 @@ class GrowthState(keras.layers.Layer):
     Example:
 
     >>> state = GrowthState([(4, 3)], decay=0.9, gain=0.1)
-    >>> [variable.shape for variable in state.explored]
+    >>> [tuple(variable.shape) for variable in state.explored]
     [(4, 3)]
     """
 

@@ -39,8 +39,8 @@ class Masked(keras.layers.Layer):
 
     >>> masked = Masked(keras.layers.Dense(1, use_bias=False, kernel_initializer="ones"))
     >>> masked.build((None, 2))
-    >>> masked.masks[0].assign([[True], [False]])
-    >>> masked(np.array([[3.0, 5.0]]))
+    >>> masked.set_masks([np.array([[True], [False]])])
+    >>> ops.convert_to_numpy(masked(np.array([[3.0, 5.0]])))
     array([[3.]], dtype=float32)
     """
 
