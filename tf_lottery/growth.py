@@ -134,8 +134,10 @@ def move_connections(training, masks, values=None):
     Example:
 
     >>> from tf_lottery.training import Training
+    >>> sparse.optimizer.build(sparse.trainable_variables)
     >>> path, mask = next(iter(sparse.get_masks().items()))
-    >>> move_connections(Training.of(sparse), {path: np.roll(mask, 1)})
+    >>> move_connections(Training.of(sparse), {path: ~mask})
+    72
     """
     model = training.model
     # Effective values: an optimizer may have moved the stored values of pruned weights.

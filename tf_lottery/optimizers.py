@@ -25,7 +25,9 @@ def slots(optimizer, variables):
 
     Example:
 
-    >>> [sorted(found) for found in slots(model.optimizer, model.trainable_variables)]
+    >>> optimizer, weights = keras.optimizers.Adam(), model.trainable_variables[:2]
+    >>> optimizer.build(weights)
+    >>> [sorted(found) for found in slots(optimizer, weights)]
     [['momentum', 'velocity'], ['momentum', 'velocity']]
     """
     # A slot is called after the path of its weight. Several weights can have one path;

@@ -222,7 +222,7 @@ def target_sparsity(model, sparsity, scope="layer", distribution=None):
     Example:
 
     >>> target_sparsity(sparse, 0.9, distribution={"output": 0.5})
-    {'hidden/kernel': 0.9, 'output/kernel': 0.5}
+    {'net/hidden/kernel': 0.9, 'net/output/kernel': 0.5}
     """
     choice("scope", scope, mask_ops.SCOPES)
     if not (isinstance(sparsity, dict) and distribution is None):

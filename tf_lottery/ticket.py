@@ -44,7 +44,7 @@ class Ticket:
 
     >>> ticket = tfl.Ticket.from_model(sparse)
     >>> ticket.save("ticket.npz")
-    >>> tfl.Ticket.load("ticket.npz").apply(other_sparse_model).unmatched
+    >>> tfl.Ticket.load("ticket.npz").apply(other_sparse).unmatched
     {}
     """
 

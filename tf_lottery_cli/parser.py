@@ -182,7 +182,9 @@ def options_of_method(args):
 
     Example:
 
-    >>> options_of_method(parser.parse_args(["--method", "rigl", "--frequency", "50"]))
+    >>> given = {"method": "rigl", "frequency": 50}
+    >>> names = {name for names in METHODS.values() for name in names}
+    >>> options_of_method(argparse.Namespace(**{**dict.fromkeys(names), **given}))
     {'frequency': 50}
     """
     takers = {}

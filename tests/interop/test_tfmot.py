@@ -129,9 +129,9 @@ def test_models_of_keras_3_are_refused(make_model):
     [
         pytest.param(
             "tensorflow",
-            22,
+            24,
             "test",
-            marks=pytest.mark.runs_pytest("the cases of tfmot_cases.py"),
+            marks=pytest.mark.runs_pytest("the cases of tfmot_cases.py and two examples"),
             id="tensorflow",
         ),
         pytest.param(
@@ -145,8 +145,10 @@ def test_models_of_keras_3_are_refused(make_model):
 )
 def test_with_tfmot(backend, number, tests):
     pytest.importorskip(backend)
+    examples = f"{FOLDER.parent / 'test_docstrings.py'}::test_example[tf_lottery.interop.tfmot"
+    files = [FOLDER / "tfmot_cases.py", f"{examples}.pruning_callback]", f"{examples}.ticket]"]
     found = run(
-        ["-m", "pytest", "-q", "-p", "no:xdist", str(FOLDER / "tfmot_cases.py"), "-k", tests],
+        ["-m", "pytest", "-q", "-p", "no:xdist", *map(str, files), "-k", tests],
         KERAS_BACKEND=backend,
     )
     assert found.strip().splitlines()[-1].startswith(f"{number} passed")

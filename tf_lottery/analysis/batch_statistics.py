@@ -28,7 +28,8 @@ class BatchStatistics:
 
     Example:
 
-    >>> BatchStatistics(model).update([(x[:500], y[:500], None), (x[500:], y[500:], None)])
+    >>> batches = [(images[:4], labels[:4], None), (images[4:], labels[4:], None)]
+    >>> BatchStatistics(convolutional).update(batches)
     """
 
     def __init__(self, model, run_eagerly=False):

@@ -129,8 +129,11 @@ def interpolate(
 
     Example:
 
-    >>> result = tfl.interpolate(sparse, first, second, (x_test, y_test), points=11)
-    >>> result.barrier_error
+    >>> start = tfl.Snapshot(sparse)
+    >>> history = sparse.fit(x, y, epochs=10, verbose=0)
+    >>> result = tfl.interpolate(sparse, sparse, start, (x_test, y_test), points=11)
+    >>> len(result.losses), len(result.errors)
+    (11, 11)
     """
     check_model(model)
     check_options(model, data, points, batches, steps, accuracy, batch_size)

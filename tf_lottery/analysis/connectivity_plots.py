@@ -18,6 +18,7 @@ def plot_connectivity(results, path, title=""):
 
     Example:
 
+    >>> result = tfl.interpolate(sparse, other_sparse, sparse, (x_test, y_test), points=5)
     >>> plot_connectivity({"ticket": result}, "connectivity.png")
     """
     # The object-oriented interface leaves the user's pyplot figures and backend alone.

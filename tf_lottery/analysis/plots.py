@@ -69,7 +69,8 @@ def plot_input_connections(before, after, path, image_shape, title=""):
 
     Example:
 
-    >>> plot_input_connections(before, after, "pixels.png", image_shape=(28, 28, 1))
+    >>> before, after = np.eye(64, dtype=bool), np.ones((64, 10), bool)
+    >>> plot_input_connections(before, after, "pixels.png", image_shape=(8, 8, 1))
     """
     from matplotlib.figure import Figure
 

@@ -102,9 +102,9 @@ def stability(
 
     Example:
 
-    >>> ticket = tfl.Ticket.load("ticket.npz")
-    >>> result = tfl.stability(sparse, (x, y), (x_test, y_test), start=ticket, epochs=2)
+    >>> result = tfl.stability(sparse, (x, y), (x_test, y_test), start=ticket, epochs=2, points=5)
     >>> result.is_stable
+    True
     """
     check_model(model)
     check_options(model, data, **options)

@@ -66,6 +66,8 @@ def grasp(
     >>> sparse = tfl.sparsify(model)
     >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     >>> masks = tfl.at_init.grasp(sparse, (x[:100], y[:100]), 0.9, loss=loss, temperature=200)
+    >>> sparse.sparsity
+    0.9
     """
     target = target_sparsities(model, sparsity, scope, distribution)
     with loss_of_kernels(model, loss, training, temperature) as loss_of:

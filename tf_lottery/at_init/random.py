@@ -31,6 +31,8 @@ def random(model, sparsity, scope="layer", distribution=None, seed=0):
 
     >>> sparse = tfl.sparsify(model)
     >>> masks = tfl.at_init.random(sparse, sparsity=0.9, distribution="erk")
+    >>> sparse.sparsity
+    0.9
     """
     target = target_sparsities(model, sparsity, scope, distribution)
     rng = np.random.default_rng(seed)

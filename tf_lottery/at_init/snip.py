@@ -60,7 +60,7 @@ def snip(
     Example:
 
     >>> sparse = tfl.sparsify(model)
-    >>> sparse.compile("adam", "mse")
+    >>> sparse.compile("adam", loss)
     >>> masks = tfl.at_init.snip(sparse, (x[:128], y[:128]), sparsity=0.9)
     >>> sparse.sparsity
     0.9

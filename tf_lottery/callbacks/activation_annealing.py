@@ -26,9 +26,11 @@ class ActivationAnnealing(TweakAnnealing):
 
     Example:
 
-    >>> tfl.retrain.soft_activations(sparse, "swish")
-    >>> annealing = tfl.callbacks.ActivationAnnealing(begin_step=1_000, end_step=5_000)
-    >>> sparse.fit(x, y, epochs=10, callbacks=[annealing])
+    >>> activations = tfl.retrain.soft_activations(sparse, "swish")
+    >>> sparse.compile("adam", loss)
+    >>> annealing = ActivationAnnealing(begin_step=2, end_step=8)
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=[annealing], verbose=0)
+    >>> tfl.retrain.remove_soft_activations(sparse)
     """
 
     kind = SoftActivations

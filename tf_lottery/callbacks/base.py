@@ -28,6 +28,17 @@ class SparsityCallback(keras.callbacks.Callback):
             fitted. Defaults to `None`: the model that is fitted.
         optimizer: The Keras optimizer that trains it, whose steps count. Defaults to `None`: it
             is looked for in the model that is fitted.
+
+    Example:
+
+    >>> class Report(SparsityCallback):
+    ...     def next_step(self):
+    ...         return self.step - self.step % 5 + 5
+    ...     def on_step(self):
+    ...         print(f"Step {self.step}: density {self.model.density}")
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=[Report()], verbose=0)
+    Step 5: density 0.1
+    Step 10: density 0.1
     """
 
     sets_masks = False

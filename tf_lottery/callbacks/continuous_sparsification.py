@@ -96,10 +96,14 @@ class ContinuousSparsification(TicketSearch):
     Example:
 
     >>> sparse = tfl.sparsify(model, gate=tfl.SoftGate())
-    >>> sparse.compile("adam", "sparse_categorical_crossentropy")
-    >>> search = ContinuousSparsification(epochs_per_round=4, target_density=0.05)
-    >>> sparse.fit(x, y, epochs=search.epochs, callbacks=[search])
+    >>> sparse.compile("adam", loss)
+    >>> search = ContinuousSparsification(
+    ...     epochs_per_round=4, target_density=0.05, exact_density=True
+    ... )
+    >>> history = sparse.fit(x, y, epochs=search.epochs, callbacks=[search], verbose=0)
     >>> search.tickets[-1].save("ticket.npz")
+    >>> search.tickets[-1].density
+    0.05
     """
 
     unit = "round"

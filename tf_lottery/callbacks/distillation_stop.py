@@ -25,8 +25,9 @@ class DistillationStop(SparsityCallback):
 
     Example:
 
-    >>> tfl.retrain.distill(sparse, dense)
-    >>> sparse.fit(x, y, epochs=90, callbacks=[tfl.callbacks.DistillationStop(end_epoch=60)])
+    >>> distillation = tfl.retrain.distill(sparse, dense)
+    >>> sparse.compile("adam", loss)
+    >>> history = sparse.fit(x, y, epochs=9, callbacks=[DistillationStop(end_epoch=6)], verbose=0)
     """
 
     def __init__(self, end_epoch=None, end_step=None, **kwargs):

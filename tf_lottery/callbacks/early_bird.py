@@ -65,10 +65,13 @@ class EarlyBird(SparsityCallback):
 
     Example:
 
+    >>> sparse = tfl.sparsify(model)
+    >>> sparse.compile("adam", loss)
     >>> search = EarlyBird(sparsity=0.7)
-    >>> sparse.fit(x, y, epochs=30, callbacks=[search])
-    >>> search.ticket.apply(sparse)
-    >>> sparse.fit(x, y, epochs=30)
+    >>> history = sparse.fit(x, y, epochs=30, callbacks=[search], verbose=0)
+    >>> search.ticket.apply(sparse).unmatched
+    {}
+    >>> history = sparse.fit(x, y, epochs=10, verbose=0)
     """
 
     def __init__(

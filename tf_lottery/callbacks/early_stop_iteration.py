@@ -41,9 +41,10 @@ class EarlyStopIteration(SparsityCallback):
 
     Example:
 
-    >>> measure = EarlyStopIteration((x_val, y_val), frequency=100)
-    >>> sparse.fit(x, y, epochs=10, callbacks=[measure])
+    >>> measure = EarlyStopIteration((x_val, y_val), frequency=5)
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=[measure], verbose=0)
     >>> measure.best()["iteration"]
+    10
     """
 
     def __init__(self, validation_data, frequency=100, batch_size=1000, path=None, **kwargs):

@@ -24,9 +24,11 @@ class GhostSkipAnnealing(TweakAnnealing):
 
     Example:
 
-    >>> tfl.retrain.ghost_skips(sparse)
-    >>> sparse.compile("sgd", "mse")
-    >>> sparse.fit(x, y, epochs=10, callbacks=[tfl.callbacks.GhostSkipAnnealing(end_step=5_000)])
+    >>> skips = tfl.retrain.ghost_skips(convolutional)
+    >>> convolutional.compile("sgd", loss)
+    >>> annealing = GhostSkipAnnealing(end_step=2)
+    >>> history = convolutional.fit(images, labels, epochs=3, callbacks=[annealing], verbose=0)
+    >>> tfl.retrain.remove_ghost_skips(convolutional)
     """
 
     kind = GhostSkips

@@ -35,8 +35,13 @@ class GradualMagnitudePruning(SparsityCallback):
 
     Example:
 
-    >>> schedule = tfl.sparsity.Polynomial(final_value=0.9, begin_step=100, end_step=1000)
-    >>> sparse.fit(x, y, epochs=5, callbacks=[GradualMagnitudePruning(schedule)])
+    >>> sparse = tfl.sparsify(model)
+    >>> sparse.compile("adam", loss)
+    >>> schedule = tfl.sparsity.Polynomial(final_value=0.9, begin_step=2, end_step=8)
+    >>> pruning = GradualMagnitudePruning(schedule, frequency=1)
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=[pruning], verbose=0)
+    >>> sparse.sparsity
+    0.9
     """
 
     sets_masks = True

@@ -39,8 +39,10 @@ class RigL(DynamicSparseTraining):
     Example:
 
     >>> sparse = tfl.sparsify(model, sparsity=0.9, distribution="erk")
-    >>> sparse.compile("adam", "sparse_categorical_crossentropy")
-    >>> sparse.fit(x, y, epochs=10, callbacks=[RigL()])
+    >>> sparse.compile("adam", loss)
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=[RigL(frequency=2)], verbose=0)
+    >>> sparse.sparsity
+    0.9
     """
 
     def __init__(

@@ -25,7 +25,10 @@ class SET(DynamicSparseTraining):
 
     Example:
 
-    >>> sparse.fit(x, y, epochs=10, callbacks=[SET(seed=1)])
+    >>> moving = SET(frequency=2, seed=1)
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=[moving], verbose=0)
+    >>> sparse.sparsity
+    0.9
     """
 
     def __init__(

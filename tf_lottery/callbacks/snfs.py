@@ -39,7 +39,10 @@ class SNFS(DynamicSparseTraining):
 
     Example:
 
-    >>> sparse.fit(x, y, epochs=10, callbacks=[SNFS(redistribution=True)])
+    >>> moving = SNFS(frequency=2, redistribution=True)
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=[moving], verbose=0)
+    >>> sparse.sparsity
+    0.9
     """
 
     def __init__(

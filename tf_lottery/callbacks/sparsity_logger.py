@@ -21,7 +21,7 @@ class SparsityLogger(SparsityCallback):
 
     Example:
 
-    >>> sparse.fit(x, y, callbacks=[SparsityLogger()]).history["sparsity"]
+    >>> sparse.fit(x, y, callbacks=[SparsityLogger()], verbose=0).history["sparsity"]
     [0.9]
     """
 

@@ -54,9 +54,11 @@ def supermask(initial, final, sparsity, criterion="large_final_same_sign", scope
 
     Example:
 
+    >>> sparse = tfl.sparsify(model)
+    >>> sparse.compile(keras.optimizers.Adam(0.05), loss, metrics=["accuracy"])
     >>> start = tfl.Ticket.from_model(sparse)
-    >>> sparse.fit(x, y)
-    >>> ticket = tfl.controls.supermask(start, sparse, sparsity=0.8)
+    >>> history = sparse.fit(x, y, epochs=10, verbose=0)
+    >>> ticket = tfl.controls.supermask(start, sparse, sparsity=0.5)
     >>> tfl.controls.evaluate_supermask(ticket, sparse, x_test, y_test)["accuracy"] > 0.5
     True
     """

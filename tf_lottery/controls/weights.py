@@ -50,7 +50,8 @@ def random_reinitialization(ticket, model, seed=None, keep_signs=False):
     Example:
 
     >>> def build(seed):
-    ...     return tf_lottery.experiments.models.lenet_300_100(seed=seed)
+    ...     keras.utils.set_random_seed(seed)
+    ...     return keras.models.clone_model(model)
     >>> control = tfl.controls.random_reinitialization(ticket, build, seed=1000)
     >>> control.apply(sparse).unmatched
     {}
@@ -177,8 +178,8 @@ def final_weights(ticket, weights):
 
     Example:
 
-    >>> sparse.fit(x, y)
-    >>> tfl.controls.final_weights(ticket, sparse).apply(other_sparse_model).unmatched
+    >>> history = sparse.fit(x, y, epochs=3, verbose=0)
+    >>> tfl.controls.final_weights(ticket, sparse).apply(other_sparse).unmatched
     {}
     """
     check_ticket(ticket)

@@ -25,7 +25,10 @@ class Checkpoint(keras.callbacks.Callback):
     Example:
 
     >>> checkpoint = Checkpoint("checkpoint.npz")
-    >>> sparse.fit(batches, epochs=10, callbacks=[checkpoint, pruning])
+    >>> history = sparse.fit(x, y, epochs=2, callbacks=[checkpoint], verbose=0)
+    >>> history = sparse.fit(x, y, epochs=3, callbacks=[Checkpoint("checkpoint.npz")], verbose=0)
+    >>> history.epoch
+    [2]
     """
 
     def __init__(self, path):

@@ -97,8 +97,9 @@ class ShuffledBatches(keras.utils.PyDataset):
 
     Example:
 
-    >>> batches = ShuffledBatches(x, y, batch_size=60)
-    >>> model.fit(batches, epochs=3, shuffle=False, callbacks=[batches.follow_epoch()])
+    >>> batches = ShuffledBatches(x, y, batch_size=8)
+    >>> follow = batches.follow_epoch()
+    >>> history = dense.fit(batches, epochs=3, shuffle=False, callbacks=[follow], verbose=0)
     """
 
     def __init__(self, x, y, batch_size, steps_per_epoch=None, seed=0):

@@ -207,8 +207,13 @@ def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
 
     Example:
 
-    >>> result = run_demo(data.load("digits"), SETTINGS["digits"], "runs/demo")
-    >>> rich.print(result)
+    >>> from tf_lottery.experiments.data import load
+    >>> settings = LotterySettings(
+    ...     levels=1, epochs_per_level=1, steps_per_epoch=50, frequency=50, jit_compile=False
+    ... )
+    >>> result = run_demo(load("digits"), settings, "runs/demo", replicates=1)
+    >>> result.levels
+    [0, 1]
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(

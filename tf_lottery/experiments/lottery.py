@@ -78,8 +78,11 @@ def run_lottery(data, settings, directory, seed=0, verbose=0, on_row=None):
 
     Example:
 
-    >>> settings = LotterySettings(levels=2, epochs_per_level=1, steps_per_epoch=200)
-    >>> rows = run_lottery(data.load("digits"), settings, "runs/lottery")
+    >>> from tf_lottery.experiments.data import load
+    >>> settings = LotterySettings(
+    ...     levels=2, epochs_per_level=1, steps_per_epoch=50, frequency=50, jit_compile=False
+    ... )
+    >>> rows = run_lottery(load("digits"), settings, "runs/lottery")
     >>> [row["kind"] for row in rows]
     ['ticket', 'ticket', 'ticket', 'reinitialized', 'reinitialized']
     """
@@ -115,7 +118,12 @@ def run_rigl(data, settings, directory, ticket, seed=0, on_row=None):
 
     Example:
 
-    >>> run_rigl(data.load("digits"), settings, "runs/lottery", rows[-1])["kind"]
+    >>> from tf_lottery.experiments.data import load
+    >>> settings = LotterySettings(
+    ...     levels=1, epochs_per_level=1, steps_per_epoch=50, frequency=50, jit_compile=False
+    ... )
+    >>> rows = run_lottery(load("digits"), settings, "runs/lottery")
+    >>> run_rigl(load("digits"), settings, "runs/lottery", rows[-1])["kind"]
     'rigl'
     """
     path = pathlib.Path(directory) / f"rigl_{ticket['level']:02d}.json"

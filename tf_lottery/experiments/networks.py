@@ -47,6 +47,7 @@ def default_model(data):
 
     Example:
 
+    >>> from tf_lottery.experiments.data import load
     >>> default_model(load("digits"))
     'lenet-300-100'
     """
@@ -68,8 +69,9 @@ def build(name, data, seed):
 
     Example:
 
-    >>> build("lenet-300-100", load("mnist"), seed=0).count_params()
-    266610
+    >>> from tf_lottery.experiments.data import load
+    >>> build("lenet-300-100", load("digits"), seed=0).count_params()
+    50610
     """
     choice("model", name, tuple(MODELS))
     if (name in TEXT_MODELS) != bool(data.vocabulary):

@@ -127,8 +127,12 @@ def run_retraining(
 
     Example:
 
-    >>> settings = RetrainSettings("lenet-300-100", tweaks=("soft_activations",))
-    >>> run_retraining(data.load("digits"), settings, ticket, "runs/retrain")["density"]
+    >>> from tf_lottery.experiments import data, models
+    >>> sparse = tfl.sparsify(models.lenet_300_100((8, 8, 1)), sparsity=0.9)
+    >>> ticket = tfl.Ticket.from_model(sparse)
+    >>> settings = RetrainSettings("lenet-300-100", ("soft_activations",), epochs=1)
+    >>> digits = data.load("digits")
+    >>> run_retraining(digits, settings, ticket, "runs/retrain", verbose=0)["density"]
     0.1
     """
     directory = pathlib.Path(directory)

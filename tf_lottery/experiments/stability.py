@@ -98,9 +98,11 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
 
     Example:
 
-    >>> settings = StabilitySettings(epochs=2, points=5)
-    >>> results = run_stability(data.load("digits"), settings, "runs/stability")
+    >>> from tf_lottery.experiments.data import load
+    >>> settings = StabilitySettings(epochs=1, points=5)
+    >>> results = run_stability(load("digits"), settings, "runs/stability", verbose=0)
     >>> read_connectivity(results).is_stable
+    True
     """
     directory = pathlib.Path(directory)
     if settings.model is None:

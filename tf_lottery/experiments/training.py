@@ -179,7 +179,9 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
 
     Example:
 
-    >>> run_training(data.load("digits"), TrainSettings(sparsity=0.8), "runs/train")["density"]
+    >>> from tf_lottery.experiments.data import load
+    >>> settings = TrainSettings(sparsity=0.8, epochs=1)
+    >>> run_training(load("digits"), settings, "runs/train", verbose=0)["density"]
     0.2
     """
     directory = pathlib.Path(directory)

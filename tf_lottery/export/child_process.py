@@ -35,8 +35,10 @@ class ChildProcess:
 
     Example:
 
-    >>> with ChildProcess(TASKS / "interpret.py") as child:
-    ...     outputs = child.call("run", content=content, steps=steps)
+    >>> _ = pathlib.Path("double.py").write_text("def double(number): return 2 * number")
+    >>> with ChildProcess("double.py") as child:
+    ...     child.call("double", number=21)
+    42
     """
 
     def __init__(self, path):

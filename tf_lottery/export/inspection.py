@@ -147,7 +147,12 @@ def inspect_tflite(file):
 
     Example:
 
-    >>> print(tfl.inspect_tflite("model.tflite"))
+    >>> written = tfl.export_tflite(sparse, "model.tflite", runs=1)
+    >>> report = tfl.inspect_tflite("model.tflite")
+    >>> report.num_bytes == written.num_bytes
+    True
+    >>> sum(row.dtype == "float32" for row in report.rows) > 0
+    True
     """
     content = flatbuffer.read_content(file, "file")
     path = file if isinstance(file, (str, os.PathLike)) else None

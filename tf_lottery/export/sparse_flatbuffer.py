@@ -54,6 +54,8 @@ def sparsify_flatbuffer(content, optimize_for="disk"):
 
     Example:
 
+    >>> import pathlib
+    >>> written = tfl.export_tflite(sparse, "dense.tflite", storage="dense", runs=1)
     >>> small = sparsify_flatbuffer(pathlib.Path("dense.tflite").read_bytes())
     """
     choice("optimize_for", optimize_for, ("disk", "latency"))

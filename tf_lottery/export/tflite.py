@@ -83,9 +83,12 @@ def export_tflite(
 
     Example:
 
-    >>> report = tfl.export_tflite(sparse_model, "model.tflite", x_test[:8])
-    >>> print(report)
-    >>> tfl.export_tflite(sparse_model, "small.tflite", x_test[:8], quantize="weight_int8")
+    >>> report = tfl.export_tflite(sparse, "model.tflite", x_test[:8])
+    >>> report.relative_difference < 1e-5
+    True
+    >>> small = tfl.export_tflite(sparse, "small.tflite", x_test[:8], quantize="weight_int8")
+    >>> small.relative_difference < 0.03
+    True
     """
     plain = _check_arguments(model, path, quantize, storage, optimize_for)
     positive_integer("runs", runs)

@@ -48,9 +48,8 @@ def sparse_inference_report(model_or_file, sample_inputs=None):
 
     Example:
 
-    >>> model = mobilenet_v1((96, 96, 3), symmetric_padding=False)
-    >>> print(sparse_inference_report(tfl.sparsify(model, sparsity=0.9)).verdict)
-    dense
+    >>> sparse_inference_report(convolutional).verdict
+    'dense'
 
     Reference:
 

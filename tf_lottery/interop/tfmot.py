@@ -99,8 +99,14 @@ def pruning_callback(pruning_schedule, **arguments):
 
     Example:
 
-    >>> decay = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.9, begin_step=100, end_step=1000)
-    >>> sparse.fit(x, y, epochs=5, callbacks=[tfl.interop.tfmot.pruning_callback(decay)])
+    >>> import tensorflow_model_optimization as tfmot
+    >>> decay = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.9, 0, end_step=5, frequency=1)
+    >>> sparse = tfl.sparsify(model)
+    >>> sparse.compile("adam", loss)
+    >>> pruning = tfl.interop.tfmot.pruning_callback(decay)
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=[pruning], verbose=0)
+    >>> sparse.sparsity
+    0.9
     """
     _, read = _read(pruning_schedule)
     defaults = {"frequency": read["frequency"], "scope": "layer"}
@@ -135,11 +141,15 @@ def ticket(pruned_model, model=None):
 
     Example:
 
-    >>> pruned = tfmot.sparsity.keras.prune_low_magnitude(tf_keras_model)
+    >>> import tensorflow_model_optimization as tfmot
+    >>> import tf_keras
+    >>> plain = tf_keras.Sequential([tf_keras.layers.Dense(4, name="output", input_shape=(8,))])
+    >>> pruned = tfmot.sparsity.keras.prune_low_magnitude(plain)
     >>> pruned.compile("adam", "mse")
-    >>> pruned.fit(x, y, callbacks=[tfmot.sparsity.keras.UpdatePruningStep()])
-    >>> sparse = tfl.sparsify(keras_model)
-    >>> tfl.interop.tfmot.ticket(pruned).apply(sparse).unmatched
+    >>> update = tfmot.sparsity.keras.UpdatePruningStep()
+    >>> history = pruned.fit(x, y, callbacks=[update], verbose=0)
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="output")])
+    >>> tfl.interop.tfmot.ticket(pruned).apply(tfl.sparsify(model)).unmatched
     {}
     """
     if not is_a(pruned_model, "Model", "tf_keras") or not pruned_model.built:

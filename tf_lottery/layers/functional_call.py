@@ -33,8 +33,9 @@ def functional_call(layer, replacements, *args, helpers=(), read_only=None, **kw
 
     >>> layer = keras.layers.Dense(1, use_bias=False)
     >>> layer.build((None, 2))
-    >>> functional_call(layer, [(layer.kernel, ops.ones((2, 1)))], np.ones((1, 2))).tolist()
-    [[2.0]]
+    >>> outputs = functional_call(layer, [(layer.kernel, ops.ones((2, 1)))], np.ones((1, 2)))
+    >>> ops.convert_to_numpy(outputs)
+    array([[2.]], dtype=float32)
     """
     if not layer.built:
         raise ValueError(

@@ -80,8 +80,8 @@ class Gates(Selection):
     >>> dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
     >>> gates = tfl.layers.Gates(tfl.SoftGate(initial_value=0.0, rescale=False))
     >>> gated = tfl.layers.Masked(dense, selection=gates)
-    >>> gated(np.array([[3.0, 5.0]])).numpy().tolist()
-    [[4.0]]
+    >>> ops.convert_to_numpy(gated(np.array([[3.0, 5.0]], "float32")))
+    array([[4.]], dtype=float32)
     """
 
     kind = "gates"

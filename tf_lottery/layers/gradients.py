@@ -24,8 +24,9 @@ def value_and_gradients(function, tensors, *args):
 
     Example:
 
-    >>> value_and_gradients(lambda xs: ops.sum(xs[0] ** 2), [ops.ones((2,))])
-    (2.0, [array([2., 2.])])
+    >>> value, gradients = value_and_gradients(lambda xs: ops.sum(xs[0] ** 2), [ops.ones((2,))])
+    >>> float(value), ops.convert_to_numpy(gradients[0])
+    (2.0, array([2., 2.], dtype=float32))
     """
     tensors = list(tensors)
     if _backend() == "jax":
@@ -64,8 +65,9 @@ def hessian_products(function, tensors, directions, *args):
     Example:
 
     >>> x, direction = ops.ones((2,)), ops.convert_to_tensor([1.0, -1.0])
-    >>> hessian_products(lambda xs: ops.sum(xs[0] ** 3), [x], [direction])
-    [array([ 6., -6.])]
+    >>> products = hessian_products(lambda xs: ops.sum(xs[0] ** 3), [x], [direction])
+    >>> ops.convert_to_numpy(products[0])
+    array([ 6., -6.], dtype=float32)
     """
 
     def gradients(tensors):

@@ -34,7 +34,7 @@ class GrowthMemory(Part):
 
     >>> memory = GrowthMemory(decay=0.9, gain=0.1)
     >>> memory.create_variables([keras.Variable(np.ones((4, 3)))])
-    >>> [variable.shape for variable in memory.explored]
+    >>> [tuple(variable.shape) for variable in memory.explored]
     [(4, 3)]
     """
 

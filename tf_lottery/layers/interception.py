@@ -17,8 +17,10 @@ def intercepted(layer, make_call):
 
     Example:
 
+    >>> layer = keras.layers.ReLU()
     >>> with intercepted(layer, lambda call: lambda x: 2 * call(x)):
-    ...     layer(x)
+    ...     float(layer(ops.ones(())))
+    2.0
     """
     original, own = layer.call, vars(layer).get("call")
     vars(layer)["call"] = functools.wraps(original)(make_call(original))
@@ -40,7 +42,9 @@ def with_activation(layer, activation):
 
     Example:
 
-    >>> with with_activation(keras.layers.Dense(3), keras.activations.tanh) as layer: ...
+    >>> with with_activation(keras.layers.Dense(3), keras.activations.tanh) as layer:
+    ...     layer.activation.__name__
+    'tanh'
     """
     before, layer.activation = layer.activation, activation
     try:

@@ -69,7 +69,7 @@ def find_kernels(layer, include=None, exclude=None, pattern="unstructured"):
     Example:
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
-    >>> [kernel.shape for kernel in find_kernels(model).kernels]
+    >>> [tuple(kernel.shape) for kernel in find_kernels(model).kernels]
     [(4, 3), (3, 2)]
     """
     included = _matcher("include", include)

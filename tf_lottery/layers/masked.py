@@ -46,8 +46,8 @@ class Masked(keras.layers.Layer):
     >>> masked = tfl.layers.Masked(keras.layers.Dense(1, use_bias=False, kernel_initializer="ones"))
     >>> masked.build((None, 2))
     >>> masked.set_masks([np.array([[True], [False]])])
-    >>> masked(np.array([[3.0, 5.0]])).numpy().tolist()
-    [[3.0]]
+    >>> ops.convert_to_numpy(masked(np.array([[3.0, 5.0]], "float32")))
+    array([[3.]], dtype=float32)
     """
 
     def __init__(

@@ -19,6 +19,11 @@ class Masks(Selection):
 
     Attributes:
         masks: List of non-trainable boolean variables, one for every kernel, all true at first.
+
+    Example:
+
+    >>> [tuple(mask.shape) for mask in sparse.selection.masks]
+    [(8, 10), (10, 2)]
     """
 
     def __init__(self, **kwargs):

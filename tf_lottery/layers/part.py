@@ -24,6 +24,17 @@ class Part(keras.layers.Layer):
         changes_call: Whether `in_effect` does something.
         changes_loss: Whether `change_loss` does something.
         order: Integer, the parts with the lowest come first.
+
+    Example:
+
+    >>> class Confidence(tfl.layers.Part):
+    ...     """Pulls outputs away from zero."""
+    ...     changes_loss = True
+    ...     def change_loss(self, loss, x, y, y_pred):
+    ...         return loss - 0.01 * ops.mean(ops.abs(y_pred))
+    >>> sparse.add_part(Confidence())
+    >>> [part.name for part in sparse.parts]
+    ['masks', 'confidence']
     """
 
     kind = "tweaks"
@@ -131,6 +142,18 @@ class Selection(Part):
     Attributes:
         kernels_can_be_assigned: Whether layers may assign their kernels in a call.
         structured: Whether the selection can follow a structured pattern.
+
+    Example:
+
+    >>> class KeepAll(tfl.layers.Selection):
+    ...     """Prunes nothing, for comparison."""
+    ...     def kept(self, kernels):
+    ...         return [np.ones(kernel.shape, bool) for kernel in kernels]
+    >>> layer = keras.layers.Dense(3)
+    >>> masked = tfl.layers.Masked(layer, selection=KeepAll())
+    >>> outputs = masked(np.ones((2, 4), "float32"))
+    >>> [float(mask.mean()) for mask in masked.get_masks()]
+    [1.0]
     """
 
     kind = "masks"

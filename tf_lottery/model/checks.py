@@ -10,6 +10,12 @@ def named_weights(model):
     Args:
         model: A built `keras.Layer` or model. The names are paths, made unique; kernels of a
             `SparseModel` keep the paths that they had when it was made.
+
+    Example:
+
+    >>> from tf_lottery.model import named_weights
+    >>> {name: tuple(weight.shape) for name, weight in named_weights(sparse).items()}
+    {'small/hidden/kernel': (8, 10), 'small/hidden/bias': (10,), ...}
     """
     if isinstance(model, SparseModel):
         return model.named_weights
@@ -22,6 +28,12 @@ def check_sparse_model(model, name="model"):
     Args:
         model: The object to check.
         name: String, the argument's name for the message. Defaults to `"model"`.
+
+    Example:
+
+    >>> from tf_lottery.model import check_sparse_model
+    >>> check_sparse_model(sparse) is sparse
+    True
     """
     if not isinstance(model, SparseModel):
         raise ValueError(
@@ -37,6 +49,12 @@ def check_settled(model, name="model"):
     Args:
         model: The object to check.
         name: String, the argument's name for the message. Defaults to `"model"`.
+
+    Example:
+
+    >>> from tf_lottery.model import check_settled
+    >>> check_settled(sparse) is sparse
+    True
     """
     if check_sparse_model(model, name).has_soft_gates:
         raise ValueError(

@@ -32,6 +32,15 @@ class SparseModel(ModelInside):
 
     Raises:
         ValueError: If `model` is not a built model or has nothing to prune.
+
+    Example:
+
+    >>> sparse = tfl.sparsify(model, sparsity=0.9)
+    >>> sparse.compile("adam", loss)
+    >>> history = sparse.fit(x, y, verbose=0)
+    >>> sparse.save("sparse.keras")
+    >>> keras.saving.load_model("sparse.keras").sparsity
+    0.9
     """
 
     def __init__(
@@ -295,7 +304,9 @@ class SparseModel(ModelInside):
 
         Example:
 
-        >>> weights = sparse.to_matrices(sparse.get_kernels())
+        >>> matrices = convolutional.to_matrices(convolutional.get_kernels())
+        >>> matrices["small/stem/kernel"].shape
+        (27, 4)
         """
         shapes = self.matrix_shapes
         return {path: array.reshape(shapes[path] or array.shape) for path, array in arrays.items()}

@@ -43,9 +43,10 @@ def distill(student, teacher, alpha=0.9, temperature=5.0, from_logits=True):
 
     Example:
 
-    >>> tfl.retrain.distill(sparse, dense)
+    >>> distillation = tfl.retrain.distill(sparse, dense)
     >>> sparse.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    >>> sparse.fit(x, y)
+    >>> history = sparse.fit(x, y, verbose=0)
+    >>> tfl.retrain.remove_distillation(sparse)
     """
     check_sparse_model(student, "student")
     number_above("temperature", temperature, 0)
@@ -88,6 +89,7 @@ def remove_distillation(model):
 
     Example:
 
+    >>> distillation = tfl.retrain.distill(sparse, dense)
     >>> tfl.retrain.remove_distillation(sparse)
     """
     remove_tweak(model, Distillation)

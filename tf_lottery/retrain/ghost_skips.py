@@ -61,8 +61,8 @@ def ghost_skips(
 
     Example:
 
-    >>> tfl.retrain.ghost_skips(sparse, exclude="stem").layer_names
-    ['stage_0_block_0_1', 'stage_0_block_0_2']
+    >>> tfl.retrain.ghost_skips(convolutional, exclude="stem").layer_names
+    ['conv_1', 'conv_2']
     """
     check_sparse_model(model)
     choice("branch", branch, BRANCHES)
@@ -94,7 +94,8 @@ def remove_ghost_skips(model):
 
     Example:
 
-    >>> tfl.retrain.remove_ghost_skips(sparse)
+    >>> skips = tfl.retrain.ghost_skips(convolutional)
+    >>> tfl.retrain.remove_ghost_skips(convolutional)
     """
     remove_tweak(model, GhostSkips)
 

@@ -44,9 +44,11 @@ class Recipe(Printable):
 
     Example:
 
-    >>> recipe = tfl.retrain.recipe(sparse, steps=10_000, batches=(x, y))
+    >>> recipe = tfl.retrain.recipe(sparse, steps=10)
+    >>> recipe.schedule
+    {'soft_activations': (0, 5), 'label_smoothing': (0, 10)}
     >>> sparse.compile("adam", recipe.loss, metrics=["accuracy"])
-    >>> sparse.fit(x, y, epochs=10, callbacks=recipe.callbacks)
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=recipe.callbacks, verbose=0)
     >>> recipe.remove()
     """
 
@@ -157,9 +159,11 @@ def recipe(
 
     Example:
 
-    >>> recipe = tfl.retrain.recipe(sparse, steps=10_000, batches=(x, y), teacher=dense)
+    >>> recipe = tfl.retrain.recipe(
+    ...     sparse, steps=10, batches=(x, y), teacher=dense, rescaling_iterations=5
+    ... )
     >>> sparse.compile("adam", recipe.loss, metrics=["accuracy"])
-    >>> sparse.fit(x, y, epochs=10, callbacks=recipe.callbacks)
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=recipe.callbacks, verbose=0)
     >>> recipe.remove()
     """
     check_settled(model)

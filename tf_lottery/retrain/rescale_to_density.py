@@ -37,7 +37,7 @@ def rescale_to_density(model, per="unit"):
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
     >>> sparse = tfl.sparsify(model, sparsity=0.75)
     >>> tfl.retrain.rescale_to_density(sparse, per="layer")
-    {'sequential/dense/kernel': 2.0}
+    {'.../kernel': 2.0}
     """
     choice("per", per, ("unit", "layer"))
     shapes = check_settled(model).matrix_shapes

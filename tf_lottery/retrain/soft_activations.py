@@ -37,8 +37,8 @@ def soft_activations(model, activation="swish", beta=None):
 
     Example:
 
-    >>> tfl.retrain.soft_activations(sparse, "swish").layer_names
-    ['hidden_1', 'hidden_2']
+    >>> tfl.retrain.soft_activations(convolutional, "swish").layer_names
+    ['stem', 'conv_1', 'conv_2']
     """
     check_sparse_model(model)
     choice("activation", activation, tuple(ACTIVATIONS))
@@ -65,6 +65,7 @@ def remove_soft_activations(model):
 
     Example:
 
+    >>> activations = tfl.retrain.soft_activations(sparse)
     >>> tfl.retrain.remove_soft_activations(sparse)
     """
     remove_tweak(model, SoftActivations)

@@ -59,7 +59,7 @@ def undecided(values, temperature):
 
     Example:
 
-    >>> undecided([np.array([-1.0, 0.0, 0.01, 1.0])], temperature=200.0)
+    >>> float(undecided([np.array([-1.0, 0.0, 0.01, 1.0])], temperature=200.0))
     0.5
     """
     count = sum(

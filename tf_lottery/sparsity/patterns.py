@@ -27,6 +27,19 @@ class Pattern(Serializable):
 
     Attributes:
         structured: Boolean, whether the place of a weight in the matrix matters.
+
+    Example:
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Input(Pattern):
+    ...     def pool(self, scores):
+    ...         return scores.mean(axis=1)
+    ...     def expand(self, group_mask, shape):
+    ...         return np.repeat(group_mask[:, None], shape[1], axis=1)
+    >>> scores = np.array([[4.0, 1.0], [2.0, 2.0]])
+    >>> tfl.sparsity.top_k_masks(scores, sparsity=0.5, pattern=Input())
+    array([[ True,  True],
+           [False, False]])
     """
 
     structured = True

@@ -46,7 +46,7 @@ def compact(model, multiple_of=1, gather_inputs=False):
     Example:
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
-    >>> model.layers[1].kernel.assign([[1, 2], [0, 0], [3, 4]])
+    >>> model.layers[1].set_weights([np.array([[1, 2], [0, 0], [3, 4]]), np.zeros(2)])
     >>> smaller, report = tfl.compact(model)
     >>> smaller.layers[0].units, report.parameters_before, report.parameters_after
     (2, 23, 16)
