@@ -14,8 +14,8 @@ import pytest
 from keras import layers
 
 import tf_lottery as tfl
-from tf_lottery.retrain.ghost_skips import find_convolutions
-from tf_lottery.retrain.soft_activations import find_rectifiers
+from tf_lottery.retrain._ghost_skips import find_convolutions
+from tf_lottery.retrain._soft_activations import find_rectifiers
 
 pytestmark = pytest.mark.backend
 

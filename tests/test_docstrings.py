@@ -59,7 +59,7 @@ ON_TENSORFLOW = (
     "tf_lottery.export.xnnpack",
 )
 # Reach around Keras, to the functions of a backend.
-ON_EVERY_BACKEND = ("tf_lottery.layers.functional_call", "tf_lottery.layers.gradients")
+ON_EVERY_BACKEND = ("tf_lottery.layers._functional_call", "tf_lottery.layers.gradients")
 
 
 def module_name(file):

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import tf_lottery as tfl
-from tf_lottery.analysis.flops import NOT_CALLED
+from tf_lottery.analysis._flops import NOT_CALLED
 from tf_lottery.analysis.flops_conventions import CONVENTIONS, kernel_flops
 
 

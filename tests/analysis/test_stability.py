@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tf_lottery as tfl
-from tf_lottery.analysis.stability import stability
+from tf_lottery.analysis._stability import stability
 from tf_lottery.snapshot import training_step
 
 

@@ -57,7 +57,7 @@ def scores_of(monkeypatch):
     """Function that calls a method of `at_init` and returns the scores it first ranked."""
 
     def call(method, *args, **kwargs):
-        module = importlib.import_module(f"tf_lottery.at_init.{method}")
+        module = importlib.import_module(f"tf_lottery.at_init._{method}")
         ranked, keep_highest = [], module.keep_highest
 
         def spy(model, scores, *rest):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tf_lottery.analysis import storage
-from tf_lottery.analysis.flops import flops
+from tf_lottery.analysis._flops import flops
 from tf_lottery.analysis.flops_report import FlopsReport
 from tf_lottery.layers import Masked, find_kernels
 from tf_lottery.layers.kernels import unique_paths

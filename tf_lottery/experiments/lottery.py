@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from tf_lottery import callbacks
+from tf_lottery._strip import strip
 from tf_lottery.controls import random_reinitialization
 from tf_lottery.experiments.data import ShuffledBatches
 from tf_lottery.experiments.methods import dynamic_frequency
@@ -13,7 +14,6 @@ from tf_lottery.experiments.models import lenet_300_100
 from tf_lottery.experiments.run_folder import check_settings, read_json, save_model, write_json
 from tf_lottery.pruning import sparsify
 from tf_lottery.snapshot import Snapshot
-from tf_lottery.strip import strip
 
 
 @dataclasses.dataclass(frozen=True)

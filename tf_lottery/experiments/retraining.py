@@ -7,6 +7,7 @@ import pathlib
 import keras
 
 from tf_lottery import controls
+from tf_lottery._strip import strip
 from tf_lottery.checks import choice
 from tf_lottery.experiments import networks
 from tf_lottery.experiments.checkpoint import Checkpoint
@@ -23,8 +24,7 @@ from tf_lottery.experiments.run_folder import (
 from tf_lottery.experiments.training import evaluate
 from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import TWEAKS, recipe
-from tf_lottery.retrain.recipe import fitting_tweaks
-from tf_lottery.strip import strip
+from tf_lottery.retrain._recipe import fitting_tweaks
 
 FILES = ("checkpoint.npz", "model.keras", "results.json", "settings.json", "ticket.npz")
 # Examples per step of an evaluation.

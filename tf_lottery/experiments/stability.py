@@ -5,8 +5,8 @@ import pathlib
 
 import keras
 
+from tf_lottery.analysis._stability import stability
 from tf_lottery.analysis.connectivity import Connectivity
-from tf_lottery.analysis.stability import stability
 from tf_lottery.checks import choice, natural_number, positive_integer
 from tf_lottery.experiments import networks
 from tf_lottery.experiments.checkpoint import Checkpoint

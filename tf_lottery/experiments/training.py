@@ -7,6 +7,7 @@ import pathlib
 import keras
 
 from tf_lottery import callbacks
+from tf_lottery._strip import strip
 from tf_lottery.checks import choice
 from tf_lottery.experiments import methods, networks
 from tf_lottery.experiments.checkpoint import Checkpoint
@@ -19,7 +20,6 @@ from tf_lottery.experiments.run_folder import (
     save_model,
     write_json,
 )
-from tf_lottery.strip import strip
 from tf_lottery.ticket import Ticket
 
 FILES = (

@@ -7,6 +7,7 @@ import os
 import keras
 
 from tf_lottery import files
+from tf_lottery._strip import settled
 from tf_lottery.checks import choice, natural_number, number_above, positive_integer
 from tf_lottery.export import quantization
 from tf_lottery.export.candidates import GOALS, choose, make_candidates
@@ -17,7 +18,6 @@ from tf_lottery.export.inspection import inspect_tflite
 from tf_lottery.export.report import ExportReport, StoredFile
 from tf_lottery.export.verification import latencies
 from tf_lottery.model import SparseModel
-from tf_lottery.strip import settled
 
 
 def export_tflite(

@@ -4,6 +4,7 @@ import os
 
 import keras
 
+from tf_lottery._strip import settled
 from tf_lottery.export import flatbuffer
 from tf_lottery.export.conversion import convert, keras_outputs
 from tf_lottery.export.inputs import make_inputs
@@ -11,7 +12,6 @@ from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 from tf_lottery.export.xnnpack_explain import explain
 from tf_lottery.export.xnnpack_graph import read_nodes
 from tf_lottery.model import SparseModel
-from tf_lottery.strip import settled
 
 
 def sparse_inference_report(model_or_file, sample_inputs=None):

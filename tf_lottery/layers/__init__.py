@@ -1,6 +1,6 @@
 """Layers that compute with sparse kernels, and the parts that they are made of."""
 
-from tf_lottery.layers.functional_call import functional_call as functional_call
+from tf_lottery.layers._functional_call import functional_call as functional_call
 from tf_lottery.layers.gates import Gates as Gates
 from tf_lottery.layers.growth_memory import GrowthMemory as GrowthMemory
 from tf_lottery.layers.kernels import KernelSelection as KernelSelection

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tf_lottery import _keras
-from tf_lottery.layers.functional_call import functional_call
+from tf_lottery.layers._functional_call import functional_call
 from tf_lottery.layers.kernel_list import KernelList, select_kernels
 from tf_lottery.layers.masks import Masks
 from tf_lottery.layers.part import Selection

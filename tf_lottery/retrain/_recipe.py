@@ -10,16 +10,16 @@ from tf_lottery.layers.ghost_skips import GhostSkips
 from tf_lottery.layers.soft_activations import SoftActivations
 from tf_lottery.model import check_settled
 from tf_lottery.printable import Printable
-from tf_lottery.retrain.distillation import distill, remove_distillation
-from tf_lottery.retrain.ghost_skips import find_convolutions, ghost_skips, remove_ghost_skips
-from tf_lottery.retrain.label_smoothing import SmoothedCrossentropy
-from tf_lottery.retrain.outputs import check_from_logits
-from tf_lottery.retrain.rescaled_initialization import rescaled_initialization
-from tf_lottery.retrain.soft_activations import (
+from tf_lottery.retrain._ghost_skips import find_convolutions, ghost_skips, remove_ghost_skips
+from tf_lottery.retrain._rescaled_initialization import rescaled_initialization
+from tf_lottery.retrain._soft_activations import (
     find_rectifiers,
     remove_soft_activations,
     soft_activations,
 )
+from tf_lottery.retrain.distillation import distill, remove_distillation
+from tf_lottery.retrain.label_smoothing import SmoothedCrossentropy
+from tf_lottery.retrain.outputs import check_from_logits
 
 TWEAKS = (
     "soft_activations",
