@@ -28,7 +28,7 @@ class Part(keras.layers.Layer):
     Example:
 
     >>> class Confidence(tfl.layers.Part):
-    ...     """Pulls outputs away from zero."""
+    ...     '''Pulls outputs away from zero.'''
     ...     changes_loss = True
     ...     def change_loss(self, loss, x, y, y_pred):
     ...         return loss - 0.01 * ops.mean(ops.abs(y_pred))
@@ -146,7 +146,7 @@ class Selection(Part):
     Example:
 
     >>> class KeepAll(tfl.layers.Selection):
-    ...     """Prunes nothing, for comparison."""
+    ...     '''Prunes nothing, for comparison.'''
     ...     def kept(self, kernels):
     ...         return [np.ones(kernel.shape, bool) for kernel in kernels]
     >>> layer = keras.layers.Dense(3)

@@ -15,7 +15,7 @@ def named_weights(model):
 
     >>> from tf_lottery.model import named_weights
     >>> {name: tuple(weight.shape) for name, weight in named_weights(sparse).items()}
-    {'small/hidden/kernel': (8, 10), 'small/hidden/bias': (10,), ...}
+    {'net/hidden/kernel': (8, 10), 'net/hidden/bias': (10,), ...}
     """
     if isinstance(model, SparseModel):
         return model.named_weights
