@@ -234,18 +234,8 @@ def target_sparsity(model, sparsity, scope="layer", distribution=None):
             "Argument `distribution` must be `None` unless `scope='layer'`: ranked together, "
             f"kernels share the sparsity by their scores. Received: {distribution!r}"
         )
-    if isinstance(distribution, dict):
-        paths = list(model.kernels)
-        result = distributions.values_by_path("distribution", distribution, paths, sparsity)
-    else:
-        shapes = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
-        result = distributions.get(distribution)(shapes, sparsity)
-        if set(result) != set(shapes):
-            raise ValueError(
-                "Argument `distribution` must return a sparsity for every kernel, "
-                f"{sorted(shapes)}. Received: {sorted(result)}"
-            )
-    return {path: fraction(f"distribution[{path!r}]", value) for path, value in result.items()}
+    shapes = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
+    return distributions.spread(distribution, shapes, sparsity)
 
 
 def divided_kernels(model, pattern=None):

@@ -199,3 +199,11 @@ def test_a_path_comes_before_expressions_and_the_rest_has_the_default():
 def test_broken_expressions_are_refused():
     with pytest.raises(ValueError, match=r"`rate` must have valid regular expressions.*'\('"):
         distributions.values_by_path("rate", {"(": 0.1}, ["a"])
+
+
+def test_spread_gives_each_kernel_its_sparsity():
+    shapes = {"hidden": (10, 10), "output": (10, 2)}
+    assert distributions.spread("uniform", shapes, 0.5) == {"hidden": 0.5, "output": 0.5}
+    assert distributions.spread({"out": 0.25}, shapes, 0.5) == {"hidden": 0.5, "output": 0.25}
+    with pytest.raises(ValueError, match=r"must return a sparsity for every.*Received: \['hidden"):
+        distributions.spread(lambda shapes, sparsity: {"hidden": sparsity}, shapes, 0.5)

@@ -135,6 +135,38 @@ def get(identifier):
     return named_function("distribution", identifier, _DISTRIBUTIONS)
 
 
+def spread(distribution, shapes, sparsity):
+    """Returns the sparsity of every kernel by any kind of distribution.
+
+    Args:
+        distribution: What `get` takes, or a dict of paths or regular expressions to floats in
+            [0, 1); kernels that none fits have `sparsity`.
+        shapes: Dict of paths to shapes.
+        sparsity: Float in [0, 1), the fraction of zeros.
+
+    Returns:
+        Dict of paths to floats.
+
+    Raises:
+        ValueError: If a sparsity is outside its range, or there is not one for every kernel.
+
+    Example:
+
+    >>> spread({"output": 0.5}, {"hidden": (8, 10), "output": (10, 2)}, sparsity=0.9)
+    {'hidden': 0.9, 'output': 0.5}
+    """
+    if isinstance(distribution, dict):
+        result = values_by_path("distribution", distribution, list(shapes), sparsity)
+    else:
+        result = get(distribution)(shapes, sparsity)
+        if set(result) != set(shapes):
+            raise ValueError(
+                "Argument `distribution` must return a sparsity for every kernel, "
+                f"{sorted(shapes)}. Received: {sorted(result)}"
+            )
+    return {path: fraction(f"distribution[{path!r}]", value) for path, value in result.items()}
+
+
 def values_by_path(name, values, paths, default=None):
     """Returns the value of every path, from values by path or by regular expression.
 
