@@ -116,29 +116,3 @@ class ModelInside(keras.Model):
             "plain model, whose zeros stay zeros: `tfl.strip(model).quantize(...)`. "
             f"Received: mode={mode!r}"
         )
-
-    def fit(self, *args, **kwargs):
-        """Trains as any Keras model; see `keras.Model.fit`.
-
-        Raises:
-            ValueError: If the model is not compiled.
-        """
-        self._check_compiled("fit")
-        return super().fit(*args, **kwargs)
-
-    def evaluate(self, *args, **kwargs):
-        """Evaluates as any Keras model; see `keras.Model.evaluate`.
-
-        Raises:
-            ValueError: If the model is not compiled.
-        """
-        self._check_compiled("evaluate")
-        return super().evaluate(*args, **kwargs)
-
-    def _check_compiled(self, method):
-        if not self.compiled:
-            raise ValueError(
-                f"Call `compile` of the sparse model before `{method}`, also if the model inside "
-                "is compiled, and again after tweaks with weights were added or removed. "
-                f"Received: {self.name!r}, which is not compiled"
-            )

@@ -6,16 +6,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_lottery import _keras, optimizers
-from tf_lottery.layers import Gates, GrowthMemory, Masked, matrix_shapes
+from tf_lottery.layers import Gates, GrowthMemory, Masked
 from tf_lottery.layers.edits import write_edits
+from tf_lottery.model.kernels_by_name import KernelsByName
 from tf_lottery.model.model_inside import ModelInside
 from tf_lottery.model.prunable import check_prunable_model
-from tf_lottery.sparsity import masks as mask_ops
+from tf_lottery.model.saves import RecordsSaves
+from tf_lottery.model.trained_with_parts import TrainedWithParts
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class SparseModel(ModelInside):
+class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
     """A Keras model whose kernels are masked.
 
     It compiles, fits, evaluates, predicts, saves and loads as any Keras model.
@@ -138,91 +139,9 @@ class SparseModel(ModelInside):
             self.compiled = False
 
     @property
-    def kernels(self):
-        """Dict of names to the variables that are pruned.
-
-        A name is the path that the variable had when the model was made sparse.
-
-        Raises:
-            ValueError: If a layer has changed since then so that no mask holds.
-        """
-        return self._by_name(self.wrapper.kernels)
-
-    @property
-    def named_weights(self):
-        """Dict of names to all weights of the wrapped model; see `kernels`."""
-        return self.wrapper.named_weights()
-
-    def _by_name(self, values):
-        return dict(zip(self.wrapper.keys, values, strict=True))
-
-    @property
-    def matrix_shapes(self):
-        """Dict of kernel names to (inputs, outputs); `None` for kernels that are no matrix.
-
-        See `tf_lottery.layers.matrix_shapes`.
-        """
-        return self._by_name(matrix_shapes(self.model, self.wrapper.kernels))
-
-    @property
-    def density(self):
-        """The fraction of weights the masks keep, over all kernels."""
-        return mask_ops.density(self.get_masks())
-
-    @property
-    def sparsity(self):
-        """The fraction of weights the masks prune, over all kernels."""
-        return 1.0 - self.density
-
-    @property
     def has_soft_gates(self):
         """Whether the masks are being learned, so that training decides about them."""
         return self.selection.is_soft
-
-    def compile(self, optimizer="rmsprop", *args, auto_scale_loss=True, **kwargs):
-        """Compiles as any Keras model, with the loss scale that the wrapped model would get.
-
-        Gates are left out of weight decay. Call the optimizer's `exclude_from_weight_decay`
-        before, since it replaces the list.
-        """
-        if auto_scale_loss and self.model.dtype_policy.name == "mixed_float16":
-            optimizer = keras.optimizers.get(optimizer)
-            if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-                optimizer = keras.optimizers.LossScaleOptimizer(
-                    optimizer, name="loss_scale_optimizer"
-                )
-        super().compile(optimizer, *args, auto_scale_loss=auto_scale_loss, **kwargs)
-        undecayed = [variable for part in self.parts for variable in part.undecayed]
-        if undecayed and self.optimizer is not None:
-            optimizers.exclude_from_weight_decay(self.optimizer, undecayed)
-
-    def compile_from_config(self, config):
-        """Compiles as `config` describes; Keras leaves it to models with their own `compile`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
-
-    def make_train_function(self, force=False):
-        """Makes the function of a training step, after a check of the kernels."""
-        self.check_kernels()
-        return super().make_train_function(force)
-
-    def make_test_function(self, force=False):
-        """Makes the function of a step of evaluation, after a check of the kernels."""
-        self.check_kernels()
-        return super().make_test_function(force)
-
-    def make_predict_function(self, force=False):
-        """Makes the function of a step of prediction, after a check of the kernels."""
-        self.check_kernels()
-        return super().make_predict_function(force)
-
-    def check_kernels(self):
-        """Raises a `ValueError` if a layer has changed so that no mask holds.
-
-        Compiled functions would go on with what they were compiled with.
-        """
-        _ = self.wrapper.kernels
 
     def call(self, inputs, training=None):
         """Calls the wrapped model with what its parts leave of the kernels."""
@@ -242,19 +161,6 @@ class SparseModel(ModelInside):
             training: Whether the call is a training step. Defaults to `None`: it is not.
         """
         return self.wrapper.call_with(replacements, inputs, training=training)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Computes the loss as any Keras model, changed by tweaks of retraining."""
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        parts = [part for part in self.parts if part.changes_loss]
-        if not training or not parts:
-            return loss
-        # What layers add, as regularizers do, stays as it is.
-        added = sum(_keras.scaled_for_replicas(self, added) for added in self.losses)
-        of_data = loss - added
-        for part in parts:
-            of_data = part.change_loss(of_data, x, y, y_pred)
-        return of_data + added
 
     def get_weights(self):
         """Returns the weights and masks as NumPy arrays, without what methods remember.
@@ -287,71 +193,6 @@ class SparseModel(ModelInside):
     def _own_weights(self):
         others = {id(v) for part in self.parts if not part.is_weight for v in part.variables}
         return [weight for weight in self.weights if id(weight) not in others]
-
-    def get_masks(self):
-        """Returns a dict of kernel names to boolean arrays, True meaning kept."""
-        return self._by_name(self.wrapper.get_masks())
-
-    def to_matrices(self, arrays):
-        """Reshapes arrays of kernels to (inputs, outputs), as patterns see them.
-
-        Args:
-            arrays: Dict of kernel names to NumPy arrays in the shapes of the kernels.
-
-        Returns:
-            Dict of the same paths to matrices. Kernels that are no such matrix, to which no
-            structured pattern applies, keep their shapes.
-
-        Example:
-
-        >>> matrices = convolutional.to_matrices(convolutional.get_kernels())
-        >>> matrices["small/stem/kernel"].shape
-        (27, 4)
-        """
-        shapes = self.matrix_shapes
-        return {path: array.reshape(shapes[path] or array.shape) for path, array in arrays.items()}
-
-    def from_matrices(self, arrays):
-        """Reshapes matrices as `to_matrices` makes them to the shapes of the kernels.
-
-        Args:
-            arrays: Dict of kernel names to NumPy arrays.
-
-        Returns:
-            Dict of the same paths to arrays, as `set_masks` expects them.
-        """
-        kernels = self.kernels
-        return {path: array.reshape(kernels[path].shape) for path, array in arrays.items()}
-
-    def set_masks(self, masks):
-        """Sets masks and writes zeros into the pruned positions of the kernels.
-
-        Args:
-            masks: Dict of kernel names to boolean arrays; kernels it leaves out keep
-                their masks.
-
-        Raises:
-            ValueError: If a path is unknown or an array is not boolean or does not fit;
-                then no mask is changed.
-        """
-        before = self.get_masks()
-        masks = {path: np.asarray(mask) for path, mask in masks.items()}
-        for path, mask in masks.items():
-            if path not in before:
-                raise ValueError(
-                    "Argument `masks` must have paths of the model's kernels, "
-                    f"{sorted(before)}. Received: {path!r}"
-                )
-            mask_ops.check_mask(f"masks[{path!r}]", mask, before[path].shape)
-        self.wrapper.set_masks(list({**before, **masks}.values()))
-
-    def get_kernels(self):
-        """Returns a dict of kernel names to the effective values, `kernel * mask`."""
-        return self._by_name(self.wrapper.get_kernels())
-
-    def apply_masks(self):
-        """Writes what is left of the kernels into them; from then on soft gates are hard."""
-        self.wrapper.apply_masks()
 
     def settle(self):
         """Writes into the wrapped model what it needs to compute by itself as it does now.
