@@ -4,7 +4,8 @@ import pytest
 from keras import layers
 
 from tf_lottery._keras import all_layers
-from tf_lottery.layers.call_trace import symbolic_inputs, trace_calls
+from tf_lottery.layers.call_trace import trace_calls
+from tf_lottery.layers.inputs import symbolic_inputs
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -20,21 +21,6 @@ class Failing(keras.Model):
     def call(self, inputs):
         self.dense(inputs)
         raise RuntimeError("no more layers")
-
-
-class Pair(keras.Model):
-    """A subclassed model that is built without being called."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = layers.Dense(3), layers.Dense(2)
-
-    def build(self, input_shape):
-        self.first.build(input_shape)
-        self.second.build((*input_shape[:-1], 3))
-
-    def call(self, inputs):
-        return self.second(self.first(inputs))
 
 
 def shapes(model, kinds=(layers.Dense,), **kwargs):
@@ -111,46 +97,3 @@ def test_a_call_method_of_the_instances_own_stays(make_model):
     vars(layer)["call"] = own
     trace_calls(layer, keras.KerasTensor((1, 6)), (layers.Dense,))
     assert vars(layer)["call"] is own
-
-
-def test_inputs_have_the_models_structure_dtypes_and_batch(make_model):
-    inputs = symbolic_inputs(make_model("dict_inputs"))
-    assert {name: tensor.shape for name, tensor in inputs.items()} == {"a": (1, 4), "b": (1, 5)}
-    assert symbolic_inputs(make_model("recurrent")).dtype == "int32"
-    fixed = keras.Sequential([keras.Input(batch_shape=(8, 2)), layers.Dense(1)])
-    assert symbolic_inputs(fixed).shape == (8, 2)
-
-
-def test_input_shape_fixes_what_the_model_leaves_open():
-    inputs = [keras.Input((None, 2)), keras.Input((None,), dtype="int32")]
-    model = keras.Model(inputs, [layers.Dense(1)(inputs[0]), layers.Embedding(3, 1)(inputs[1])])
-    found = symbolic_inputs(model, [(7, 2), (5,)])
-    assert [(tensor.shape, tensor.dtype) for tensor in found] == [
-        ((1, 7, 2), "float32"),
-        ((1, 5), "int32"),
-    ]
-
-
-def test_input_shape_of_a_subclassed_model(make_model):
-    model = Pair()
-    model.build((24, 4))
-    assert symbolic_inputs(model).shape == (1, 4)
-    assert symbolic_inputs(make_model("subclassed"), (2, 4)).shape == (1, 2, 4)
-
-
-@pytest.mark.parametrize("input_shape", [None, (None,)])
-def test_open_shape_is_refused(input_shape):
-    model = keras.Sequential([keras.Input((None,)), layers.Embedding(3, 2)])
-    with pytest.raises(ValueError, match=r"`input_shape` must give.*Received: .*\(.*None\)"):
-        symbolic_inputs(model, input_shape)
-
-
-def test_model_that_does_not_know_its_shape_is_refused():
-    with pytest.raises(ValueError, match="`input_shape` must give"):
-        symbolic_inputs(Failing())
-
-
-@pytest.mark.parametrize("input_shape", [(4,), [(4,), (5,)], {"a": (4,)}])
-def test_input_shape_that_does_not_fit_is_refused(make_model, input_shape):
-    with pytest.raises(ValueError, match="`input_shape` must have a shape for every input"):
-        symbolic_inputs(make_model("dict_inputs"), input_shape)

@@ -11,7 +11,8 @@ from tf_lottery.analysis.flops_report import FlopsReport, KernelFlops
 from tf_lottery.analysis.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
 from tf_lottery.checks import choice
 from tf_lottery.layers import Masked
-from tf_lottery.layers.call_trace import symbolic_inputs, trace_calls
+from tf_lottery.layers.call_trace import trace_calls
+from tf_lottery.layers.inputs import symbolic_inputs
 from tf_lottery.layers.masked import masked_layers
 from tf_lottery.model import SparseModel, named_weights
 

@@ -6,6 +6,8 @@ import re
 import keras
 import numpy as np
 
+from tf_lottery.layers.inputs import model_inputs
+
 NUM_SAMPLES = 16
 SIGNATURE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 KERAS_NAME = re.compile("keras_tensor|input_layer")
@@ -54,7 +56,12 @@ def make_inputs(model, sample_inputs, seed, argument="sample_inputs"):
     Raises:
         ValueError: If the arrays do not fit or none can be made.
     """
-    structure = _input_structure(model, sample_inputs)
+    structure = model_inputs(model, sample_inputs)
+    if structure is None:
+        raise ValueError(
+            f"Argument `{argument}` must be given for a model that does not know the shapes "
+            f"of its inputs. Received: {argument}=None, model={model.name!r}"
+        )
     tensors = keras.tree.flatten(structure)
     keys = flat_keys(structure) or [tensor.name for tensor in tensors]
     if sample_inputs is None:
@@ -81,29 +88,6 @@ def flat_keys(structure):
     if isinstance(structure, dict) and len(structure) == len(keras.tree.flatten(structure)):
         return keras.tree.flatten({key: str(key) for key in structure})
     return None
-
-
-def _input_structure(model, sample_inputs):
-    if getattr(model, "inputs", None):
-        return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    floatx = keras.config.floatx()
-    if sample_inputs is not None:
-        arrays = keras.tree.map_structure(np.asarray, sample_inputs)
-        return keras.tree.map_structure(
-            lambda x: keras.KerasTensor(
-                (None, *x.shape[1:]), floatx if x.dtype.kind == "f" else x.dtype.name
-            ),
-            arrays,
-        )
-    shapes = (model.get_build_config() or {}).get("input_shape")
-    if shapes is None:
-        raise ValueError(
-            "Argument `sample_inputs` must be given for a model that does not know the shapes "
-            f"of its inputs. Received: sample_inputs=None, model={model.name!r}"
-        )
-    return keras.tree.map_shape_structure(
-        lambda shape: keras.KerasTensor((None, *shape[1:]), floatx), shapes
-    )
 
 
 def _random_array(key, tensor, rng):

@@ -5,8 +5,9 @@ import keras
 from tf_lottery._keras import all_layers
 from tf_lottery.checks import choice, fraction, number_above
 from tf_lottery.layers import find_kernels
-from tf_lottery.layers.call_trace import symbolic_inputs, trace_calls
+from tf_lottery.layers.call_trace import trace_calls
 from tf_lottery.layers.ghost_skips import BRANCHES, GhostSkips
+from tf_lottery.layers.inputs import symbolic_inputs
 from tf_lottery.model import check_sparse_model
 from tf_lottery.tweaks import add_tweak, remove_tweak
 
