@@ -1,7 +1,5 @@
 """GraSP: prune the weights whose removal costs the least gradient flow, before training."""
 
-from keras import ops
-
 from tf_lottery.at_init.batches import read_batches
 from tf_lottery.at_init.loss import (
     compile_for,
@@ -10,7 +8,7 @@ from tf_lottery.at_init.loss import (
     sum_over_batches,
 )
 from tf_lottery.at_init.ranking import keep_highest, set_masks, target_sparsities
-from tf_lottery.layers.gradients import value_and_gradients
+from tf_lottery.layers.gradients import hessian_products, value_and_gradients
 
 
 def grasp(
@@ -75,18 +73,12 @@ def grasp(
         def gradients_of(kernels, *batch):
             return value_and_gradients(loss_of, kernels, *batch)[1]
 
-        def flow(kernels, directions, *batch):
-            gradients = gradients_of(kernels, *batch)
-            return sum(ops.sum(g * d) for g, d in zip(gradients, directions, strict=True))
-
-        def hessian_products(kernels, directions, *batch):
-            return value_and_gradients(flow, kernels, directions, *batch)[1]
+        def products_of(kernels, directions, *batch):
+            return hessian_products(loss_of, kernels, directions, *batch)
 
         kernels = effective_kernels(model)
         batches = list(read_batches(batches, steps))
         gradients = sum_over_batches(compile_for(model, gradients_of), batches, kernels)
-        products = sum_over_batches(
-            compile_for(model, hessian_products), batches, kernels, gradients
-        )
+        products = sum_over_batches(compile_for(model, products_of), batches, kernels, gradients)
     scores = [kernel * product for kernel, product in zip(kernels, products, strict=True)]
     return set_masks(model, keep_highest(model, scores, target, model.get_masks()))
