@@ -1,7 +1,6 @@
 """Other masks for the weights of a ticket: is it about which weights, or how many where?"""
 
 import math
-import types
 
 import numpy as np
 
@@ -15,9 +14,8 @@ from tf_lottery.controls.changes import (
     warn_of_masked_weights,
 )
 from tf_lottery.model import check_sparse_model
-from tf_lottery.pruning import target_sparsity
+from tf_lottery.sparsity import distributions, patterns
 from tf_lottery.sparsity import masks as mask_ops
-from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity import scores as score_functions
 from tf_lottery.ticket import match_paths
 
@@ -202,9 +200,8 @@ def _distributed(ticket, distribution):
         )
     if distribution is None:
         return kept
-    # A distribution looks at nothing but the shapes of a model's kernels; masks have them.
-    shaped = types.SimpleNamespace(kernels=ticket.masks)
-    sparsity = target_sparsity(shaped, 1 - total / sum(sizes.values()), "layer", distribution)
+    shapes = {path: mask.shape for path, mask in ticket.masks.items()}
+    sparsity = distributions.spread(distribution, shapes, 1 - total / sum(sizes.values()))
     exact = {path: (1 - sparsity[path]) * size for path, size in sizes.items()}
     if isinstance(distribution, dict):
         return {path: round(count) for path, count in exact.items()}
