@@ -543,7 +543,7 @@ def test_two_devices_keep_the_same_zeros(
 ):
     with two_devices.scope():
         model = check_promises(algorithm, kind, make_model, make_data, compile_model)
-    for variable in (*model.selection.masks, *model.wrapper.kernels):
+    for variable in (*model.selection.state(), *model.wrapper.kernels):
         first, second = variable.value.values
         np.testing.assert_array_equal(first, second)
 

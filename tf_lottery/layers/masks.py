@@ -9,9 +9,9 @@ from tf_lottery.layers.variables import add_like
 
 @keras.saving.register_keras_serializable("tf_lottery")
 class Masks(Selection):
-    """Multiplies every kernel by a mask of ones and zeros.
+    """Puts zeros in the place of pruned weights.
 
-    As the product is part of the forward pass, gradients of pruned weights are zero, norms of
+    As the zeros are part of the forward pass, gradients of pruned weights are zero, norms of
     gradients are those of the sparse network, and no optimizer can revive a weight.
 
     Args:
@@ -39,8 +39,9 @@ class Masks(Selection):
     def replace(self, values, training):
         """Returns the kernels, zeros where they are pruned."""
         del training
+        # Cheaper than a product, and pruned weights that are not finite have no effect either.
         return [
-            value * ops.cast(mask.value, value.dtype)
+            ops.where(mask.value, value, ops.zeros((), value.dtype))
             for value, mask in zip(values, self.masks, strict=True)
         ]
 
