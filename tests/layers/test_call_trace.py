@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from keras import layers
 
+import tf_lottery as tfl
 from tf_lottery._keras import all_layers
-from tf_lottery.layers.call_trace import trace_calls
+from tf_lottery.layers.call_trace import trace, trace_calls
 from tf_lottery.layers.inputs import symbolic_inputs
 
 
@@ -97,3 +98,31 @@ def test_a_call_method_of_the_instances_own_stays(make_model):
     vars(layer)["call"] = own
     trace_calls(layer, keras.KerasTensor((1, 6)), (layers.Dense,))
     assert vars(layer)["call"] is own
+
+
+@pytest.mark.backend
+def test_variables_that_other_code_reads_are_listed():
+    class Squared(layers.Layer):
+        """Multiplies with the kernel of a layer before and after it calls the layer."""
+
+        def __init__(self):
+            super().__init__()
+            self.dense, self.own = layers.Dense(2), layers.Dense(2)
+            self.dense.build((None, 2))
+            self.own.build((None, 2))
+
+        def call(self, inputs):
+            return keras.ops.matmul(self.own(self.dense(inputs)), self.dense.kernel)
+
+    layer = Squared()
+    found = trace(layer, keras.KerasTensor((1, 2)), (layers.Dense,))
+    assert [call.layer for call in found.calls] == [layer.dense, layer.own]
+    assert [id(v) for v in found.read_elsewhere] == [id(layer.dense.kernel)]
+
+
+def test_masks_do_not_count_as_reading():
+    masked = tfl.layers.Masked(layers.Dense(4, name="inside"))
+    model = keras.Sequential([keras.Input((3,)), masked, layers.Dense(2)])
+    found = trace(model, symbolic_inputs(model), (layers.Dense,))
+    assert [call.layer.name for call in found.calls][0] == "inside"
+    assert found.read_elsewhere == []

@@ -11,12 +11,13 @@ from tf_lottery.analysis.flops_report import FlopsReport, KernelFlops
 from tf_lottery.analysis.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
 from tf_lottery.checks import choice
 from tf_lottery.layers import Masked
-from tf_lottery.layers.call_trace import trace_calls
+from tf_lottery.layers.call_trace import trace
 from tf_lottery.layers.inputs import symbolic_inputs
 from tf_lottery.layers.masked import masked_layers
 from tf_lottery.model import SparseModel, named_weights
 
 NOT_CALLED = "its layer is not called"
+READ_ELSEWHERE = "used outside of its layer's call"
 
 
 def flops(model, convention="mac2", sparsities=None, input_shape=None):
@@ -24,10 +25,13 @@ def flops(model, convention="mac2", sparsities=None, input_shape=None):
 
     Counted are the products with the kernels of dense, einsum, convolutional, separable,
     depthwise and recurrent layers, at any depth, in sequential, functional and subclassed
-    models; every call of a shared layer and every step of a recurrent one. Not counted are
+    models; every call of a shared layer and every step of a recurrent one. Embeddings are
+    looked up, which costs nothing, unless they project back (`reverse=True`). Not counted are
     products of activations with each other, as between queries and keys of attention, and
     activations, pooling, normalization and biases, but for the convention `"micronet"`.
-    Embeddings are looked up and cost nothing.
+
+    Layers of other kinds, and weights that other code than their layer multiplies with, are
+    listed in `not_counted`; how much of the model the counts cover is in `coverage`.
 
     Args:
         model: A `SparseModel`, counted by its masks, or any built Keras model, counted by
@@ -60,8 +64,8 @@ def flops(model, convention="mac2", sparsities=None, input_shape=None):
     layer = _wrapped(model)
     inputs = symbolic_inputs(layer, input_shape)
     batch = keras.tree.flatten(inputs)[0].shape[0]
-    calls = trace_calls(layer, inputs, COUNTED)
-    uses, counted = _count_uses(calls, convention)
+    found = trace(layer, inputs, COUNTED)
+    uses, counted = _count_uses(found.calls, convention)
     named = named_weights(model if isinstance(model, SparseModel) else layer)
     paths = {id(weight): name for name, weight in named.items()}
     nonzeros, rows = _nonzeros(model, uses), []
@@ -69,8 +73,15 @@ def flops(model, convention="mac2", sparsities=None, input_shape=None):
         per_example = times / batch if times % batch else times // batch
         shape = tuple(kernel.shape)
         rows.append(KernelFlops.count(convention, paths[key], shape, nonzeros[key], per_example))
-    not_counted = _not_counted(layer, calls, counted, paths)
-    report = FlopsReport(layer.name, convention, rows, not_counted, layer.count_params())
+    not_counted = _not_counted(layer, found.calls, counted, paths)
+    for variable in found.read_elsewhere:
+        path = paths.get(id(variable))
+        if id(variable) in uses or not_counted.get(path) == NOT_CALLED:
+            not_counted[path] = READ_ELSEWHERE
+    size = sum(math.prod(named[path].shape) for path in not_counted)
+    report = FlopsReport(
+        layer.name, convention, rows, not_counted, layer.count_params(), num_not_counted=size
+    )
     return report if sparsities is None else report.with_sparsities(sparsities)
 
 

@@ -57,8 +57,10 @@ class FlopsReport(Printable):
         name: The model's name.
         convention: `"mac"`, `"mac2"` or `"micronet"`; see `tfl.flops`.
         rows: List of `KernelFlops`, in the order in which the kernels are used.
-        not_counted: Dict of paths of other weights to the reason why they are not counted.
+        not_counted: Dict of paths of weights to the reason why what is done with them is not
+            counted, or not all of it.
         num_parameters: Integer, all weights of the model, biases and statistics included.
+        num_not_counted: Integer, the weights in `not_counted`. Defaults to `0`.
     """
 
     name: str
@@ -66,6 +68,7 @@ class FlopsReport(Printable):
     rows: list
     not_counted: dict
     num_parameters: int
+    num_not_counted: int = 0
 
     @property
     def sparse(self):
@@ -79,8 +82,19 @@ class FlopsReport(Printable):
 
     @property
     def ratio(self):
-        """FLOPs of inference as a fraction of the dense model's."""
+        """FLOPs of inference as a fraction of the dense model's; see `coverage`."""
         return self.sparse / self.dense if self.dense else 1.0
+
+    @property
+    def coverage(self):
+        """The fraction of weights whose FLOPs are all counted.
+
+        It is taken of the weights in `rows` and `not_counted`: biases of counted layers and
+        normalization do not matter. Below 1, `ratio` says nothing about the other weights.
+        """
+        counted = sum(row.size for row in self.rows if row.path not in self.not_counted)
+        total = counted + self.num_not_counted
+        return counted / total if total else 1.0
 
     @property
     def num_bytes(self):
@@ -185,6 +199,7 @@ class FlopsReport(Printable):
             "sparse": self.sparse,
             "dense": self.dense,
             "ratio": self.ratio,
+            "coverage": self.coverage,
             "num_bytes": self.num_bytes,
             "num_parameters": self.num_parameters,
             "kernels": [{**kernel, "shape": list(kernel["shape"])} for kernel in kernels],
@@ -206,9 +221,23 @@ class FlopsReport(Printable):
             shape = " x ".join(map(str, row.shape))
             costs = f"{row.dense:,.0f}", f"{row.sparse:,.0f}"
             table.add_row(row.path, shape, f"{row.sparsity:.2%}", *costs)
-        lines = [storage.describe(self.num_bytes)]
-        if self.not_counted:
-            lines.append("Not counted:")
-            lines += [f"{path}: {reason}" for path, reason in self.not_counted.items()]
+        lines = [storage.describe(self.num_bytes), *describe_coverage(self)]
         table.caption, table.caption_justify = "\n".join(lines), "left"
         return table
+
+
+def describe_coverage(report):
+    """Returns lines of text that say what a report does not count; none if it counts all.
+
+    Args:
+        report: A `FlopsReport`.
+    """
+    if not report.not_counted:
+        return []
+    # Never "100%", which rounding would make of a model with one small unknown layer.
+    share = min(math.floor(1000 * report.coverage) / 1000, 0.999)
+    return [
+        f"These FLOPs cover only {share:.1%} of the weights.",
+        "Not counted:",
+        *(f"{path}: {reason}" for path, reason in report.not_counted.items()),
+    ]

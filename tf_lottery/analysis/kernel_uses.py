@@ -8,6 +8,7 @@ _CONV = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+_CONV_RECURRENT = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 _CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell)
 
 COUNTED = (
@@ -48,15 +49,9 @@ def kernel_uses(layer, input_shape, output_shape):
     [(<Variable path=dense/kernel, shape=(4, 3), ...>, 10)]
     """
     if isinstance(layer, layers.RNN):
-        steps = input_shape[0] * input_shape[1]
-        return [
-            (weight, steps)
-            for cell in _cells(layer)
-            for weight in cell.weights
-            if weight.name in ("kernel", "recurrent_kernel")
-        ]
+        return _recurrent_uses(layer, input_shape, output_shape)
     if isinstance(layer, layers.Embedding):
-        uses = {"embeddings": 0}
+        uses = _embedding_uses(layer, input_shape, output_shape)
     elif isinstance(layer, layers.Dense):
         uses = {"kernel": math.prod(output_shape[:-1])}
     elif isinstance(layer, layers.EinsumDense):
@@ -87,8 +82,33 @@ def same_padded_shape(layer, input_shape, output_shape):
     return tuple(shape)
 
 
+def _recurrent_uses(layer, input_shape, output_shape):
+    times = input_shape[0] * input_shape[1]
+    if isinstance(layer, _CONV_RECURRENT):
+        # The state has the positions of the output, which may have an axis for the steps or not.
+        rank = len(layer.cell.kernel_size)
+        end = len(output_shape) - (layer.data_format == "channels_last")
+        times *= math.prod(output_shape[end - rank : end])
+    return [
+        (weight, times)
+        for cell in _cells(layer)
+        for weight in cell.weights
+        if weight.name in ("kernel", "recurrent_kernel")
+    ]
+
+
+def _embedding_uses(layer, input_shape, output_shape):
+    """Returns the uses of an embedding, which is looked up or projects back (`reverse=True`)."""
+    if len(output_shape) > len(input_shape):
+        return {"embeddings": 0}
+    tied = getattr(layer, "tie_weights", True)
+    return {"embeddings" if tied else "reverse_embeddings": math.prod(output_shape[:-1])}
+
+
 def _cells(layer):
     """Returns the cells of a recurrent layer, none if one is of an unknown kind."""
+    if isinstance(layer, _CONV_RECURRENT):
+        return [layer.cell]
     cell = layer.cell
     cells = cell.cells if isinstance(cell, layers.StackedRNNCells) else [cell]
     return cells if all(isinstance(cell, _CELLS) for cell in cells) else []

@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_lottery.analysis import storage
 from tf_lottery.analysis._flops import flops
-from tf_lottery.analysis.flops_report import FlopsReport
+from tf_lottery.analysis.flops_report import FlopsReport, describe_coverage
 from tf_lottery.layers import Masked, find_kernels
 from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.model import SparseModel
@@ -121,7 +121,7 @@ class Summary(Printable):
     def _flops_dict(self):
         if self.flops is None:
             return None
-        keys = ("convention", "sparse", "dense", "ratio", "not_counted")
+        keys = ("convention", "sparse", "dense", "ratio", "coverage", "not_counted")
         return {key: getattr(self.flops, key) for key in keys}
 
     def _lines(self):
@@ -134,12 +134,10 @@ class Summary(Printable):
                 f"FLOPs of inference: {self.flops.sparse:,} of {self.flops.dense:,} dense, "
                 f"{self.flops.ratio:.2%}"
             )
-            lines += _section("Without FLOPs:", self.flops.not_counted)
-        return lines + _section("Not pruned:", self.skipped)
-
-
-def _section(head, reasons):
-    return [head, *(f"{path}: {reason}" for path, reason in reasons.items())] if reasons else []
+            lines += describe_coverage(self.flops)
+        if self.skipped:
+            lines += ["Not pruned:", *(f"{path}: {why}" for path, why in self.skipped.items())]
+        return lines
 
 
 def summary(model, input_shape=None):

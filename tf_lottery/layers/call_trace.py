@@ -8,6 +8,7 @@ import keras
 
 from tf_lottery import _keras
 from tf_lottery.layers.interception import intercepted
+from tf_lottery.layers.masked import Masked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +29,25 @@ class Call:
     follows: int | None = None
 
 
-def trace_calls(layer, inputs, kinds):
-    """Lists the calls of layers of some kinds that a call of a layer makes.
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """What happens in a call of a layer.
 
-    Nothing is computed: the call is symbolic, on shapes alone, in inference mode. A layer
-    that is called twice is listed twice; calls inside of a listed call are left out.
+    Args:
+        calls: List of `Call`, in order: those of layers of the kinds that were looked for.
+        read_elsewhere: List of the variables that something else than these calls reads.
+    """
+
+    calls: list
+    read_elsewhere: list
+
+
+def trace(layer, inputs, kinds):
+    """Finds out which layers of some kinds a call of a layer calls, and what else it reads.
+
+    Nothing is computed: the call is symbolic, on shapes alone, in inference mode. Wrappers of
+    the kind `Masked` call their layer with its plain kernels. A layer that is called twice is
+    listed twice; calls inside of a listed call are left out.
 
     Args:
         layer: A built `keras.Layer` or model of any kind.
@@ -40,7 +55,49 @@ def trace_calls(layer, inputs, kinds):
         kinds: Tuple of the layer classes to look for.
 
     Returns:
-        List of `Call`, in order.
+        A `Trace`.
+
+    Example:
+
+    >>> class Tied(keras.Model):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.embedding = keras.layers.Embedding(10, 4)
+    ...
+    ...     def call(self, inputs):
+    ...         return ops.matmul(self.embedding(inputs), ops.transpose(self.embedding.embeddings))
+    >>> tied = Tied()
+    >>> outputs = tied(np.array([[1, 2, 3]]))
+    >>> found = trace(tied, keras.KerasTensor((1, 3), "int32"), (keras.layers.Embedding,))
+    >>> [call.output_shape for call in found.calls], [v.name for v in found.read_elsewhere]
+    ([(1, 3, 4)], ['embeddings'])
+    """
+    recorder = _Recorder()
+
+    def call(tensors):
+        with recorder:
+            return layer(tensors, training=False)
+
+    with contextlib.ExitStack() as stack:
+        for sublayer in {id(sub): sub for sub in _keras.all_layers(layer)}.values():
+            if isinstance(sublayer, kinds):
+                stack.enter_context(intercepted(sublayer, recorder.recording(sublayer)))
+            elif isinstance(sublayer, Masked):
+                stack.enter_context(intercepted(sublayer, _plain_call(sublayer)))
+        _keras.compute_output_spec(call, inputs)
+    return Trace(recorder.calls, list(recorder.read_elsewhere.values()))
+
+
+def trace_calls(layer, inputs, kinds):
+    """Lists the calls of layers of some kinds that a call of a layer makes.
+
+    Args:
+        layer: A built `keras.Layer` or model of any kind.
+        inputs: The `keras.KerasTensor`, or structure of them, that it is called with.
+        kinds: Tuple of the layer classes to look for.
+
+    Returns:
+        List of `Call`, in order; see `trace`.
 
     Example:
 
@@ -50,25 +107,27 @@ def trace_calls(layer, inputs, kinds):
     >>> [call.output_shape for call in calls]
     [(1, 16), (1, 3)]
     """
-    recorder = _Recorder()
-    with contextlib.ExitStack() as stack:
-        for sublayer in {id(sub): sub for sub in _keras.all_layers(layer)}.values():
-            if isinstance(sublayer, kinds):
-                stack.enter_context(recorder.listening(sublayer))
-        _keras.compute_output_spec(functools.partial(layer, training=False), inputs)
-    return recorder.calls
+    return trace(layer, inputs, kinds).calls
 
 
-class _Recorder:
-    """Lists calls while it listens to layers."""
+class _Recorder(keras.StatelessScope):
+    """A scope that lists the calls of layers, and the variables that other code reads in it."""
 
     def __init__(self):
-        self.calls = []
+        super().__init__()
+        self.calls, self.read_elsewhere = [], {}
         self._outputs = []
         self._inside = False
 
-    def listening(self, layer):
-        return intercepted(layer, lambda call: functools.partial(self._record, layer, call))
+    def get_current_value(self, variable):
+        """Returns the value of a variable that is read, as any stateless scope."""
+        if not self._inside:
+            self.read_elsewhere[id(variable)] = variable
+        return super().get_current_value(variable)
+
+    def recording(self, layer):
+        """Returns the function that puts a recording call in the place of a layer's."""
+        return lambda call: functools.partial(self._record, layer, call)
 
     def _record(self, layer, call, *args, **kwargs):
         if self._inside:
@@ -85,6 +144,14 @@ class _Recorder:
             Call(layer, tuple(given.shape), tuple(made.shape), follows[-1] if follows else None)
         )
         return outputs
+
+
+def _plain_call(masked):
+    """Returns the function that has a wrapper call its layer with the plain kernels.
+
+    Else it would read all of them, and the layer's own reading would happen in another scope.
+    """
+    return lambda call: lambda *args, **kwargs: masked.layer(*args, **kwargs)
 
 
 def _first(tensors):
