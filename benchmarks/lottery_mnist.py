@@ -71,7 +71,7 @@ def main():
         rows += [{"replicate": seed, **row} for row in found]
         recorded = {**dataclasses.asdict(settings), "replicates": seed + 1}
         record.write("lottery_mnist", recorded, {"summary": summarize(rows), "rows": rows})
-        plot_lottery(rows, record.RESULTS / "lottery_mnist.png", "LeNet-300-100 on MNIST")
+        plot_lottery(rows, record.RESULTS / "lottery_mnist.png", title="LeNet-300-100 on MNIST")
 
 
 if __name__ == "__main__":

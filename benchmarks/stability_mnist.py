@@ -97,7 +97,7 @@ def main():
         for row in rows:
             lines.setdefault(row["case"], []).append(read_connectivity(row))
         picture = record.RESULTS / "stability_mnist.png"
-        plot_connectivity(lines, picture, "LeNet-300-100 on MNIST: between two copies")
+        plot_connectivity(lines, picture, title="LeNet-300-100 on MNIST: between two copies")
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def _draw(results, path, dataset):
         f"{name}, density {result['density']:.1%}": read_connectivity(result)
         for name, result in results.items()
     }
-    plot_connectivity(lines, path, f"Between two copies on {dataset}")
+    plot_connectivity(lines, path, title=f"Between two copies on {dataset}")
 
 
 def _table(results):

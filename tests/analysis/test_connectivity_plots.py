@@ -26,7 +26,7 @@ def drawn(monkeypatch):
 
 
 def test_one_line_a_result(tmp_path, drawn):
-    plot_connectivity({"dense": RESULT, "ticket": RESULT}, tmp_path / "x.png", "LeNet")
+    plot_connectivity({"dense": RESULT, "ticket": RESULT}, tmp_path / "x.png", title="LeNet")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     labels = [kwargs["label"] for _, kwargs in drawn["plot"]]
     assert labels == [

@@ -20,7 +20,13 @@ NOT_CALLED = "its layer is not called"
 READ_ELSEWHERE = "used outside of its layer's call"
 
 
-def flops(model, convention="mac2", sparsities=None, input_shape=None):
+def flops(
+    model: keras.Layer,
+    convention: str = "mac2",
+    *,
+    sparsities: dict | None = None,
+    input_shape: tuple | list | dict | None = None,
+) -> FlopsReport:
     """Counts the floating-point operations of a model's inference, sparse and dense.
 
     Counted are the products with the kernels of dense, einsum, convolutional, separable,

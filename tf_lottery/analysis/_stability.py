@@ -56,15 +56,16 @@ class Stability(Printable):
 
 
 def stability(
-    model,
+    model: keras.Model,
     train,
     data,
-    start=None,
-    seeds=(0, 1),
-    epochs=None,
-    batch_size=None,
+    *,
+    start: Ticket | Snapshot | tuple | list | None = None,
+    seeds: tuple | list = (0, 1),
+    epochs: int | None = None,
+    batch_size: int | None = None,
     **options,
-):
+) -> Stability:
     """Trains two copies of a network that differ by the order of the data, and compares them.
 
     The instability analysis of "Linear Mode Connectivity and the Lottery Ticket Hypothesis"

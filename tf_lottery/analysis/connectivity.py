@@ -10,12 +10,13 @@ import numpy as np
 from keras import ops
 
 from tf_lottery.analysis.batch_statistics import BatchStatistics
+from tf_lottery.analysis.network_weights import weights_of
 from tf_lottery.at_init.batches import read_batches
 from tf_lottery.checks import positive_integer
-from tf_lottery.model import SparseModel, check_settled, named_weights
+from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.printable import Printable
 from tf_lottery.snapshot import Snapshot
-from tf_lottery.ticket import match_paths
+from tf_lottery.ticket import Ticket
 from tf_lottery.tweaks import check_untweaked
 
 STABLE_BELOW = 0.02
@@ -80,16 +81,17 @@ class Connectivity(Printable):
 
 
 def interpolate(
-    model,
-    first,
-    second,
+    model: keras.Model,
+    first: Snapshot | Ticket | keras.Model | dict,
+    second: Snapshot | Ticket | keras.Model | dict,
     data,
-    points=30,
+    *,
+    points: int = 30,
     batches=None,
-    steps=None,
-    accuracy=None,
-    batch_size=1000,
-):
+    steps: int | None = None,
+    accuracy: str | None = None,
+    batch_size: int = 1000,
+) -> Connectivity:
     """Evaluates a model at points on the straight line between two sets of weights.
 
     The barrier of the result is the linear interpolation instability of "Linear Mode
@@ -136,8 +138,16 @@ def interpolate(
     (11, 11)
     """
     check_model(model)
-    check_options(model, data, points, batches, steps, accuracy, batch_size)
-    ends = [_weights(model, *end) for end in (("first", first), ("second", second))]
+    check_options(
+        model,
+        data,
+        points=points,
+        batches=batches,
+        steps=steps,
+        accuracy=accuracy,
+        batch_size=batch_size,
+    )
+    ends = [weights_of(model, *end) for end in (("first", first), ("second", second))]
     inner = _inner(model)
     statistics = BatchStatistics(inner, model.run_eagerly)
     if isinstance(batches, collections.abc.Iterator):
@@ -158,7 +168,9 @@ def interpolate(
     return Connectivity(alphas, list(losses), None if errors[0] is None else list(errors))
 
 
-def check_options(model, data, points=30, batches=None, steps=None, accuracy=None, batch_size=1000):
+def check_options(
+    model, data, *, points=30, batches=None, steps=None, accuracy=None, batch_size=1000
+):
     """Raises a `ValueError` if `interpolate` could not use these arguments.
 
     Args:
@@ -216,59 +228,6 @@ def _check_examples(data):
 def _inner(model):
     """Returns the model whose weights a `SparseModel` masks, or the model itself."""
     return model.model if isinstance(model, SparseModel) else model
-
-
-def _weights(model, name, end):
-    """Returns the weights of one end in the order of the model's, `None` for integers."""
-    weights, masks = _weights_and_masks(model, name, end)
-    variables = named_weights(model)
-    targets = {path: tuple(variable.shape) for path, variable in variables.items()}
-    pairs = match_paths({path: np.shape(value) for path, value in weights.items()}, targets)
-    sources = {target: source for source, target in pairs.items()}
-    if missing := sorted(set(targets) - set(sources)):
-        raise ValueError(
-            f"Argument `{name}` must have all weights of the model. Received: none that fit "
-            f"{missing}, but {sorted(set(weights) - set(pairs))}"
-        )
-    own = model.get_masks() if isinstance(model, SparseModel) else {}
-    masks = {**own, **{pairs[path]: mask for path, mask in masks.items()}}
-    values = []
-    for path, variable in variables.items():
-        if not keras.backend.is_float_dtype(variable.dtype):
-            values.append(None)
-            continue
-        value = np.asarray(weights[sources[path]])
-        values.append(value * masks[path].astype(value.dtype) if path in masks else value)
-    return values
-
-
-def _weights_and_masks(model, name, end):
-    """Returns the weights of one end, and the masks that it knows, both by its own paths."""
-    if isinstance(end, Snapshot):
-        return end.weights, _snapshot_masks(model, end)
-    if isinstance(end, keras.Model) and end.built:
-        variables = named_weights(end)
-        values = {name: ops.convert_to_numpy(v).copy() for name, v in variables.items()}
-        return values, end.get_masks() if isinstance(end, SparseModel) else {}
-    weights = getattr(end, "weights", end)
-    if not isinstance(weights, dict) or not weights:
-        raise ValueError(
-            f"Argument `{name}` must be a `Snapshot`, a `Ticket`, a built model, or a dict of "
-            f"paths to weights. Received: {type(end).__name__}"
-        )
-    return weights, getattr(end, "masks", {})
-
-
-def _snapshot_masks(model, snapshot):
-    """Returns the masks in a snapshot of a model like this one."""
-    if not isinstance(model, SparseModel):
-        return {}
-    arrays, names = snapshot.to_arrays(), list(snapshot.weights)
-    masks = [arrays[name] for name in arrays if name.startswith("masks/")]
-    own = list(named_weights(model))
-    if (len(masks), len(names)) != (len(model.kernels), len(own)):
-        return {}
-    return {names[own.index(path)]: m for path, m in zip(model.kernels, masks, strict=True)}
 
 
 def _mean(alpha, first, second):

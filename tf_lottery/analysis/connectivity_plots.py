@@ -1,9 +1,11 @@
 """Pictures of the loss between networks, drawn with matplotlib."""
 
+import os
+
 import numpy as np
 
 
-def plot_connectivity(results, path, title=""):
+def plot_connectivity(results: dict, path: str | os.PathLike, *, title: str = "") -> None:
     """Draws loss and error between two networks, figure 2 of "Linear Mode Connectivity".
 
     Args:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from tf_lottery.analysis import storage
 from tf_lottery.analysis.flops_conventions import kernel_flops
@@ -109,7 +110,7 @@ class FlopsReport(Printable):
             num_dense = self.num_parameters - sum(row.size for row in self.rows)
         return storage.num_bytes([(row.shape, row.nonzeros) for row in self.rows], num_dense)
 
-    def with_sparsities(self, sparsities):
+    def with_sparsities(self, sparsities: dict) -> "FlopsReport":
         """Returns the report of the same model with other sparsities.
 
         Args:
@@ -151,12 +152,13 @@ class FlopsReport(Printable):
 
     def training(
         self,
-        method,
-        frequency=100,
-        schedule=None,
-        total_steps=None,
-        first_input_gradient=True,
-    ):
+        method: str,
+        frequency: int = 100,
+        *,
+        schedule: Callable | None = None,
+        total_steps: int | None = None,
+        first_input_gradient: bool = True,
+    ) -> float:
         """Returns the FLOPs of training on one example, averaged over training.
 
         `tf_lottery.analysis.training_flops` has the formulas.
@@ -187,7 +189,12 @@ class FlopsReport(Printable):
         0.103
         """
         return training_flops(
-            self.rows, method, frequency, schedule, total_steps, first_input_gradient
+            self.rows,
+            method,
+            frequency=frequency,
+            schedule=schedule,
+            total_steps=total_steps,
+            first_input_gradient=first_input_gradient,
         )
 
     def to_dict(self):

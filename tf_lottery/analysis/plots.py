@@ -1,6 +1,7 @@
 """Pictures of results, drawn with matplotlib."""
 
 import math
+import os
 
 import numpy as np
 
@@ -12,7 +13,7 @@ LABELS = {
 _STYLES = {"ticket": "o-", "reinitialized": "s--", "rigl": "^:"}
 
 
-def plot_lottery(rows, path, title=""):
+def plot_lottery(rows: list, path: str | os.PathLike, *, title: str = "") -> None:
     """Draws learning speed and accuracy against density, figures 3 and 4 of the LTH paper.
 
     Args:
@@ -48,7 +49,9 @@ def plot_lottery(rows, path, title=""):
     figure.savefig(path, dpi=120)
 
 
-def plot_input_connections(before, after, path, image_shape, title=""):
+def plot_input_connections(
+    before, after, path: str | os.PathLike, *, image_shape: tuple, title: str = ""
+) -> None:
     """Draws how many connections leave every input pixel, before and after training.
 
     Shows what "Rigging the Lottery" (arXiv:1911.11134, appendix on MNIST) finds: RigL
@@ -90,7 +93,7 @@ def plot_input_connections(before, after, path, image_shape, title=""):
     figure.savefig(path, dpi=120)
 
 
-def connections_per_pixel(name, mask, image_shape):
+def connections_per_pixel(name: str, mask, image_shape: tuple) -> np.ndarray:
     """Returns how many weights of the first kernel every pixel has, all channels together.
 
     Args:

@@ -140,7 +140,7 @@ class Summary(Printable):
         return lines
 
 
-def summary(model, input_shape=None):
+def summary(model: keras.Layer, input_shape: tuple | list | dict | None = None) -> Summary:
     """Summarizes which kernels of a model are sparse and how much, and what the model costs.
 
     Args:

@@ -6,7 +6,7 @@ FORMATS = ("dense", "bitmask", "csr")
 _VALUE = _INDEX = 4
 
 
-def num_bytes(kernels, num_dense=0):
+def num_bytes(kernels: list, num_dense: int = 0) -> dict[str, int]:
     """Returns the bytes of weights in every format, as 32-bit floats.
 
     `"bitmask"` stores the weights that are not zero and a bit for every position, the

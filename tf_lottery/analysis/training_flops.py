@@ -1,18 +1,21 @@
 """What training costs under each method of sparse training."""
 
+from collections.abc import Callable
+
 from tf_lottery.checks import choice, positive_integer
 
 METHODS = ("dense", "static", "snip", "set", "snfs", "rigl", "pruning")
 
 
 def training_flops(
-    rows,
-    method,
-    frequency=100,
-    schedule=None,
-    total_steps=None,
-    first_input_gradient=True,
-):
+    rows: list,
+    method: str,
+    *,
+    frequency: int = 100,
+    schedule: Callable | None = None,
+    total_steps: int | None = None,
+    first_input_gradient: bool = True,
+) -> float:
     """Returns the FLOPs of training on one example, averaged over training.
 
     A step costs a forward pass, the gradient of the inputs and the gradient of the weights,

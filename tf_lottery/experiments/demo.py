@@ -240,7 +240,7 @@ def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
         on_row({**row, "kind": "export"})
         exports.append(_export(row["level"], directory, data.test[0]))
     result = DemoResult(data.name, len(data.test[1]), rows, exports)
-    plot_lottery(rows, directory / "lottery.png", f"LeNet-300-100 on {data.name}")
+    plot_lottery(rows, directory / "lottery.png", title=f"LeNet-300-100 on {data.name}")
     write_json(directory / "results.json", {"settings": arguments, **result.to_dict()})
     return result
 

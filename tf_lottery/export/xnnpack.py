@@ -11,10 +11,13 @@ from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 from tf_lottery.export.xnnpack_explain import explain
 from tf_lottery.export.xnnpack_graph import read_nodes
+from tf_lottery.export.xnnpack_report import SparseInferenceReport
 from tf_lottery.model import SparseModel
 
 
-def sparse_inference_report(model_or_file, sample_inputs=None):
+def sparse_inference_report(
+    model_or_file: str | os.PathLike | bytes | keras.Model, sample_inputs=None
+) -> SparseInferenceReport:
     """Says which operators XNNPACK's sparse kernels take, why not, and what to change.
 
     XNNPACK, the engine of LiteRT on CPUs, multiplies by sparse weights in 1x1 convolutions
