@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery import _keras
 from tf_lottery.layers import Gates, GrowthMemory, Masked
 from tf_lottery.layers.edits import write_edits
 from tf_lottery.model.kernels_by_name import KernelsByName
@@ -29,6 +30,8 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         pattern: The pattern that the masks are going to follow, or its name; see
             `tfl.sparsify`. Defaults to `"unstructured"`.
         gate: A `SoftGate`, for a model whose masks are learned. Defaults to `None`.
+        selection: A `tf_lottery.layers.Selection` that decides which weights are kept, for masks
+            that are learned in another way. Defaults to `None`: masks, or gates with `gate`.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
@@ -45,12 +48,19 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
     """
 
     def __init__(
-        self, model, include=None, exclude=None, pattern="unstructured", gate=None, **kwargs
+        self,
+        model,
+        include=None,
+        exclude=None,
+        pattern="unstructured",
+        gate=None,
+        selection=None,
+        **kwargs,
     ):
         wrapper = kwargs.pop("wrapper", None)
         if wrapper is None:
             check_prunable_model(model)
-            selection = None if gate is None else Gates(gate)
+            selection = selection if gate is None else Gates(gate)
             wrapper = Masked(model, include, exclude, pattern, selection)
         own = {"dtype": "float32", "autocast": False}
         super().__init__(**{"name": f"sparse_{wrapper.layer.name}", **kwargs, **own})
@@ -132,6 +142,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
     def _changed_parts(self):
         before = [id(variable) for variable in self.trainable_variables]
         yield
+        _keras.track_parameters(self)
         # Keras keeps the functions it has compiled, which compute what the model did before.
         self.train_function = self.test_function = self.predict_function = None
         if self.compiled and before != [id(v) for v in self.trainable_variables]:
@@ -191,6 +202,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
             variable.assign(weight)
 
     def _own_weights(self):
+        self.check_kernels()
         others = {id(v) for part in self.parts if not part.is_weight for v in part.variables}
         return [weight for weight in self.weights if id(weight) not in others]
 
@@ -230,11 +242,12 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         >>> with sparse.settled() as plain:
         ...     predictions = plain.predict(x, verbose=0)
         """
-        undo = self.settle()
         kernels = self.wrapper.kernels
         before = [ops.convert_to_numpy(kernel).copy() for kernel in kernels]
+        settled = self.wrapper.get_kernels()
+        undo = self.settle()
         try:
-            for kernel, value in zip(kernels, self.wrapper.get_kernels(), strict=True):
+            for kernel, value in zip(kernels, settled, strict=True):
                 kernel.assign(value)
             yield self.model
         finally:
