@@ -24,10 +24,11 @@ class SoftThresholds(tfl.layers.Selection):
         self.thresholds = []
 
     def create_variables(self, kernels):
-        for i, kernel in enumerate(kernels):
-            start = keras.initializers.Constant(0.1)
-            name = f"threshold_{i}"
-            self.thresholds.append(self.add_weight(shape=(), initializer=start, name=name))
+        start = keras.initializers.Constant(0.1)
+        self.thresholds = [
+            self.add_weight(shape=(), initializer=start, name=f"threshold_{i}")
+            for i in range(len(kernels))
+        ]
 
     def replace(self, values, training):
         pairs = zip(values, self.thresholds, strict=True)
