@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 
 _HEADER = "tf_lottery"
+FORMAT = 2
 
 
 def save_arrays(path, kind, arrays, metadata):
@@ -29,7 +30,7 @@ def save_arrays(path, kind, arrays, metadata):
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     # NumPy's format knows no bfloat16 or float8: it keeps their bytes and loses the type.
     dtypes = {name: a.dtype.name for name, a in arrays.items() if a.dtype.kind == "V"}
-    header = json.dumps({"kind": kind, "version": 1, "dtypes": dtypes, "metadata": metadata})
+    header = json.dumps({"kind": kind, "version": FORMAT, "dtypes": dtypes, "metadata": metadata})
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **{_HEADER: np.array(header)}, **arrays)
 
@@ -46,8 +47,8 @@ def load_arrays(path, kind):
 
     Raises:
         OSError: If there is no such file or it cannot be read.
-        ValueError: If it is truncated, was not written by `tf_lottery`, or holds
-            something else.
+        ValueError: If it is truncated, was not written by `tf_lottery`, holds something else,
+            or was written by a version with another format.
     """
     foreign = f"Argument `path` must be a {kind} file of tf_lottery. Received: path={str(path)!r}"
     try:
@@ -56,11 +57,18 @@ def load_arrays(path, kind):
             raise ValueError("an array without names")
         with file:
             header = json.loads(str(file[_HEADER]))
+            kind_found, version = header["kind"], header["version"]
             arrays = {name: file[name] for name in file.files if name != _HEADER}
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{foreign}, which is damaged or of another program ({error})") from error
-    if header["kind"] != kind:
-        raise ValueError(f"{foreign}, a {header['kind']} file")
+    if kind_found != kind:
+        raise ValueError(f"{foreign}, a {kind_found} file")
+    if version != FORMAT:
+        raise ValueError(
+            f"{foreign}, of format {version}, while this version of tf_lottery reads format "
+            f"{FORMAT}. Use the version that wrote it, or make the file anew with this one; a "
+            "search starts anew in another, empty folder"
+        )
     for name, dtype in header["dtypes"].items():
         arrays[name] = arrays[name].view(np.dtype(dtype))
     return arrays, header["metadata"]
