@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from keras import ops
 from tf_lottery import files
 from tf_lottery._version import __version__
 from tf_lottery.model import check_sparse_model
+from tf_lottery.printable import short_repr
 from tf_lottery.sparsity import masks as mask_ops
 
 
@@ -28,7 +30,7 @@ class TicketMatch:
     unmatched: dict
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Ticket:
     """The masks of a sparse network with the weights its training starts from.
 
@@ -68,6 +70,10 @@ class Ticket:
                     f"Argument `masks[{path!r}]` must have the shape of its weights, "
                     f"{self.weights[path].shape}. Received: {mask.shape}"
                 )
+
+    def __repr__(self):
+        shown = {"density": round(self.density, 4), "kernels": len(self.masks), "level": self.level}
+        return short_repr("Ticket", shown)
 
     @classmethod
     def from_model(cls, model, weights=None, level=0, provenance=None):
@@ -126,7 +132,8 @@ class Ticket:
                 control experiment with a random reinitialization needs. Defaults to `True`.
 
         Returns:
-            A `TicketMatch` that lists what fitted and what did not.
+            A `TicketMatch` that lists what fitted and what did not; a warning says so if
+            something did not.
 
         Raises:
             ValueError: If `model` is not a `SparseModel` or no mask fits; then nothing is
@@ -144,9 +151,15 @@ class Ticket:
                 f"Received: {model.name!r} with {sorted(kernels)}"
             )
         unmatched = {
-            path: _mismatch(path, sources, shapes) for path in sources if path not in pairs
+            path: _mismatch(path, sources, shapes, pairs.values()) or "not in the model"
+            for path in sources
+            if path not in pairs
         }
-        missing = {path: "not in the ticket" for path in kernels if path not in masks}
+        missing = {
+            path: _mismatch(path, shapes, sources, pairs) or "not in the ticket"
+            for path in kernels
+            if path not in masks
+        }
         missing.update(
             {
                 path: "has a mask in the ticket, but is not pruned in the model"
@@ -158,9 +171,17 @@ class Ticket:
             for source, target in pairs.items():
                 targets[target].assign(self.weights[source])
         model.set_masks(masks)
-        return TicketMatch(
+        match = TicketMatch(
             list(pairs.values()) if weights else list(masks), {**missing, **unmatched}
         )
+        names = {*kernels, *self.masks, *(match.unmatched if weights else ())}
+        if reasons := {path: why for path, why in match.unmatched.items() if path in names}:
+            warnings.warn(
+                f"The ticket fitted in part: {len(masks)} of the {len(kernels)} kernels of "
+                f"{model.name!r} got their masks. What did not fit stays as it is: {reasons}",
+                stacklevel=2,
+            )
+        return match
 
     def overlap(self, other):
         """Measures how far two tickets keep the same weights.
@@ -289,7 +310,18 @@ def _ordered(stems):
 _KEYS = (_exact, _unnumbered, _unnumbered_ends)
 
 
-def _mismatch(path, sources, targets):
-    if path in targets:
-        return f"has shape {sources[path]} in the ticket, {targets[path]} in the model"
-    return "not in the model"
+def _mismatch(path, paths, others, matched):
+    """Returns how the weight of the same name, if there is one, differs, else `None`.
+
+    Args:
+        path: String, one of `paths` that has no partner.
+        paths: Dict of paths to shapes.
+        others: Dict of the paths of the other side to shapes.
+        matched: Collection of those of `others` that have a partner.
+    """
+    for make_keys in _KEYS:
+        by_key = {key: other for other, key in make_keys(others).items()}
+        other = by_key.get(make_keys(paths)[path])
+        if other is not None and other not in matched:
+            return f"has shape {paths[path]} here and {others[other]} there, as {other!r}"
+    return None
