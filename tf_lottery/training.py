@@ -48,6 +48,7 @@ class Training:
 
     def make_train_function(self):
         """Makes the function of a training step, which takes in what is trained now."""
+        _keras.track_parameters(self.fitted)
         # A loop without `fit` has its own.
         if self.fitted.compiled:
             self.fitted.make_train_function(force=True)
