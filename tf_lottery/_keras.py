@@ -75,19 +75,6 @@ def replace_sublayers(layer, name, sublayers):
             tracker.lock()
 
 
-def track_parameters(model):
-    """Lets a built model know the variables that it has now, on PyTorch.
-
-    Reason: there, a model clears before every step the gradients of the variables that it had
-    when it was built. Those of a variable that came later would add up from step to step.
-
-    Args:
-        model: A built `keras.Model`.
-    """
-    if hasattr(model, "_torch_params"):
-        model._track_variables()
-
-
 def scaled_for_replicas(model, loss):
     """Returns a loss that layers added, scaled as `compute_loss` adds it.
 
@@ -199,3 +186,15 @@ def trains(optimizer, variable):
     """
     known = optimizer._trainable_variables_indices
     return optimizer._var_key(variable) in known
+
+
+def is_state(layer, variable):
+    """Returns whether a layer made a variable that is never trained, such as a statistic.
+
+    Reason: a variable shows whether it is trained now, which freezing a layer changes.
+
+    Args:
+        layer: The `keras.Layer` that created the variable.
+        variable: A Keras variable.
+    """
+    return any(variable is other for other in layer._non_trainable_variables)

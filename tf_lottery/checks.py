@@ -1,5 +1,6 @@
 """Checks of arguments that several rooms share."""
 
+import difflib
 import math
 import numbers
 
@@ -94,3 +95,26 @@ def named_function(name, value, functions):
         f"Argument `{name}` must be a function or one of {sorted(functions)}. "
         f"Received: {name}={value!r}"
     )
+
+
+def nearest(name, choices):
+    """Returns up to three of `choices` that are spelled most like a name, as a list.
+
+    A path is as near as the nearest of its parts.
+
+    Args:
+        name: String.
+        choices: List of strings, names or paths.
+
+    Example:
+
+    >>> nearest("ouput", ["net/hidden/kernel", "net/output/kernel"])
+    ['net/output/kernel']
+    """
+
+    def likeness(path):
+        parts = {path, *path.split("/")}
+        return max(difflib.SequenceMatcher(None, name.lower(), p.lower()).ratio() for p in parts)
+
+    ranked = sorted(((likeness(path), path) for path in dict.fromkeys(choices)), reverse=True)
+    return [path for ratio, path in ranked[:3] if ratio >= 0.6]

@@ -61,7 +61,7 @@ def test_several_call_arguments():
 
 def test_functional_model_with_a_wrapper_survives_saving(tmp_path):
     inputs = keras.Input((6,))
-    masked = Masked(layers.Dense(4), exclude="nothing")
+    masked = Masked(layers.Dense(4), include="kernel")
     model = keras.Model(inputs, masked(inputs))
     masked.selection.masks[0].assign(np.eye(6, 4, dtype=bool))
     model.save(tmp_path / "model.keras")

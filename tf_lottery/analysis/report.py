@@ -169,7 +169,7 @@ def summary(model: keras.Layer, input_shape: tuple | list | dict | None = None) 
         layer, kernels, counted = model.layer, model.kernels, model.get_masks()
         paths, skipped = model.keys, model.skipped
     else:
-        layer, selection = model, find_kernels(model)
+        layer, selection = model, find_kernels(model, frozen=True)
         kernels = counted = selection.kernels
         paths, skipped = unique_paths(kernels), selection.skipped
     rows = [

@@ -96,7 +96,7 @@ def _check_recurrent_layers(model):
 
 
 def _check_zeros(model, quantize):
-    kernels = find_kernels(model).kernels
+    kernels = find_kernels(model, frozen=True).kernels
     arrays = [keras.ops.convert_to_numpy(kernel) for kernel in kernels]
     if all(np.all(array) for array in arrays):
         raise ValueError(

@@ -8,7 +8,8 @@ import re
 
 import keras
 
-from tf_lottery._keras import all_layers
+from tf_lottery._keras import all_layers, is_state
+from tf_lottery.checks import nearest
 from tf_lottery.sparsity import patterns
 
 _KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel")
@@ -22,6 +23,7 @@ _TRANSPOSED = (
 IS_DEPTHWISE = "a depthwise kernel: has few weights, pruned only if `include` asks for it"
 IS_EMBEDDING = "an embedding: looked up, not multiplied, pruned only if `include` asks for it"
 IS_UNKNOWN = "not the kernel of a known kind of layer, pruned only if `include` asks for it"
+IS_FROZEN = "frozen, so not trained: pruned only if `include` asks for it"
 IS_INTEGER = "not floating point, for example quantized"
 NOT_INCLUDED = "not selected by `include`"
 EXCLUDED = "selected by `exclude`"
@@ -42,29 +44,31 @@ class KernelSelection:
     skipped: dict
 
 
-def find_kernels(layer, include=None, exclude=None, pattern="unstructured"):
+def find_kernels(layer, include=None, exclude=None, pattern="unstructured", frozen=False):
     """Finds the kernels of a layer or model, at any depth.
 
     By default these are the kernels of rank two or more of dense, einsum, convolutional
     and recurrent layers and of attention, and the pointwise kernels of separable
-    convolutions; never biases, normalization, embeddings or depthwise kernels.
+    convolutions; never biases, normalization, embeddings, depthwise or frozen kernels.
 
     Args:
         layer: A built `keras.Layer` or model.
         include: What to prune instead of the default: a regular expression, searched for
             in `variable.path`; a layer class; a callable `(variable, layer) -> bool`; or a
             list of these, of which one must select the weight. Expressions and classes
-            select weights of rank two or more except biases, a callable any.
+            select weights of rank two or more except biases, classes none that are never
+            trained, a callable any.
         exclude: What not to prune, in the same form. Wins over `include`.
         pattern: A pattern, or its name; kernels that it does not divide are skipped.
             Defaults to `"unstructured"`.
+        frozen: Whether kernels that are not trained belong to the default. Defaults to `False`.
 
     Returns:
         A `KernelSelection`.
 
     Raises:
-        ValueError: If `include` or `exclude` has another form, an expression is broken or
-            `pattern` is unknown.
+        ValueError: If `include` or `exclude` has another form or fits no weight, an expression
+            is broken or `pattern` is unknown.
 
     Example:
 
@@ -72,27 +76,26 @@ def find_kernels(layer, include=None, exclude=None, pattern="unstructured"):
     >>> [tuple(kernel.shape) for kernel in find_kernels(model).kernels]
     [(4, 3), (3, 2)]
     """
-    included = _matcher("include", include)
-    excluded = _matcher("exclude", exclude)
+    weights, owners = layer.weights, owners_of_weights(layer)
+    pairs = [(weight, owners[id(weight)]) for weight in weights]
+    included = _selected("include", include, pairs)
+    excluded = _selected("exclude", exclude, pairs)
     pattern = patterns.get(pattern)
     kernels, skipped = [], {}
-    owners = owners_of_weights(layer)
-    for weight in layer.weights:
-        owner = owners[id(weight)]
-        is_array = len(weight.shape) >= 2 and not weight.name.endswith("bias")
+    for weight, owner in pairs:
         if not keras.backend.is_float_dtype(weight.dtype):
-            reason = IS_INTEGER if is_array else None
-        elif excluded is not None and excluded(weight, owner, is_array):
+            reason = IS_INTEGER if _is_array(weight) else None
+        elif id(weight) in excluded:
             reason = EXCLUDED
-        elif included is not None:
-            reason = "" if included(weight, owner, is_array) else NOT_INCLUDED
+        elif include is not None:
+            reason = "" if id(weight) in included else NOT_INCLUDED
         else:
-            reason = _default_reason(weight, owner)
+            reason = _default_reason(weight, owner, frozen)
         if reason == "":
             reason = misfit(_matrix_shape(weight, owner), pattern)
         if reason == "":
             kernels.append(weight)
-        elif is_array and reason is not None:
+        elif _is_array(weight) and reason is not None:
             skipped[weight.path] = reason
     return KernelSelection(kernels, skipped)
 
@@ -177,15 +180,19 @@ def _is_depthwise(weight, owner):
     return isinstance(owner, _DEPTHWISE) or weight.name == "depthwise_kernel"
 
 
-def _default_reason(weight, owner):
+def _is_array(weight):
+    return len(weight.shape) >= 2 and not weight.name.endswith("bias")
+
+
+def _default_reason(weight, owner, frozen):
     """Returns why `weight` is skipped by default, empty if it is not."""
     if _is_depthwise(weight, owner):
         return IS_DEPTHWISE
     if isinstance(owner, keras.layers.Embedding):
         return IS_EMBEDDING
-    if weight.name in _KERNEL_NAMES and len(weight.shape) >= 2:
-        return ""
-    return IS_UNKNOWN
+    if weight.name not in _KERNEL_NAMES or len(weight.shape) < 2:
+        return IS_UNKNOWN
+    return "" if frozen or weight.trainable else IS_FROZEN
 
 
 def owners_of_weights(layer):
@@ -204,17 +211,42 @@ def owners_of_weights(layer):
     return owners
 
 
-def _matcher(name, rules):
-    """Returns a function `(weight, owner, is_array) -> bool`, or `None` without rules."""
-    if rules is None:
-        return None
-    checks = [
-        _check(name, rule) for rule in (rules if isinstance(rules, list | tuple) else [rules])
-    ]
-    return lambda weight, owner, is_array: any(c(weight, owner, is_array) for c in checks)
+def _selected(name, rules, pairs):
+    """Returns the set of the `id` of all weights that some rule selects.
+
+    Args:
+        name: String, the argument's name for messages.
+        rules: A rule, a list of them or `None`.
+        pairs: List of pairs of a weight and the layer that created it.
+
+    Raises:
+        ValueError: If a rule is none or fits no weight.
+    """
+    selected = set()
+    for rule in rules if isinstance(rules, list | tuple) else [] if rules is None else [rules]:
+        selects = _check(name, rule)
+        found = {id(weight) for weight, owner in pairs if selects(weight, owner)}
+        if not found:
+            raise ValueError(
+                f"Argument `{name}` must have rules that fit some weight of rank two or more, "
+                f"biases aside. Received: {rule!r}, which fits none; {_hint(rule, pairs)}"
+            )
+        selected |= found
+    return selected
+
+
+def _hint(rule, pairs):
+    """Returns what a rule that fits nothing may have meant."""
+    if inspect.isclass(rule):
+        names = sorted({type(owner).__name__ for weight, owner in pairs if _is_array(weight)})
+        return f"the layers are {names}"
+    paths = [weight.path for weight, _ in pairs if _is_array(weight)]
+    near = nearest(rule, paths) if isinstance(rule, str) else []
+    return f"the nearest are {near}" if near else f"the weights are {paths}"
 
 
 def _check(name, rule):
+    """Returns the function `(weight, owner) -> bool` of a rule."""
     if isinstance(rule, str):
         try:
             expression = re.compile(rule)
@@ -223,11 +255,13 @@ def _check(name, rule):
                 f"Argument `{name}` must hold valid regular expressions. "
                 f"Received: {rule!r} ({error})"
             ) from error
-        return lambda weight, owner, is_array: is_array and bool(expression.search(weight.path))
+        return lambda weight, owner: _is_array(weight) and bool(expression.search(weight.path))
     if inspect.isclass(rule) and issubclass(rule, keras.Layer):
-        return lambda weight, owner, is_array: is_array and isinstance(owner, rule)
+        return lambda weight, owner: (
+            _is_array(weight) and isinstance(owner, rule) and not is_state(owner, weight)
+        )
     if callable(rule) and not inspect.isclass(rule):
-        return lambda weight, owner, is_array: bool(rule(weight, owner))
+        return lambda weight, owner: bool(rule(weight, owner))
     raise ValueError(
         f"Argument `{name}` must be a regular expression, a layer class, a callable "
         f"`(variable, layer) -> bool` or a list of these. Received: {rule!r}"

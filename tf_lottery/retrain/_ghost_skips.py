@@ -114,7 +114,8 @@ def find_convolutions(model, include=None, exclude=None):
     """
     # Kernels that `include` does not ask for have to be larger than 1x1.
     least_size = 2 if include is None else 1
-    chosen = {id(kernel) for kernel in find_kernels(model.model, include, exclude).kernels}
+    selection = find_kernels(model.model, include, exclude, frozen=True)
+    chosen = {id(kernel) for kernel in selection.kernels}
     owners = {id(getattr(layer, "kernel", None)): layer for layer in all_layers(model.model)}
     convolutions, skipped = [], {}
     for path, kernel in model.kernels.items():

@@ -9,7 +9,7 @@ import math
 import numbers
 import re
 
-from tf_lottery.checks import fraction, named_function
+from tf_lottery.checks import fraction, named_function, nearest
 
 
 def uniform(shapes, sparsity, dense_first=False, custom=None):
@@ -200,9 +200,10 @@ def values_by_path(name, values, paths, default=None):
             )
     useless = set(values) - set(rules.values())
     if useless:
+        near = {rule: nearest(rule, paths) for rule in sorted(useless)}
         raise ValueError(
             f"Argument `{name}` must only have expressions that some kernel needs. "
-            f"Received: {sorted(useless)}, of no use for {list(paths)}"
+            f"Received: {near}, of no use, each with the nearest of {list(paths)}"
         )
     return {path: default if rule is None else values[rule] for path, rule in rules.items()}
 
