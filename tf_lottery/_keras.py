@@ -75,6 +75,19 @@ def replace_sublayers(layer, name, sublayers):
             tracker.lock()
 
 
+def track_parameters(model):
+    """Lets a built model know the variables that it has now, on PyTorch.
+
+    Reason: there, a model clears before every step the gradients of the variables that it had
+    when it was built. Those of a variable that came later would add up from step to step.
+
+    Args:
+        model: A built `keras.Model`.
+    """
+    if hasattr(model, "_torch_params"):
+        model._track_variables()
+
+
 def scaled_for_replicas(model, loss):
     """Returns a loss that layers added, scaled as `compute_loss` adds it.
 
