@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 
-from tf_lottery.checks import choice, fraction
+from tf_lottery.checks import choice, fraction, natural_number
+from tf_lottery.existing_zeros import adopt_zeros, warn_of_zeros
 from tf_lottery.layers.kernels import misfit
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.sparsity import distributions, patterns
@@ -15,26 +16,29 @@ from tf_lottery.sparsity import scores as score_functions
 def sparsify(
     model,
     sparsity=0.0,
+    *,
     distribution=None,
     pattern="unstructured",
     scores="magnitude",
     scope="layer",
     include=None,
     exclude=None,
-    seed=0,
+    floor=1,
+    keep_zeros=False,
     gate=None,
+    seed=0,
 ):
     """Wraps a model so that its kernels can be pruned, and prunes them at once if asked.
 
     Prunable are the kernels of rank two or more of dense, einsum, convolutional and
     recurrent layers, of attention and the pointwise kernels of separable convolutions,
     at any depth, in sequential, functional and subclassed models; never biases,
-    normalization, embeddings or depthwise kernels unless asked.
+    normalization, embeddings, depthwise or frozen kernels unless asked.
 
     Args:
         model: A built `keras.Model`. It is wrapped, not copied.
-        sparsity: Float in [0, 1), the fraction of zeros to start with. Defaults to `0.0`:
-            nothing is pruned yet.
+        sparsity: Float in [0, 1), the fraction of zeros to start with, those included that
+            `keep_zeros` adopts. Defaults to `0.0`: nothing is pruned yet.
         distribution: How much of the sparsity each kernel bears: `"uniform"`, `"erk"`, `"er"`
             or a function as in `tf_lottery.sparsity.distributions`, options of which
             `functools.partial` sets, as in `partial(uniform, dense_first=True)`; or a dict of
@@ -50,24 +54,32 @@ def sparsify(
             `"random"`, or a function as in `tf_lottery.sparsity.scores`. Defaults to
             `"magnitude"`.
         scope: `"layer"` gives every kernel the asked sparsity, `"global"` ranks all weights
-            together. Defaults to `"layer"`, since the magnitudes of untrained layers show
-            the scale of their initializers rather than their importance.
+            together. Defaults to `"layer"`, here and everywhere: it holds for untrained weights
+            too, whose magnitudes show the scale of their initializers rather than their
+            importance. For a trained network `"global"` is often the better choice; see
+            `tfl.prune`.
         include: Which weights to prune instead of the default: a regular expression searched
             for in `variable.path`, a layer class, a callable `(variable, layer) -> bool`, or
             a list of these. Defaults to `None`.
         exclude: Which weights not to prune, in the same form. Defaults to `None`.
-        seed: Integer, for `scores="random"`. Defaults to `0`.
+        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+            Defaults to `1`.
+        keep_zeros: Whether weights that are zero already stay pruned, as of a model that
+            another program has pruned. Kernels of zeros alone stay dense, and a warning lists
+            them. Not with `gate`. Defaults to `False`: a warning lists kernels whose zeros
+            training would revive.
         gate: A `tfl.SoftGate`, for a model that learns what to prune further, with
             `tfl.callbacks.ContinuousSparsification`. Weights count as kept where their gates
             are above 0, so the density means little before it has trained. Defaults to
             `None`: no gates.
+        seed: Integer, for `scores="random"`. Defaults to `0`.
 
     Returns:
         A `SparseModel`, to be compiled before training.
 
     Raises:
-        ValueError: If `model` is not built or has no prunable kernel, or an argument is
-            outside its range or fits no kernel.
+        ValueError: If `model` is not built or has no prunable kernel, an argument is outside
+            its range or fits no kernel, or the zeros to keep do not follow the pattern.
 
     Example:
 
@@ -80,26 +92,34 @@ def sparsify(
     fraction("sparsity", sparsity)
     choice("scope", scope, mask_ops.SCOPES)
     score_functions.get(scores)
-    if gate is not None and (sparsity or distribution is not None):
+    natural_number("floor", floor)
+    if gate is not None and (sparsity or distribution is not None or keep_zeros):
         raise ValueError(
-            "Argument `gate` excludes `sparsity` and `distribution`: gates learn what to prune. "
-            "Ask `tfl.callbacks.ContinuousSparsification` for a `target_density`. "
-            f"Received: gate={gate}, sparsity={sparsity}, distribution={distribution!r}"
+            "Argument `gate` excludes `sparsity`, `distribution` and `keep_zeros`: gates learn "
+            "what to prune. Ask `tfl.callbacks.ContinuousSparsification` for a `target_density`. "
+            f"Received: gate={gate}, sparsity={sparsity}, distribution={distribution!r}, "
+            f"keep_zeros={keep_zeros}"
         )
     sparse = SparseModel(model, include, exclude, pattern, gate)
-    sparsity = target_sparsity(sparse, sparsity, scope, distribution)
+    sparsity = target_sparsity(sparse, sparsity, distribution=distribution, scope=scope)
+    if keep_zeros:
+        adopt_zeros(sparse)
     if max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
-        prune(sparse, sparsity, scores=scores, scope=scope, seed=seed)
+        prune(sparse, sparsity, scores=scores, scope=scope, floor=floor, seed=seed)
+    if not keep_zeros:
+        warn_of_zeros(sparse)
     return sparse
 
 
 def prune(
     model,
     sparsity,
-    scores="magnitude",
-    scope="global",
-    pattern=None,
+    *,
     distribution=None,
+    pattern=None,
+    scores="magnitude",
+    scope="layer",
+    floor=1,
     initial=None,
     seed=0,
 ):
@@ -111,16 +131,22 @@ def prune(
         model: A `SparseModel`.
         sparsity: Float in [0, 1), the fraction of zeros after pruning; with `scope="layer"`
             also a dict of kernel paths to fractions.
-        scores: The weights with the lowest scores are pruned; `"magnitude"`, `"movement"`,
-            `"magnitude_increase"`, `"large_final_same_sign"`, `"random"` or a function as
-            in `tf_lottery.sparsity.scores`. Defaults to `"magnitude"`.
-        scope: `"global"` ranks all weights together, `"layer"` each kernel by itself.
-            Defaults to `"global"`.
+        distribution: How much of the sparsity each kernel bears, with `scope="layer"`; see
+            `tfl.sparsify`. Defaults to `None`: uniform.
         pattern: A pattern, or its name. Kernels that it does not divide keep their masks, and
             a warning lists them; `sparsity` is then that of the others. Defaults to `None`:
             the pattern that the model was made for.
-        distribution: How much of the sparsity each kernel bears, with `scope="layer"`; see
-            `tfl.sparsify`. Defaults to `None`: uniform.
+        scores: The weights with the lowest scores are pruned; `"magnitude"`, `"movement"`,
+            `"magnitude_increase"`, `"large_final_same_sign"`, `"random"` or a function as
+            in `tf_lottery.sparsity.scores`. Defaults to `"magnitude"`.
+        scope: `"layer"` ranks each kernel by itself, which suits untrained networks and small
+            ones (arXiv:1803.03635). `"global"` ranks all weights together, so that layers with
+            weights to spare give up more: the papers' choice for deep trained networks
+            (arXiv:1912.05671). Defaults to `"layer"`.
+        floor: Integer >= 0, how many weights every kernel keeps at least, those with the
+            highest scores, in whole groups of the pattern. With `scope="global"` other kernels
+            keep fewer, so that the total stays exact. Kernels that are empty stay so. `0`
+            lets kernels collapse. Defaults to `1`.
         initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
             scores that compare with them. Defaults to `None`.
         seed: Integer or list of integers, for `scores="random"`. Defaults to `0`.
@@ -134,35 +160,55 @@ def prune(
     Example:
 
     >>> sparse = tfl.sparsify(model)
-    >>> masks = tfl.prune(sparse, sparsity=0.8, scope="layer")
+    >>> masks = tfl.prune(sparse, sparsity=0.8, scope="global")
     """
     check_settled(model)
-    score = score_functions.get(scores)
-    sparsity = target_sparsity(model, sparsity, scope, distribution)
-    initial = getattr(initial, "weights", initial) or {}
-    rng = np.random.default_rng(seed)
-    values = {
-        path: score(kernel, initial_weights=initial.get(path), rng=rng)
-        for path, kernel in model.get_kernels().items()
-    }
-    masks = ranked_masks(model, values, sparsity, scope, pattern)
-    warn_of_emptied(model.get_masks(), masks)
+    sparsity = target_sparsity(model, sparsity, distribution=distribution, scope=scope)
+    values = kernel_scores(model, scores, initial=initial, seed=seed)
+    masks = ranked_masks(model, values, sparsity, pattern=pattern, scope=scope, floor=floor)
+    warn_of_emptied(model.get_masks(), masks, advice_for_emptied(floor))
     model.set_masks(masks)
     return masks
 
 
-def ranked_masks(model, scores, sparsity, scope="global", pattern=None, masks=None):
+def kernel_scores(model, scores="magnitude", *, initial=None, seed=0):
+    """Returns a dict of kernel paths to the scores of their weights.
+
+    Args:
+        model: A `SparseModel`.
+        scores: Name or function; see `tfl.prune`. Defaults to `"magnitude"`.
+        initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
+            scores that compare with them. Defaults to `None`.
+        seed: Integer or list of integers, for `scores="random"`. Defaults to `0`.
+
+    Example:
+
+    >>> {path: array.shape for path, array in kernel_scores(sparse, "random").items()}
+    {'net/hidden/kernel': (8, 10), 'net/output/kernel': (10, 2)}
+    """
+    score = score_functions.get(scores)
+    initial = getattr(initial, "weights", initial) or {}
+    rng = np.random.default_rng(seed)
+    return {
+        path: score(kernel, initial_weights=initial.get(path), rng=rng)
+        for path, kernel in model.get_kernels().items()
+    }
+
+
+def ranked_masks(model, scores, sparsity, *, pattern=None, scope="layer", masks=None, floor=1):
     """Returns the masks that keep a model's highest scores, and sets nothing.
 
     Args:
         model: A `SparseModel`.
         scores: Dict of the paths of all kernels to float arrays in their shapes.
         sparsity: Float in [0, 1), or what `target_sparsity` returns.
-        scope: `"global"` or `"layer"`. Defaults to `"global"`.
         pattern: A pattern, or its name; see `tfl.prune`. Defaults to `None`: that of the
             model.
+        scope: `"layer"` or `"global"`. Defaults to `"layer"`.
         masks: Dict of the paths of all kernels to masks to refine. Defaults to `None`: those
             of the model.
+        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+            Defaults to `1`.
 
     Returns:
         Dict of kernel paths to boolean arrays.
@@ -182,36 +228,55 @@ def ranked_masks(model, scores, sparsity, scope="global", pattern=None, masks=No
     ranked, refined = (
         model.to_matrices({path: arrays[path] for path in paths}) for arrays in (scores, before)
     )
-    kept = mask_ops.top_k_masks(ranked, sparsity, scope, pattern, refined)
+    kept = mask_ops.top_k_masks(
+        ranked, sparsity, pattern=pattern, scope=scope, masks=refined, floor=floor
+    )
     return {**before, **model.from_matrices(kept)}
 
 
-def warn_of_emptied(before, masks, stacklevel=3):
+def warn_of_emptied(before, masks, advice, stacklevel=3):
     """Warns if pruning left no weight in a kernel.
 
     Args:
         before: Dict of kernel paths to boolean arrays.
         masks: Dict of the same paths to the masks after pruning.
+        advice: String, sentences that say what to do about it.
         stacklevel: Integer, who is warned. Defaults to `3`: the caller of the function that
             calls this one.
     """
     emptied = [path for path in masks if before[path].any() and not masks[path].any()]
     if emptied:
         warnings.warn(
-            f"Pruning left no weight in {emptied}: no signal passes. Prune less, use "
-            "`scope='layer'`, or exclude these kernels.",
+            f"Pruning left no weight in {emptied}: no signal passes. {advice}",
             stacklevel=stacklevel,
         )
 
 
-def target_sparsity(model, sparsity, scope="layer", distribution=None):
+def advice_for_emptied(floor):
+    """Returns what to do if pruning with a floor has emptied a kernel.
+
+    Args:
+        floor: Integer, how many weights every kernel was to keep.
+    """
+    if floor:
+        return (
+            f"The sparsity leaves too few weights for `floor={floor}` in every kernel: go back to "
+            "the model before and ask for less."
+        )
+    return (
+        "Pruned weights stay pruned, so go back to the model before and prune with `floor=1`, "
+        "which keeps some of every kernel, or `exclude` these kernels in `tfl.sparsify`."
+    )
+
+
+def target_sparsity(model, sparsity, *, distribution=None, scope="layer"):
     """Returns the sparsity that a model is to have, for each kernel if it is distributed.
 
     Args:
         model: A `SparseModel`.
         sparsity: Float in [0, 1); with `scope="layer"` also a dict of kernel paths to floats.
-        scope: `"global"` or `"layer"`. Defaults to `"layer"`.
         distribution: See `tfl.sparsify`. Defaults to `None`.
+        scope: `"layer"` or `"global"`. Defaults to `"layer"`.
 
     Returns:
         `sparsity`, or with a distribution a dict of kernel paths to floats.

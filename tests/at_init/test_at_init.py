@@ -133,4 +133,7 @@ def test_scores_that_are_not_finite_are_refused(method, make_model, make_data, c
 def test_a_kernel_without_weights_is_warned_of(make_model):
     model = tfl.sparsify(make_model())
     with pytest.warns(UserWarning, match="left no weight in .*output/kernel"):
-        tfl.at_init.random(model, 0.5, scope="layer", distribution={"output": 0.999})
+        tfl.at_init.random(model, 0.5, distribution={"output": 0.999}, floor=0)
+    model = tfl.sparsify(make_model())
+    masks = tfl.at_init.random(model, 0.5, distribution={"output": 0.999})
+    assert [np.count_nonzero(mask) for mask in masks.values()] == [24, 1]

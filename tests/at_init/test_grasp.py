@@ -41,7 +41,7 @@ def test_scores_are_weight_times_hessian_times_gradient(linear_net, regression_b
 def test_highest_scores_are_kept(scope, linear_net, regression_batches):
     model = tfl.sparsify(linear_net())
     scores = expected_scores(model.model, regression_batches)
-    expected = top_k_masks(dict(zip(model.kernels, scores, strict=True)), 0.5, scope)
+    expected = top_k_masks(dict(zip(model.kernels, scores, strict=True)), 0.5, scope=scope)
     masks = tfl.at_init.grasp(model, regression_batches, 0.5, scope=scope, loss="mse")
     for path, mask in masks.items():
         np.testing.assert_array_equal(mask, expected[path])

@@ -35,7 +35,7 @@ def test_scores_are_shares_of_the_flow(linear_net, scores_of):
 def test_masks_of_several_rounds(rounds, linear_net):
     model = tfl.sparsify(linear_net("relu"))
     expected = prune_in_rounds(list(model.get_kernels().values()), 0.3, rounds)
-    masks = tfl.at_init.synflow(model, 0.7, rounds=rounds)
+    masks = tfl.at_init.synflow(model, 0.7, scope="global", floor=0, rounds=rounds)
     for path, wanted in zip(masks, expected, strict=True):
         np.testing.assert_array_equal(masks[path], wanted)
         np.testing.assert_array_equal(model.get_masks()[path], wanted)
@@ -98,10 +98,11 @@ def test_no_layer_is_cut_off_at_extreme_sparsity():
     rng = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign(rng.normal(size=weight.shape))
+    asked = {"sparsity": 0.998, "scope": "global", "floor": 0}
     with pytest.warns(UserWarning, match="left no weight"):
-        tfl.at_init.synflow(tfl.sparsify(keras.models.clone_model(model)), 0.998, rounds=1)
+        tfl.at_init.synflow(tfl.sparsify(keras.models.clone_model(model)), rounds=1, **asked)
     sparse = tfl.sparsify(model)
-    masks = tfl.at_init.synflow(sparse, 0.998, rounds=30)
+    masks = tfl.at_init.synflow(sparse, rounds=30, **asked)
     assert all(mask.any() for mask in masks.values())
     path = np.ones(widths[0])
     for kernel in sparse.get_kernels().values():
@@ -124,7 +125,7 @@ def test_flow_of_deep_networks_stays_in_range(depth, scores_of):
             tfl.at_init.synflow(sparse, 0.5, rounds=1)
         return
     with pytest.warns(UserWarning, match="left no weight"):
-        scores = scores_of("synflow", sparse, 0.5, rounds=1)
+        scores = scores_of("synflow", sparse, 0.5, scope="global", floor=0, rounds=1)
     for score in scores:
         np.testing.assert_allclose(score, 1 / 400, rtol=1e-3)
 

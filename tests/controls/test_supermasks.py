@@ -52,6 +52,7 @@ def test_the_best_known_criterion_is_the_default():
             "sparsity": 0.5,
             "criterion": "large_final_same_sign",
             "scope": "layer",
+            "floor": 1,
             "seed": 0,
         }
     ]
@@ -75,7 +76,7 @@ def test_pruned_weights_stay_pruned():
 
 def test_kernel_without_a_weight_left_is_warned_of():
     with pytest.warns(UserWarning, match=r"left no weight in \['b/kernel'\]") as caught:
-        controls.supermask(make_ticket(), TRAINED, {"^a": 0.5, "^b": 0.9})
+        controls.supermask(make_ticket(), TRAINED, {"^a": 0.5, "^b": 0.9}, floor=0)
     assert caught[0].filename == __file__
 
 

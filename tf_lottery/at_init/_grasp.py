@@ -15,8 +15,10 @@ def grasp(
     model,
     batches,
     sparsity,
-    scope="global",
+    *,
     distribution=None,
+    scope="layer",
+    floor=1,
     loss=None,
     steps=None,
     training=True,
@@ -39,11 +41,13 @@ def grasp(
             such tuples: a list, a `tf.data.Dataset`, a `keras.utils.PyDataset`. They are
             kept in memory, since they are used twice. Every batch counts alike.
         sparsity: Float in [0, 1), the fraction of zeros after pruning.
-        scope: `"global"` ranks all weights together, as the paper does, `"layer"` each
-            kernel by itself. Defaults to `"global"`.
         distribution: How `sparsity` is spread over the kernels with `scope="layer"`: a name
             such as `"erk"`, a function or a dict, as in `tfl.sparsify`. Defaults to `None`:
             every kernel has it.
+        scope: `"layer"` ranks each kernel by itself, `"global"` all weights together, as the
+            paper does. Defaults to `"layer"`.
+        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+            Defaults to `1`.
         loss: Keras loss, its name, or function `(y, y_pred)`. Defaults to `None`: the loss
             that the model was compiled with, without the terms of weight regularizers.
         steps: Integer > 0, how many batches to use at most. Defaults to `None`: all.
@@ -81,4 +85,4 @@ def grasp(
         gradients = sum_over_batches(compile_for(model, gradients_of), batches, kernels)
         products = sum_over_batches(compile_for(model, products_of), batches, kernels, gradients)
     scores = [kernel * product for kernel, product in zip(kernels, products, strict=True)]
-    return set_masks(model, keep_highest(model, scores, target, model.get_masks()))
+    return set_masks(model, keep_highest(model, scores, target, model.get_masks(), floor), floor)

@@ -6,7 +6,7 @@ from tf_lottery.at_init.ranking import keep_highest, set_masks, target_sparsitie
 from tf_lottery.sparsity import scores
 
 
-def random(model, sparsity, scope="layer", distribution=None, seed=0):
+def random(model, sparsity, *, distribution=None, scope="layer", floor=1, seed=0):
     """Prunes a model before training at random.
 
     Pruned weights stay pruned.
@@ -14,11 +14,13 @@ def random(model, sparsity, scope="layer", distribution=None, seed=0):
     Args:
         model: A `SparseModel`.
         sparsity: Float in [0, 1), the fraction of zeros after pruning.
-        scope: `"layer"` prunes each kernel to the exact count, `"global"` draws from all
-            weights together. Defaults to `"layer"`.
         distribution: How `sparsity` is spread over the kernels with `scope="layer"`: a name
             such as `"erk"`, a function or a dict, as in `tfl.sparsify`. Defaults to `None`:
             every kernel has it.
+        scope: `"layer"` prunes each kernel to the exact count, `"global"` draws from all
+            weights together. Defaults to `"layer"`.
+        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+            Defaults to `1`.
         seed: Integer or list of integers. Defaults to `0`.
 
     Returns:
@@ -37,4 +39,4 @@ def random(model, sparsity, scope="layer", distribution=None, seed=0):
     target = target_sparsities(model, sparsity, scope, distribution)
     rng = np.random.default_rng(seed)
     values = [scores.random(kernel, rng=rng) for kernel in model.get_kernels().values()]
-    return set_masks(model, keep_highest(model, values, target, model.get_masks()))
+    return set_masks(model, keep_highest(model, values, target, model.get_masks(), floor), floor)

@@ -17,8 +17,10 @@ def snip(
     model,
     batches,
     sparsity,
-    scope="layer",
+    *,
     distribution=None,
+    scope="layer",
+    floor=1,
     loss=None,
     steps=None,
     training=False,
@@ -39,11 +41,13 @@ def snip(
             such tuples: a list, a `tf.data.Dataset`, a `keras.utils.PyDataset`. Every batch
             counts alike.
         sparsity: Float in [0, 1), the fraction of zeros after pruning.
-        scope: `"layer"` ranks each kernel by itself, `"global"` all weights together.
-            Defaults to `"layer"`.
         distribution: How `sparsity` is spread over the kernels with `scope="layer"`: a name
             such as `"erk"`, a function or a dict, as in `tfl.sparsify`. Defaults to `None`:
             every kernel has it.
+        scope: `"layer"` ranks each kernel by itself, `"global"` all weights together, as the
+            paper does. Defaults to `"layer"`.
+        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+            Defaults to `1`.
         loss: Keras loss, its name, or function `(y, y_pred)`. Defaults to `None`: the loss
             that the model was compiled with, without the terms of weight regularizers.
         steps: Integer > 0, how many batches to use at most. Defaults to `None`: all.
@@ -75,4 +79,4 @@ def snip(
         batches = read_batches(batches, steps)
         gradients = sum_over_batches(compile_for(model, gradients_of), batches, kernels)
     scores = [ops.abs(kernel * g) for kernel, g in zip(kernels, gradients, strict=True)]
-    return set_masks(model, keep_highest(model, scores, target, model.get_masks()))
+    return set_masks(model, keep_highest(model, scores, target, model.get_masks(), floor), floor)

@@ -27,8 +27,10 @@ _ADDED = ("bias", "beta", "mean", "embeddings")
 def synflow(
     model,
     sparsity,
-    scope="global",
+    *,
     distribution=None,
+    scope="layer",
+    floor=1,
     rounds=100,
     inputs=None,
 ):
@@ -57,11 +59,13 @@ def synflow(
     Args:
         model: A `SparseModel`, freshly initialized.
         sparsity: Float in [0, 1), the fraction of zeros after pruning.
-        scope: `"global"` ranks all weights together, as the paper does, `"layer"` each
-            kernel by itself. Defaults to `"global"`.
         distribution: How `sparsity` is spread over the kernels with `scope="layer"`: a name
             such as `"erk"`, a function or a dict, as in `tfl.sparsify`. Defaults to `None`:
             every kernel has it.
+        scope: `"layer"` ranks each kernel by itself, `"global"` all weights together, as the
+            paper does. Defaults to `"layer"`.
+        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+            Defaults to `1`.
         rounds: Integer > 0. Defaults to `100`.
         inputs: Array, or nested arrays, with a batch axis, whose shapes the input of ones
             takes; for models whose inputs have no fixed shape. Defaults to `None`: the
@@ -94,9 +98,9 @@ def synflow(
             log_r, gradients = flow_of(alive, ops.convert_to_tensor(scale, "float32"))
             shares = _shares(alive, gradients, float(log_r))
             due = _sparsity_between(first, target, done / rounds)
-            masks = keep_highest(model, shares, due, masks)
+            masks = keep_highest(model, shares, due, masks, floor)
             scale = _next_scale(scale, float(log_r))
-    return set_masks(model, masks)
+    return set_masks(model, masks, floor)
 
 
 def _sparsity_between(masks, target, progress):

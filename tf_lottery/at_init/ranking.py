@@ -5,7 +5,7 @@ from keras import ops
 
 from tf_lottery.checks import fraction
 from tf_lottery.model import check_settled
-from tf_lottery.pruning import ranked_masks, target_sparsity, warn_of_emptied
+from tf_lottery.pruning import advice_for_emptied, ranked_masks, target_sparsity, warn_of_emptied
 
 
 def target_sparsities(model, sparsity, scope, distribution):
@@ -24,13 +24,14 @@ def target_sparsities(model, sparsity, scope, distribution):
         ValueError: If an argument is outside its range.
     """
     fraction("sparsity", sparsity)
-    target = target_sparsity(check_settled(model), sparsity, scope, distribution)
+    check_settled(model)
+    target = target_sparsity(model, sparsity, distribution=distribution, scope=scope)
     if scope == "layer" and not isinstance(target, dict):
         return dict.fromkeys(model.kernels, target)
     return target
 
 
-def keep_highest(model, scores, target, masks):
+def keep_highest(model, scores, target, masks, floor):
     """Returns masks that keep the highest scores of what is alive, in the model's pattern.
 
     Args:
@@ -38,6 +39,7 @@ def keep_highest(model, scores, target, masks):
         scores: List of tensors or arrays in the shapes and the order of `model.kernels`.
         target: What `target_sparsities` returns.
         masks: Dict of kernel paths to the masks to refine.
+        floor: Integer >= 0, how many weights every kernel keeps at least.
 
     Raises:
         ValueError: If a score is not finite.
@@ -52,16 +54,17 @@ def keep_highest(model, scores, target, masks):
             f"weights. Received: scores of {broken} that are not"
         )
     scope = "layer" if isinstance(target, dict) else "global"
-    return ranked_masks(model, scores, target, scope, masks=masks)
+    return ranked_masks(model, scores, target, scope=scope, masks=masks, floor=floor)
 
 
-def set_masks(model, masks):
+def set_masks(model, masks, floor):
     """Sets the masks of a model, warns if a kernel has no weight left and returns them.
 
     Args:
         model: A `SparseModel`.
         masks: Dict of kernel paths to boolean arrays.
+        floor: Integer, how many weights every kernel was to keep.
     """
-    warn_of_emptied(model.get_masks(), masks, stacklevel=4)
+    warn_of_emptied(model.get_masks(), masks, advice_for_emptied(floor), stacklevel=4)
     model.set_masks(masks)
     return masks

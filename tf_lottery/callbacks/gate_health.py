@@ -8,6 +8,10 @@ from tf_lottery.pruning import warn_of_emptied
 
 _TOO_MANY_UNDECIDED = 0.05
 _TOO_FAR = 0.1
+_ADVICE = (
+    "Raise the `initial_value` or lower the `penalty` of the `SoftGate`, set `exact_density=True`, "
+    "which keeps some of every kernel, or `exclude` these kernels in `tfl.sparsify`."
+)
 
 
 def find_failure(model, loss, round_ends):
@@ -57,4 +61,4 @@ def warn_of_doubts(model, undecided, level, target_density=None):
             stacklevel=3,
         )
     masks = model.get_masks()
-    warn_of_emptied({path: np.ones_like(mask) for path, mask in masks.items()}, masks)
+    warn_of_emptied({path: np.ones_like(mask) for path, mask in masks.items()}, masks, _ADVICE)

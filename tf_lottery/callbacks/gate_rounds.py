@@ -57,7 +57,9 @@ def keep_exactly(model, density):
     """
     values = dict(zip(model.kernels, model.selection.values, strict=True))
     everything = {path: np.ones(array.shape, bool) for path, array in values.items()}
-    masks = list(ranked_masks(model, values, 1.0 - density, masks=everything).values())
+    masks = list(
+        ranked_masks(model, values, 1.0 - density, scope="global", masks=everything).values()
+    )
     before = model.get_masks().values()
     forced = sum(np.count_nonzero(mask & ~old) for mask, old in zip(masks, before, strict=True))
     if forced > 0.5 * sum(map(np.count_nonzero, masks)):

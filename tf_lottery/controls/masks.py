@@ -139,7 +139,9 @@ def _random_masks(masks, kept, rng, scope, pattern, shapes):
                 result.update({path: np.zeros(masks[path].shape, bool) for path in paths})
                 continue
             matrices = {path: scores[path].reshape(shapes.get(path, -1)) for path in paths}
-            found = mask_ops.top_k_masks(matrices, 1 - count / size, "global", chosen)
+            found = mask_ops.top_k_masks(
+                matrices, 1 - count / size, pattern=chosen, scope="global", floor=0
+            )
             result.update({path: found[path].reshape(masks[path].shape) for path in paths})
     return {path: result[path] for path in masks}
 

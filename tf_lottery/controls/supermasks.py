@@ -14,14 +14,22 @@ from tf_lottery.controls.changes import (
     weights_like,
 )
 from tf_lottery.model import SparseModel, check_settled
-from tf_lottery.pruning import warn_of_emptied
+from tf_lottery.pruning import advice_for_emptied, warn_of_emptied
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
 from tf_lottery.sparsity.distributions import values_by_path
 from tf_lottery.ticket import Ticket
 
 
-def supermask(initial, final, sparsity, criterion="large_final_same_sign", scope="layer", seed=0):
+def supermask(
+    initial,
+    final,
+    sparsity,
+    criterion="large_final_same_sign",
+    scope="layer",
+    floor=1,
+    seed=0,
+):
     """Masks initial weights by what training has made of them.
 
     Weights are left as they were before training; those with the highest scores are kept. To
@@ -43,6 +51,8 @@ def supermask(initial, final, sparsity, criterion="large_final_same_sign", scope
             `"large_final_same_sign"`, which prunes what has changed its sign first.
         scope: `"layer"` ranks each kernel by itself, `"global"` all weights together. Defaults to
             `"layer"`.
+        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+            Defaults to `1`.
         seed: Integer or list of integers >= 0, for random criteria. Defaults to `0`.
 
     Returns:
@@ -75,12 +85,13 @@ def supermask(initial, final, sparsity, criterion="large_final_same_sign", scope
         path: score(values, initial_weights=ticket.weights[path], rng=rng)
         for path, values in trained.items()
     }
-    masks = mask_ops.top_k_masks(scores, sparsity, scope, masks=ticket.masks)
-    warn_of_emptied(ticket.masks, masks)
+    masks = mask_ops.top_k_masks(scores, sparsity, scope=scope, masks=ticket.masks, floor=floor)
+    warn_of_emptied(ticket.masks, masks, advice_for_emptied(floor))
     arguments = {
         "sparsity": asked,
         "criterion": plain(criterion),
         "scope": scope,
+        "floor": floor,
         "seed": seed,
     }
     result = changed(ticket, "supermask", arguments, masks, pattern="unstructured")

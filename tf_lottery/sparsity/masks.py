@@ -1,17 +1,18 @@
 """Masks: from scores and a sparsity to boolean arrays, True meaning kept."""
 
+import math
 import numbers
 
 import numpy as np
 
-from tf_lottery.checks import choice, fraction
+from tf_lottery.checks import choice, fraction, natural_number
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.selection import check_numbers, highest, highest_of_sizes
 
 SCOPES = ("global", "layer")
 
 
-def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=None):
+def top_k_masks(scores, sparsity, *, pattern="unstructured", scope="layer", masks=None, floor=1):
     """Keeps the highest scores and prunes the rest.
 
     The number of pruned groups is `round(sparsity * number of groups)`, exactly; a group
@@ -30,13 +31,18 @@ def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=
         sparsity: Float in [0, 1), the fraction of zeros, over all weights and not only
             over those still alive. With `scope="layer"` also a dict with one value for
             every name.
-        scope: `"global"` ranks all weights together, `"layer"` each array by itself.
-            Defaults to `"global"`.
         pattern: A pattern from `tf_lottery.sparsity.patterns`, or its name. Defaults to
             `"unstructured"`.
+        scope: `"layer"` ranks each array by itself, `"global"` all weights together.
+            Defaults to `"layer"`.
         masks: Masks to refine, in the form of `scores`. What they prune stays pruned,
             even if `sparsity` asks for less. A group counts as alive if any of its weights
             is. Defaults to `None`: all weights are alive.
+        floor: Integer >= 0, how many weights every array keeps at least, those with the
+            highest scores, in whole groups. With `scope="global"` the total stays exact: other
+            arrays keep fewer, and if there are not enough for all floors, the highest scores
+            among those get them. With `scope="layer"` an array that would keep fewer keeps
+            as many. Arrays that are empty already stay so. Defaults to `1`.
 
     Returns:
         Boolean arrays in the form of `scores`.
@@ -53,8 +59,9 @@ def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=
     """
     if not isinstance(scores, dict):
         masks = None if masks is None else {"scores": masks}
-        return top_k_masks({"scores": scores}, sparsity, scope, pattern, masks)["scores"]
-    pattern = patterns.get(pattern)
+        options = {"pattern": pattern, "scope": scope, "floor": floor}
+        return top_k_masks({"scores": scores}, sparsity, masks=masks, **options)["scores"]
+    pattern, floor = patterns.get(pattern), natural_number("floor", floor)
     sparsities = _sparsities(scores, sparsity, scope)
     masks = _checked_masks(scores, masks)
     pooled, alive = {}, None if masks is None else {}
@@ -65,12 +72,15 @@ def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=
             alive[name] = pattern.pool(masks[name]) > 0
     result = {}
     for names in [list(scores)] if scope == "global" else [[name] for name in scores]:
+        sizes = [scores[name].size // pooled[name].size for name in names]
         kept = _kept_groups(
             pattern,
             [pooled[name] for name in names],
             None if alive is None else [alive[name] for name in names],
-            [scores[name].size // pooled[name].size for name in names],
+            sizes,
             sparsities[names[0]],
+            [math.ceil(floor / size) for size in sizes],
+            scope,
         )
         for name, group_mask in zip(names, kept, strict=True):
             result[name] = pattern.expand(group_mask, np.shape(scores[name]))
@@ -140,7 +150,7 @@ def density(masks):
     return sum(int(np.count_nonzero(mask)) for mask in masks.values()) / size
 
 
-def _kept_groups(pattern, scores, alive, sizes, sparsity):
+def _kept_groups(pattern, scores, alive, sizes, sparsity, floors, scope):
     """Returns a mask of groups for each array of `scores`, which are ranked together.
 
     Args:
@@ -149,35 +159,79 @@ def _kept_groups(pattern, scores, alive, sizes, sparsity):
         alive: List of boolean arrays of their shapes, or `None`.
         sizes: List of integers, the number of weights in a group of each array.
         sparsity: Float.
+        floors: List of integers, how many groups each array keeps at least.
+        scope: `"global"` or `"layer"`.
     """
     if len(set(sizes)) > 1:
-        num_weights = sum(array.size * size for array, size in zip(scores, sizes, strict=True))
-        total = num_weights - round(sparsity * num_weights)
-        return highest_of_sizes(scores, sizes, total, alive)
+        return _kept_groups_of_sizes(scores, alive, sizes, sparsity, floors)
     num_groups = sum(array.size for array in scores)
     count = num_groups - round(sparsity * num_groups)
+    if scope == "layer":
+        count = max(count, *floors)
     if alive is None:
         places = [pattern.fill(array, np.ones(array.shape, bool)) for array in scores]
     else:
         places = [pattern.fill(array, a) for array, a in zip(scores, alive, strict=True)]
     if places[0] is None:
-        return highest(scores, count, alive)
-    return _highest_with_places_first(scores, count, alive, places)
+        kept = highest(scores, count, alive)
+        tiers = []
+    else:
+        tiers = [places]
+        kept = _highest_by_tiers(scores, count, alive, tiers)
+    if _are_reached(kept, alive, floors):
+        return kept
+    reserved = _reserved(scores, alive if places[0] is None else places, floors)
+    return _highest_by_tiers(scores, count, alive, [reserved, *tiers])
 
 
-def _highest_with_places_first(scores, count, alive, places):
-    """Selects the highest scores, those in `places` before all others."""
+def _kept_groups_of_sizes(scores, alive, sizes, sparsity, floors):
+    """Returns what `_kept_groups` does, for arrays whose groups differ in size."""
+    num_weights = sum(array.size * size for array, size in zip(scores, sizes, strict=True))
+    total = num_weights - round(sparsity * num_weights)
+    kept = highest_of_sizes(scores, sizes, total, alive)
+    if _are_reached(kept, alive, floors):
+        return kept
+    return highest_of_sizes(scores, sizes, total, alive, _reserved(scores, alive, floors))
+
+
+def _are_reached(kept, alive, floors):
+    """Returns whether all arrays keep as many groups as they have to, of those alive."""
+    alive = [np.ones(mask.shape, bool) for mask in kept] if alive is None else alive
+    return all(
+        np.count_nonzero(mask) >= min(floor, np.count_nonzero(living))
+        for mask, living, floor in zip(kept, alive, floors, strict=True)
+    )
+
+
+def _reserved(scores, eligible, floors):
+    """Returns masks of the highest eligible scores of each array, as many as its floor."""
+    eligible = [None] * len(scores) if eligible is None else eligible
+    return [
+        highest([array], floor, None if mask is None else [mask])[0]
+        for array, mask, floor in zip(scores, eligible, floors, strict=True)
+    ]
+
+
+def _highest_by_tiers(scores, count, alive, tiers):
+    """Selects the highest scores, those in an earlier tier before all others.
+
+    Args:
+        scores: List of arrays.
+        count: Integer, how many to select.
+        alive: List of boolean arrays of their shapes, what can be selected, or `None`.
+        tiers: List of lists of boolean arrays, each inside what is alive.
+    """
     if alive is None:
         alive = [np.ones(array.shape, bool) for array in scores]
     for array, living in zip(scores, alive, strict=True):
         check_numbers("scores", array[living])
-    num_places = sum(map(np.count_nonzero, places))
-    first = highest(scores, count, places)
-    if count <= num_places:
-        return first
-    others = [living & ~place for living, place in zip(alive, places, strict=True)]
-    added = highest(scores, count - num_places, others)
-    return [f | a for f, a in zip(first, added, strict=True)]
+    selected = [np.zeros(array.shape, bool) for array in scores]
+    for tier in [*tiers, alive]:
+        missing = count - sum(map(np.count_nonzero, selected))
+        others = [mask & ~done for mask, done in zip(tier, selected, strict=True)]
+        added = highest(scores, missing, others)
+        selected = [done | new for done, new in zip(selected, added, strict=True)]
+    return selected
 
 
 def _sparsities(scores, sparsity, scope):

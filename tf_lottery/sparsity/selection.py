@@ -55,7 +55,7 @@ def highest(parts, count, eligible=None):
     return _above(parts, eligible, threshold, count)
 
 
-def highest_of_sizes(parts, sizes, total, eligible=None):
+def highest_of_sizes(parts, sizes, total, eligible=None, first=None):
     """Selects the highest scores of groups of different size.
 
     Groups are selected from the highest score down, as many as bring the sum of their sizes
@@ -67,6 +67,8 @@ def highest_of_sizes(parts, sizes, total, eligible=None):
         total: Integer >= 0, the sum of sizes asked for.
         eligible: List of boolean arrays of their shapes, what can be selected at all.
             Defaults to `None`: everything.
+        first: List of boolean arrays of their shapes, what is selected before all others.
+            Defaults to `None`: nothing.
 
     Returns:
         List of new boolean arrays of their shapes.
@@ -85,7 +87,8 @@ def highest_of_sizes(parts, sizes, total, eligible=None):
         positions = np.flatnonzero(_concatenated(eligible))
     scores = _concatenated(parts, eligible)
     check_numbers("scores", scores)
-    order = positions[np.argsort(-scores, kind="stable")]
+    later = np.zeros(scores.shape, bool) if first is None else ~_concatenated(first, eligible)
+    order = positions[np.lexsort((-scores, later))]
     totals = np.concatenate([[0], np.cumsum(np.repeat(sizes, lengths)[order])])
     selected = np.zeros(sum(lengths), bool)
     selected[order[: np.argmin(np.abs(totals - total))]] = True
