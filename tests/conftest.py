@@ -29,6 +29,23 @@ def pytest_configure(config):
         )
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, devices)
+    if keras.backend.backend() == "torch":
+        for name in ("assert_allclose", "assert_array_equal"):
+            setattr(np.testing, name, taking_tensors(getattr(np.testing, name)))
+
+
+def taking_tensors(check):
+    """Lets a check of NumPy take what layers return, which on PyTorch carries its gradient."""
+
+    @functools.wraps(check)
+    def checked(*arguments, **options):
+        arrays = [
+            keras.ops.convert_to_numpy(argument) if keras.ops.is_tensor(argument) else argument
+            for argument in arguments
+        ]
+        return check(*arrays, **options)
+
+    return checked
 
 
 def pytest_collection_modifyitems(items):
@@ -187,6 +204,30 @@ def make_model():
     return make
 
 
+@pytest.fixture(scope="session")
+def small_lenet():
+    """Builder of a network of one hidden layer under the names that LeNet-300-100 has.
+
+    Of the digits' 1480 weights a half, a quarter, a fifth and so on are integers.
+    """
+    from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
+
+    def build(input_shape=(8, 8, 1), num_classes=10, seed=None):
+        seeds = layer_seeds(seed)
+        hidden, output = (glorot_normal(seeds) for _ in range(2))
+        return keras.Sequential(
+            [
+                keras.Input(input_shape),
+                layers.Flatten(name="flatten"),
+                layers.Dense(20, "relu", kernel_initializer=hidden, name="hidden_1"),
+                layers.Dense(num_classes, kernel_initializer=output, name="output"),
+            ],
+            name="lenet_300_100",
+        )
+
+    return build
+
+
 @pytest.fixture
 def make_data():
     """Function of a kind of model to 24 examples that fit it."""
@@ -206,14 +247,20 @@ def make_data():
 
 @pytest.fixture
 def compile_model():
-    """Function that compiles a model as the tests need it."""
+    """Function that compiles a model as the tests need it.
+
+    TensorFlow makes the steps one by one unless it gets `run_eagerly=False`: up to a dozen of them
+    take less time than their graph. Graphs are trained by the tests that ask for them or call
+    `compile` themselves, and by `test_contract.py`.
+    """
+    mode = {"run_eagerly": True} if keras.backend.backend() == "tensorflow" else {}
 
     def compile_model(model, optimizer=None, **kwargs):
         model.compile(
             optimizer or keras.optimizers.AdamW(0.01, global_clipnorm=1.0),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
-            **kwargs,
+            **{**mode, **kwargs},
         )
         return model
 

@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+from keras import ops
 
 
 def value_and_gradients(function, tensors, *args):
@@ -20,7 +21,7 @@ def value_and_gradients(function, tensors, *args):
         that the value does not depend on.
 
     Raises:
-        ValueError: If the backend is neither TensorFlow nor JAX.
+        ValueError: If the backend is not TensorFlow, JAX or PyTorch.
 
     Example:
 
@@ -29,10 +30,13 @@ def value_and_gradients(function, tensors, *args):
     (2.0, array([2., 2.], dtype=float32))
     """
     tensors = list(tensors)
-    if _backend() == "jax":
+    backend = _backend()
+    if backend == "jax":
         import jax
 
         return jax.value_and_grad(function)(tensors, *args)
+    if backend == "torch":
+        return _value_and_gradients_on_torch(function, tensors, *args)
     import tensorflow as tf
 
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -46,8 +50,8 @@ def value_and_gradients(function, tensors, *args):
 def hessian_products(function, tensors, directions, *args):
     """Computes how the gradients of a function change along a direction.
 
-    On JAX it costs little more than a gradient, by forward differentiation; TensorFlow, and
-    functions with a custom gradient, differentiate backwards twice.
+    On JAX it costs little more than a gradient, by forward differentiation; TensorFlow and
+    PyTorch, and functions with a custom gradient, differentiate backwards twice.
 
     Args:
         function: Function `(tensors, *args)` that returns a floating point scalar.
@@ -60,7 +64,7 @@ def hessian_products(function, tensors, directions, *args):
         `directions`.
 
     Raises:
-        ValueError: If the backend is neither TensorFlow nor JAX.
+        ValueError: If the backend is not TensorFlow, JAX or PyTorch.
 
     Example:
 
@@ -75,7 +79,7 @@ def hessian_products(function, tensors, directions, *args):
 
     def flow(tensors):
         pairs = zip(gradients(tensors), directions, strict=True)
-        return sum(keras.ops.sum(gradient * direction) for gradient, direction in pairs)
+        return sum(ops.sum(gradient * direction) for gradient, direction in pairs)
 
     if _backend() == "jax":
         import jax
@@ -89,30 +93,60 @@ def hessian_products(function, tensors, directions, *args):
 def compile_function(function):
     """Compiles a function of tensors with `tf.function` or `jax.jit`.
 
+    PyTorch runs it as it is, operation by operation, as `fit` of Keras does by default.
+
     Args:
         function: Function of tensors and nested tensors that reads variables but does not
             write them. What it reads must not change between calls.
 
     Returns:
-        The compiled function.
+        The compiled function, on PyTorch `function` itself.
 
     Raises:
-        ValueError: If the backend is neither TensorFlow nor JAX.
+        ValueError: If the backend is not TensorFlow, JAX or PyTorch.
     """
-    if _backend() == "jax":
+    backend = _backend()
+    if backend == "jax":
         import jax
 
         return jax.jit(function)
+    if backend == "torch":
+        return function
     import tensorflow as tf
 
     return tf.function(function, autograph=False, reduce_retracing=True)
 
 
+def _value_and_gradients_on_torch(function, tensors, *args):
+    import torch
+
+    # An argument that was computed from a differentiated tensor belongs to a call around this
+    # one, which differentiates the gradients further. Parameters were not computed.
+    given = [*tensors, *keras.tree.flatten(args)]
+    is_nested = any(torch.is_tensor(x) and x.grad_fn is not None for x in given)
+    with torch.enable_grad():
+        if not is_nested:
+            tensors = [tensor.detach() for tensor in tensors]
+        sources = [x if x.requires_grad else x.detach().requires_grad_() for x in tensors]
+        # Views are computed tensors, by which a nested call knows that it is one.
+        sources = [source.view_as(source) for source in sources]
+        value = ops.convert_to_tensor(function(sources, *args))
+        if value.requires_grad:
+            gradients = torch.autograd.grad(
+                value, sources, create_graph=is_nested, allow_unused=True, materialize_grads=True
+            )
+        else:
+            gradients = [torch.zeros_like(source) for source in sources]
+    if not is_nested:
+        return value.detach(), [gradient.detach() for gradient in gradients]
+    return value, list(gradients)
+
+
 def _backend():
     backend = keras.backend.backend()
-    if backend not in ("tensorflow", "jax"):
+    if backend not in ("tensorflow", "jax", "torch"):
         raise ValueError(
-            "Gradients need the Keras backend 'tensorflow' or 'jax'; set KERAS_BACKEND. "
+            "Gradients need the Keras backend 'tensorflow', 'jax' or 'torch'; set KERAS_BACKEND. "
             f"Received: {backend!r}"
         )
     return backend
