@@ -6,6 +6,7 @@ every algorithm, and in the others thoroughly.
 """
 
 import contextlib
+import functools
 import itertools
 
 import keras
@@ -37,6 +38,12 @@ if keras.backend.backend() == "jax":
     # It has no float16 attention on the CPU.
     IMPOSSIBLE = {("attention", "mixed_float16")}
 BATCH_SIZE, STEPS_PER_EPOCH, EPOCHS = 4, 6, 3
+
+
+@pytest.fixture
+def compile_model(compile_model):
+    """Function that compiles a model, for training in a graph unless it gets another mode."""
+    return functools.partial(compile_model, run_eagerly=False)
 
 
 def iterative_magnitude_pruning(**kwargs):

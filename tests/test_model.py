@@ -1,4 +1,4 @@
-import functools
+import contextlib
 
 import keras
 import numpy as np
@@ -7,17 +7,6 @@ import pytest
 import tf_lottery as tfl
 
 pytestmark = pytest.mark.backend
-
-
-@pytest.fixture
-def compile_model(compile_model):
-    """Function that compiles a model; TensorFlow makes its steps one by one.
-
-    They are few, and tracing them takes longer.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return compile_model
-    return functools.partial(compile_model, run_eagerly=True)
 
 
 def test_sparsify_starts_dense_and_predicts_the_same(make_model, make_data):
@@ -35,6 +24,22 @@ def test_strip_gives_the_users_model_with_zeros(make_model, make_data):
     assert tfl.strip(sparse) is plain
     np.testing.assert_array_equal(plain(make_data()[0]), predictions)
     assert tfl.summary(plain).sparsity == 0.5
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_lent_model_computes_by_itself_and_gets_its_kernels_back(fails, make_model, make_data):
+    plain = make_model()
+    sparse, (x, _) = tfl.sparsify(plain, 0.5), make_data()
+    for kernel in sparse.kernels.values():
+        kernel.assign(kernel + 1.0)
+    expected, before = keras.ops.convert_to_numpy(sparse(x)), plain.get_weights()
+    error = pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext()
+    with error, sparse.settled() as lent:
+        assert lent is plain
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(lent(x)), expected)
+        1 / (not fails)
+    for found, weight in zip(plain.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, weight)
 
 
 def test_set_masks_writes_zeros_and_leaves_other_kernels(make_model):
@@ -85,7 +90,8 @@ def test_weights_survive_saving_alone(make_model, make_data, tmp_path):
 
 def test_summary_of_the_model_is_printed(make_model):
     lines = []
-    tfl.sparsify(make_model(), sparsity=0.5).summary(print_fn=lines.append)
+    # Wide enough for names with numbers of any length.
+    tfl.sparsify(make_model(), sparsity=0.5).summary(line_length=120, print_fn=lines.append)
     assert "hidden/kernel" in lines[0]
     assert "50.00%" in lines[0]
 

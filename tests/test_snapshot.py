@@ -1,25 +1,13 @@
-import functools
-
 import keras
 import numpy as np
 import pytest
 
 import tf_lottery as tfl
+from tf_lottery.growth import prepare_collecting
 from tf_lottery.snapshot import start_averages, training_step
 from tf_lottery.training import Training
 
 pytestmark = pytest.mark.backend
-
-
-@pytest.fixture
-def compile_model(compile_model):
-    """Function that compiles a model; TensorFlow makes its steps one by one.
-
-    They are few, and tracing them takes longer.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return compile_model
-    return functools.partial(compile_model, run_eagerly=True)
 
 
 def values(variables):
@@ -68,6 +56,51 @@ def test_file_keeps_everything(trained, make_data, make_model, compile_model, tm
     tfl.Snapshot.load(tmp_path / "snapshot.npz", other).restore(other)
     assert_same(values(other.variables), values(trained.variables))
     assert_same(values(other.optimizer.variables), values(trained.optimizer.variables))
+
+
+def state_by_kind(model):
+    """Returns the variables of every kind of state, named one by one."""
+    rate, step = model.optimizer.learning_rate, model.optimizer.iterations
+    kinds = {
+        "weights": model.model.weights,
+        "seeds": model.model.dropout.seed_generator.state,
+        "optimizer": [v for v in model.optimizer.variables if v is not rate and v is not step],
+        "learning_rate": rate,
+        "step": step,
+    }
+    if model.growth is None:
+        return {**kinds, "gates": model.selection.variables}
+    return {
+        **kinds,
+        "masks": model.selection.variables,
+        "growth": model.growth.variables,
+        "tweaks": model.tweaks[0].variables,
+    }
+
+
+@pytest.mark.parametrize("learns_masks", [False, True])
+def test_every_kind_goes_back_and_no_other(learns_masks, make_model, compile_model):
+    gate = tfl.SoftGate(0.1) if learns_masks else None
+    model = compile_model(tfl.sparsify(make_model("subclassed"), gate=gate))
+    model.optimizer.build(model.trainable_variables)
+    if not learns_masks:
+        prepare_collecting(Training.of(model), decay=0.9)
+        tfl.retrain.soft_activations(model)
+    state = {kind: keras.tree.flatten(found) for kind, found in state_by_kind(model).items()}
+    before = {kind: values(variables) for kind, variables in state.items()}
+    assert all(before.values())
+    changed = {
+        kind: [~array if array.dtype == bool else array + 1 for array in arrays]
+        for kind, arrays in before.items()
+    }
+    snapshot = tfl.Snapshot(model)
+    for kind in state:
+        for other, variables in state.items():
+            for variable, array in zip(variables, changed[other], strict=True):
+                variable.assign(array)
+        snapshot.restore(model, kinds=(kind,))
+        for other, variables in state.items():
+            assert_same(values(variables), (before if other == kind else changed)[other])
 
 
 def test_model_without_optimizer(make_model):

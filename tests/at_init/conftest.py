@@ -1,6 +1,5 @@
 """Small networks whose scores can be derived by hand, and a look at those scores."""
 
-import functools
 import importlib
 
 import keras
@@ -70,14 +69,3 @@ def scores_of(monkeypatch):
         return ranked[0]
 
     return call
-
-
-@pytest.fixture
-def compile_model(compile_model):
-    """Function that compiles a model; TensorFlow computes its scores without a graph.
-
-    Tracing takes most of the time. Models that are not compiled get a graph.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return compile_model
-    return functools.partial(compile_model, run_eagerly=True)

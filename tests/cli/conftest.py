@@ -6,22 +6,6 @@ import pytest
 import tf_lottery as tfl
 import tf_lottery_cli as cli
 from tf_lottery.experiments import lottery, networks
-from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
-
-
-def small_lenet(input_shape=(8, 8, 1), num_classes=10, seed=None):
-    """Builds a network of one hidden layer under the names that LeNet-300-100 has.
-
-    Of the digits' 1480 weights a half, a quarter, a fifth and so on are integers.
-    """
-    seeds = layer_seeds(seed)
-    layers = [
-        keras.Input(input_shape),
-        keras.layers.Flatten(name="flatten"),
-        keras.layers.Dense(20, "relu", kernel_initializer=glorot_normal(seeds), name="hidden_1"),
-        keras.layers.Dense(num_classes, kernel_initializer=glorot_normal(seeds), name="output"),
-    ]
-    return keras.Sequential(layers, name="lenet_300_100")
 
 
 @pytest.fixture(
@@ -31,7 +15,7 @@ def small_lenet(input_shape=(8, 8, 1), num_classes=10, seed=None):
         pytest.param("full", marks=pytest.mark.thorough("compiles LeNet-300-100 in every run")),
     ],
 )
-def size(request):
+def size(request, small_lenet):
     """Trains as a user does (`"full"`) or faster.
 
     `"compiled"` has a small network in the place of LeNet-300-100, `"small"` also makes step by

@@ -1,6 +1,4 @@
-"""Tickets with literal weights, and models that train without a graph."""
-
-import functools
+"""Tickets with literal weights."""
 
 import keras
 import numpy as np
@@ -66,15 +64,3 @@ def check_training(make_model, make_data, compile_model):
             assert (kernel != before[path]).any()
 
     return check
-
-
-@pytest.fixture
-def compile_model(compile_model):
-    """Function that compiles a model; TensorFlow makes its steps one by one.
-
-    These trainings make few steps, and tracing them takes longer. Graphs are trained by the tests
-    that ask for them or call `compile` themselves, and by `test_contract.py`.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return compile_model
-    return functools.partial(compile_model, run_eagerly=True)

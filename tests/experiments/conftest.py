@@ -7,21 +7,6 @@ from tf_lottery.experiments import data, lottery, models, networks
 from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
 
 
-def small_lenet(input_shape=(8, 8, 1), num_classes=10, seed=None):
-    """Builds a network of one hidden layer under the names that LeNet-300-100 has.
-
-    Of the digits' 1480 weights a half, a quarter, a fifth and so on are integers.
-    """
-    seeds = layer_seeds(seed)
-    layers = [
-        keras.Input(input_shape),
-        keras.layers.Flatten(name="flatten"),
-        keras.layers.Dense(20, "relu", kernel_initializer=glorot_normal(seeds), name="hidden_1"),
-        keras.layers.Dense(num_classes, kernel_initializer=glorot_normal(seeds), name="output"),
-    ]
-    return keras.Sequential(layers, name="lenet_300_100")
-
-
 def small_conv_4(input_shape, num_classes, seed=None):
     """Builds a network of two convolutions under the name that Conv-4 has."""
     seeds = layer_seeds(seed)
@@ -48,7 +33,7 @@ def small_gru(input_shape, num_classes, seed=None):
 
 
 @pytest.fixture(scope="module")
-def small_networks():
+def small_networks(small_lenet):
     """Puts small networks in the place of those that the experiments train by default."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(networks.MODELS, "lenet-300-100", small_lenet)

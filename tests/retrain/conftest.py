@@ -1,4 +1,4 @@
-"""Small networks with rectifiers and convolutions, which train without a graph."""
+"""Small networks with rectifiers and convolutions."""
 
 import functools
 
@@ -61,15 +61,3 @@ def fade():
                     getattr(tweak, name).assign(0.0)
 
     return fade
-
-
-@pytest.fixture
-def compile_model(compile_model):
-    """Function that compiles a model; TensorFlow makes its steps one by one.
-
-    These trainings make few steps, and tracing them takes longer. Graphs are trained by the tests
-    that ask for them or call `compile` themselves, and by `test_contract.py`.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return compile_model
-    return functools.partial(compile_model, run_eagerly=True)
