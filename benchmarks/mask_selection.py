@@ -32,10 +32,10 @@ def main():
     times = {"argsort": [], "top_k_masks": []}
     for _ in range(ROUNDS):
         times["argsort"].append(seconds(lambda: np.argsort(scores)))
-        times["top_k_masks"].append(seconds(lambda: top_k_masks(layers, SPARSITY)))
+        times["top_k_masks"].append(seconds(lambda: top_k_masks(layers, SPARSITY, scope="global")))
     ratios = [b / a for a, b in zip(times["argsort"], times["top_k_masks"], strict=True)]
     tracemalloc.start()
-    masks = top_k_masks(layers, SPARSITY)
+    masks = top_k_masks(layers, SPARSITY, scope="global")
     peak = tracemalloc.get_traced_memory()[1] + scores.nbytes
     kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
     results = {
