@@ -4,8 +4,17 @@ Everything here was checked with Keras 3.12 to 3.15. `tests/test_keras.py` has a
 function, whose failure names what a newer Keras has changed.
 """
 
+import contextlib
+import functools
+import random
+
+import numpy as np
+from keras import ops
 from keras.src import backend
+from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+from keras.src.random import seed_generator
 
 
 def all_layers(layer):
@@ -26,6 +35,71 @@ def active_scope():
     Reason: the class is public, the question whether one is active is not.
     """
     return get_stateless_scope() if in_stateless_scope() else None
+
+
+def is_symbolic():
+    """Returns whether a layer is called only to learn the shapes of its outputs.
+
+    Reason: symbolic inputs are not seen inside `call`, where a backend's own tensors stand for
+    them.
+    """
+    return in_symbolic_scope()
+
+
+def is_stored(variable):
+    """Returns whether a variable has a value.
+
+    Reason: on JAX, Keras takes it away while it trains, and reading it fails then.
+
+    Args:
+        variable: A Keras variable.
+    """
+    return variable._value is not None
+
+
+@contextlib.contextmanager
+def stored_values():
+    """Lets variables be read as they are stored, also while a function is traced.
+
+    Reason: inside a `keras.StatelessScope`, a variable has the value of the scope, which on JAX is
+    a traced one, and there is no public way to leave the scope.
+    """
+    scope = global_state.get_global_attribute("stateless_scope")
+    global_state.set_global_attribute("stateless_scope", None)
+    try:
+        with _eager_scope():
+            yield
+    finally:
+        global_state.set_global_attribute("stateless_scope", scope)
+
+
+def _eager_scope():
+    if backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.init_scope()
+
+
+@contextlib.contextmanager
+def kept_random_state():
+    """Gives the global random numbers the states back that they had before.
+
+    Reason: there is no public way to read the state that `keras.utils.set_random_seed` sets.
+    """
+    name = seed_generator.GLOBAL_SEED_GENERATOR
+    generator = global_state.get_global_attribute(name)
+    value = None if generator is None else ops.convert_to_numpy(generator.state).copy()
+    states = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        # Without a state, the next use makes one.
+        global_state.set_global_attribute(name, generator)
+        if generator is not None:
+            generator.state.assign(value)
 
 
 def compute_output_spec(function, *args):
@@ -50,6 +124,17 @@ def is_operation_of_ops(operation):
         operation: A `keras.Operation`.
     """
     return type(operation).__module__.startswith("keras.src.ops.")
+
+
+def output_shape_of_lambda(layer):
+    """Returns the argument `output_shape` that a `Lambda` layer was made with.
+
+    Reason: its config, which shows it, has turned functions into text.
+
+    Args:
+        layer: A `keras.layers.Lambda`.
+    """
+    return layer._output_shape
 
 
 def replace_sublayers(layer, name, sublayers):
@@ -123,17 +208,19 @@ def first_epoch(model):
     return getattr(model, "_initial_epoch", None)
 
 
-def add_overwritten(optimizer, variables, position=None):
+def add_overwritten(optimizer, variables, position=None, trained=()):
     """Adds variables with `overwrite_with_gradient=True` to those an optimizer knows.
 
     Reason: an optimizer knows its variables from when it is built, and `build` would make all
-    slots a second time. These need no slots. They have to be the last of the model.
+    slots a second time. These need no slots.
 
     Args:
         optimizer: A built Keras optimizer.
         variables: List of variables.
         position: Integer, which optimizer inside a `MultiOptimizer` takes them. Defaults to
             `None`: this is none.
+        trained: List of all variables that are trained with them, in the model's order. Defaults
+            to `()`: they are the last ones.
     """
     known = optimizer._trainable_variables_indices
     new = [v for v in variables if optimizer._var_key(v) not in known]
@@ -146,6 +233,26 @@ def add_overwritten(optimizer, variables, position=None):
     if optimizer.use_ema:
         # Each is its own average, so that writing averages into weights changes nothing.
         optimizer._model_variables_moving_average.extend(new)
+    # On JAX an optimizer takes values in the order of the model's trained variables.
+    _sort_trained(optimizer, trained)
+
+
+def _sort_trained(optimizer, trained):
+    places = {optimizer._var_key(variable): i for i, variable in enumerate(trained)}
+    keys = [optimizer._var_key(variable) for variable in optimizer._trainable_variables]
+    order = sorted(range(len(keys)), key=lambda i: places.get(keys[i], len(places)))
+    _choose_trained(optimizer, order)
+
+
+def _choose_trained(optimizer, positions):
+    lists = [optimizer._trainable_variables]
+    if optimizer.use_ema:
+        lists.append(optimizer._model_variables_moving_average)
+    for found in lists:
+        chosen = [found[i] for i in positions]
+        # In place, as above.
+        del found[:]
+        found.extend(chosen)
 
 
 def remove_overwritten(optimizer, variables):
@@ -156,12 +263,53 @@ def remove_overwritten(optimizer, variables):
         variables: The list that was added.
     """
     known = optimizer._trainable_variables_indices
-    removed = [known.pop(optimizer._var_key(v), None) is not None for v in variables]
-    if number := sum(removed):
-        # They are the last ones.
-        del optimizer._trainable_variables[-number:]
-        if optimizer.use_ema:
-            del optimizer._model_variables_moving_average[-number:]
+    removed = {optimizer._var_key(v) for v in variables} & set(known)
+    keys = [optimizer._var_key(variable) for variable in optimizer._trainable_variables]
+    _choose_trained(optimizer, [i for i, key in enumerate(keys) if key not in removed])
+    for key in removed:
+        del known[key]
+
+
+def overwrite_at_every_batch(optimizer, decay):
+    """Lets an optimizer that accumulates gradients sum those that overwrite variables, too.
+
+    A variable is `decay` times what it was before the accumulated step, plus the gradients of
+    the step's batches so far. Reason: Keras overwrites such variables with the maximum over the
+    batches, as float8 training needs it, and there is no public way to tell it otherwise.
+
+    Args:
+        optimizer: A built Keras optimizer with `gradient_accumulation_steps`.
+        decay: Dict of the ids of variables to floats.
+    """
+    # What the class does, also if the instance has been told before.
+    overwrite = functools.partial(
+        type(optimizer)._overwrite_variables_directly_with_gradients, optimizer
+    )
+
+    def overwrite_with_sums(gradients, variables):
+        is_first = optimizer._iterations % optimizer.gradient_accumulation_steps == 0
+        others = []
+        for gradient, variable in zip(gradients, variables, strict=True):
+            if id(variable) in decay:
+                share = decay[id(variable)]
+                # Zero also where the variable is not finite.
+                sums = variable.value
+                left = share * sums if share else ops.zeros(variable.shape)
+                variable.assign(ops.where(is_first, left, sums) + gradient)
+            else:
+                others.append((gradient, variable))
+        return overwrite(*map(list, zip(*others, strict=True))) if others else ([], [])
+
+    vars(optimizer)["_overwrite_variables_directly_with_gradients"] = overwrite_with_sums
+
+
+def overwrite_as_keras(optimizer):
+    """Takes back `overwrite_at_every_batch`, for the same reason.
+
+    Args:
+        optimizer: A Keras optimizer.
+    """
+    vars(optimizer).pop("_overwrite_variables_directly_with_gradients", None)
 
 
 def exclude_from_weight_decay(optimizer, variables):

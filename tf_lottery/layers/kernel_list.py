@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from tf_lottery.layers.kernels import find_kernels, owners_of_weights, unique_paths
+from tf_lottery.layers.kernels import IS_FROZEN, find_kernels, owners_of_weights, unique_paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +90,7 @@ class KernelList:
 
     def named_weights(self):
         """Returns a dict of names to all weights of the layer: keys of kernels, paths of others."""
+        self.check()
         keys = {id(kernel.variable): kernel.key for kernel in self._kernels}
         weights = self._layer.weights
         taken, names = set(keys.values()), []
@@ -149,23 +150,36 @@ def select_kernels(layer, include, exclude, pattern):
 
     Returns:
         A `KernelList`, and a dict of the paths of weights without a mask to the reason.
+
+    Raises:
+        ValueError: If a layer multiplies with another kernel than it stores.
     """
     selection = find_kernels(layer, include, exclude, pattern)
+    owners = owners_of_weights(layer)
+    for weight in layer.weights:
+        # Adapters freeze the kernel that they change.
+        is_frozen = selection.skipped.get(weight.path) == IS_FROZEN
+        if is_frozen and getattr(owners[id(weight)], "lora_enabled", False):
+            _check_is_stored(weight.path, weight, owners[id(weight)])
     chosen = {id(kernel) for kernel in selection.kernels}
     variables = [weight for weight in layer.weights if id(weight) in chosen]
     return KernelList.of_variables(layer, variables), selection.skipped
 
 
 def _make_kernel(key, variable, owner):
-    attribute = _attribute_of(owner, variable)
-    if attribute is None and _shows_another(owner, variable):
+    _check_is_stored(key, variable, owner)
+    return Kernel(key, variable, owner, _attribute_of(owner, variable))
+
+
+def _check_is_stored(key, variable, owner):
+    """Raises a `ValueError` if a layer multiplies with something else than a variable."""
+    if _shows_another(owner, variable):
         change = "has LoRA adapters" if getattr(owner, "lora_enabled", False) else "computes it"
         raise ValueError(
             f"Layer {owner.name!r} multiplies with another kernel than the stored {key!r}, since "
             f"it {change}: no mask can hold. Leave it out with `exclude`, or merge adapters into "
             "the kernel and rebuild the model without them before it is made sparse."
         )
-    return Kernel(key, variable, owner, attribute)
 
 
 def _attribute_of(owner, variable):
@@ -177,7 +191,10 @@ def _attribute_of(owner, variable):
 def _shows_another(owner, variable):
     """Returns whether the attribute that is called like the variable is something else."""
     shown = getattr(owner, variable.name, None)
-    return shown is not None and getattr(shown, "shape", None) == variable.shape
+    # Two weights can be called the same; only what is no weight is computed.
+    if shown is None or isinstance(shown, keras.Variable):
+        return False
+    return tuple(getattr(shown, "shape", ())) == tuple(variable.shape)
 
 
 def _what_changed(owner):

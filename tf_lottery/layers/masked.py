@@ -9,6 +9,7 @@ from tf_lottery import _keras
 from tf_lottery.layers._functional_call import functional_call
 from tf_lottery.layers.kernel_list import KernelList, select_kernels
 from tf_lottery.layers.masks import Masks
+from tf_lottery.layers.missing_masks import sparsity_of, warn_if_missing
 from tf_lottery.layers.part import Selection
 from tf_lottery.sparsity import patterns
 
@@ -75,7 +76,7 @@ class Masked(keras.layers.Layer):
                 f"decide weight by weight. Received: pattern={str(self.pattern)!r}"
             )
         self._rules = {"include": include, "exclude": exclude, "pattern": self.pattern}
-        self._kernel_list = self._saved_kernels = None
+        self._kernel_list = self._saved_kernels = self._expected_sparsity = None
         self.skipped = {}
         self.parts = [selection]
 
@@ -153,8 +154,14 @@ class Masked(keras.layers.Layer):
 
     def call(self, inputs, *args, training=None, **kwargs):
         """Calls the layer with what the parts leave of its kernels."""
+        self.check_copy()
         values = self.effective_kernels(training)
         return self.call_with(values, inputs, *args, training=training, **kwargs)
+
+    def check_copy(self):
+        """Warns if the wrapper was made from a configuration, and no masks were set since then."""
+        if self._expected_sparsity is not None and not _keras.is_symbolic():
+            self._expected_sparsity = warn_if_missing(self, self._expected_sparsity)
 
     def effective_kernels(self, training=None):
         """Returns pairs of a kernel and the tensor that takes its place in a call.
@@ -209,6 +216,7 @@ class Masked(keras.layers.Layer):
         Args:
             masks: List of boolean arrays.
         """
+        self._expected_sparsity = None
         self.selection.keep(masks)
         self.apply_masks()
 
@@ -227,6 +235,7 @@ class Masked(keras.layers.Layer):
 
         With them, training goes on after loading as if it had never stopped.
         """
+        _ = self.kernels
         super().save_own_variables(store)
         for i, seed in enumerate(self._seeds()):
             store[f"seed_{i}"] = ops.convert_to_numpy(seed)
@@ -239,6 +248,7 @@ class Masked(keras.layers.Layer):
         super().load_own_variables(values)
         for seed, value in zip(self._seeds(), seeds, strict=True):
             seed.assign(value)
+        self._expected_sparsity = None
 
     def _seeds(self):
         weights = {id(weight) for weight in self.weights}
@@ -252,6 +262,7 @@ class Masked(keras.layers.Layer):
             "layer": keras.saving.serialize_keras_object(self.layer),
             "kernels": None if self._kernel_list is None else self._kernel_list.get_config(),
             "skipped": self.skipped,
+            "sparsity": None if self._kernel_list is None else sparsity_of(self),
             "pattern": keras.saving.serialize_keras_object(self.pattern),
             "parts": [keras.saving.serialize_keras_object(part) for part in self.parts],
         }
@@ -271,11 +282,13 @@ class Masked(keras.layers.Layer):
                 "`tfl.Ticket` of it, and apply the ticket to a model that is made sparse anew."
             )
         kernels, skipped = config.pop("kernels"), config.pop("skipped")
+        sparsity = config.pop("sparsity", None)
         deserialize = keras.saving.deserialize_keras_object
         layer, *parts = map(deserialize, (config.pop("layer"), *config.pop("parts")))
         masked = cls(layer, selection=parts[0], **config)
         masked.parts = parts
         masked._saved_kernels, masked.skipped = kernels, dict(skipped)
+        masked._expected_sparsity = sparsity
         return masked
 
 

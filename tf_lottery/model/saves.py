@@ -25,17 +25,20 @@ class RecordsSaves(keras.Model):
 
     def save(self, filepath, *args, **kwargs):
         """Saves as any Keras model; see `keras.Model.save`."""
+        # Read first, so that a model whose masks no longer hold leaves no file.
+        sparsity = self.sparsity
         super().save(filepath, *args, **kwargs)
-        self._record(filepath)
+        self._record(filepath, sparsity)
 
     def save_weights(self, filepath, *args, **kwargs):
         """Saves the weights as any Keras model; see `keras.Model.save_weights`."""
+        sparsity = self.sparsity
         super().save_weights(filepath, *args, **kwargs)
-        self._record(filepath)
+        self._record(filepath, sparsity)
 
-    def _record(self, path):
+    def _record(self, path, sparsity):
         series = re.sub(r"\d+", "#", os.fspath(path))
         for other in list(self.saves):
             if re.sub(r"\d+", "#", other) == series:
                 del self.saves[other]
-        self.saves[os.fspath(path)] = self.sparsity
+        self.saves[os.fspath(path)] = sparsity

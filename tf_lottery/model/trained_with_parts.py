@@ -8,8 +8,8 @@ from tf_lottery import _keras, optimizers
 class TrainedWithParts(keras.Model):
     """A Keras model that trains another one together with the parts that make it sparse.
 
-    A subclass has the model inside as `model`, the parts as `parts`, and `check_kernels`, which
-    raises where masks no longer hold.
+    A subclass has the model inside as `model`, the wrapper as `wrapper`, its parts as `parts`, and
+    `check_kernels`, which raises where masks no longer hold.
     """
 
     def compile(self, optimizer="rmsprop", *args, auto_scale_loss=True, **kwargs):
@@ -33,24 +33,30 @@ class TrainedWithParts(keras.Model):
 
     def compile_from_config(self, config):
         """Compiles as `config` describes; Keras leaves it to models with their own `compile`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        # The optimizer was saved with its loss scale if it has one.
+        config = {**keras.saving.deserialize_keras_object(config), "auto_scale_loss": False}
+        self.compile(**config)
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
     def make_train_function(self, force=False):
-        """Makes the function of a training step, after a check of the kernels."""
-        self.check_kernels()
+        """Makes the function of a training step, after checks of kernels and masks."""
+        self._check_before_use()
         return super().make_train_function(force)
 
     def make_test_function(self, force=False):
-        """Makes the function of a step of evaluation, after a check of the kernels."""
-        self.check_kernels()
+        """Makes the function of a step of evaluation, after checks of kernels and masks."""
+        self._check_before_use()
         return super().make_test_function(force)
 
     def make_predict_function(self, force=False):
-        """Makes the function of a step of prediction, after a check of the kernels."""
-        self.check_kernels()
+        """Makes the function of a step of prediction, after checks of kernels and masks."""
+        self._check_before_use()
         return super().make_predict_function(force)
+
+    def _check_before_use(self):
+        self.check_kernels()
+        self.wrapper.check_copy()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Computes the loss as any Keras model, changed by tweaks of retraining."""
