@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery.layers.variables import constant
+
 # The controller of the penalty. An error is the logarithm of density over planned density. Errors
 # beyond the tolerance add up to the logarithm of the strength, in a whole round `GAIN` times
 # their mean, but in a step so little that the gates can follow.
@@ -52,6 +54,7 @@ class GateControl(keras.layers.Layer):
     Args:
         penalty: Float, the factor of the sum of all gates. Defaults to `0.0`.
         steers: Whether the penalty is steered. Defaults to `False`.
+        dtype: String, the type of the variables. Defaults to `"float32"`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
@@ -66,8 +69,8 @@ class GateControl(keras.layers.Layer):
     [1.0, 10.0, 100.0, 100.0]
     """
 
-    def __init__(self, penalty=0.0, steers=False, **kwargs):
-        super().__init__(**{"name": "control", **kwargs, "dtype": "float32"})
+    def __init__(self, penalty=0.0, steers=False, dtype="float32", **kwargs):
+        super().__init__(**{"name": "control", **kwargs, "dtype": dtype})
         self.initial_penalty = penalty
         self.steers = steers
         self.build()
@@ -78,7 +81,7 @@ class GateControl(keras.layers.Layer):
             variable = self.add_weight(
                 name=name,
                 shape=(),
-                initializer=keras.initializers.Constant(value),
+                initializer=constant(value),
                 trainable=False,
                 autocast=False,
                 # All replicas compute the same.

@@ -7,7 +7,7 @@ from keras import ops
 from tf_lottery.layers import soft_gate
 from tf_lottery.layers.gate_control import GateControl
 from tf_lottery.layers.part import Selection
-from tf_lottery.layers.variables import add_like
+from tf_lottery.layers.variables import add_like, constant, precise_dtype
 from tf_lottery.sparsity import gates as gate_ops
 
 # The least value of an open gate whose mask was set by hand.
@@ -98,19 +98,20 @@ class Gates(Selection):
     def create_variables(self, kernels):
         """Creates the gates and the variables that belong to them."""
         gate = self.gate
-        start = keras.initializers.Constant(gate.initial_value / gate.learning_rate_multiplier)
+        start = constant(gate.initial_value / gate.learning_rate_multiplier)
         for i, kernel in enumerate(kernels):
-            dtype = "float64" if kernel.dtype == "float64" else "float32"
-            self.gates.append(add_like(self, kernel, f"gate_{i}", start, dtype))
+            self.gates.append(add_like(self, kernel, f"gate_{i}", start))
+        dtype = precise_dtype(self.gates)
         self.scale = self.add_weight(
             name="scale",
             shape=(),
-            initializer=keras.initializers.Constant(gate.scale),
+            initializer=constant(gate.scale),
+            dtype=dtype,
             trainable=False,
             autocast=False,
         )
         penalty = gate.penalty / (self.num_gates if gate.normalize else 1)
-        self.control = GateControl(penalty, self._steers)
+        self.control = GateControl(penalty, self._steers, dtype=dtype)
         if gate.stochastic:
             self._seed_generator = keras.random.SeedGenerator(0)
 
@@ -146,7 +147,7 @@ class Gates(Selection):
             s = self._value(i)
             gate = scaled_sigmoid(s, *(ops.cast(number, s.dtype) for number in (scale, *state)))
             if training:
-                total = total + ops.cast(ops.sum(gate), "float32")
+                total = total + ops.cast(ops.sum(gate), scale.dtype)
                 if self.control.steers:
                     open_gates = open_gates + self._count_open(gate)
                 gate = self._drawn(gate, scale)
@@ -158,7 +159,7 @@ class Gates(Selection):
     def _count_open(self, gate):
         """Returns how many gates are open, those in between counted as little."""
         part = ops.square(ops.minimum(ops.stop_gradient(gate), 1.0))
-        return ops.cast(ops.sum(ops.square(part)), "float32")
+        return ops.cast(ops.sum(ops.square(part)), self.scale.dtype)
 
     def _drawn(self, gate, scale):
         """Returns gates of 0 or `scale` if they are stochastic, with the gradient of `gate`."""

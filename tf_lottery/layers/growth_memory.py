@@ -22,6 +22,8 @@ class GrowthMemory(Part):
         decay: Float in [0, 1], what is left of the variable after a step. Defaults to
             `None`: no gradients are kept at all.
         gain: Float, how much of a gradient is added. Defaults to `1.0`.
+        steps: Integer > 0, the batches over which the optimizer accumulates gradients; a gradient
+            is then the mean over them. Defaults to `1`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
@@ -44,9 +46,9 @@ class GrowthMemory(Part):
     # An optimizer must find the gradients behind everything else that is trained.
     order = 2
 
-    def __init__(self, decay=None, gain=1.0, **kwargs):
+    def __init__(self, decay=None, gain=1.0, steps=1, **kwargs):
         super().__init__(**{"name": "growth", **kwargs})
-        self.decay, self.gain = decay, gain
+        self.decay, self.gain, self.steps = decay, gain, steps
         self.in_use = False
         self.explored, self.gradients = [], []
 
@@ -95,13 +97,15 @@ class GrowthMemory(Part):
         return list(map(self._watched, values, self.gradients))
 
     def _watched(self, kernel, gradient):
-        decay, gain = self.decay, self.gain
+        # The optimizer itself adds up what it accumulates.
+        decay = self.decay if self.steps == 1 else 0
+        gain = self.gain / self.steps
 
         @ops.custom_gradient
         def watched(kernel, gradient):
             def backward(*args, upstream=None):
                 upstream = ops.convert_to_tensor(args[0] if upstream is None else upstream)
-                collected = ops.cast(upstream, "float32")
+                collected = ops.cast(upstream, gradient.dtype)
                 if gain != 1:
                     collected = gain * collected
                 if decay:
@@ -115,7 +119,7 @@ class GrowthMemory(Part):
     def clear(self):
         """Sets the dense gradients to zero."""
         for gradient in self.gradients:
-            gradient.assign(np.zeros(gradient.shape, "float32"))
+            gradient.assign(np.zeros(gradient.shape, gradient.dtype))
 
     def explore(self, masks):
         """Remembers which weights are active.
@@ -136,10 +140,14 @@ class GrowthMemory(Part):
         for explored, mask in zip(self.explored, masks, strict=True):
             explored.assign(mask)
 
+    @property
+    def lasts(self):
+        """Whether the gradients count beyond the next batch, which else writes them anew."""
+        return bool(self.decay) or self.steps > 1
+
     def state(self):
         """Returns the list of the variables that are worth saving."""
-        # Without decay the next training step writes the gradients anew.
-        return [*self.explored, *(self.gradients if self.decay else [])]
+        return [*self.explored, *(self.gradients if self.lasts else [])]
 
     def restore(self, values, kept):
         """Sets the state, or forgets everything but the weights that are active now."""
@@ -163,4 +171,5 @@ class GrowthMemory(Part):
 
     def get_config(self):
         """Returns the configuration."""
-        return {**super().get_config(), "decay": self.decay, "gain": self.gain}
+        settings = {"decay": self.decay, "gain": self.gain, "steps": self.steps}
+        return {**super().get_config(), **settings}
