@@ -88,14 +88,6 @@ def test_weights_survive_saving_alone(make_model, make_data, tmp_path):
     np.testing.assert_array_equal(other(make_data()[0]), sparse(make_data()[0]))
 
 
-def test_summary_of_the_model_is_printed(make_model):
-    lines = []
-    # Wide enough for names with numbers of any length.
-    tfl.sparsify(make_model(), sparsity=0.5).summary(line_length=120, print_fn=lines.append)
-    assert "hidden/kernel" in lines[0]
-    assert "50.00%" in lines[0]
-
-
 def test_unbuilt_model_is_refused():
     with pytest.raises(ValueError, match="must be built.*Received: 'unbuilt'"):
         tfl.sparsify(keras.Sequential([keras.layers.Dense(3)], name="unbuilt"))

@@ -40,12 +40,17 @@ class ModelInside(keras.Model):
     @property
     def input(self):
         """Symbolic input of the model inside, or a structure of them."""
+        if not hasattr(self.model, "inputs"):
+            return super().input
         # That of a sequential model is what it was last called with.
         return self.inputs[0] if isinstance(self.model, keras.Sequential) else self.model.input
 
     @property
     def output(self):
         """Symbolic output of the model inside, or a structure of them."""
+        # A model without a graph: Keras asks for this where it is called in another one's graph.
+        if not hasattr(self.model, "outputs"):
+            return super().output
         return self.outputs[0] if isinstance(self.model, keras.Sequential) else self.model.output
 
     @property
@@ -73,7 +78,8 @@ class ModelInside(keras.Model):
             inputs: `keras.KerasTensor`, or a structure of them.
             training: Whether it is a training step. Defaults to `None`.
         """
-        return self.model.compute_output_spec(inputs, training=training)
+        del training
+        return self.model.compute_output_spec(inputs)
 
     def get_layer(self, name=None, index=None):
         """Returns a layer of the model inside.
