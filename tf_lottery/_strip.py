@@ -2,6 +2,7 @@
 
 import contextlib
 
+from tf_lottery import _keras
 from tf_lottery.model import SparseModel, check_sparse_model
 
 
@@ -33,21 +34,28 @@ def strip(model):
     return model.model
 
 
+@contextlib.contextmanager
 def settled(model):
     """Lends the plain model that `strip` would give back, and changes nothing for good.
 
     Export, compaction and whatever else reads a sparse model as a plain one look at it in this
-    way, so that training can go on afterwards as if nothing had happened.
+    way, so that training can go on afterwards as if nothing had happened. The global states of
+    random numbers are kept too, of which every layer that is made takes some.
 
     Args:
         model: A `SparseModel`, or any other model, which is lent as it is.
 
-    Returns:
-        A context manager that yields the plain model; see `SparseModel.settled`.
+    Yields:
+        The plain model; see `SparseModel.settled`.
 
     Example:
 
     >>> with settled(sparse) as plain:
     ...     predictions = plain.predict(x, verbose=0)
     """
-    return model.settled() if isinstance(model, SparseModel) else contextlib.nullcontext(model)
+    is_sparse = isinstance(model, SparseModel)
+    with (
+        _keras.kept_random_state(),
+        model.settled() if is_sparse else contextlib.nullcontext(model) as plain,
+    ):
+        yield plain
