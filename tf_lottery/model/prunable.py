@@ -40,7 +40,7 @@ def _warn_of_what_is_ignored(model):
     ignored = [
         name for name in _STEPS if getattr(type(model), name) is not getattr(keras.Model, name)
     ]
-    if ignored and getattr(model, "preprocessor", None) is None:
+    if ignored:
         warnings.warn(
             f"{type(model).__name__} overrides {ignored}, which training a `SparseModel` does not "
             "call. Make the models or layers inside it sparse and keep training it as it is: "
