@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from tf_lottery._keras import output_shape_of_lambda
 from tf_lottery.export.compaction.graph import as_functional, is_graph
 
 
@@ -151,7 +152,7 @@ def _copy_lambda(layer, config):
     """
     functions = {"function": layer.function, "mask": layer.mask, "arguments": layer.arguments}
     if "output_shape" in config:
-        functions["output_shape"] = layer._output_shape  # It has no public name.
+        functions["output_shape"] = output_shape_of_lambda(layer)
     return keras.layers.Lambda(**{**config, **functions})
 
 
