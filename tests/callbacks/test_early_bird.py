@@ -62,6 +62,7 @@ def distances_of(masks, window):
         {"sparsity": 0.5, "pattern": "channel"},
         {"sparsity": 0.6, "scope": "layer", "distribution": "erk"},
         {"sparsity": 0.5, "scores": "movement"},
+        {"sparsity": 0.5, "scope": "global", "floor": 16},
     ],
 )
 def test_distances_of_the_masks_that_pruning_would_give(make, make_data, how):
@@ -203,6 +204,7 @@ def test_mask_distance():
         ({"scores": "size"}, "`scores` must be"),
         ({"scope": "all"}, "`scope` must be one of"),
         ({"pattern": "2:x"}, "`pattern` must be"),
+        ({"floor": -1}, "`floor` must be an integer >= 0"),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -213,7 +215,7 @@ def test_wrong_arguments(arguments, message):
 def test_what_does_not_fit_the_model(make, make_data, make_model, compile_model):
     data = make_data()
     with pytest.raises(ValueError, match="`distribution`"):
-        train(make(), data, [EarlyBird(0.5, distribution="erk")])
+        train(make(), data, [EarlyBird(0.5, distribution="erk", scope="global")])
     with pytest.raises(ValueError, match="need|initial"):
         train(make(), data, [EarlyBird(0.5, scores="movement")])
     with pytest.raises(ValueError, match="soft gates"):
