@@ -1,4 +1,4 @@
-"""Says in words what XNNPACK does with every operator of a network, and why."""
+"""Explains what XNNPACK does with every operator of a network, and why."""
 
 from tf_lottery.export.xnnpack_layout import Layout
 from tf_lottery.export.xnnpack_report import OperatorRow, SparseInferenceReport
@@ -15,7 +15,7 @@ def explain(nodes, outputs):
 
     Args:
         nodes: List of `Node` in the order of the file.
-        outputs: Set of the tensors that the graph puts out.
+        outputs: Set of the graph's output tensors.
     """
     graph = _Graph(nodes, outputs)
     rows = [graph.row(position) for position in range(len(nodes))]
@@ -24,7 +24,7 @@ def explain(nodes, outputs):
 
 
 class _Part:
-    """A connected part of the graph, which XNNPACK takes as one network."""
+    """A connected part of the graph, which XNNPACK runs as one network."""
 
     def __init__(self, number, nodes, roles, outputs):
         self.positions = [i for i, node in enumerate(nodes) if node.part == number]
@@ -33,7 +33,7 @@ class _Part:
         written = {t for node in own for t in node.outputs}
         own_roles = [roles[i] for i in self.positions]
         self.layout = Layout(own, own_roles, written & (elsewhere | outputs))
-        # The delegate asks for sparse kernels only if a part has weights that it unpacked.
+        # The delegate requests sparse kernels only if it unpacked sparse weights of the part.
         self.is_stored_sparse = any(node.has_sparse_weights for node in own)
 
 
@@ -82,7 +82,7 @@ class _Graph:
         return self.roles[position].enters or self.roles[position].inside
 
     def _blocks(self, position):
-        """Returns whether a node that does not fit stands beside ones that do."""
+        """Returns whether a node does not fit but has neighbors that do."""
         if self._fits(position) or self.roles[position].leaves:
             return False
         readers = [self.roles[i] for i in self.readers[position]]
@@ -98,7 +98,7 @@ class _Graph:
         return f"{MIXED_UP}: {self._title(first)}", self.roles[first].advice or END
 
     def _why_not(self, position, part, own):
-        """Returns the reason why a node is not taken and what to change."""
+        """Returns the reason why sparse kernels do not run a node, and what to change."""
         if self.roles[position].reason:
             return self.roles[position].reason, self.roles[position].advice
         layout = part.layout

@@ -110,7 +110,7 @@ def test_channels_of_a_residual_connection_from_the_input_stay(compact_and_compa
     smaller, report = compact_and_compare(model, X)
     assert [row.units_after for row in report.rows] == [5, 3, 1]
     assert report.kept == {
-        "hidden": ["1 dead units stay beside live ones that are laid out or joined with them"]
+        "hidden": ["1 dead units stay because they are reshaped or joined with live ones"]
     }
     smaller, report = compact_and_compare(model, X, gather_inputs=True)
     assert smaller.get_layer("output").kernel.shape == (2, 1)

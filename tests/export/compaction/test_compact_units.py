@@ -132,7 +132,9 @@ def test_activation_over_all_units_keeps_them():
     smaller, report = tfl.compact(model)
     assert [row.units_after for row in report.rows] == [2, 3, 1]
     assert weights(smaller, 1) == [[[1, 1, 0], [1, 1, 0]], [1, 1, 0]]
-    assert report.kept == {"d1": ["its activation is not known to treat every channel for itself"]}
+    assert report.kept == {
+        "d1": ["its activation is not known to process every channel separately"]
+    }
 
 
 def test_dense_layer_on_sequences():

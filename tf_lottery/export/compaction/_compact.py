@@ -14,10 +14,11 @@ from tf_lottery.model import SparseModel
 def compact(model, multiple_of=1, gather_inputs=False):
     """Removes the units and channels of a model that pruning left dead.
 
-    A unit is dead if all weights that read it are zero, or if all its own are: then its value
-    is a constant, which moves into the biases that come after it, through activations, batch
-    normalization, pooling and reshaping. This goes on until no dead unit is left. The smaller
-    model computes the same outputs at inference, up to rounding.
+    A unit is dead if all weights that read it are zero, or if all its own weights are zero. In
+    the second case its value is a constant, which is added to the biases of the layers that
+    follow, also behind activations, batch normalization, pooling and reshaping. This is
+    repeated until no dead unit is left. The smaller model computes the same outputs at
+    inference, up to rounding.
 
     Dense, convolutional, depthwise, separable, embedding and batch normalization layers
     become smaller, and so do nested models; recurrent layers lose inputs. What cannot be
@@ -27,17 +28,17 @@ def compact(model, multiple_of=1, gather_inputs=False):
     layer keeps at least one unit.
 
     Args:
-        model: A `SparseModel`, which is stripped as by `tfl.strip`, or a built
-            `keras.Sequential` or functional model, which is not changed.
-        multiple_of: Integer > 0, widths are rounded up to a multiple of it by keeping dead
-            units, as far as there are any. Defaults to `1`.
-        gather_inputs: Whether layers that read the model's inputs select those with weights
-            first, by `keras.ops.take`; a Sequential model then becomes a functional one.
-            Defaults to `False`.
+        model: A `SparseModel`, or a built `keras.Sequential` or functional model. It is not
+            changed.
+        multiple_of: Integer > 0. Widths are rounded up to a multiple of it by keeping dead
+            units, if there are enough. Defaults to `1`.
+        gather_inputs: Whether layers that read the model's inputs first select the inputs that
+            have weights, with `keras.ops.take`. A Sequential model then becomes a functional
+            one. Defaults to `False`.
 
     Returns:
-        Pair of the smaller model, plain Keras, not compiled and stateful layers at their
-        start, and a `CompactionReport`.
+        Pair of the smaller model and a `CompactionReport`. The model is plain Keras and not
+        compiled, and its stateful layers are in their initial states.
 
     Raises:
         ValueError: If `model` is not a built Sequential or functional model, for example
