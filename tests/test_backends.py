@@ -1,4 +1,4 @@
-"""The same tests on the other backend and on several devices, each in a process of its own."""
+"""The same tests on the other backends and on several devices, each in a process of its own."""
 
 import concurrent.futures
 import json
@@ -64,7 +64,7 @@ def files_with(text):
 
 # One process for a backend: importing it and compiling the same functions again takes long.
 @pytest.mark.runs_pytest("runs the tests marked `backend`, of which each has a limit of its own")
-@pytest.mark.parametrize("backend", ["jax"])
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_core(backend, run_pytest, compiled, request):
     pytest.importorskip(backend)
     files = files_with("pytest.mark.backend")
@@ -150,9 +150,9 @@ def test_rigl_in_two_processes_on_jax():
         assert assert_same_masks(*reversed(list(outputs))) == [1, 1, 1]
 
 
-def test_core_needs_no_tensorflow():
+def test_core_needs_no_tensorflow(tmp_path):
     pytest.importorskip("jax")
-    code = """
+    code = f"""
 import sys
 for name in ("tensorflow", "matplotlib", "ai_edge_litert", "tensorflow_datasets", "sklearn"):
     sys.modules[name] = None
@@ -165,5 +165,54 @@ pruning = tfl.callbacks.GradualMagnitudePruning(schedule, frequency=1)
 sparse.fit(keras.ops.ones((8, 4)), keras.ops.ones((8, 3)), batch_size=4, verbose=0,
            callbacks=[pruning])
 print(tfl.summary(sparse), tfl.strip(sparse) is model)
+
+from tf_lottery.analysis.plots import plot_lottery
+from tf_lottery.experiments import data
+logger = tfl.callbacks.SparsityLogger({str(tmp_path)!r})
+for call in (
+    lambda: tfl.inspect_tflite(b"TFL3TFL3"),
+    lambda: plot_lottery([], "lottery.png"),
+    lambda: data.load("digits"),
+    lambda: data.load("mnist"),
+    lambda: sparse.fit(keras.ops.ones((8, 4)), callbacks=[logger]),
+):
+    try:
+        call()
+    except ImportError as error:
+        print(error)
+import tf_lottery_cli
+print(tf_lottery_cli.main(["train", "--method", "static"]))
 """
-    assert "75.00%" in run(["-c", code], KERAS_BACKEND="jax")
+    output = run(["-c", code], KERAS_BACKEND="jax")
+    assert "75.00%" in output
+    found = re.findall(
+        r'(.*) must be installed for this: `pip install "tf_lottery\[(.*)\]"`', output
+    )
+    assert found == [
+        ("ai_edge_litert", "export"),
+        ("matplotlib", "plots"),
+        ("sklearn", "experiments"),
+        ("tensorflow_datasets, tensorflow", "experiments"),
+        ("tensorflow", "tensorflow"),
+    ]
+    assert output.splitlines()[-1] == "2"
+
+
+def test_command_names_a_missing_backend():
+    code = """
+import sys
+sys.modules["tensorflow"] = None
+import tf_lottery_cli
+print(tf_lottery_cli.main(["inspect", "model.tflite"]))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert finished.stdout == "2\n"
+    assert finished.stderr.count("\n") == 1
+    assert '`pip install "tf_lottery[tensorflow]"`' in finished.stderr

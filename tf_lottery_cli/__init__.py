@@ -6,12 +6,15 @@ at once.
 """
 
 import argparse
+import importlib.util
 import os
+import pathlib
+import runpy
 import sys
 
 from tf_lottery_cli import demo, export, inspect, retrain, stability, summary, train
 from tf_lottery_cli.parser import Parser
-from tf_lottery_cli.terminal import import_keras, one_line
+from tf_lottery_cli.terminal import one_line
 
 DESCRIPTION = """\
 Sparse neural networks in Keras 3: find lottery tickets, prune while training, look into the
@@ -62,16 +65,16 @@ def main(argv=None):
 
 
 class _Version(argparse.Action):
-    """Prints the version, for which alone the library is imported."""
+    """Prints the version, without importing the library."""
 
     def __init__(self, option_strings, dest, help=None):
         super().__init__(option_strings, dest, nargs=0, help=help)
 
     def __call__(self, parser, namespace, values, option_string=None):
-        import_keras()
-        from tf_lottery import __version__
-
-        print(f"tf-lottery {__version__}")
+        # Importing `tf_lottery` would import Keras.
+        folder = pathlib.Path(importlib.util.find_spec("tf_lottery").origin).parent
+        version = runpy.run_path(str(folder / "_version.py"))["__version__"]
+        print(f"tf-lottery {version}")
         parser.exit()
 
 

@@ -26,24 +26,36 @@ def import_keras():
     """Imports Keras without the notes that TensorFlow logs, and returns it.
 
     A user who sets `TF_CPP_MIN_LOG_LEVEL` gets what it asks for.
+
+    Raises:
+        ImportError: If Keras' backend is not installed.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        import keras
-
-        return keras
+        return _keras()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # A Ctrl-C that falls into a callback of the garbage collector would be lost.
     gc.disable()
     try:
-        with _without_notes(), contextlib.suppress(ImportError):
-            import keras
-
+        with _without_notes():
+            keras = _keras()
             # Keras imports it anyway to save and load models, whatever its backend.
-            import tensorflow  # noqa: F401
+            with contextlib.suppress(ImportError):
+                import tensorflow  # noqa: F401
     finally:
         gc.enable()
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    return keras
+
+
+def _keras():
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{error.name} must be installed for Keras, or KERAS_BACKEND set to another backend: "
+            '`pip install "tf_lottery[tensorflow]"`'
+        ) from error
     return keras
 
 

@@ -1,7 +1,9 @@
 """Show sparsity beside loss and accuracy."""
 
+import os
 import pathlib
 
+from tf_lottery import extras
 from tf_lottery.callbacks.base import SparsityCallback
 
 
@@ -25,7 +27,9 @@ class SparsityLogger(SparsityCallback):
     [0.9]
     """
 
-    def __init__(self, log_dir=None, prefix="", **kwargs):
+    def __init__(
+        self, log_dir: str | os.PathLike | None = None, prefix: str = "", **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.log_dir = None if log_dir is None else pathlib.Path(log_dir)
         self.prefix = prefix
@@ -35,6 +39,7 @@ class SparsityLogger(SparsityCallback):
         """Opens the TensorBoard file."""
         super().on_train_begin(logs)
         if self.log_dir is not None:
+            extras.require("tensorflow", "tensorflow", "tensorboard")
             import tensorflow as tf
 
             self._writer = tf.summary.create_file_writer(str(self.log_dir))

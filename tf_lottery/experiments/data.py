@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from tf_lottery import extras
 from tf_lottery.experiments import text
 
 IMAGES = ("digits", "mnist", "cifar10")
@@ -141,6 +142,7 @@ class ShuffledBatches(keras.utils.PyDataset):
 
 
 def _digits():
+    extras.require("experiments", "sklearn")
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -164,6 +166,7 @@ def _tiny_shakespeare(data_dir, download):
 
 def _tfds(name, splits, data_dir, download, **kwargs):
     """Returns the splits of a data set, whole, as NumPy arrays."""
+    extras.require("experiments", "tensorflow_datasets", "tensorflow")
     import tensorflow_datasets as tfds
 
     try:
