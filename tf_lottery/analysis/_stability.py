@@ -1,4 +1,4 @@
-"""Instability analysis: do two trainings from the same weights find connected networks?"""
+"""`tfl.stability`: instability analysis, which compares two trainings from the same weights."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ from tf_lottery.ticket import Ticket
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stability(Printable):
-    """Two copies of a network and what lies between them.
+    """Two trained copies of a network, and the loss and error between them.
 
     Args:
         connectivity: `Connectivity`.
@@ -39,7 +39,7 @@ class Stability(Printable):
 
     @property
     def barrier_error(self):
-        """The barrier of the error between the copies, or `None`: the instability."""
+        """The barrier of the error between the copies (the instability), or `None`."""
         return self.connectivity.barrier_error
 
     @property
@@ -66,31 +66,32 @@ def stability(
     batch_size: int | None = None,
     **options,
 ) -> Stability:
-    """Trains two copies of a network that differ by the order of the data, and compares them.
+    """Trains two copies of a network with different orders of the data, and compares them.
 
-    The instability analysis of "Linear Mode Connectivity and the Lottery Ticket Hypothesis"
-    (arXiv:1912.05671): copies of a network that start from the same weights are stable if the
-    error does not rise on the straight line between what they become; the networks that
-    pruning finds are as accurate as the dense one only where they are stable. Started from
-    a ticket it says whether its training is stable from the step that its weights are of.
+    This is the instability analysis of "Linear Mode Connectivity and the Lottery Ticket
+    Hypothesis" (arXiv:1912.05671). Two copies start from the same weights. Training is stable
+    if the error does not rise on the straight line between the trained copies. In the paper,
+    pruned networks are as accurate as the dense one only if they are stable. With a ticket as
+    `start`, the result says whether training is stable from the step of the ticket's weights.
 
-    Both copies start with the same weights, masks, optimizer state and random states. A
-    ticket that knows its training step, as those of a search do, sets that of the optimizer,
-    which schedules follow.
-    The model is left with the weights, masks and optimizer that it had.
+    Both copies start with the same weights, masks, optimizer state and random states. If a
+    ticket knows its training step, as tickets of a search do, the optimizer's step, which
+    schedules follow, is set to it. Afterwards the model has the weights, masks and optimizer
+    state that it had before.
 
     Args:
         model: A compiled model, sparse or not.
-        train: What the copies are trained on: a tuple of arrays `(x, y)` or `(x, y,
-            sample_weight)`, shuffled anew for every epoch as the seed decides; or a function
-            `(model, seed)` that trains the model, for any other data or loop.
+        train: The training data: a tuple of arrays `(x, y)` or `(x, y, sample_weight)`, which
+            is shuffled for every epoch with the seed; or a function `(model, seed)` that
+            trains the model, for any other data or training loop.
         data: Examples to compare the copies on, as in `tfl.interpolate`.
-        start: What the copies start from: a `Ticket`, a `Snapshot`, or `None`, the model as
-            it is; or a pair of these, one for each copy, as a control: from independent
-            initial weights there is a barrier. Defaults to `None`.
+        start: Where the copies start: a `Ticket`, a `Snapshot`, or `None` for the model's
+            current state. A pair of these gives each copy its own start, as a control: with
+            independent initial weights there is a barrier. Defaults to `None`.
         seeds: Pair of integers >= 0 that decide the order of the data. Defaults to `(0, 1)`.
-        epochs: Integer > 0, needed if `train` are arrays. Defaults to `None`.
-        batch_size: Integer > 0, of training if `train` are arrays. Defaults to `None`: 32.
+        epochs: Integer > 0, required if `train` is a tuple of arrays. Defaults to `None`.
+        batch_size: Integer > 0, the batch size of training if `train` is a tuple of arrays.
+            Defaults to `None`: 32.
         **options: Further arguments of `tfl.interpolate`: `points`, `batches` and `steps` for
             models with batch normalization, `accuracy`.
 
@@ -121,7 +122,7 @@ def stability(
             copies.append(Snapshot(model))
     finally:
         before.restore(model)
-    return Stability(interpolate(model, *copies, data, **options), *copies)
+    return Stability(interpolate(model, copies[0], copies[1], data, **options), *copies)
 
 
 def _pair_of_starts(start):
@@ -143,7 +144,7 @@ def _pair_of_seeds(seeds):
 
 
 def _begin(model, start):
-    """Sets a model to the weights a copy starts from."""
+    """Sets a model to the state that a copy starts from."""
     if isinstance(start, Snapshot):
         start.restore(model)
     elif start is not None:
@@ -162,7 +163,7 @@ def _trainer(train, epochs, batch_size):
     if callable(train):
         if epochs is not None or batch_size is not None:
             raise ValueError(
-                "Arguments `epochs` and `batch_size` must be `None` where `train` is a function, "
+                "Arguments `epochs` and `batch_size` must be `None` if `train` is a function, "
                 f"which decides them. Received: epochs={epochs}, batch_size={batch_size}"
             )
         return train
@@ -179,7 +180,7 @@ def _trainer(train, epochs, batch_size):
         size = len(keras.tree.flatten(train)[0])
         for epoch in range(epochs):
             order = np.random.default_rng([seed, epoch]).permutation(size)
-            # A function of this epoch's order; `fit` would draw one from the global state.
+            # Shuffled here, since `fit` would draw the order from the global random state.
             shuffled = keras.tree.map_structure(lambda a, order=order: np.asarray(a)[order], train)
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(shuffled)
             model.fit(

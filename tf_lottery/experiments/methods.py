@@ -42,7 +42,7 @@ _AT_INIT = {**_RANKED, "distribution": None}
 
 # What each method can be asked for beside the usual, with defaults, or functions of the settings
 # that return them. `None` depends on the length of the training, for `distribution` on the scope.
-OPTIONS = {
+OPTIONS: dict[str, dict] = {
     "rigl": _DYNAMIC,
     "set": _DYNAMIC,
     "snfs": _DYNAMIC,
@@ -62,7 +62,7 @@ OPTIONS = {
     "dense": {},
 }
 METHODS = tuple(OPTIONS)
-ALL_OPTIONS = tuple(sorted(set().union(*OPTIONS.values())))
+ALL_OPTIONS = tuple(sorted({name for options in OPTIONS.values() for name in options}))
 # Methods that train more than once, in one `fit`.
 SEARCHES = ("imp", "cs")
 DISTRIBUTIONS = ("uniform", "er", "erk")
