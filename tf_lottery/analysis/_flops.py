@@ -1,4 +1,4 @@
-"""What inference and training of a sparse network cost, in FLOPs and bytes: `tfl.flops`."""
+"""`tfl.flops`: the cost of inference and training of a sparse network, in FLOPs and bytes."""
 
 import math
 
@@ -29,27 +29,27 @@ def flops(
 ) -> FlopsReport:
     """Counts the floating-point operations of a model's inference, sparse and dense.
 
-    Counted are the products with the kernels of dense, einsum, convolutional, separable,
+    The count has the products with the kernels of dense, einsum, convolutional, separable,
     depthwise and recurrent layers, at any depth, in sequential, functional and subclassed
-    models; every call of a shared layer and every step of a recurrent one. Embeddings are
-    looked up, which costs nothing, unless they project back (`reverse=True`). Not counted are
-    products of activations with each other, as between queries and keys of attention, and
-    activations, pooling, normalization and biases, but for the convention `"micronet"`.
+    models. Every call of a shared layer and every step of a recurrent layer counts. Looking up
+    an embedding costs nothing; projecting back with it (`reverse=True`) is counted. Products of
+    activations with each other, as in attention, are not counted. Neither are activations,
+    pooling, normalization and biases, except with the convention `"micronet"`.
 
-    Layers of other kinds, and weights that other code than their layer multiplies with, are
-    listed in `not_counted`; how much of the model the counts cover is in `coverage`.
+    Layers of other kinds, and weights that code outside of their layer multiplies with, are
+    listed in `not_counted`. The attribute `coverage` says how much of the model is counted.
 
     Args:
-        model: A `SparseModel`, counted by its masks, or any built Keras model, counted by
-            the zeros in its kernels.
+        model: A `SparseModel`, whose zeros are those of its masks, or any built Keras model,
+            whose zeros are those in its kernels.
         convention: `"mac"` counts multiply-accumulates, `"mac2"` two FLOPs for each, and
             `"micronet"` as the tables of "Rigging the Lottery" (arXiv:1911.11134, appendix
             H). Defaults to `"mac2"`.
-        sparsities: Dict of kernel paths to the sparsities to count with instead, floats in
-            [0, 1]; kernels it leaves out are dense. Defaults to `None`.
-        input_shape: Tuple, the shape of one example without the batch, for models that
+        sparsities: Dict of kernel paths to sparsities in [0, 1] that replace those of the
+            model; kernels that are not in the dict count as dense. Defaults to `None`.
+        input_shape: Tuple, the shape of one example without the batch axis, for models that
             leave it open; a list or dict of tuples for several inputs. Defaults to `None`:
-            the shape the model was built with.
+            the shape that the model was built with.
 
     Returns:
         A `FlopsReport`.
@@ -99,7 +99,7 @@ def _wrapped(model):
 
 
 def _count_uses(calls, convention):
-    """Returns every kernel with its uses in all calls, and the ids of the layers counted."""
+    """Returns every kernel with its uses in all calls, and the ids of the counted layers."""
     uses, counted = {}, set()
     for call in calls:
         output_shape = call.output_shape
@@ -119,7 +119,7 @@ def _nonzeros(model, uses):
         for kernel, mask in zip(layer.kernels, layer.get_masks(), strict=True)
     }
     if masks:
-        # A kernel without a mask is dense, though some of its weights may happen to be zero.
+        # A kernel without a mask counts as dense, even if some of its weights are zero.
         counted = {key: masks.get(key) for key in uses}
     else:
         counted = {key: kernel for key, (kernel, _) in uses.items()}
@@ -132,7 +132,7 @@ def _nonzeros(model, uses):
 
 
 def _not_counted(layer, calls, counted, paths):
-    """Returns the paths of the weights that no rule accounts for, with the reason."""
+    """Returns a dict of the paths of weights that are not counted to the reasons."""
     called = {id(call.layer) for call in calls}
     reasons, settled = {}, set()
     for sublayer in all_layers(layer):
@@ -146,7 +146,7 @@ def _not_counted(layer, calls, counted, paths):
             reason = f"no rule for layers of type {type(sublayer).__name__}"
         own = {id(weight) for weight in sublayer.weights} - settled
         reasons.update(dict.fromkeys(own, reason))
-        # Sublayers come after their layer and know better, unless the layer has a rule.
+        # Sublayers come after their layer and replace its reason, unless the layer has a rule.
         if isinstance(sublayer, COUNTED + LEFT_OUT):
             settled |= own
         elif isinstance(sublayer, Masked):

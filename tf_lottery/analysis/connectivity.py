@@ -1,4 +1,4 @@
-"""Linear mode connectivity: the loss on the straight line between two trained networks."""
+"""`tfl.interpolate`: the loss on the straight line between two networks (mode connectivity)."""
 
 import collections.abc
 import contextlib
@@ -42,12 +42,12 @@ class Connectivity(Printable):
 
     @property
     def barrier_loss(self):
-        """The highest loss minus the mean of those of the two networks."""
+        """The highest loss minus the mean loss of the two networks."""
         return _barrier(self.losses)
 
     @property
     def barrier_error(self):
-        """The highest error minus the mean of those of the two networks, or `None`."""
+        """The highest error minus the mean error of the two networks, or `None`."""
         return None if self.errors is None else _barrier(self.errors)
 
     @property
@@ -100,27 +100,28 @@ def interpolate(
     rises less than 2% between them.
 
     All floating-point weights are interpolated, those of pruned connections being zeros.
-    Statistics of batch normalization are measured at every point, both ends included, as in
-    `tf_lottery.analysis.batch_statistics`. What `fit` has compiled to evaluate is used at all
-    points. The model is left exactly as it was.
+    The statistics of batch normalization are recomputed at every point, both ends included, as
+    in `tf_lottery.analysis.batch_statistics`. The model's own `evaluate` is used at all points.
+    The model is left exactly as it was.
 
     Args:
         model: A compiled model, sparse or not, of the architecture of the two networks.
-        first: The network at 1: a `Snapshot`, a `Ticket`, a model, or a dict of paths to
-            weights, matched as in `Ticket.apply`. Its masks hold for its weights; those of
-            `model` if it has none.
-        second: The network at 0, in the same forms.
+        first: The network at alpha 1: a `Snapshot`, a `Ticket`, a model, or a dict of paths to
+            weights, matched as in `Ticket.apply`. If it has masks, they are applied to its
+            weights, else those of `model`.
+        second: The network at alpha 0, in the same forms.
         data: Examples to evaluate on: a tuple of arrays `(x, y)` or `(x, y, sample_weight)`,
-            or what `evaluate` takes and can be read again and again, such as a
+            or a data set for `evaluate` that can be read repeatedly, such as a
             `tf.data.Dataset` or `keras.utils.PyDataset`.
         points: Integer >= 2, the number of points, both ends included. Defaults to `30`.
-        batches: Training examples for the statistics, needed if the model has batch
-            normalization: a tuple `(x, y)`, which is one batch, or an iterable of such.
+        batches: Training examples for the statistics, required if the model has batch
+            normalization: a tuple `(x, y)`, which is one batch, or an iterable of such tuples.
             Defaults to `None`.
-        steps: Integer > 0, how many of the batches to use at most. Defaults to `None`: all.
-        accuracy: String, the compiled metric that 1 minus the error is. Defaults to `None`: the
-            first whose name ends with "accuracy" or "acc".
-        batch_size: Integer > 0. Examples per batch if `data` are arrays. Defaults to `1000`.
+        steps: Integer > 0, the largest number of batches to use. Defaults to `None`: all.
+        accuracy: String, the name of the compiled metric that is `1 - error`. Defaults to
+            `None`: the first metric whose name ends with "accuracy" or "acc".
+        batch_size: Integer > 0. Examples per batch if `data` is a tuple of arrays. Defaults to
+            `1000`.
 
     Returns:
         A `Connectivity`.
@@ -155,7 +156,7 @@ def interpolate(
     alphas, found = np.linspace(0.0, 1.0, points).tolist(), []
     with _left_as_it_was(model):
         if isinstance(model, SparseModel):
-            # The weights of both ends have their zeros.
+            # The weights of both ends already have their zeros.
             model.set_masks({p: np.ones(m.shape, bool) for p, m in model.get_masks().items()})
         for alpha in alphas:
             for variable, one, other in zip(inner.weights, *ends, strict=True):
@@ -175,7 +176,7 @@ def check_options(
 
     Args:
         model: A model that passes `check_model`.
-        data: As in `interpolate`, as the other arguments are.
+        data: As in `interpolate`, like the other arguments.
         points: Defaults to `30`.
         batches: Defaults to `None`.
         steps: Defaults to `None`.
@@ -191,23 +192,23 @@ def check_options(
     _check_examples(data)
     if BatchStatistics(_inner(model), model.run_eagerly).layers and batches is None:
         raise ValueError(
-            "Argument `batches` must be training examples, since statistics of batch "
-            "normalization have to be measured between two networks. Received: batches=None"
+            "Argument `batches` must be training examples, since the statistics of batch "
+            "normalization must be recomputed between two networks. Received: batches=None"
         )
 
 
 def check_model(model):
-    """Raises a `ValueError` if a model cannot be evaluated, or is not what it will be.
+    """Raises a `ValueError` if a model cannot be evaluated, or not in its final form.
 
-    Its masks must not be learned, and no tweak of retraining may change its forward pass.
+    It must not have soft gates or active tweaks of retraining.
 
     Args:
         model: The object to check.
     """
     if not isinstance(model, keras.Model) or not model.built or not model.compiled:
         raise ValueError(
-            "Argument `model` must be a built and compiled Keras model, which names loss and "
-            f"metrics. Received: {model!r}"
+            "Argument `model` must be a built Keras model, compiled with a loss and metrics. "
+            f"Received: {model!r}"
         )
     if isinstance(model, SparseModel):
         check_settled(model)
@@ -221,7 +222,7 @@ def _check_examples(data):
         size = f" of {len(data)}" if isinstance(data, tuple | list) else ""
         raise ValueError(
             "Argument `data` must be a tuple of arrays `(x, y)` or `(x, y, sample_weight)`, or a "
-            f"data set that can be read again and again. Received: {type(data).__name__}{size}"
+            f"data set that can be read repeatedly. Received: {type(data).__name__}{size}"
         )
 
 
@@ -231,19 +232,19 @@ def _inner(model):
 
 
 def _mean(alpha, first, second):
-    # In float64, so that what is equal at both ends stays equal to the last bit.
+    # In float64, so that values that are equal at both ends stay bit-identical.
     return alpha * first.astype("float64") + (1.0 - alpha) * second.astype("float64")
 
 
 @contextlib.contextmanager
 def _left_as_it_was(model):
-    """Restores all variables of a model, those of its metrics included."""
+    """Restores all variables of a model, including those of its metrics."""
     # Copies: on the CPU a NumPy array can share memory with the variable.
     before = [(v, ops.convert_to_numpy(v).copy()) for v in model.variables]
     try:
         yield
     finally:
-        # Evaluating for the first time makes the variables of the metrics.
+        # The first evaluation creates the variables of the metrics.
         model.reset_metrics()
         for variable, value in before:
             variable.assign(value)

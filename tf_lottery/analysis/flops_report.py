@@ -1,4 +1,4 @@
-"""What `tfl.flops` returns: the cost of every kernel and of all of them."""
+"""The report of `tfl.flops`: the cost of every kernel and of the whole model."""
 
 import dataclasses
 import math
@@ -19,8 +19,8 @@ class KernelFlops:
         shape: Tuple.
         nonzeros: Number of weights that are not zero, a float if sparsities were given.
         uses: Integer, how often each weight is multiplied for one example.
-        sparse: FLOPs for one example, zeros left out.
-        dense: FLOPs for one example, zeros included.
+        sparse: FLOPs for one example, without products with zeros.
+        dense: FLOPs for one example, with all products.
     """
 
     path: str
@@ -58,8 +58,8 @@ class FlopsReport(Printable):
         name: The model's name.
         convention: `"mac"`, `"mac2"` or `"micronet"`; see `tfl.flops`.
         rows: List of `KernelFlops`, in the order in which the kernels are used.
-        not_counted: Dict of paths of weights to the reason why what is done with them is not
-            counted, or not all of it.
+        not_counted: Dict of paths of weights to the reason why the operations with them are
+            not counted, or only in part.
         num_parameters: Integer, all weights of the model, biases and statistics included.
         num_not_counted: Integer, the weights in `not_counted`. Defaults to `0`.
     """
@@ -73,12 +73,12 @@ class FlopsReport(Printable):
 
     @property
     def sparse(self):
-        """FLOPs of inference, zeros left out."""
+        """FLOPs of inference, without products with zeros."""
         return sum(row.sparse for row in self.rows)
 
     @property
     def dense(self):
-        """FLOPs of inference, zeros included."""
+        """FLOPs of inference, with all products."""
         return sum(row.dense for row in self.rows)
 
     @property
@@ -88,10 +88,10 @@ class FlopsReport(Printable):
 
     @property
     def coverage(self):
-        """The fraction of weights whose FLOPs are all counted.
+        """The fraction of the weights in `rows` and `not_counted` whose FLOPs are all counted.
 
-        It is taken of the weights in `rows` and `not_counted`: biases of counted layers and
-        normalization do not matter. Below 1, `ratio` says nothing about the other weights.
+        Biases of counted layers and normalization do not enter. If it is below 1, `ratio` only
+        describes the counted part of the model.
         """
         counted = sum(row.size for row in self.rows if row.path not in self.not_counted)
         total = counted + self.num_not_counted
@@ -101,8 +101,8 @@ class FlopsReport(Printable):
     def num_bytes(self):
         """Dict of `"dense"`, `"bitmask"` and `"csr"` to the bytes of the weights.
 
-        All weights of the model count; with the convention `"micronet"` the kernels and a
-        bias for every output. See `tf_lottery.analysis.storage`.
+        It includes all weights of the model; with the convention `"micronet"`, only the kernels
+        and a bias for every output. See `tf_lottery.analysis.storage`.
         """
         if self.convention == "micronet":
             num_dense = sum(row.shape[-1] for row in self.rows)
@@ -114,8 +114,8 @@ class FlopsReport(Printable):
         """Returns the report of the same model with other sparsities.
 
         Args:
-            sparsities: Dict of kernel paths to floats in [0, 1]; kernels it leaves out are
-                dense.
+            sparsities: Dict of kernel paths to floats in [0, 1]; kernels that are not in it
+                count as dense.
 
         Returns:
             A `FlopsReport`.
@@ -143,7 +143,7 @@ class FlopsReport(Printable):
                 )
         rows = []
         for row in self.rows:
-            # A sparsity of zero leaves the integer.
+            # With a sparsity of zero the count stays an integer.
             sparsity = sparsities.get(row.path, 0)
             nonzeros = row.size * (1 - sparsity) if sparsity else row.size
             count = row.path, row.shape, nonzeros, row.uses
@@ -234,14 +234,14 @@ class FlopsReport(Printable):
 
 
 def describe_coverage(report):
-    """Returns lines of text that say what a report does not count; none if it counts all.
+    """Returns lines of text on what a report does not count, an empty list if it counts all.
 
     Args:
         report: A `FlopsReport`.
     """
     if not report.not_counted:
         return []
-    # Never "100%", which rounding would make of a model with one small unknown layer.
+    # Rounded down and below 100%, even if only one small layer is not counted.
     share = min(math.floor(1000 * report.coverage) / 1000, 0.999)
     return [
         f"These FLOPs cover only {share:.1%} of the weights.",

@@ -15,7 +15,7 @@ COUNTED = (
     *(layers.Dense, layers.EinsumDense, layers.Embedding, layers.RNN),
     *(_CONV + _TRANSPOSED + _DEPTHWISE + _SEPARABLE),
 )
-# Their weights shift and scale; the papers' conventions do not count them.
+# Their weights only shift and scale, which the papers' conventions do not count.
 LEFT_OUT = (
     layers.BatchNormalization,
     layers.GroupNormalization,
@@ -30,7 +30,7 @@ def kernel_uses(layer, input_shape, output_shape):
     """Counts the multiplications with each weight of a layer's kernels in one call.
 
     A kernel of `n` weights that are used `u` times takes `n * u` multiply-accumulates.
-    Positions that only padding feeds count as all others do.
+    Products with padding are included.
 
     Args:
         layer: A layer of one of the kinds `COUNTED`.
@@ -39,7 +39,7 @@ def kernel_uses(layer, input_shape, output_shape):
 
     Returns:
         List of pairs of a kernel, a Keras variable, and an integer. It is empty for a
-        recurrent layer with a cell of another kind than Keras' own.
+        recurrent layer whose cell is not one of Keras' own.
 
     Example:
 
@@ -59,7 +59,7 @@ def kernel_uses(layer, input_shape, output_shape):
     elif isinstance(layer, _TRANSPOSED):
         uses = {"kernel": _positions(layer, input_shape)}
     else:
-        # Separable convolutions have two kernels, the others one of these names.
+        # Separable convolutions have the last two of these kernels, the others one of the names.
         names = ("kernel", "depthwise_kernel", "pointwise_kernel")
         uses = dict.fromkeys(names, _positions(layer, output_shape))
     return [(weight, uses[weight.name]) for weight in layer.weights if weight.name in uses]
@@ -71,7 +71,7 @@ def same_padded_shape(layer, input_shape, output_shape):
     Args:
         layer: A layer of one of the kinds `COUNTED`.
         input_shape: Tuple, the shape of the input, batch included.
-        output_shape: Tuple, the shape of the output; other layers than convolutions keep it.
+        output_shape: Tuple, the shape of the output, returned unchanged for other layers.
     """
     if not isinstance(layer, _CONV + _DEPTHWISE + _SEPARABLE):
         return output_shape
@@ -85,7 +85,7 @@ def same_padded_shape(layer, input_shape, output_shape):
 def _recurrent_uses(layer, input_shape, output_shape):
     times = input_shape[0] * input_shape[1]
     if isinstance(layer, _CONV_RECURRENT):
-        # The state has the positions of the output, which may have an axis for the steps or not.
+        # The state has the same positions as the output, which may have an axis for the steps.
         rank = len(layer.cell.kernel_size)
         end = len(output_shape) - (layer.data_format == "channels_last")
         times *= math.prod(output_shape[end - rank : end])
@@ -98,7 +98,7 @@ def _recurrent_uses(layer, input_shape, output_shape):
 
 
 def _embedding_uses(layer, input_shape, output_shape):
-    """Returns the uses of an embedding, which is looked up or projects back (`reverse=True`)."""
+    """Returns the uses of an embedding: none for a lookup, else those of `reverse=True`."""
     if len(output_shape) > len(input_shape):
         return {"embeddings": 0}
     tied = getattr(layer, "tie_weights", True)
@@ -106,7 +106,7 @@ def _embedding_uses(layer, input_shape, output_shape):
 
 
 def _cells(layer):
-    """Returns the cells of a recurrent layer, none if one is of an unknown kind."""
+    """Returns the cells of a recurrent layer, an empty list if one is of an unknown kind."""
     if isinstance(layer, _CONV_RECURRENT):
         return [layer.cell]
     cell = layer.cell
@@ -124,7 +124,7 @@ def _positions(layer, shape):
 
 
 def _einsum_uses(equation, input_shape):
-    """Returns the product of the input's axes that the kernel does not have."""
+    """Returns the product of the sizes of the input axes that the kernel does not have."""
     labels, kernel_labels = equation.replace(" ", "").split("->")[0].split(",")
     if labels.startswith("..."):
         labels = labels[3:]

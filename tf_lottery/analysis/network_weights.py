@@ -1,4 +1,4 @@
-"""The weights of a network, in whatever form it is given."""
+"""Reads the weights of a network that is given as a snapshot, ticket, model or dict."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from tf_lottery.ticket import match_paths
 
 
 def weights_of(model, name, network):
-    """Returns the weights of a network in the order of a model's, zeros where it is pruned.
+    """Returns the weights of a network in the order of a model's weights, with masks applied.
 
     Args:
         model: A built model, sparse or not, of the network's architecture.
@@ -18,10 +18,10 @@ def weights_of(model, name, network):
         network: A `Snapshot`, a `Ticket`, a built model, or a dict of paths to weights.
 
     Returns:
-        List of arrays, `None` for weights that are integers.
+        List of arrays, with `None` for integer weights.
 
     Raises:
-        ValueError: If `network` is something else or lacks weights of the model.
+        ValueError: If `network` is none of these or lacks weights of the model.
     """
     weights, masks = _weights_and_masks(model, name, network)
     variables = named_weights(model)
@@ -30,8 +30,8 @@ def weights_of(model, name, network):
     sources = {target: source for source, target in pairs.items()}
     if missing := sorted(set(targets) - set(sources)):
         raise ValueError(
-            f"Argument `{name}` must have all weights of the model. Received: none that fit "
-            f"{missing}, but {sorted(set(weights) - set(pairs))}"
+            f"Argument `{name}` must have all weights of the model. Received: no weights for "
+            f"{missing}; not matched are {sorted(set(weights) - set(pairs))}"
         )
     own = model.get_masks() if isinstance(model, SparseModel) else {}
     masks = {**own, **{pairs[path]: mask for path, mask in masks.items()}}
@@ -46,7 +46,7 @@ def weights_of(model, name, network):
 
 
 def _weights_and_masks(model, name, network):
-    """Returns the weights of a network, and the masks that it knows, both by its own paths."""
+    """Returns the weights and the masks of a network, as dicts with its own paths."""
     if isinstance(network, Snapshot):
         return network.weights, _snapshot_masks(model, network)
     if isinstance(network, keras.Model) and network.built:
@@ -63,7 +63,7 @@ def _weights_and_masks(model, name, network):
 
 
 def _snapshot_masks(model, snapshot):
-    """Returns the masks in a snapshot of a model like this one."""
+    """Returns the masks in a snapshot of a model with the same architecture."""
     if not isinstance(model, SparseModel):
         return {}
     arrays, names = snapshot.to_arrays(), list(snapshot.weights)

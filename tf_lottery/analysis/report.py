@@ -1,4 +1,4 @@
-"""What is sparse in a model, what is not, and what it costs: `tfl.summary`."""
+"""`tfl.summary`: which weights of a model are sparse, which are not, and what it costs."""
 
 import dataclasses
 import re
@@ -45,7 +45,7 @@ class Summary(Printable):
         num_parameters: Integer, all weights of the model, biases and statistics included.
         flops: `FlopsReport` with the convention `"mac2"`, or `None` if FLOPs cannot be
             counted. Defaults to `None`.
-        no_flops: String, why they cannot. Defaults to `""`.
+        no_flops: String, the reason why FLOPs cannot be counted. Defaults to `""`.
     """
 
     name: str
@@ -144,9 +144,9 @@ def summary(model: keras.Layer, input_shape: tuple | list | dict | None = None) 
     """Summarizes which kernels of a model are sparse and how much, and what the model costs.
 
     Args:
-        model: A `SparseModel`, counted by its masks, or any built Keras model, counted by
-            the zeros in its kernels.
-        input_shape: Tuple, the shape of one example without the batch, for the FLOPs of
+        model: A `SparseModel`, whose zeros are those of its masks, or any built Keras model,
+            whose zeros are those in its kernels.
+        input_shape: Tuple, the shape of one example without the batch axis, for the FLOPs of
             models that leave it open; see `tfl.flops`. Defaults to `None`.
 
     Returns:
@@ -181,11 +181,11 @@ def summary(model: keras.Layer, input_shape: tuple | list | dict | None = None) 
 
 
 def _flops(model, input_shape):
-    """Returns the FLOPs report and `""`, or `None` and why there is none."""
+    """Returns the FLOPs report and `""`, or `None` and the reason why there is none."""
     try:
         return flops(model, input_shape=input_shape), ""
     except Exception as error:  # A model's own code may fail in any way when it is traced.
-        # Keras sets its users' messages in bold and adds the arguments of the call.
+        # Keras prints errors in bold (escape codes) and appends the arguments of the call.
         message = re.sub(r"\x1b\[\d+m", "", str(error)) or type(error).__name__
         return None, textwrap.shorten(message, 250)
 

@@ -1,4 +1,4 @@
-"""What training costs under each method of sparse training."""
+"""The cost of training with each method of sparse training."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ def training_flops(
     - `"pruning"`: the mean of `3 * S_t`, with the sparsities of all kernels in proportion to
       the schedule's value at `t = 0, frequency, 2 * frequency, ... <= total_steps`.
 
-    The cost of choosing weights is left out, as is the end of RigL's updates.
+    Not included: the cost of choosing weights, and that RigL stops its updates before the end.
 
     Args:
         rows: List of objects with the attributes `sparse` and `dense`, the FLOPs of a
@@ -72,7 +72,7 @@ def training_flops(
 
 
 def _mean_progress(schedule, frequency, total_steps):
-    """Returns the mean of the schedule as a share of its value at the end of training."""
+    """Returns the mean of the schedule as a fraction of its value at the end of training."""
     if not callable(schedule):
         raise ValueError(
             "Argument `schedule` must be a schedule such as `tfl.sparsity.Polynomial` for "
