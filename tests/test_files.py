@@ -38,7 +38,7 @@ def test_other_formats_are_refused(version, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "FORMAT", version)
     files.save_arrays(tmp_path / "other.npz", "thing", {}, {})
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=f"`path`.*of format {version}, while.*reads format 2"):
+    with pytest.raises(ValueError, match=f"`path`.*has format {version}.*reads format 2"):
         files.load_arrays(tmp_path / "other.npz", "thing")
 
 

@@ -58,9 +58,8 @@ def test_masks_alone_keep_the_other_weights(ticket, make_model):
     ticket.apply(other, weights=False)
     assert other.density == 0.5
     for path, kernel in other.get_kernels().items():
-        expected = (make_model().get_layer(path.split("/")[-2]).kernel + 1.0) * other.get_masks()[
-            path
-        ]
+        start = make_model().get_layer(path.split("/")[-2]).kernel
+        expected = (keras.ops.convert_to_numpy(start) + 1.0) * other.get_masks()[path]
         np.testing.assert_array_equal(kernel, expected)
 
 
@@ -147,5 +146,5 @@ def test_files_that_are_no_tickets_are_refused(ticket, tmp_path):
         tfl.Ticket.load(tmp_path / "snapshot.npz")
     with pytest.raises(FileNotFoundError):
         tfl.Ticket.load(tmp_path / "missing.npz")
-    with pytest.raises(FileNotFoundError, match="must lie in a folder to write to.*Received"):
+    with pytest.raises(FileNotFoundError, match="must be in a writable folder.*Received"):
         ticket.save(tmp_path / "missing" / "ticket.npz")

@@ -1,7 +1,7 @@
-"""What the library uses of Keras that is not public, each with the reason.
+"""All uses of private parts of Keras, each with the reason.
 
 Everything here was checked with Keras 3.12 to 3.15. `tests/test_keras.py` has a test for each
-function, whose failure names what a newer Keras has changed.
+function; if a newer Keras breaks one, the failing test names it.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from keras.src.random import seed_generator
 
 
 def all_layers(layer):
-    """Returns the list of a layer and all layers inside it, at any depth, in a fixed order.
+    """Returns a list of a layer and all layers inside it, at any depth, in a fixed order.
 
     A layer comes before the layers inside it. Reason: Keras has no public way to walk the
     sublayers of an arbitrary layer.
@@ -32,16 +32,15 @@ def all_layers(layer):
 def active_scope():
     """Returns the `keras.StatelessScope` that is active, or `None`.
 
-    Reason: the class is public, the question whether one is active is not.
+    Reason: the class is public, but there is no public way to get the active scope.
     """
     return get_stateless_scope() if in_stateless_scope() else None
 
 
 def is_symbolic():
-    """Returns whether a layer is called only to learn the shapes of its outputs.
+    """Returns whether a layer is called symbolically, only to infer its output shapes.
 
-    Reason: symbolic inputs are not seen inside `call`, where a backend's own tensors stand for
-    them.
+    Reason: inside `call`, the inputs are tensors of the backend and do not show it.
     """
     return in_symbolic_scope()
 
@@ -49,7 +48,7 @@ def is_symbolic():
 def is_stored(variable):
     """Returns whether a variable has a value.
 
-    Reason: on JAX, Keras takes it away while it trains, and reading it fails then.
+    Reason: on JAX, Keras removes the value during training, and reading it then fails.
 
     Args:
         variable: A Keras variable.
@@ -59,10 +58,10 @@ def is_stored(variable):
 
 @contextlib.contextmanager
 def stored_values():
-    """Lets variables be read as they are stored, also while a function is traced.
+    """Makes variables return their stored values, even while a function is traced.
 
-    Reason: inside a `keras.StatelessScope`, a variable has the value of the scope, which on JAX is
-    a traced one, and there is no public way to leave the scope.
+    Reason: inside a `keras.StatelessScope`, a variable has the value of the scope, a tracer on
+    JAX, and there is no public way to leave the scope.
     """
     scope = global_state.get_global_attribute("stateless_scope")
     global_state.set_global_attribute("stateless_scope", None)
@@ -83,7 +82,7 @@ def _eager_scope():
 
 @contextlib.contextmanager
 def kept_random_state():
-    """Gives the global random numbers the states back that they had before.
+    """Restores the global random states of Keras, NumPy and Python after the block.
 
     Reason: there is no public way to read the state that `keras.utils.set_random_seed` sets.
     """
@@ -96,17 +95,17 @@ def kept_random_state():
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-        # Without a state, the next use makes one.
+        # If there was no generator, the next use creates one.
         global_state.set_global_attribute(name, generator)
         if generator is not None:
             generator.state.assign(value)
 
 
 def compute_output_spec(function, *args):
-    """Calls a function with symbolic tensors, on shapes alone.
+    """Calls a function with symbolic tensors and returns its symbolic outputs.
 
-    Reason: the public `keras.Operation.compute_output_spec` hides a model's errors behind its
-    own, and that of a layer asks its sublayers for shapes without calling them.
+    Reason: the public `keras.Operation.compute_output_spec` replaces a model's errors by its
+    own, and that of a layer gets shapes from its sublayers without calling them.
 
     Args:
         function: Function of `keras.KerasTensor`.
@@ -118,7 +117,7 @@ def compute_output_spec(function, *args):
 def is_operation_of_ops(operation):
     """Returns whether an operation of a functional graph is a call of `keras.ops`.
 
-    Reason: the classes of these operations are not public; their module tells.
+    Reason: the classes of these operations are not public; they are recognized by their module.
 
     Args:
         operation: A `keras.Operation`.
@@ -127,9 +126,9 @@ def is_operation_of_ops(operation):
 
 
 def output_shape_of_lambda(layer):
-    """Returns the argument `output_shape` that a `Lambda` layer was made with.
+    """Returns the argument `output_shape` that a `Lambda` layer was created with.
 
-    Reason: its config, which shows it, has turned functions into text.
+    Reason: the config also has it, but with functions serialized as text.
 
     Args:
         layer: A `keras.layers.Lambda`.
@@ -140,8 +139,8 @@ def output_shape_of_lambda(layer):
 def replace_sublayers(layer, name, sublayers):
     """Sets an attribute of a built layer to a new list of layers, in that order.
 
-    Reason: a built layer is locked and forgets no sublayer. Keras' own `enable_lora` unlocks
-    it in the same way.
+    Reason: a built layer is locked, and its tracker keeps replaced sublayers. Keras' own
+    `enable_lora` unlocks a layer in the same way.
 
     Args:
         layer: A `keras.Layer`.
@@ -161,10 +160,10 @@ def replace_sublayers(layer, name, sublayers):
 
 
 def track_parameters(model):
-    """Lets a built model know the variables that it has now, on PyTorch.
+    """Registers variables that were added to a model after it was built, on PyTorch.
 
-    Reason: there, a model clears before every step the gradients of the variables that it had
-    when it was built. Those of a variable that came later would add up from step to step.
+    Reason: before every step, Keras clears only the gradients of registered variables. The
+    gradients of others would add up from step to step.
 
     Args:
         model: A built `keras.Model`.
@@ -174,9 +173,9 @@ def track_parameters(model):
 
 
 def scaled_for_replicas(model, loss):
-    """Returns a loss that layers added, scaled as `compute_loss` adds it.
+    """Returns a loss that layers added, scaled as Keras' `compute_loss` scales it.
 
-    Reason: on TensorFlow, Keras divides it by the number of replicas, and only it knows how.
+    Reason: on TensorFlow, Keras divides it by the number of replicas in a private method.
 
     Args:
         model: A `keras.Model`.
@@ -186,13 +185,13 @@ def scaled_for_replicas(model, loss):
 
 
 def set_first_epoch(model, epoch):
-    """Sets the epoch that a `fit` which has just begun starts with.
+    """Sets the first epoch of a `fit` that has just begun.
 
     Reason: there is no public way; Keras' own `BackupAndRestore` does the same.
 
     Args:
         model: A `keras.Model`.
-        epoch: Integer, or `None` for the one that `fit` was given.
+        epoch: Integer, or `None` for the `initial_epoch` of `fit`.
     """
     model._initial_epoch = epoch
 
@@ -200,7 +199,7 @@ def set_first_epoch(model, epoch):
 def first_epoch(model):
     """Returns the epoch that `set_first_epoch` or Keras' own callbacks set, or `None`.
 
-    Reason: as there.
+    Reason: there is no public way.
 
     Args:
         model: A `keras.Model`.
@@ -209,16 +208,16 @@ def first_epoch(model):
 
 
 def add_overwritten(optimizer, variables, position=None, trained=()):
-    """Adds variables with `overwrite_with_gradient=True` to those an optimizer knows.
+    """Adds variables with `overwrite_with_gradient=True` to a built optimizer.
 
-    Reason: an optimizer knows its variables from when it is built, and `build` would make all
-    slots a second time. These need no slots.
+    Reason: only `build` registers variables, and it would create all slots a second time. These
+    variables need no slots.
 
     Args:
         optimizer: A built Keras optimizer.
         variables: List of variables.
-        position: Integer, which optimizer inside a `MultiOptimizer` takes them. Defaults to
-            `None`: this is none.
+        position: Integer, the index of the optimizer inside a `MultiOptimizer` that updates
+            them. Defaults to `None` for all other optimizers.
         trained: List of all variables that are trained with them, in the model's order. Defaults
             to `()`: they are the last ones.
     """
@@ -228,12 +227,12 @@ def add_overwritten(optimizer, variables, position=None, trained=()):
         known[optimizer._var_key(variable)] = len(known)
         if position is not None:
             optimizer._var_to_optimizer_idx[optimizer._var_key(variable)] = position
-    # In place, since an attribute that is set has its variables saved with the optimizer.
+    # In place: setting the attribute would track the variables and save them with the optimizer.
     optimizer._trainable_variables.extend(new)
     if optimizer.use_ema:
-        # Each is its own average, so that writing averages into weights changes nothing.
+        # Each is its own average, so that overwriting weights with averages changes nothing.
         optimizer._model_variables_moving_average.extend(new)
-    # On JAX an optimizer takes values in the order of the model's trained variables.
+    # On JAX an optimizer gets values in the order of the model's trainable variables.
     _sort_trained(optimizer, trained)
 
 
@@ -256,7 +255,7 @@ def _choose_trained(optimizer, positions):
 
 
 def remove_overwritten(optimizer, variables):
-    """Takes back `add_overwritten`, for the same reason.
+    """Undoes `add_overwritten`. Reason: as there.
 
     Args:
         optimizer: A built Keras optimizer.
@@ -271,17 +270,17 @@ def remove_overwritten(optimizer, variables):
 
 
 def overwrite_at_every_batch(optimizer, decay):
-    """Lets an optimizer that accumulates gradients sum those that overwrite variables, too.
+    """Makes an optimizer with gradient accumulation sum gradients that overwrite variables.
 
-    A variable is `decay` times what it was before the accumulated step, plus the gradients of
-    the step's batches so far. Reason: Keras overwrites such variables with the maximum over the
-    batches, as float8 training needs it, and there is no public way to tell it otherwise.
+    During a step, a variable is `decay` times its value before the step, plus the sum of the
+    gradients of the step's batches so far. Reason: Keras overwrites such variables with the
+    maximum over the batches, for float8 training, and there is no public way to change that.
 
     Args:
         optimizer: A built Keras optimizer with `gradient_accumulation_steps`.
         decay: Dict of the ids of variables to floats.
     """
-    # What the class does, also if the instance has been told before.
+    # The method of the class, even if the instance already has a replacement.
     overwrite = functools.partial(
         type(optimizer)._overwrite_variables_directly_with_gradients, optimizer
     )
@@ -292,7 +291,7 @@ def overwrite_at_every_batch(optimizer, decay):
         for gradient, variable in zip(gradients, variables, strict=True):
             if id(variable) in decay:
                 share = decay[id(variable)]
-                # Zero also where the variable is not finite.
+                # With a share of 0, values that are not finite become zero too.
                 sums = variable.value
                 left = share * sums if share else ops.zeros(variable.shape)
                 variable.assign(ops.where(is_first, left, sums) + gradient)
@@ -304,7 +303,7 @@ def overwrite_at_every_batch(optimizer, decay):
 
 
 def overwrite_as_keras(optimizer):
-    """Takes back `overwrite_at_every_batch`, for the same reason.
+    """Undoes `overwrite_at_every_batch`. Reason: as there.
 
     Args:
         optimizer: A Keras optimizer.
@@ -313,9 +312,9 @@ def overwrite_as_keras(optimizer):
 
 
 def exclude_from_weight_decay(optimizer, variables):
-    """Adds to the variables that an optimizer does not decay.
+    """Adds variables to those that an optimizer excludes from weight decay.
 
-    Reason: the public method would replace what the user has excluded.
+    Reason: the public method would replace the variables that the user excluded.
 
     Args:
         optimizer: A Keras optimizer.
@@ -326,9 +325,9 @@ def exclude_from_weight_decay(optimizer, variables):
 
 
 def layout_of(variable):
-    """Returns how a variable is laid out over devices, or `None`.
+    """Returns the sharding layout of a variable over devices, or `None`.
 
-    Reason: `keras.Variable` takes a `layout`, but shows none.
+    Reason: `keras.Variable` takes the argument `layout`, but has no public attribute for it.
 
     Args:
         variable: A Keras variable.
@@ -339,7 +338,7 @@ def layout_of(variable):
 def trains(optimizer, variable):
     """Returns whether an optimizer was built for a variable.
 
-    Reason: an optimizer shows its own variables, and not those that it trains.
+    Reason: an optimizer has no public list of the variables that it trains.
 
     Args:
         optimizer: A built Keras optimizer.
@@ -350,9 +349,9 @@ def trains(optimizer, variable):
 
 
 def is_state(layer, variable):
-    """Returns whether a layer made a variable that is never trained, such as a statistic.
+    """Returns whether a variable is non-trainable state of its layer, such as a statistic.
 
-    Reason: a variable shows whether it is trained now, which freezing a layer changes.
+    Reason: the attribute `trainable` of a variable also changes when its layer is frozen.
 
     Args:
         layer: The `keras.Layer` that created the variable.

@@ -1,4 +1,4 @@
-"""Checks of arguments that several rooms share."""
+"""Argument checks that are used throughout the library."""
 
 import difflib
 import math
@@ -16,7 +16,7 @@ def positive_integer(name, value):
 
 
 def natural_number(name, value):
-    """Returns `value`, or raises a `ValueError` if it is not an integer of at least 0.
+    """Returns `value`, or raises a `ValueError` if it is not an integer >= 0.
 
     Args:
         name: String, the argument's name for the message.
@@ -80,7 +80,7 @@ def choice(name, value, choices):
 
 
 def named_function(name, value, functions):
-    """Returns the function that `value` is or names, or raises a `ValueError`.
+    """Returns `value` if it is a function, or the function it names, or raises a `ValueError`.
 
     Args:
         name: String, the argument's name for the message.
@@ -98,9 +98,9 @@ def named_function(name, value, functions):
 
 
 def nearest(name, choices):
-    """Returns up to three of `choices` that are spelled most like a name, as a list.
+    """Returns a list of up to three of `choices` whose spelling is closest to a name.
 
-    A path is as near as the nearest of its parts.
+    A path is as close as the closest of its parts.
 
     Args:
         name: String.
@@ -112,9 +112,9 @@ def nearest(name, choices):
     ['net/output/kernel']
     """
 
-    def likeness(path):
+    def similarity(path):
         parts = {path, *path.split("/")}
         return max(difflib.SequenceMatcher(None, name.lower(), p.lower()).ratio() for p in parts)
 
-    ranked = sorted(((likeness(path), path) for path in dict.fromkeys(choices)), reverse=True)
+    ranked = sorted(((similarity(path), path) for path in dict.fromkeys(choices)), reverse=True)
     return [path for ratio, path in ranked[:3] if ratio >= 0.6]

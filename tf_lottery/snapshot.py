@@ -1,4 +1,4 @@
-"""The training state of a model at one moment, and how to go back to it."""
+"""`tfl.Snapshot`: saves the training state of a model and restores it."""
 
 import keras
 from keras import ops
@@ -10,7 +10,7 @@ from tf_lottery.layers.masked import masked_layers
 from tf_lottery.model import SparseModel
 from tf_lottery.optimizers import slots, step_variables
 
-# Parts of users can have kinds of their own.
+# Custom parts can add further kinds.
 KINDS = (
     "weights",
     "masks",
@@ -29,16 +29,15 @@ class Snapshot:
 
     It has several kinds of state: `"weights"`, with batch statistics; `"seeds"`, the states of
     random layers; `"optimizer"`, its slots and loss scale; `"learning_rate"`, unless it is a
-    schedule; `"step"`, the optimizer's iteration count, which schedules follow; and what the
-    parts of sparse models are said to be: `"masks"`; `"gates"`, their temperature included;
-    `"growth"`, what methods that grow connections remember; `"tweaks"`, what tweaks of
-    retraining train and anneal.
+    schedule; `"step"`, the optimizer's iteration count, which schedules follow. The parts of a
+    sparse model add the kind that each part names: `"masks"`; `"gates"`, with their
+    temperature; `"growth"`, the state of methods that grow connections; `"tweaks"`, the
+    variables of retraining tweaks.
 
     Args:
-        model: A built model, sparse or not. Without an optimizer there is no state of the
-            optimizer, the learning rate and the step.
-        optimizer: The Keras optimizer whose state belongs to it. Defaults to `None`: that of
-            the model.
+        model: A built model, sparse or not. Without an optimizer, the kinds `"optimizer"`,
+            `"learning_rate"` and `"step"` are empty.
+        optimizer: The Keras optimizer to include. Defaults to `None`: that of the model.
 
     Raises:
         ValueError: If the model is not built.
@@ -57,7 +56,7 @@ class Snapshot:
 
     @property
     def weights(self):
-        """Dict of names to the weights, masks not applied."""
+        """Dict of names to the weights, without masks applied."""
         return dict(zip(self._names, self._values["weights"], strict=True))
 
     @property
@@ -69,15 +68,15 @@ class Snapshot:
         """Sets a model to the state of this snapshot.
 
         Args:
-            model: The model the snapshot is of, or another instance of its architecture.
-            kinds: Tuple of the kinds of state to restore. Defaults to `None`: all of them. What
-                a method remembers of its growth is forgotten if the snapshot is of a time
-                before it.
+            model: The model that was saved, or another model of the same architecture.
+            kinds: Tuple of the kinds of state to restore. Defaults to `None`: all of them. If
+                the snapshot was taken before a method began to grow connections, the state of
+                that method is reset.
             optimizer: The Keras optimizer to restore. Defaults to `None`: that of the model.
 
         Raises:
             ValueError: If a kind is unknown or the model has another architecture or
-                optimizer; then nothing is changed.
+                optimizer. Nothing is changed then.
         """
         state = _State(model, optimizer)
         known = list(dict.fromkeys([*KINDS, *state.by_kind, *self._values]))
@@ -110,12 +109,12 @@ class Snapshot:
 
     @classmethod
     def from_arrays(cls, model, arrays, prefix=""):
-        """Returns the snapshot that `to_arrays` took apart.
+        """Returns the snapshot whose arrays `to_arrays` returned.
 
         Args:
             model: A model of the same architecture.
-            arrays: Dict of names to arrays; others than those of `prefix` are ignored.
-            prefix: String that stands before every name. Defaults to `""`.
+            arrays: Dict of names to arrays; names without the prefix are ignored.
+            prefix: String with which the names begin. Defaults to `""`.
         """
         snapshot, state = cls.__new__(cls), _State(model)
         snapshot._names = state.names
@@ -152,7 +151,7 @@ class Snapshot:
 
         Raises:
             OSError: If there is no such file.
-            ValueError: If the file is damaged, or of something or somebody else.
+            ValueError: If the file is damaged or is not a snapshot.
         """
         return cls.from_arrays(model, files.load_arrays(path, "snapshot")[0])
 
@@ -160,8 +159,8 @@ class Snapshot:
 def training_step(optimizer):
     """Returns the number of training steps an optimizer has made.
 
-    Batches count, also those that only accumulate gradients; batches a loss scale skipped
-    do not. It is the step that learning-rate schedules see.
+    Every batch counts, also if it only accumulates gradients, except batches that a loss-scale
+    optimizer skipped. Learning-rate schedules use this step.
 
     Args:
         optimizer: A Keras optimizer.
@@ -170,10 +169,10 @@ def training_step(optimizer):
 
 
 def start_averages(training):
-    """Lets the moving averages of an optimizer with `use_ema` start at the weights.
+    """Sets the moving averages of an optimizer with `use_ema` to the weights.
 
-    Averages start from zero only at iteration 0, so after rewinding to a later step they
-    have to be set.
+    Keras initializes averages only at iteration 0, so they must be set after rewinding to a
+    later step.
 
     Args:
         training: A `Training`.
@@ -181,7 +180,7 @@ def start_averages(training):
     trained = training.trained_variables
     for variable, found in zip(trained, slots(training.optimizer, trained), strict=True):
         if "average" in found:
-            # By value: on JAX the two would share a buffer, which a step cannot donate twice.
+            # A copy: on JAX the two would share a buffer, which a step cannot donate twice.
             found["average"].assign(ops.convert_to_numpy(variable).copy())
 
 
@@ -191,8 +190,8 @@ class _State:
     Attributes:
         by_kind: Dict of kinds of state to lists of variables.
         of_model: List of the kinds that do not belong to parts.
-        parts: List of pairs of a part and the function that returns the masks beside it.
-        may_differ: Set of the kinds that a snapshot may have in another form.
+        parts: List of pairs of a part and a function that returns the masks of its wrapper.
+        may_differ: Set of the kinds for which a snapshot may have other shapes than the model.
         names: List of the names of the weights.
     """
 
@@ -222,12 +221,12 @@ class _State:
 
 
 def _names(model, weights):
-    """Returns the names of the weights of a model: lasting ones where the model has them."""
-    lasting = {}
+    """Returns the names of the weights: frozen ones of a `SparseModel`, otherwise paths."""
+    frozen = {}
     if isinstance(model, SparseModel):
-        lasting = {id(weight): name for name, weight in model.named_weights.items()}
+        frozen = {id(weight): name for name, weight in model.named_weights.items()}
     paths = unique_paths(weights)
-    return [lasting.get(id(v), path) for v, path in zip(weights, paths, strict=True)]
+    return [frozen.get(id(v), path) for v, path in zip(weights, paths, strict=True)]
 
 
 def _optimizer_state(model, optimizer):
@@ -240,14 +239,14 @@ def _optimizer_state(model, optimizer):
         optimizer.build(model.trainable_variables)
     steps = step_variables(optimizer)
     rates = [v for v in optimizer.variables if v.name == "learning_rate"]
-    # The gradients of growth, which an optimizer keeps with its own variables, are no slots.
+    # Dense gradients for growth are among the optimizer's variables, but are not slots.
     others = {id(v) for v in [*steps, *rates, *model.variables]}
     slots = [v for v in optimizer.variables if id(v) not in others]
     return {"optimizer": slots, "learning_rate": rates, "step": steps}
 
 
 def _restore_part(part, values, kept):
-    """Sets the state of a part to its share of the values, which it takes from the list."""
+    """Sets the state of a part to the first of the values, and removes these from the list."""
     variables = part.state()
     share = values[: len(variables)]
     fits = _shapes(share) == _shapes(variables)
@@ -260,7 +259,7 @@ def _shapes(arrays):
 
 
 def _to_numpy(variables):
-    # A copy: on the CPU a NumPy array can share memory with the variable.
+    # A copy, since on the CPU a NumPy array can share memory with the variable.
     return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
 
 

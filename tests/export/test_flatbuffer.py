@@ -107,7 +107,7 @@ def test_truncated_file_is_refused_or_has_lost_nothing(file):
 
 def test_truncated_file_with_weights_outside_is_refused(file):
     outside = move_weights_outside(file)
-    with pytest.raises(ValueError, match="`content` must be a whole TFLite file"):
+    with pytest.raises(ValueError, match="`content` must be a complete TFLite file"):
         flatbuffer.read_model(outside[:-100])
 
 

@@ -288,5 +288,5 @@ def test_other_bytes_are_refused(content):
 
 def test_truncated_file_is_refused(pruned, dense_file, quantize_file):
     content = quantize_file(dense_file(pruned((64, 64), 0.9)), "weight_int8")
-    with pytest.raises(ValueError, match="Argument `content` must be a whole TFLite file"):
+    with pytest.raises(ValueError, match="Argument `content` must be a complete TFLite file"):
         sparsify_flatbuffer(content[:-1000])
