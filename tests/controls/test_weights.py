@@ -126,7 +126,7 @@ def test_the_same_weights_are_refused_as_new(make_model, model_ticket):
         controls.random_reinitialization(ticket, lambda seed: make_model(), 3)
     model = make_model()
     model.layers[0].kernel.assign(model.layers[0].kernel + 1.0)
-    with pytest.warns(UserWarning, match=r"those of the ticket in \['.*output/kernel'\]"):
+    with pytest.warns(UserWarning, match=r"equal those of the ticket in \['.*output/kernel'\]"):
         controls.random_reinitialization(ticket, model)
 
 

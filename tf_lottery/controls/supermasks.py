@@ -1,4 +1,4 @@
-"""Supermasks: masks that make untrained weights predict."""
+"""Supermasks: masks with which untrained weights predict better than chance."""
 
 import dataclasses
 
@@ -30,28 +30,28 @@ def supermask(
     floor=1,
     seed=0,
 ):
-    """Masks initial weights by what training has made of them.
+    """Masks initial weights, by scores that depend on the trained weights.
 
-    Weights are left as they were before training; those with the highest scores are kept. To
-    know how well the masks alone predict, see `evaluate_supermask`. The criteria are those of
+    The weights with the highest scores are kept, with their values before training. To measure
+    how well the masks alone predict, see `evaluate_supermask`. The criteria are those of
     "Deconstructing Lottery Tickets" (arXiv:1905.01067, sections 2 and 5).
 
     Args:
         initial: The weights before training: a `Ticket`; a `SparseModel` that is not trained;
-            or a `Snapshot` or dict of paths to arrays, if `final` is a `SparseModel`. What the
-            masks prune of the one that has some, `initial` or else `final`, stays pruned.
+            or a `Snapshot` or dict of paths to arrays, if `final` is a `SparseModel`. Weights
+            that the masks of `initial` prune, or else those of `final`, stay pruned.
         final: The trained `keras.Model`, sparse or not, a `Snapshot` of it or a dict of paths to
             arrays.
         sparsity: Float in [0, 1), the fraction of zeros; with `scope="layer"` also a dict of
-            paths, or regular expressions of which the first found in a path counts, to
-            fractions.
+            paths or regular expressions to fractions. Of several expressions that are found in
+            a path, the first one counts.
         criterion: Which weights are kept: `"large_final"`, `"large_init"`,
             `"magnitude_increase"`, `"movement"`, `"random"`, one of these with `"_same_sign"`
-            or another of `tf_lottery.sparsity.scores.get`, or a function as there. Defaults to
-            `"large_final_same_sign"`, which prunes what has changed its sign first.
+            appended, or what else `tf_lottery.sparsity.scores.get` takes. Defaults to
+            `"large_final_same_sign"`, which first prunes weights that have changed their sign.
         scope: `"layer"` ranks each kernel by itself, `"global"` all weights together. Defaults to
             `"layer"`.
-        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see `tfl.prune`.
             Defaults to `1`.
         seed: Integer or list of integers >= 0, for random criteria. Defaults to `0`.
 
@@ -101,20 +101,19 @@ def supermask(
 def evaluate_supermask(ticket, model, x, y=None, rescale=False, **kwargs):
     """Measures how well the masks of a ticket predict with its untrained weights.
 
-    Chance is what untrained weights reach without a mask; on MNIST and LeNet-300-100 the best
+    Without a mask, untrained weights predict at chance. With LeNet-300-100 on MNIST, the best
     masks that are not learned reach about 86% ("Deconstructing Lottery Tickets",
-    arXiv:1905.01067, section 5). The model, its masks included, is afterwards as it was.
-    Batch statistics are those of the ticket, hence untrained ones if it starts at the beginning.
+    arXiv:1905.01067, section 5). The model's weights and masks are restored afterwards.
+    Batch statistics are those of the ticket: initial ones, if the ticket is from step 0.
 
     Args:
         ticket: A `Ticket`, for example of `supermask`, of `constant_weights` or of a search.
         model: A compiled `SparseModel` of the ticket's architecture.
         x: Inputs, as for `keras.Model.evaluate`.
-        y: Labels, unless `x` has them. Defaults to `None`.
+        y: Labels, unless `x` contains them. Defaults to `None`.
         rescale: Whether every kernel is multiplied by the inverse of its density: the dynamic
-            weight rescaling of arXiv:1905.01067, section 5. Networks whose biases are 0 and whose
-            activations are rectifiers have the same accuracy with it and another loss.
-            Defaults to `False`.
+            weight rescaling of arXiv:1905.01067, section 5. In networks with biases of 0 and
+            ReLU activations it changes the loss and not the accuracy. Defaults to `False`.
         **kwargs: Further arguments of `keras.Model.evaluate`, such as `batch_size`.
 
     Returns:
@@ -168,7 +167,7 @@ def _initial_ticket(initial, final):
 
 
 def _rescale(model):
-    """Multiplies every kernel by its number of weights over those that its mask keeps."""
+    """Divides every kernel by the density of its mask."""
     masks = model.get_masks()
     for path, kernel in model.kernels.items():
         if masks[path].any():
