@@ -1,4 +1,4 @@
-"""Pruning before training: which weights a freshly initialized model can do without."""
+"""Methods that prune a freshly initialized model, before training."""
 
 from tf_lottery.at_init._grasp import grasp as grasp
 from tf_lottery.at_init._random import random as random

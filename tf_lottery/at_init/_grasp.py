@@ -31,30 +31,30 @@ def grasp(
     Training by Preserving Gradient Flow" (arXiv:2002.07376, algorithm 1). The weights with
     the highest `w * (H g)`, whose removal reduces the norm most, are kept; negative ones,
     whose removal increases it, are pruned first. As in the official code `H` and `g` are
-    sums over the batches, about ten examples of each class in all. Pruned weights stay
-    pruned; weights, batch statistics, seeds and the optimizer stay as they are.
+    sums over the batches; it uses about ten examples of each class. Pruned weights stay
+    pruned. Weights, batch statistics, seeds and the optimizer do not change.
 
     Args:
         model: A `SparseModel`, freshly initialized. On GPUs, TensorFlow has no second
             derivatives of the fused recurrent layers; give those `use_cudnn=False`.
         batches: A tuple `(x, y)` or `(x, y, sample_weight)` of arrays, or an iterable of
             such tuples: a list, a `tf.data.Dataset`, a `keras.utils.PyDataset`. They are
-            kept in memory, since they are used twice. Every batch counts alike.
+            kept in memory, since they are used twice. All batches have equal weight.
         sparsity: Float in [0, 1), the fraction of zeros after pruning.
         distribution: How `sparsity` is spread over the kernels with `scope="layer"`: a name
             such as `"erk"`, a function or a dict, as in `tfl.sparsify`. Defaults to `None`:
-            every kernel has it.
+            every kernel has this sparsity.
         scope: `"layer"` ranks each kernel by itself, `"global"` all weights together, as the
             paper does. Defaults to `"layer"`.
-        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see `tfl.prune`.
             Defaults to `1`.
         loss: Keras loss, its name, or function `(y, y_pred)`. Defaults to `None`: the loss
             that the model was compiled with, without the terms of weight regularizers.
         steps: Integer > 0, how many batches to use at most. Defaults to `None`: all.
         training: Whether batch normalization and dropout behave as in training. Defaults to
             `True`, as in the official code.
-        temperature: Float > 0 that the outputs are divided by, which have to be logits if it
-            is not 1. The official code uses 200. Defaults to `1.0`.
+        temperature: Float > 0, by which the outputs are divided. Unless it is 1, they have to
+            be logits. The official code uses 200. Defaults to `1.0`.
 
     Returns:
         Dict of kernel paths to the new masks.

@@ -16,10 +16,10 @@ def random(model, sparsity, *, distribution=None, scope="layer", floor=1, seed=0
         sparsity: Float in [0, 1), the fraction of zeros after pruning.
         distribution: How `sparsity` is spread over the kernels with `scope="layer"`: a name
             such as `"erk"`, a function or a dict, as in `tfl.sparsify`. Defaults to `None`:
-            every kernel has it.
+            every kernel has this sparsity.
         scope: `"layer"` prunes each kernel to the exact count, `"global"` draws from all
             weights together. Defaults to `"layer"`.
-        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see `tfl.prune`.
             Defaults to `1`.
         seed: Integer or list of integers. Defaults to `0`.
 

@@ -28,25 +28,25 @@ def snip(
     """Prunes a model before training by connection sensitivity.
 
     The score of a weight `w` is `|w * dL/dw|`, how fast the loss changes when the weight is
-    faded out: "SNIP: Single-shot Network Pruning based on Connection Sensitivity"
+    scaled down: "SNIP: Single-shot Network Pruning based on Connection Sensitivity"
     (arXiv:1810.02340, section 4). Gradients are summed over the batches before the
     magnitude is taken. The paper ranks all weights together, `scope="global"`, and scores
     one batch of training data; "Rigging the Lottery" (arXiv:1911.11134) ranks every layer
-    by itself. Pruned weights stay pruned; weights, batch statistics, seeds and the optimizer
-    stay as they are.
+    by itself. Pruned weights stay pruned. Weights, batch statistics, seeds and the optimizer
+    do not change.
 
     Args:
         model: A `SparseModel`, freshly initialized.
         batches: A tuple `(x, y)` or `(x, y, sample_weight)` of arrays, or an iterable of
-            such tuples: a list, a `tf.data.Dataset`, a `keras.utils.PyDataset`. Every batch
-            counts alike.
+            such tuples: a list, a `tf.data.Dataset`, a `keras.utils.PyDataset`. All
+            batches have equal weight.
         sparsity: Float in [0, 1), the fraction of zeros after pruning.
         distribution: How `sparsity` is spread over the kernels with `scope="layer"`: a name
             such as `"erk"`, a function or a dict, as in `tfl.sparsify`. Defaults to `None`:
-            every kernel has it.
+            every kernel has this sparsity.
         scope: `"layer"` ranks each kernel by itself, `"global"` all weights together, as the
             paper does. Defaults to `"layer"`.
-        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see `tfl.prune`.
             Defaults to `1`.
         loss: Keras loss, its name, or function `(y, y_pred)`. Defaults to `None`: the loss
             that the model was compiled with, without the terms of weight regularizers.

@@ -1,4 +1,4 @@
-"""SynFlow: prune by how much all paths flow through a weight, without any data."""
+"""SynFlow: prune the weights with the least synaptic flow, without any data."""
 
 import contextlib
 import math
@@ -16,11 +16,11 @@ from tf_lottery.layers._functional_call import functional_call
 from tf_lottery.layers.gradients import value_and_gradients
 from tf_lottery.sparsity import masks as mask_ops
 
-# Each kernel through which all paths lead has a share of 1, rounding one of 1e-7 or less.
+# The shares of a kernel that all paths pass through sum to 1; rounding errors to 1e-7 at most.
 _MIN_SHARE = 1e-5
-# Scales of the input and the flow that keep both within float32.
+# The smallest scale of the input and the flow to aim at, both within the range of float32.
 _SMALLEST, _FLOW = 1e-30, 1e-4
-# Weights that are added to signals, and have to be as small as those.
+# Names of weights that are added to signals, and are scaled down like the input.
 _ADDED = ("bias", "beta", "mean", "embeddings")
 
 
@@ -39,45 +39,46 @@ def synflow(
     `R` is the sum of the outputs for an input of ones if all weights are replaced by their
     magnitudes: it sums the products of weights along all paths through the network. The
     score of a weight is `|w| * dR/d|w|`, the share of the paths through it. In every
-    round the lowest scores are pruned and the rest scored again, so that no layer is cut
-    off before all others are thin: "Pruning neural networks without any data by
+    round the lowest scores are pruned and the rest are scored again, which keeps single
+    layers from being pruned completely: "Pruning neural networks without any data by
     iteratively conserving synaptic flow" (arXiv:2006.05467, section 6 and algorithm 1).
-    The density after round `k` is `density ** (k / rounds)`, counted from the density that
-    the model has. Pruned weights stay pruned; weights and statistics stay as they are.
+    The density after round `k` is `density ** (k / rounds)`, relative to the density that
+    the model has. Pruned weights stay pruned. Weights and statistics do not change.
 
-    As in the official code, biases, embeddings and batch normalization, its statistics
-    included, take part with their magnitudes, and normalization is in inference. Otherwise
-    the numbers are kept in range, which leaves the ranking of ReLU networks as it is: `R`
-    of deep networks passes that of float32. Scores are divided by `R`; outputs are taken
-    before their activation, such as a softmax; the input and all that is added to signals
-    are scaled down, so that other activations than ReLU are nearly straight too (ReLU6,
-    tanh, SiLU); and all layers compute in float32, or float64 if `R` asks for it, which
-    Keras has on TensorFlow only: on JAX the signal may grow by 1e68, as much as in a
-    ResNet-50. Weights that only control gates or attention get next to no score: exclude
-    them. Layers that shift their inputs, such as rescaling to [-1, 1], have to stay outside.
+    As in the official code, biases, embeddings and batch normalization, statistics included,
+    are replaced by their magnitudes too, and normalization is in inference mode. `R` of deep
+    networks exceeds the range of float32, so the numbers are scaled, which does not change
+    the ranking in ReLU networks. Scores are divided by `R`. Outputs are taken before their
+    activation, such as a softmax. The input and all weights that are added to signals are
+    scaled down, which also makes other activations nearly linear (ReLU6, tanh, SiLU). All
+    layers compute in float32, or in float64 if `R` needs it, which Keras supports on
+    TensorFlow only. On JAX the signal may grow by a factor of 1e68, as much as in a ResNet-50.
+
+    Weights that only control gates or attention get scores near zero: exclude them. Layers
+    that shift their inputs, such as rescaling to [-1, 1], have to stay outside the model.
 
     Args:
         model: A `SparseModel`, freshly initialized.
         sparsity: Float in [0, 1), the fraction of zeros after pruning.
         distribution: How `sparsity` is spread over the kernels with `scope="layer"`: a name
             such as `"erk"`, a function or a dict, as in `tfl.sparsify`. Defaults to `None`:
-            every kernel has it.
+            every kernel has this sparsity.
         scope: `"layer"` ranks each kernel by itself, `"global"` all weights together, as the
             paper does. Defaults to `"layer"`.
-        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see `tfl.prune`.
             Defaults to `1`.
         rounds: Integer > 0. Defaults to `100`.
-        inputs: Array, or nested arrays, with a batch axis, whose shapes the input of ones
-            takes; for models whose inputs have no fixed shape. Defaults to `None`: the
-            shapes that the model was built with.
+        inputs: Array, or nested arrays, with a batch axis, for models whose inputs have no
+            fixed shape: the input of ones has the same shapes. Defaults to `None`: the shapes
+            that the model was built with.
 
     Returns:
         Dict of kernel paths to the new masks.
 
     Raises:
         ValueError: If an argument is outside its range, the model is not sparse, its outputs
-            do not depend on its kernels, such as behind a `Softmax` layer, or grow beyond the
-            range of the data type, or too few rounds cut off all paths.
+            do not depend on its kernels (as behind a `Softmax` layer) or exceed the range of
+            the data type, or too few rounds prune all paths.
 
     Example:
 
@@ -104,7 +105,7 @@ def synflow(
 
 
 def _sparsity_between(masks, target, progress):
-    """Returns the sparsity on the geometric way of the density from `masks` to `target`."""
+    """Returns the sparsity when the density has moved geometrically from `masks` to `target`."""
     if isinstance(target, dict):
         return {
             path: _sparsity_between({path: masks[path]}, sparsity, progress)
@@ -117,14 +118,14 @@ def _sparsity_between(masks, target, progress):
 
 
 def _next_scale(scale, log_flow):
-    """Returns the scale of the input with which the flow is small, but not lost."""
+    """Returns the scale of the input with which the flow is small but does not underflow."""
     growth = log_flow - math.log(scale)
     return math.exp(min(max(math.log(_FLOW) - growth, math.log(_SMALLEST)), 0.0))
 
 
 def _fitting_dtype(model, x):
     """Returns float64 if the flow is too large for float32 and Keras has float64."""
-    # On JAX, Keras takes float64 for float32 in normalization and wherever types meet.
+    # On JAX, Keras turns float64 into float32 in normalization and where types are mixed.
     if keras.backend.backend() == "tensorflow":
         kernels = [ops.abs(kernel) for kernel in effective_kernels(model)]
         with _log_flow(model, x, "float32") as log_flow:
@@ -135,7 +136,7 @@ def _fitting_dtype(model, x):
 
 @contextlib.contextmanager
 def _log_flow(model, x, dtype):
-    """Yields the function of kernels and the scale of the input that returns `log(R)`."""
+    """Yields a function of the kernels and the scale of the input that returns `log(R)`."""
     variables = list(model.kernels.values())
     masked = {id(variable) for variable in variables}
     others = [
@@ -146,7 +147,7 @@ def _log_flow(model, x, dtype):
 
     def log_flow(kernels, scale):
         replaced = list(zip(variables, kernels, strict=True))
-        # Seeds that the call may advance end up in this scope.
+        # The scope discards the updates of seeds.
         with keras.StatelessScope():
             replaced += [(weight, _magnitude(weight, scale)) for weight in others]
             scaled = keras.tree.map_structure(lambda ones: _scaled(ones, scale), x)
@@ -169,7 +170,7 @@ def _scaled(ones, scale):
 
 
 def _shares(kernels, gradients, log_flow):
-    """Returns `|w| * dR/d|w| / R` as NumPy arrays if there is such a flow."""
+    """Returns `|w| * dR/d|w| / R` as NumPy arrays, or raises an error if there is no flow."""
     shares = [
         np.abs(ops.convert_to_numpy(kernel * gradient))
         for kernel, gradient in zip(kernels, gradients, strict=True)
@@ -177,19 +178,19 @@ def _shares(kernels, gradients, log_flow):
     total = sum(np.sum(share, dtype="float64") for share in shares)
     if log_flow == -math.inf:
         raise ValueError(
-            "Argument `model` must have a path of weights from its inputs to its outputs, and "
-            "`rounds` be many enough to keep one. Received: a model whose outputs are 0"
+            "Argument `model` must have a path of weights from its inputs to its outputs, which "
+            "too few `rounds` may have pruned. Received: a model whose outputs are 0"
         )
     if not math.isfinite(total):
         raise ValueError(
-            "Argument `model` must have finite outputs, which grow from its inputs by less than "
-            "1e68, or 1e300 on the TensorFlow backend. Received: a model of which "
-            f"log(R) = {log_flow} and the shares of it sum to {total}"
+            "Argument `model` must have finite outputs: from inputs to outputs the signal may "
+            "grow by a factor of 1e68, or 1e300 on the TensorFlow backend. Received: a model with "
+            f"log(R) = {log_flow} and shares that sum to {total}"
         )
     if total < _MIN_SHARE:
         raise ValueError(
-            "Argument `model` must have outputs that grow with its kernels, and not end in a "
-            "`Softmax` layer or saturate: end it with logits or with the argument `activation` "
-            f"of its last layer. Received: shares of the flow that sum to {total}"
+            "Argument `model` must have outputs that grow with its kernels, without saturation or "
+            "a `Softmax` layer at the end: return logits, or use the argument `activation` of the "
+            f"last layer. Received: shares of the flow that sum to {total}"
         )
     return shares

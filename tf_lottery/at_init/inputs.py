@@ -1,4 +1,4 @@
-"""The inputs of data-free scores, in the shapes that a model takes."""
+"""The input of methods that need no data, in the shapes that a model takes."""
 
 import keras
 from keras import ops
@@ -7,12 +7,12 @@ from tf_lottery.layers.inputs import inputs_like, model_inputs
 
 
 def ones(model, inputs=None):
-    """Returns one example that consists of ones, nested as the model takes it.
+    """Returns one example of ones, nested as the model takes it.
 
     Args:
         model: A built `keras.Model`.
-        inputs: Nested arrays with a batch axis, whose shapes and data types are taken.
-            Defaults to `None`: those that the model was built with.
+        inputs: Nested arrays with a batch axis, of the same shapes and data types. Defaults to
+            `None`: those that the model was built with.
 
     Returns:
         Nested tensors with a batch axis of size 1.
