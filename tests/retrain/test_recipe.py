@@ -191,5 +191,5 @@ def test_restored_weights_of_an_earlier_time_are_reported(prepare, sparse, image
     recipe, before = prepare(("ghost_skips",)), sparse.get_weights()
     train(sparse, images, recipe.callbacks, epochs=4)
     sparse.set_weights(before)
-    with pytest.raises(ValueError, match="no other one may have restored weights"):
+    with pytest.raises(ValueError, match="no other callback may have restored"):
         recipe.remove()

@@ -1,4 +1,4 @@
-"""Retrain a ticket better, whatever method found it."""
+"""Techniques that improve the retraining of sparse networks, found by any method."""
 
 from tf_lottery.retrain._ghost_skips import ghost_skips as ghost_skips
 from tf_lottery.retrain._ghost_skips import remove_ghost_skips as remove_ghost_skips

@@ -1,4 +1,4 @@
-"""Add skip connections around masked convolutions, and take them away."""
+"""Add skip connections around masked convolutions, and remove them."""
 
 import keras
 
@@ -26,35 +26,35 @@ def ghost_skips(
 ):
     """Adds skip connections around the masked convolutions of a sparse model.
 
-    "Training Your Sparse Neural Network Better with Any Mask" (arXiv:2206.12755) calls them
-    ghost skips: a 1x1 convolution with the strides of the masked one and batch normalization,
-    beside every 3x3 convolution, ease the flow of gradients early in training. They are
-    dense, have no masks and are not counted in the model's sparsity. `factor * branch(x)` is
-    added behind the batch normalization that follows the convolution; where none does, to
-    the convolution's outputs, before its own activation.
+    These are the ghost skips of "Training Your Sparse Neural Network Better with Any Mask"
+    (arXiv:2206.12755): beside every 3x3 convolution, a 1x1 convolution with the same strides
+    and batch normalization help gradients flow early in training. They are dense, have no
+    masks and are not counted in the model's sparsity. `factor * branch(x)` is added to the
+    output of the batch normalization that follows the convolution. If none follows, it is
+    added to the convolution's output, before its own activation.
 
-    `callbacks.GhostSkipAnnealing` takes the factor from 1 to 0, and `remove_ghost_skips`
-    gives back the plain model. While the factor is not 0, `tfl.strip` and the exports refuse
+    `callbacks.GhostSkipAnnealing` lowers the factor from 1 to 0, and `remove_ghost_skips`
+    restores the plain model. While the factor is not 0, `tfl.strip` and the exports refuse
     the model.
 
     Args:
-        model: A `SparseModel`. Its wrapped model is not changed. If it is compiled it has to
-            be compiled anew.
-        include: Which convolutions get one, by their kernels, as in `tfl.sparsify`. Defaults
+        model: A `SparseModel`. Its wrapped model is not changed. If it is compiled, it has to
+            be compiled again.
+        include: Which convolutions get a skip, by their kernels, as in `tfl.sparsify`. Defaults
             to `None`: those with a mask and a kernel larger than 1x1.
-        exclude: Which get none, in the same form. Defaults to `None`.
-        branch: `"conv"`, or `"identity"` for branches without weights: `x` itself, averaged
-            over the strides and with channels of zeros added or the last ones left out where
-            shapes differ. Defaults to `"conv"`.
-        initial_value: Float, of all weights of the 1x1 convolutions. Defaults to `1e-4`, as
-            in the official code.
-        epsilon: Float > 0, of the batch normalization behind them. It decides how large the
-            branches are at first, since `initial_value` is small. Defaults to `1e-5`.
-        momentum: Float in [0, 1), of the moving averages there. Defaults to `0.9`.
+        exclude: Which convolutions get none, in the same form. Defaults to `None`.
+        branch: `"conv"`, or `"identity"` for branches without weights: `x` itself. Where
+            shapes differ, `x` is averaged over the strides, and channels of zeros are added or
+            the last channels left out. Defaults to `"conv"`.
+        initial_value: Float, the initial value of all weights of the 1x1 convolutions.
+            Defaults to `1e-4`, as in the official code.
+        epsilon: Float > 0, that of the batch normalization. Since `initial_value` is small,
+            it determines how large the branches are at first. Defaults to `1e-5`.
+        momentum: Float in [0, 1), that of its moving averages. Defaults to `0.9`.
 
     Returns:
-        The `GhostSkips` that the model holds. Its `layer_names` lists the convolutions with a
-        skip, its `skipped` the other masked ones by path with the reason.
+        The part `GhostSkips` of the model. `layer_names` lists the convolutions with a skip,
+        and `skipped` is a dict of the paths of the other masked kernels to the reason.
 
     Raises:
         ValueError: If an argument is outside its range, no convolution is left or the model
@@ -83,12 +83,12 @@ def ghost_skips(
 
 
 def remove_ghost_skips(model):
-    """Takes the ghost skips from a sparse model.
+    """Removes the ghost skips of a sparse model.
 
     Args:
-        model: A `SparseModel`. After `callbacks.GhostSkipAnnealing` it computes what it did
-            before; else its outputs change. To be trained further it has to be compiled
-            again. Nothing happens if it has none.
+        model: A `SparseModel`. After `callbacks.GhostSkipAnnealing` its outputs stay the
+            same; else they change. It has to be compiled again for further training. Nothing
+            happens if it has no ghost skips.
 
     Raises:
         ValueError: If `model` is not a `SparseModel`.
@@ -112,7 +112,7 @@ def find_convolutions(model, include=None, exclude=None):
     Returns:
         List of layers, and a dict of the paths of the other masked kernels to the reason.
     """
-    # Kernels that `include` does not ask for have to be larger than 1x1.
+    # Without `include`, only kernels larger than 1x1 get a skip.
     least_size = 2 if include is None else 1
     selection = find_kernels(model.model, include, exclude, frozen=True)
     chosen = {id(kernel) for kernel in selection.kernels}
@@ -142,9 +142,10 @@ def _reason(layer, is_chosen, least_size):
 
 
 def _followers(model, convolutions):
-    """Returns the normalization behind every convolution, by identity, where there is one.
+    """Returns a dict of convolutions to the batch normalization that follows, by identity.
 
-    Where calls of a convolution are followed by several layers or none, it has no follower.
+    A convolution is left out unless all of its calls are followed by the same normalization,
+    which is called nowhere else.
     """
     kinds = (*_CONVOLUTIONS, keras.layers.BatchNormalization)
     calls = trace_calls(model, _inputs(model), kinds)
@@ -168,7 +169,7 @@ def _inputs(model):
         return symbolic_inputs(model)
     except ValueError as error:
         raise ValueError(
-            "Argument `model` must know the shapes of its inputs, to find what follows its "
+            "Argument `model` must have inputs of known shapes, to find what follows its "
             f"convolutions. Received: {model.name!r} ({error})"
         ) from error
 

@@ -1,4 +1,4 @@
-"""All tweaks of retraining in one call."""
+"""Prepares all tweaks of retraining in one call."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ class Recipe(Printable):
         loss: The loss to compile it with.
         callbacks: List of callbacks to pass to `fit`.
         steps: Integer, the length of the training.
-        schedule: Dict of tweaks to `(begin_step, end_step)`, between which they go on.
+        schedule: Dict of tweaks to `(begin_step, end_step)`, between which they are in effect.
         rescaling: The `RescalingReport` of the rescaled initialization, or `None`.
 
     Example:
@@ -60,12 +60,12 @@ class Recipe(Printable):
     rescaling: object = None
 
     def remove(self):
-        """Takes the tweaks away, which leaves the plain sparse model.
+        """Removes the tweaks, which leaves the plain sparse model.
 
-        If it had ghost skips, it has to be compiled again before it is used with its loss.
+        A model that had ghost skips has to be compiled again before it can use its loss.
 
         Raises:
-            ValueError: If training has not reached the end of what is annealed.
+            ValueError: If annealing has not ended yet.
         """
         soft, ghosts = map(self.model.find_part, (SoftActivations, GhostSkips))
         left = {}
@@ -76,8 +76,8 @@ class Recipe(Printable):
         if left:
             ends = {name: self.schedule[name][1] for name in left}
             raise ValueError(
-                "Argument `model` must have been trained to the end of the recipe, with its "
-                "callbacks, and no other one may have restored weights of an earlier time. "
+                "Argument `model` must have been trained to the end of the recipe with its "
+                "callbacks, and no other callback may have restored earlier weights. "
                 f"Received: {left}, to be annealed until the steps {ends}"
             )
         _remove_tweaks(self.model)
@@ -111,47 +111,47 @@ def recipe(
 ):
     """Prepares a sparse model for retraining with several tweaks at once.
 
-    "Training Your Sparse Neural Network Better with Any Mask" (arXiv:2206.12755): soft
-    activations, ghost skips, rescaled initialization and label smoothing, and distillation if
-    there is a teacher. Initial weights are rescaled at once, for the smoothed loss, with soft
-    activations and ghost skips in effect. These two are annealed linearly from the first step
-    on; label smoothing goes on to the end. A tweak that the model cannot have, such as ghost
-    skips without convolutions, is refused.
+    The tweaks are those of "Training Your Sparse Neural Network Better with Any Mask"
+    (arXiv:2206.12755): soft activations, ghost skips, rescaled initialization and label
+    smoothing, and distillation if there is a teacher. Initial weights are rescaled in this
+    call, for the smoothed loss, with soft activations and ghost skips in effect. These two are
+    annealed linearly from the first step on; label smoothing lasts to the end. A tweak that the
+    model cannot have, such as ghost skips without convolutions, is refused.
 
-    Which tweaks pay depends on the length of the training: in one of a few epochs ghost skips and
-    a teacher can cost more than they give, as `benchmarks/retraining_cifar10.py` shows.
+    Which tweaks help depends on the length of the training: in a few epochs ghost skips and a
+    teacher can lower the accuracy, as `benchmarks/retraining_cifar10.py` shows.
 
-    Steps are the optimizer's: compile the model anew, as in the example, so that they begin
-    at 0. Let callbacks that restore weights of an earlier time, such as `EarlyStopping`, start
-    when annealing has ended.
+    Steps are the optimizer's: compile the model again, as in the example, so that they begin
+    at 0. Callbacks that restore earlier weights, such as `EarlyStopping`, should start after
+    annealing has ended.
 
     Args:
         model: A `SparseModel` with the ticket's masks and weights.
         steps: Integer > 0, the length of the training.
         batches: Training batches for the rescaled initialization; see
-            `rescaled_initialization`. Defaults to `None`, if that is not asked for.
-        tweaks: Tuple of names from `tfl.retrain.TWEAKS`. Defaults to `None`: all that the
-            arguments allow, which are distillation with a `teacher` only, rescaled
-            initialization with `batches` only, soft activations in place of rectifiers and
-            ghost skips around masked convolutions only.
+            `rescaled_initialization`. Defaults to `None`, for a recipe without that tweak.
+        tweaks: Tuple of names from `tfl.retrain.TWEAKS`. Defaults to `None`: all that are
+            possible. Distillation needs `teacher`, rescaled initialization needs `batches`,
+            soft activations need a model with rectifiers and ghost skips one with masked
+            convolutions.
         teacher: A built `keras.Model`; see `distill`. Defaults to `None`.
         annealed: Float in (0, 1], the share of the steps at which annealing ends. Defaults to
             `0.5`.
         activation: String; see `soft_activations`. Defaults to `"swish"`.
-        smoothing: Float in [0, 1), the mass that is taken from the true class. Defaults to
-            `0.1`.
+        smoothing: Float in [0, 1), the probability that is taken from the true class.
+            Defaults to `0.1`.
         alpha: Float in [0, 1]; see `distill`. Defaults to `0.9`.
         temperature: Float > 0; see `distill`. Defaults to `5.0`.
         distilled: Float in (0, 1], the share of the steps with the teacher. Defaults to `1.0`.
         from_logits: Whether the model's outputs are logits and not probabilities. Defaults to
             `True`.
-        loss: Keras loss in place of the cross-entropy of integer labels, not together with
-            label smoothing. Defaults to `None`.
+        loss: Keras loss that replaces the cross-entropy of integer labels; it excludes label
+            smoothing. Defaults to `None`.
         rescaling_iterations: Integer > 0; see `rescaled_initialization`. Defaults to `180`.
 
     Returns:
         A `Recipe`: the loss to compile the model with, the callbacks to train it with, a
-        schedule to print, and `remove` for afterwards.
+        schedule to print, and `remove` to call after training.
 
     Raises:
         ValueError: If an argument is outside its range, a tweak lacks what it needs or the
@@ -169,7 +169,7 @@ def recipe(
     check_settled(model)
     if model.tweaks:
         raise ValueError(
-            "Argument `model` must not have tweaks yet; take them away first. "
+            "Argument `model` must not have tweaks yet; remove them first. "
             f"Received: {[tweak.name for tweak in model.tweaks]}"
         )
     steps = positive_integer("steps", steps)
@@ -240,7 +240,7 @@ def _loss(chosen, loss, smoothing, from_logits):
     if loss is not None:
         raise ValueError(
             "Argument `loss` must be `None` with label smoothing, which is a loss itself; or "
-            f"leave it out of `tweaks`. Received: loss={loss!r}, tweaks={chosen}"
+            f"leave label smoothing out of `tweaks`. Received: loss={loss!r}, tweaks={chosen}"
         )
     return SmoothedCrossentropy(smoothing, from_logits=from_logits)
 

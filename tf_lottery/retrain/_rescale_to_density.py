@@ -1,4 +1,4 @@
-"""Give the units of a sparse network the variance that a dense layer would give them."""
+"""Scale the weights of a sparse network to the output variance of a dense one."""
 
 import numpy as np
 
@@ -10,24 +10,24 @@ def rescale_to_density(model, per="unit"):
     """Multiplies the kernels of a sparse model by `sqrt(1 / density)`.
 
     Initializers choose the scale of weights for dense layers. With a fraction `density` of its
-    inputs left, a unit's output has this fraction of the variance, and signals fade from
-    layer to layer. This gives the variance back: the inits `unit_scaled` and `layer_scaled` in
-    the code of "Rigging the Lottery" (arXiv:1911.11134), for the weights that are there,
-    such as a ticket's. Use it once, after masks are set and before training: every call
-    multiplies again. Biases and other weights stay as they are.
+    inputs left, a unit's output has this fraction of the variance, and signals shrink from
+    layer to layer. The factor restores the variance. It is that of the initializations
+    `unit_scaled` and `layer_scaled` in the code of "Rigging the Lottery" (arXiv:1911.11134),
+    applied to existing weights, such as a ticket's. Call this once, after masks are set and
+    before training: every call multiplies again. Biases and other weights do not change.
 
-    Kernels that are no matrix of inputs and outputs, see `SparseModel.matrix_shapes`, are
-    depthwise ones, those of transposed convolutions and some of `EinsumDense`; the density of
-    the layer counts for them. Units without inputs stay zero.
+    Some kernels are not matrices of inputs and outputs (see `SparseModel.matrix_shapes`): those
+    of depthwise and transposed convolutions and some of `EinsumDense`. For these the density
+    of the layer is used. Units without inputs stay zero.
 
     Args:
         model: A `SparseModel`.
-        per: `"unit"` takes the density of each output unit's own inputs, `"layer"` that of the
+        per: `"unit"` uses the density of each output unit's own inputs, `"layer"` that of the
             whole kernel. Defaults to `"unit"`.
 
     Returns:
         Dict of kernel paths to the factors: an array with one for each output unit, or a
-        float where the density of the layer counts.
+        float where the density of the layer is used.
 
     Raises:
         ValueError: If `model` is not sparse or still learns its masks, or `per` is neither.

@@ -1,4 +1,4 @@
-"""Learn one factor for every weight tensor, so that a sparse network's first step gets far."""
+"""Learn a factor for every weight tensor that minimizes the loss after the first step."""
 
 import collections
 import dataclasses
@@ -22,7 +22,7 @@ class RescalingReport(Printable):
 
     Args:
         scales: Dict of the paths of weights to the factor that each was multiplied by.
-        skipped: List of the paths of trainable weights without a factor, since all zeros.
+        skipped: List of the paths of trainable weights without a factor, since they are all zeros.
         one_step_loss: Pair of floats, the loss after one normalized step, before and after.
         gradient_norm: Pair of floats, the norm of the gradient of all trainable weights.
         history: Dict of `"gradient_norm"` to a list with the norm in every iteration, and of
@@ -74,7 +74,7 @@ def rescaled_initialization(
     max_gradient_norm=1.0,
     min_scale=0.01,
 ):
-    """Rescales the weights of a sparse model so that its first training step gets far.
+    """Rescales the weights of a sparse model so that its first training step helps most.
 
     Every trainable tensor, such as a kernel, a bias or the scale of a normalization, is
     multiplied by one learned factor. The factors minimize the loss after one step of length
@@ -84,28 +84,28 @@ def rescaled_initialization(
     It" (arXiv:2101.03255) and "Training Your Sparse Neural Network Better with Any Mask"
     (arXiv:2206.12755) use as layer-wise re-scaled initialization, with these defaults.
 
-    Use it when masks are set, before training: pruned weights are exactly zero before and
-    after, in the steps too. As in the official code, the gradient is that of two batches, the
-    step is judged by the first of them and a new one, normalization uses the statistics of the
-    batch, and dropout is off. Each batch is normalized by itself, and all count alike. Weights
-    that are all zeros stay so. Statistics, seeds and the optimizer stay as they are; all layers
+    Call this after masks are set and before training. Pruned weights are exactly zero before,
+    during and after it. As in the official code, the gradient is that of two batches, the loss
+    after the step is that of the first one and a new one, normalization uses the statistics of
+    the batch, and dropout is off. Each batch is normalized by itself, and all have equal weight.
+    Tensors of zeros stay zero. Statistics, seeds and the optimizer do not change; all layers
     compute in float32.
 
     Args:
         model: A `SparseModel`. On GPUs, TensorFlow has no second derivatives of the fused
             recurrent layers; give those `use_cudnn=False`.
         batches: A tuple `(x, y)` or `(x, y, sample_weight)` of arrays, or an iterable of
-            such tuples: a list, a `tf.data.Dataset`, a `keras.utils.PyDataset`. It is started
+            such tuples: a list, a `tf.data.Dataset`, a `keras.utils.PyDataset`. It is read
             again when it ends; the batches of a generator are kept in memory for that. An
-            iteration takes two batches or three.
+            iteration uses two or three batches.
         loss: Keras loss, its name, or function `(y, y_pred)`. Defaults to `None`: the loss
-            that the model was compiled with. Terms of weight regularizers are as they were.
+            that the model was compiled with. Terms of weight regularizers are constant.
         steps: Integer > 0, how many batches to use at most. Defaults to `None`: all.
         iterations: Integer > 0. Defaults to `180`.
         learning_rate: Float > 0, that of Adam for the factors. Defaults to `0.01`.
         step_size: Float > 0, the length of the step. Defaults to `0.1`.
         max_gradient_norm: Float > 0. Defaults to `1.0`.
-        min_scale: Float >= 0, the smallest factor of weights that are no biases; that of biases
+        min_scale: Float >= 0, the smallest factor of weights other than biases; that of biases
             is 0. Defaults to `0.01`.
 
     Returns:
@@ -166,22 +166,22 @@ def _improve(network, adam, batches, max_gradient_norm):
     if norm > max_gradient_norm:
         adam.update("norm", network.slopes_of_norm(adam.scales, direction, pair))
         return norm, None
-    judges = [pair[0], next(batches)]
-    after, slopes = network.loss_after_step(adam.scales, direction, judges)
+    evaluated = [pair[0], next(batches)]
+    after, slopes = network.loss_after_step(adam.scales, direction, evaluated)
     adam.update("loss", slopes)
     return norm, after
 
 
 def _endless(batches, steps, needed):
-    """Yields batches for ever, reading them again if they can be read twice.
+    """Yields batches forever: reads them again, or repeats the stored ones of an iterator.
 
     Args:
         batches: See `read_batches`.
         steps: Integer > 0, or `None`.
-        needed: Integer, how many are taken at most.
+        needed: Integer, how many batches are used at most.
     """
     steps = needed if steps is None else min(positive_integer("steps", steps), needed)
-    # A tuple is one batch, which need not be converted again and again.
+    # A tuple is one batch, which is converted only once.
     if isinstance(batches, tuple | collections.abc.Iterator):
         yield from itertools.cycle(read_batches(batches, steps))
     while True:

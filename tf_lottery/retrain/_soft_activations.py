@@ -10,15 +10,15 @@ from tf_lottery.tweaks import add_tweak, remove_tweak
 def soft_activations(model, activation="swish", beta=None):
     """Replaces the rectifiers of a sparse model by a smooth function while it retrains.
 
-    "Spending Your Winning Lottery Better After Drawing It" (arXiv:2101.03255) and "Training
-    Your Sparse Neural Network Better with Any Mask" (arXiv:2206.12755) call them soft
-    neurons: sparse networks lose gradients where rectifiers are flat. All `ReLU` layers and
-    `activation="relu"` and `"relu6"` arguments are replaced, at any depth; what the code of
-    a model computes by itself, as with `keras.ops.relu(x)`, is not.
+    These are the soft neurons of "Spending Your Winning Lottery Better After Drawing It"
+    (arXiv:2101.03255) and "Training Your Sparse Neural Network Better with Any Mask"
+    (arXiv:2206.12755): sparse networks lose gradients where rectifiers are flat. All `ReLU`
+    layers and `activation="relu"` and `"relu6"` arguments are replaced, at any depth; calls
+    such as `keras.ops.relu(x)` in the code of a model are not.
 
-    The model computes with `f(beta x) / beta`. `callbacks.ActivationAnnealing` raises `beta`
-    and ends with the rectifiers themselves, exactly. Without it the smooth function stays:
-    `tfl.strip` then writes it into the layers.
+    The smooth function is `f(beta x) / beta`. `callbacks.ActivationAnnealing` raises `beta`
+    and ends with exact rectifiers. Without it the smooth function stays: `tfl.strip` then
+    writes it into the layers.
 
     Args:
         model: A `SparseModel`. Its wrapped model is not changed.
@@ -28,12 +28,12 @@ def soft_activations(model, activation="swish", beta=None):
             Defaults to `None`: 1, for `"pswish"` 2.
 
     Returns:
-        The `SoftActivations` that the model holds, with a list `layer_names` of the layers
-        whose rectifiers it replaces.
+        The part `SoftActivations` of the model, with a list `layer_names` of the layers whose
+        rectifiers it replaces.
 
     Raises:
-        ValueError: If an argument is outside its range, the model has no rectifiers or is
-            soft already.
+        ValueError: If an argument is outside its range, the model has no rectifiers or
+            has soft activations already.
 
     Example:
 
@@ -54,11 +54,11 @@ def soft_activations(model, activation="swish", beta=None):
 
 
 def remove_soft_activations(model):
-    """Gives a sparse model its rectifiers back.
+    """Restores the rectifiers of a sparse model.
 
     Args:
-        model: A `SparseModel`. After `callbacks.ActivationAnnealing` it computes what it did
-            before; else its outputs change. Nothing happens if it has none.
+        model: A `SparseModel`. After `callbacks.ActivationAnnealing` its outputs stay the
+            same; else they change. Nothing happens if it has no soft activations.
 
     Raises:
         ValueError: If `model` is not a `SparseModel`.
@@ -82,7 +82,7 @@ def find_rectifiers(model):
     """
     targets = []
     for index, layer in enumerate(all_layers(model.model)):
-        # Read from the instance: a property hides the activation of the cell behind it.
+        # From `vars`, since recurrent layers show their cell's activation as a property.
         found = max_value_of(layer), max_value_of(vars(layer).get("activation"))
         if found == (False, False):
             continue
