@@ -74,19 +74,14 @@ class GhostSkips(Part):
         layers = all_layers(layer)
         with contextlib.ExitStack() as stack:
             for i, skip in enumerate(self.skips):
-                convolution, given = layers[skip["index"]], []
+                convolution = layers[skip["index"]]
                 branch = functools.partial(self._scaled_branch, i)
                 if skip["after"] is None:
-                    changes = [(convolution, _add_inside, convolution, branch)]
+                    stack.enter_context(_adding_inside(convolution, branch))
                 else:
-                    normalization = layers[skip["after"]]
-                    changes = [
-                        (convolution, _remember, given),
-                        (normalization, _add_behind, branch, given),
-                    ]
-                for changed, call, *args in changes:
-                    make_call = functools.partial(functools.partial, call, *args)
-                    stack.enter_context(intercepted(changed, make_call))
+                    given = []
+                    stack.enter_context(_remembering(convolution, given))
+                    stack.enter_context(_adding_behind(layers[skip["after"]], branch, given))
             yield
 
     def check_settle(self):
@@ -143,25 +138,50 @@ class GhostSkips(Part):
         return branch
 
 
-def _add_inside(convolution, branch, call, x, *args, **kwargs):
-    """Calls a convolution with the branch added before its activation."""
-    activation = convolution.activation
-    with with_activation(convolution, lambda y: activation(y + ops.cast(branch(x), y.dtype))):
-        return call(x, *args, **kwargs)
+def _adding_inside(convolution, branch):
+    """Adds a branch to what a convolution computes, before its activation."""
+
+    def change(call):
+        def with_branch(x, *args, **kwargs):
+            activation = convolution.activation
+
+            def add_branch(y):
+                return activation(y + ops.cast(branch(x), y.dtype))
+
+            with with_activation(convolution, add_branch):
+                return call(x, *args, **kwargs)
+
+        return with_branch
+
+    return intercepted(convolution, change)
 
 
-def _remember(given, call, x, *args, **kwargs):
-    """Calls a convolution, keeping its inputs and outputs for the layer that follows."""
-    y = call(x, *args, **kwargs)
-    given.append((x, y))
-    return y
+def _remembering(convolution, given):
+    """Adds the inputs and outputs of a convolution to a list, for the layer that follows."""
+
+    def change(call):
+        def remember(x, *args, **kwargs):
+            y = call(x, *args, **kwargs)
+            given.append((x, y))
+            return y
+
+        return remember
+
+    return intercepted(convolution, change)
 
 
-def _add_behind(branch, given, call, x, *args, **kwargs):
-    """Calls the layer that follows a convolution, and adds the branch."""
-    y = call(x, *args, **kwargs)
-    (inputs,) = (before for before, convolved in given if convolved is x)
-    return y + ops.cast(branch(inputs), y.dtype)
+def _adding_behind(layer, branch, given):
+    """Adds the branch of the convolution before a layer to what the layer computes."""
+
+    def change(call):
+        def with_branch(x, *args, **kwargs):
+            y = call(x, *args, **kwargs)
+            (inputs,) = (before for before, convolved in given if convolved is x)
+            return y + ops.cast(branch(inputs), y.dtype)
+
+        return with_branch
+
+    return intercepted(layer, change)
 
 
 def _fit(x, skip):
