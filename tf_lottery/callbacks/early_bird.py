@@ -1,15 +1,17 @@
 """Early-Bird tickets: stop training when the masks that pruning would give have settled."""
 
-import pathlib
+import os
+from collections.abc import Callable
 
 import numpy as np
 
-from tf_lottery import _keras, files
+from tf_lottery import _keras
 from tf_lottery.callbacks.base import SparsityCallback
-from tf_lottery.checks import choice, number_above, positive_integer
+from tf_lottery.callbacks.resumable_folder import ResumableFolder
+from tf_lottery.checks import choice, natural_number, number_above, positive_integer
 from tf_lottery.model import check_settled
-from tf_lottery.pruning import ranked_masks, target_sparsity
-from tf_lottery.snapshot import training_step
+from tf_lottery.pruning import kernel_scores, ranked_masks, target_sparsity
+from tf_lottery.snapshot import Snapshot, training_step
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity import scores as score_functions
@@ -38,11 +40,13 @@ class EarlyBird(SparsityCallback):
         threshold: Float >= 0, the largest distance of masks that agree. Defaults to `0.1`.
         window: Integer >= 2, how many epochs have to agree. Defaults to `5`.
         scores: Name or function; see `tfl.prune`. Defaults to `"magnitude"`.
-        scope: `"global"` ranks all weights together, `"layer"` each kernel by itself.
-            Defaults to `"global"`.
+        scope: `"layer"` ranks each kernel by itself, `"global"` all weights together. Defaults
+            to `"layer"`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
         distribution: How much of the sparsity each kernel bears, with `scope="layer"`; see
             `tfl.sparsify`. Defaults to `None`: uniform.
+        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+            Defaults to `1`.
         initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
             scores that compare with them. Defaults to `None`.
         stop_training: Whether to end `fit` when the ticket is drawn. Defaults to `True`.
@@ -74,20 +78,24 @@ class EarlyBird(SparsityCallback):
     >>> history = sparse.fit(x, y, epochs=10, verbose=0)
     """
 
+    works_in_loops = False
+
     def __init__(
         self,
-        sparsity,
-        threshold=0.1,
-        window=5,
-        scores="magnitude",
-        scope="global",
-        pattern=None,
-        distribution=None,
-        initial=None,
-        stop_training=True,
-        directory=None,
+        sparsity: float | dict[str, float],
+        threshold: float = 0.1,
+        *,
+        window: int = 5,
+        scores: str | Callable = "magnitude",
+        scope: str = "layer",
+        pattern: patterns.Pattern | str | None = None,
+        distribution: str | Callable | dict[str, float] | None = None,
+        floor: int = 1,
+        initial: dict[str, np.ndarray] | Snapshot | None = None,
+        stop_training: bool = True,
+        directory: str | os.PathLike | None = None,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         self.threshold = number_above("threshold", threshold, 0, inclusive=True)
         if positive_integer("window", window) < 2:
@@ -102,9 +110,11 @@ class EarlyBird(SparsityCallback):
         self.scope = choice("scope", scope, mask_ops.SCOPES)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.distribution = distribution
-        self.initial = getattr(initial, "weights", initial) or {}
+        self.floor = natural_number("floor", floor)
+        self.initial = initial
         self.stop_training = stop_training
-        self.directory = None if directory is None else pathlib.Path(directory)
+        self.directory = directory
+        self._folder = None
         self.distances, self.ticket, self.epoch = [], None, None
         self._epochs, self._masks, self._begins = [], {}, True
 
@@ -113,11 +123,6 @@ class EarlyBird(SparsityCallback):
         """Whether the ticket is drawn."""
         return self.ticket is not None
 
-    @property
-    def path(self):
-        """The file with the masks of the window, or `None`."""
-        return None if self.directory is None else self.directory / "early_bird.npz"
-
     def set_model(self, model):
         """Takes the model, which must be a `SparseModel` without soft gates."""
         super().set_model(model)
@@ -125,13 +130,18 @@ class EarlyBird(SparsityCallback):
 
     def masks_now(self):
         """Returns a dict of kernel paths to the masks that pruning would give now."""
-        sparsity = target_sparsity(self.model, self.sparsity, self.scope, self.distribution)
-        rng = np.random.default_rng(0)
-        values = {
-            path: self.scores(kernel, initial_weights=self.initial.get(path), rng=rng)
-            for path, kernel in self.model.get_kernels().items()
-        }
-        return ranked_masks(self.model, values, sparsity, self.scope, self.pattern)
+        sparsity = target_sparsity(
+            self.model, self.sparsity, distribution=self.distribution, scope=self.scope
+        )
+        values = kernel_scores(self.model, self.scores, initial=self.initial)
+        return ranked_masks(
+            self.model,
+            values,
+            sparsity,
+            pattern=self.pattern,
+            scope=self.scope,
+            floor=self.floor,
+        )
 
     def on_train_begin(self, logs=None):
         """Starts a search, or goes on with the one in the directory."""
@@ -141,8 +151,8 @@ class EarlyBird(SparsityCallback):
         self.distances, self.ticket, self.epoch = [], None, None
         self._epochs, self._masks, self._begins = [], {}, True
         if self.directory is not None:
-            self._make_directory()
-            if self.path.exists():
+            self._folder = ResumableFolder(self.directory, "early_bird", self._settings())
+            if self._folder.exists():
                 self._load()
         # A callback that restores the weights and stands before this one sets the epoch so;
         # there is no public way to tell `fit` where to start.
@@ -176,7 +186,7 @@ class EarlyBird(SparsityCallback):
         settled = len(distances) == self.window - 1 and max(distances) <= self.threshold
         if settled and not self.has_ended:
             self._draw(epoch, masks)
-        if self.directory is not None:
+        if self._folder is not None:
             self._save()
 
     def on_train_end(self, logs=None):
@@ -193,7 +203,7 @@ class EarlyBird(SparsityCallback):
             self.fitted.stop_training = True
 
     def _settings(self):
-        names = ("sparsity", "threshold", "window", "scope")
+        names = ("sparsity", "threshold", "window", "scope", "floor")
         shapes = [list(kernel.shape) for kernel in self.model.kernels.values()]
         return {
             **{name: getattr(self, name) for name in names},
@@ -203,38 +213,23 @@ class EarlyBird(SparsityCallback):
             "shapes": shapes,
         }
 
-    def _make_directory(self):
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"Argument `directory` must be a folder ({error.strerror}). Received"
-            raise OSError(error.errno, message, str(self.directory)) from None
-
     def _save(self):
         if self.has_ended:
-            self.ticket.save(self.directory / "ticket.npz")
+            self.ticket.save(self._folder.directory / "ticket.npz")
         arrays = {
             f"{epoch}/{i}": mask
             for epoch, masks in self._masks.items()
             for i, mask in enumerate(masks)
         }
         progress = {"epochs": self._epochs, "distances": self.distances, "epoch": self.epoch}
-        metadata = {"settings": self._settings(), "progress": progress}
-        files.save_arrays(self.path, "early_bird", arrays, metadata)
+        self._folder.write(progress, arrays)
 
     def _load(self):
-        arrays, metadata = files.load_arrays(self.path, "early_bird")
-        if metadata["settings"] != self._settings():
-            raise ValueError(
-                "Argument `directory` must be empty or hold a search with the same arguments, "
-                f"{self._settings()}. Received: directory={str(self.directory)!r} with "
-                f"{metadata['settings']}"
-            )
-        progress = metadata["progress"]
+        progress, arrays = self._folder.read()
         self._epochs, self.distances = progress["epochs"], progress["distances"]
         self.epoch = progress["epoch"]
         if self.epoch is not None:
-            self.ticket = Ticket.load(self.directory / "ticket.npz")
+            self.ticket = Ticket.load(self._folder.directory / "ticket.npz")
         # By number: a model that is built again can have other paths.
         self._masks = {
             epoch: [arrays[f"{epoch}/{i}"] for i in range(len(self.model.kernels))]

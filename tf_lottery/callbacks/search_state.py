@@ -1,13 +1,11 @@
 """The files of a ticket search, from which a killed one goes on."""
 
-import pathlib
-
-from tf_lottery import files
+from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket
 
 
-class SearchState:
+class SearchState(ResumableFolder):
     """Keeps a search in a folder: `ticket_00.npz`, `ticket_01.npz`, ... and `search.npz`.
 
     Args:
@@ -16,26 +14,7 @@ class SearchState:
     """
 
     def __init__(self, directory, settings):
-        self.directory = pathlib.Path(directory)
-        self.settings = settings
-
-    @property
-    def path(self):
-        """The file with the progress."""
-        return self.directory / "search.npz"
-
-    def exists(self):
-        """Returns whether there is a search to go on with, and makes the folder.
-
-        Raises:
-            OSError: If the folder cannot be made.
-        """
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"Argument `directory` must be a folder ({error.strerror}). Received"
-            raise OSError(error.errno, message, str(self.directory)) from None
-        return self.path.exists()
+        super().__init__(directory, "search", settings)
 
     def save(self, progress, now, start, rewind_point):
         """Writes the progress, replacing the former.
@@ -49,8 +28,7 @@ class SearchState:
         arrays = {**now.to_arrays("now/"), **start.to_arrays("start/")}
         if rewind_point is not None:
             arrays.update(rewind_point.to_arrays("rewind_point/"))
-        metadata = {"settings": self.settings, "progress": progress}
-        files.save_arrays(self.path, "search", arrays, metadata)
+        self.write(progress, arrays)
 
     def load(self, model):
         """Reads the progress.
@@ -64,13 +42,7 @@ class SearchState:
         Raises:
             ValueError: If the folder holds a search with other settings or a damaged file.
         """
-        arrays, metadata = files.load_arrays(self.path, "search")
-        if metadata["settings"] != self.settings:
-            raise ValueError(
-                "Argument `directory` must be empty or hold a search with the same arguments, "
-                f"{self.settings}. Received: directory={str(self.directory)!r} with "
-                f"{metadata['settings']}"
-            )
+        progress, arrays = self.read()
         names = ("now/", "start/", "rewind_point/")
         snapshots = [
             Snapshot.from_arrays(model, arrays, name)
@@ -78,7 +50,7 @@ class SearchState:
             else None
             for name in names
         ]
-        return metadata["progress"], *snapshots
+        return progress, *snapshots
 
     def save_ticket(self, ticket):
         """Writes the ticket of a level."""
