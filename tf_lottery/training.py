@@ -68,7 +68,7 @@ def find_training(fitted, sparse_model=None, optimizer=None):
 
     Raises:
         ValueError: If the fitted model is not sparse and none is named, or does not contain the
-            one that is named, or if the optimizer cannot be found.
+            one that is named, or if the optimizer cannot be found or trains other weights.
     """
     if sparse_model is None:
         if not isinstance(fitted, SparseModel) and (inside := _sparse_models(fitted)):
@@ -86,6 +86,11 @@ def find_training(fitted, sparse_model=None, optimizer=None):
         )
     if optimizer is None:
         optimizer = _find_optimizer(fitted, sparse_model)
+    elif optimizer.built and not _trains(optimizer, sparse_model):
+        raise ValueError(
+            f"Argument `optimizer` must train the weights of {sparse_model.name!r}. Received: "
+            f"{optimizer.name!r}, which was built for other weights"
+        )
     return Training(sparse_model, fitted, optimizer)
 
 
@@ -99,8 +104,7 @@ def _find_optimizer(fitted, model):
         return fitted.optimizer
     # A training step of its own can have several optimizers, and that of `compile` rest.
     found = [v for v in vars(fitted).values() if isinstance(v, keras.optimizers.Optimizer)]
-    kernel = next(iter(model.kernels.values()))
-    fitting = [o for o in found if o.built and _keras.trains(o, kernel)]
+    fitting = [o for o in found if o.built and _trains(o, model)]
     chosen = fitting or found
     if len(chosen) == 1:
         return chosen[0]
@@ -109,3 +113,9 @@ def _find_optimizer(fitted, model):
         f"{model.name!r} shows only once it has made a step. Received: optimizer=None, with "
         f"{[o.name for o in chosen]} to choose from"
     )
+
+
+def _trains(optimizer, model):
+    """Returns whether a built optimizer trains weights of a model, if any are trained at all."""
+    trained = model.trainable_variables
+    return not trained or any(_keras.trains(optimizer, variable) for variable in trained)
