@@ -5,6 +5,7 @@ from keras import layers, optimizers
 
 from tf_lottery.layers import GrowthMemory
 from tf_lottery.optimizers import (
+    accumulation_steps,
     add_overwritten,
     clear_slots,
     exclude_from_weight_decay,
@@ -109,15 +110,50 @@ def test_overwritten_variables_are_added_once_and_taken_back(variables):
     assert all(np.all(b != np.array(v)) for b, v in zip(before, variables, strict=True))
 
 
-def test_accumulation_of_gradients_is_refused(variables):
+def test_overwritten_variables_can_stand_between_others(variables):
     state = GrowthMemory(decay=0.0)
     state.create_variables(variables[:1])
-    optimizer = built(optimizers.Adam(gradient_accumulation_steps=2), variables)
-    with pytest.raises(ValueError, match="gradient_accumulation_steps=2"):
-        add_overwritten(optimizer, state.gradients)
-    inner = optimizers.LossScaleOptimizer(optimizers.Adam(gradient_accumulation_steps=3))
-    with pytest.raises(ValueError, match="gradient_accumulation_steps=3"):
-        add_overwritten(built(inner, variables), state.gradients)
+    state.collect(True)
+    optimizer = built(optimizers.Adam(use_ema=True), variables)
+    # As of a model with a sparse part in the middle.
+    trained = [*variables[:3], *state.gradients, *variables[3:]]
+    add_overwritten(optimizer, state.gradients, trained)
+    values = [v.value for v in trained], [v.value for v in optimizer.variables]
+    gradients = [float(i) * keras.ops.ones(v.shape) for i, v in enumerate(trained, start=1)]
+    optimizer.apply(gradients)
+    assert float(np.mean(state.gradients[0])) == 4.0
+    momenta = [np.mean(found["momentum"]) for found in slots(optimizer, variables)]
+    np.testing.assert_allclose(momenta, [0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9], rtol=1e-5)
+    if keras.backend.backend() == "jax":
+        found, _ = optimizer.stateless_apply(values[1], gradients, values[0])
+        assert float(np.mean(found[3])) == 4.0
+    remove_overwritten(optimizer, state.gradients)
+    optimizer.apply(gradients[:3] + gradients[4:])
+    optimizer.finalize_variable_values(variables)
+
+
+@pytest.mark.parametrize("wrap", [lambda adam: adam, optimizers.LossScaleOptimizer])
+def test_steps_of_accumulation(wrap, variables):
+    optimizer = built(wrap(optimizers.Adam(gradient_accumulation_steps=3)), variables)
+    assert accumulation_steps(optimizer) == 3
+    assert accumulation_steps(built(wrap(optimizers.Adam()), variables)) == 1
+
+
+def test_overwritten_variables_are_summed_over_the_batches_of_a_step(variables):
+    state = GrowthMemory(decay=0.5)
+    state.create_variables(variables[:1])
+    state.collect(True)
+    optimizer = built(optimizers.SGD(0.1, gradient_accumulation_steps=3), variables[:1])
+    trained = [variables[0], *state.gradients]
+    add_overwritten(optimizer, state.gradients, trained, 0.5)
+    found = []
+    for value in (1.0, -8.0, 3.0, 2.0, 5.0):
+        optimizer.apply([value * keras.ops.ones(v.shape) for v in trained])
+        found.append(float(np.mean(state.gradients[0])))
+    assert found == [1.0, -7.0, -4.0, 0.0, 5.0]
+    remove_overwritten(optimizer, state.gradients)
+    # Keras' own treatment of such variables is back: that of the maximum.
+    assert "_overwrite_variables_directly_with_gradients" not in vars(optimizer)
 
 
 def test_loss_scale(variables):

@@ -41,7 +41,7 @@ def start_collecting(training):
         training: A `Training` of a `SparseModel`.
 
     Raises:
-        ValueError: If another method has started, or the optimizer accumulates gradients.
+        ValueError: If another method has started.
     """
     model, memory = training.model, training.model.growth
     if memory.in_use:
@@ -51,8 +51,9 @@ def start_collecting(training):
         )
     memory.in_use = True
     if memory.gradients:
-        optimizers.add_overwritten(training.optimizer, memory.gradients)
         memory.collect(True)
+        trained = training.trained_variables
+        optimizers.add_overwritten(training.optimizer, memory.gradients, trained, memory.decay)
         training.make_train_function()
 
 
@@ -70,7 +71,7 @@ def stop_collecting(training):
         return
     optimizers.remove_overwritten(training.optimizer, memory.gradients)
     memory.collect(False)
-    if not memory.decay:
+    if not memory.lasts:
         _set_memory(training)
     training.forget_functions()
 
@@ -78,9 +79,10 @@ def stop_collecting(training):
 def _set_memory(training, decay=None, gain=1.0):
     """Gives a model a memory with these settings, unless it has one."""
     model, old = training.model, training.model.growth
+    steps = 1 if decay is None else optimizers.accumulation_steps(training.optimizer)
     with _scope(training.fitted):
-        if old is None or (old.decay, old.gain) != (decay, gain):
-            new = GrowthMemory(decay, gain)
+        if old is None or (old.decay, old.gain, old.steps) != (decay, gain, steps):
+            new = GrowthMemory(decay, gain, steps)
             if old is not None:
                 model.remove_part(old)
             model.add_part(new)

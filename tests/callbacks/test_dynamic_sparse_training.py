@@ -69,7 +69,7 @@ def steps_of_change(model, data, method, epochs):
     ],
 )
 def test_steps_of_updates(begin_step, end_step, frequency, expected, make_sparse, make_data):
-    method = SET(frequency, Constant(0.5), begin_step, end_step)
+    method = SET(frequency, Constant(0.5), begin_step=begin_step, end_step=end_step)
     assert steps_of_change(make_sparse(), make_data(), method, epochs=2) == expected
 
 
@@ -292,6 +292,20 @@ def test_kernels_that_are_frozen_or_dense_stay_as_they_are(make_sparse, make_dat
     np.testing.assert_array_equal(model.get_masks()[path], masks[path])
 
 
+def test_model_without_zeros_is_warned_of_at_the_beginning(make_sparse, make_data):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            raise RuntimeError("before the first step")
+
+    model, (x, y) = make_sparse(sparsity=0.0), make_data()
+    with (
+        pytest.warns(UserWarning, match="no zeros in kernels.*`tfl.sparsify") as warned,
+        pytest.raises(RuntimeError, match="before the first step"),
+    ):
+        model.fit(x, y, batch_size=4, verbose=0, callbacks=[RigL(2, end_step=9), Stop()])
+    assert sum("no zeros" in str(warning.message) for warning in warned) == 1
+
+
 @pytest.mark.backend
 def test_gradients_that_are_not_finite_move_nothing(make_sparse, make_data):
     model, (x, y) = make_sparse(), make_data()
@@ -377,14 +391,11 @@ def test_mask_that_does_not_follow_the_pattern_is_refused(compile_model):
         fit(partly, data, SET(1, end_step=9))
 
 
-def test_accumulating_optimizer_is_refused_where_gradients_are_needed(make_sparse, make_data):
-    for method, needs_gradients in ((RigL, True), (SNFS, True), (SET, False)):
-        model = make_sparse(optimizer=keras.optimizers.Adam(gradient_accumulation_steps=2))
-        if needs_gradients:
-            with pytest.raises(ValueError, match="gradient_accumulation_steps"):
-                fit(model, make_data(), method(2))
-        else:
-            fit(model, make_data(), method(2))
+def test_updates_wait_for_an_accumulating_optimizer(make_sparse, make_data):
+    for method in (RigL, SNFS, SET):
+        model = make_sparse(optimizer=keras.optimizers.Adam(gradient_accumulation_steps=4))
+        method = method(3, Constant(0.5), end_step=12)
+        assert steps_of_change(model, make_data(), method, epochs=2) == [4, 8, 12]
 
 
 @pytest.mark.parametrize(

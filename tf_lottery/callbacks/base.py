@@ -4,12 +4,16 @@ import warnings
 
 import keras
 
-from tf_lottery.model import check_settled
+from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.printable import ShowsArguments
 from tf_lottery.snapshot import Snapshot, training_step
-from tf_lottery.training import find_training
+from tf_lottery.training import Training, find_training
+
+# The share of a training after which methods leave the masks alone.
+END_OF_TRAINING = 0.75
 
 
-class SparsityCallback(keras.callbacks.Callback):
+class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     """A callback that acts on a `SparseModel` at certain training steps.
 
     Steps are those of the optimizer, so that they go on when training is resumed. With
@@ -45,15 +49,21 @@ class SparsityCallback(keras.callbacks.Callback):
     # Whether the callback can act in a loop without `fit`.
     works_in_loops = True
 
-    def __init__(self, sparse_model=None, optimizer=None):
+    def __init__(
+        self,
+        *,
+        sparse_model: SparseModel | None = None,
+        optimizer: keras.optimizers.Optimizer | None = None,
+    ) -> None:
         super().__init__()
         self.sparse_model, self._given_optimizer = sparse_model, optimizer
-        self.training = None
+        self.training: Training | None = None
         self._step = 0
         self._due = None
         self._last_batch = None
+        self._first_epoch = None
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         """Takes the model that is fitted, and finds the sparse one that suits the callback."""
         self.training = find_training(model, self.sparse_model, self._given_optimizer)
         if self.sets_masks:
@@ -61,26 +71,26 @@ class SparsityCallback(keras.callbacks.Callback):
         super().set_model(model)
 
     @property
-    def fitted(self):
+    def fitted(self) -> keras.Model:
         """The model that `fit` was called on, its variables up to date."""
         # On JAX, Keras brings the variables up to date when the model is asked for.
         return super().model
 
     @property
-    def model(self):
+    def model(self) -> SparseModel | None:
         """The sparse model that the callback works on, its variables up to date."""
         return None if self.fitted is None else self.training.model
 
     @property
-    def optimizer(self):
-        """The optimizer that trains the sparse model."""
-        return self.training.optimizer
+    def optimizer(self) -> keras.optimizers.Optimizer | None:
+        """The optimizer that trains the sparse model, its variables up to date."""
+        return None if self.fitted is None else self.training.optimizer
 
-    def snapshot(self):
+    def snapshot(self) -> Snapshot:
         """Returns a `Snapshot` of the sparse model and its optimizer."""
         return Snapshot(self.model, self.optimizer)
 
-    def start_loop(self):
+    def start_loop(self) -> None:
         """Starts in a loop without `fit`, before the first training step.
 
         Raises:
@@ -98,39 +108,65 @@ class SparsityCallback(keras.callbacks.Callback):
         self.on_epoch_begin(0)
         self.on_train_batch_begin(0)
 
-    def after_step(self):
+    def after_step(self) -> None:
         """Counts a training step of a loop without `fit`, and acts if it is due."""
         batch = self._last_batch + 1
         self.on_train_batch_end(batch)
         self.on_train_batch_begin(batch + 1)
 
-    def end_loop(self):
+    def end_loop(self) -> None:
         """Ends a loop without `fit`."""
         self.on_train_end()
 
     @property
-    def step(self):
+    def step(self) -> int:
         """Integer, the number of training steps made so far."""
         return self._step
 
-    def next_step(self):
+    def next_step(self) -> int | None:
         """Returns the step after the current one at which to act, or `None`."""
         return None
 
-    def on_step(self):
+    def on_step(self) -> None:
         """Acts. The variables of the model are up to date and can be set."""
 
-    def reset_step(self):
+    def reset_step(self) -> None:
         """Takes over the optimizer's step, after it was set or training began."""
         self._step = training_step(self.optimizer)
         self._due = self.next_step()
 
-    def warn_if_undone(self, sparsity):
-        """Warns if other callbacks took pruning back, as those do that restore weights.
+    def training_span(self) -> tuple[int, int]:
+        """Returns the step at which the training that `fit` makes begins, and how many it has.
+
+        A training that goes on, with `initial_epoch`, began as many epochs ago.
+
+        Raises:
+            ValueError: If the number of steps cannot be known.
+        """
+        epochs, steps = self.params.get("epochs"), self.params.get("steps")
+        if not (epochs and steps):
+            raise ValueError(
+                "Argument `end_step` must be given if the number of training steps cannot be "
+                f"known. Received: end_step=None, epochs={epochs}, steps per epoch: {steps}"
+            )
+        # But for the steps that a loss scale skipped.
+        return max(0, self.step - (self._first_epoch or 0) * steps), epochs * steps
+
+    def warn_if_undone(self, sparsity: float) -> None:
+        """Warns if other callbacks took pruning back, or saved the model before its end.
 
         Args:
             sparsity: Float, what the model had when this callback last set it.
         """
+        for path, saved in self.model.saves.items():
+            if saved < self.model.sparsity - 1e-9:
+                warnings.warn(
+                    f"The file {path!r} was last written at sparsity {saved:.3f}, and the model "
+                    f"has {self.model.sparsity:.3f} after training. Let a `ModelCheckpoint` with "
+                    "`save_best_only=True` begin when pruning has ended, or save the model "
+                    "after `fit`.",
+                    stacklevel=2,
+                )
         if self.model.sparsity < sparsity - 1e-9:
             warnings.warn(
                 f"The sparsity was {sparsity:.3f} and is {self.model.sparsity:.3f} after training: "
@@ -139,22 +175,26 @@ class SparsityCallback(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts to count from the optimizer's step."""
+        self._first_epoch = None
+        self.model.saves.clear()
         self.training.build_optimizer()
         self.reset_step()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts to count the epoch's batches."""
         self._last_batch = None
+        if self._first_epoch is None:
+            self._first_epoch = epoch
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Takes over the step at an epoch's first batch, after all callbacks began it."""
         if self._last_batch is None:
             self._last_batch = batch - 1
             self.reset_step()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts the batch, or the chunk of batches, and acts if a step is due."""
         self._step += batch - self._last_batch
         self._last_batch = batch

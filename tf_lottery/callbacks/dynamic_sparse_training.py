@@ -1,19 +1,20 @@
 """What RigL, SET and SNFS share: drop weak connections, grow others, at equal density."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from keras import ops
 
-from tf_lottery import growth
-from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery import growth, optimizers
+from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
 from tf_lottery.checks import choice, fraction, natural_number, positive_integer
 from tf_lottery.pruning import divided_kernels
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.masks import drop_and_grow
+from tf_lottery.sparsity.patterns import Pattern
 from tf_lottery.sparsity.schedules import Cosine
 
-END_OF_TRAINING = 0.75
 GROW_INITS = ("zeros", "gradient")
 
 
@@ -26,7 +27,9 @@ class DynamicSparseTraining(SparsityCallback):
     `grow_scores` is highest, so that its density stays the same to the weight. What was
     dropped in an update may grow again, and then keeps its value. New connections start
     at `grow_init`, with empty optimizer slots. The update follows the step of the
-    optimizer, which is not left out.
+    optimizer, which is not left out. Steps are batches; with `gradient_accumulation_steps` in the
+    optimizer an update waits for the batch at which the weights move, and gradients are means
+    over the batches that the optimizer accumulates.
 
     A subclass overrides `grow_scores` and, if it needs dense gradients, `gradient_memory`.
 
@@ -56,15 +59,16 @@ class DynamicSparseTraining(SparsityCallback):
 
     def __init__(
         self,
-        frequency=100,
-        drop_fraction=0.3,
-        begin_step=0,
-        end_step=None,
-        grow_init="zeros",
-        pattern=None,
-        seed=0,
+        frequency: int = 100,
+        drop_fraction: float | Callable[[int], float] = 0.3,
+        *,
+        begin_step: int = 0,
+        end_step: int | None = None,
+        grow_init: str = "zeros",
+        pattern: Pattern | str | None = None,
+        seed: int = 0,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         self.frequency = positive_integer("frequency", frequency)
         if not callable(drop_fraction):
@@ -84,20 +88,22 @@ class DynamicSparseTraining(SparsityCallback):
         self.grow_init = choice("grow_init", grow_init, GROW_INITS)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.seed = natural_number("seed", seed)
-        self._first_epoch = None
         self._steps = None
+        self._accumulated = 1
         self._schedule = None
         self._paths, self._pattern = [], self.pattern
-        # Updates that are done, those of them before this training, and kernels moved in it.
-        self._updated, self._updated_before, self._num_moved = 0, 0, 0
+        # Updates that are done.
+        self._updated = 0
         self._replaced = []
 
     @property
-    def gradient_memory(self):
+    def gradient_memory(self) -> tuple[float | None, float]:
         """Pair `decay, gain` of the `GrowthMemory`; `None, 1.0` without dense gradients."""
         return None, 1.0
 
-    def grow_scores(self, gradient, shape, rng):
+    def grow_scores(
+        self, gradient: np.ndarray | None, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> np.ndarray:
         """Returns how much every position of a kernel deserves a connection.
 
         Args:
@@ -111,7 +117,12 @@ class DynamicSparseTraining(SparsityCallback):
         """
         raise NotImplementedError
 
-    def num_grown(self, masks, fraction, gradients):
+    def num_grown(
+        self,
+        masks: dict[str, np.ndarray],
+        fraction: float,
+        gradients: dict[str, np.ndarray | None],
+    ) -> dict[str, int] | None:
         """Returns how many connections every kernel grows, as a dict of paths to integers.
 
         Args:
@@ -123,6 +134,7 @@ class DynamicSparseTraining(SparsityCallback):
             Dict, or `None`: as many as were dropped.
         """
         del masks, fraction, gradients
+        return None
 
     def set_model(self, model):
         """Takes the model and prepares what the method has to remember."""
@@ -132,6 +144,8 @@ class DynamicSparseTraining(SparsityCallback):
                 "Argument `grow_init` must be 'zeros' with a `MultiOptimizer`, which has no "
                 "learning rate of its own. Received: grow_init='gradient'"
             )
+        self.training.build_optimizer()
+        self._accumulated = optimizers.accumulation_steps(self.optimizer)
         self.check_model()
         growth.prepare_collecting(self.training, *self.gradient_memory)
 
@@ -140,22 +154,16 @@ class DynamicSparseTraining(SparsityCallback):
 
     def on_train_begin(self, logs=None):
         """Starts to collect dense gradients, if they are needed."""
-        self._first_epoch, self._steps, self._num_moved = None, None, 0
-        epochs, steps = self.params.get("epochs"), self.params.get("steps")
-        if self.end_step is None and not (epochs and steps):
-            raise ValueError(
-                "Argument `end_step` must be given if the number of training steps cannot be "
-                f"known. Received: end_step=None, epochs={epochs}, steps per epoch: {steps}"
-            )
+        self._steps = None
+        if self.end_step is None:
+            self.training_span()
         growth.start_collecting(self.training)
         super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Notes the first epoch of this training."""
+        """Starts the record of the epoch's updates."""
         super().on_epoch_begin(epoch, logs)
         self._replaced = []
-        if self._first_epoch is None:
-            self._first_epoch = epoch
 
     def on_train_batch_begin(self, batch, logs=None):
         """Plans the updates before the first batch, after all callbacks restored their state."""
@@ -173,7 +181,8 @@ class DynamicSparseTraining(SparsityCallback):
     def next_step(self):
         """Returns the next step at which connections are moved."""
         later = [] if self._steps is None else self._steps[self._num_due() :]
-        return later[0] if later else None
+        # The first batch at or after it at which the optimizer moves weights.
+        return -(-later[0] // self._accumulated) * self._accumulated if later else None
 
     def on_step(self):
         """Moves connections, unless a gradient is not finite."""
@@ -188,7 +197,6 @@ class DynamicSparseTraining(SparsityCallback):
             )
             return
         masks, share = self._growing_masks(), self._schedule(step)
-        self._num_moved += len(masks)
         num_grown = self.num_grown(masks, share, gradients) or {}
         matrices = self.model.to_matrices(masks)
         kernels = self.model.to_matrices(self.model.get_kernels())
@@ -222,18 +230,12 @@ class DynamicSparseTraining(SparsityCallback):
             logs["explored"] = float(active / size)
 
     def on_train_end(self, logs=None):
-        """Ends the collection of gradients; warns if nothing could be moved."""
+        """Ends the collection of gradients; warns if training was too short to move anything."""
         if self._steps and self.step < self._steps[0]:
             warnings.warn(
                 f"Training ended at step {self.step}, before the first connections were to be "
                 f"moved at step {self._steps[0]}: the masks are those of the start. Train longer "
                 f"or set a `frequency` below {self.frequency}.",
-                stacklevel=2,
-            )
-        elif self._updated > self._updated_before and not self._num_moved:
-            warnings.warn(
-                "The model had no zeros in kernels that are trained, so there were no connections "
-                "to move: prune it first, as by `tfl.sparsify(model, sparsity=0.9)`.",
                 stacklevel=2,
             )
         growth.stop_collecting(self.training)
@@ -242,17 +244,14 @@ class DynamicSparseTraining(SparsityCallback):
         """Fixes the steps of all updates and the schedule of the drop fraction."""
         begin, end = self.begin_step, self.end_step
         if end is None:
-            epochs, steps = self.params["epochs"], self.params["steps"]
-            # A training that goes on began as many steps ago, but for those that a loss
-            # scale skipped.
-            start = max(0, self.step - self._first_epoch * steps)
-            begin, end = start + begin, start + round(END_OF_TRAINING * epochs * steps)
+            start, length = self.training_span()
+            begin, end = start + begin, start + round(END_OF_TRAINING * length)
         first = begin if self.begin_step else begin + self.frequency
         self._steps = range(first, max(first, end), self.frequency)
         self._schedule = self.drop_fraction
         if not callable(self._schedule):
             self._schedule = Cosine(self.drop_fraction, end_step=end, begin_step=begin)
-        self._updated = self._updated_before = self._num_due()
+        self._updated = self._num_due()
         self._paths, self._pattern = divided_kernels(self.model, self.pattern)
         for path, mask in self.model.to_matrices(self._growing_masks()).items():
             if not self._pattern.holds(mask):
@@ -268,11 +267,17 @@ class DynamicSparseTraining(SparsityCallback):
                 f"{self.step}. Train longer, lower `frequency` or raise `end_step`.",
                 stacklevel=2,
             )
+        elif not self._growing_masks():
+            warnings.warn(
+                "The model has no zeros in kernels that are trained, so that there are no "
+                "connections to move: prune it first, as by `tfl.sparsify(model, sparsity=0.9)`.",
+                stacklevel=2,
+            )
 
     def _num_due(self):
         """Returns how many updates are due up to the current step."""
         # Of a range, so it counts without a search.
-        passed = self.step - self._steps.start
+        passed = self.step - self.step % self._accumulated - self._steps.start
         return min(max(0, passed // self.frequency + 1), len(self._steps))
 
     def _growing_masks(self):

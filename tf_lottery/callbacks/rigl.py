@@ -1,9 +1,12 @@
 """RigL: connections grow where the gradient is largest."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
 from tf_lottery.checks import positive_integer
+from tf_lottery.sparsity.patterns import Pattern
 
 
 class RigL(DynamicSparseTraining):
@@ -25,7 +28,8 @@ class RigL(DynamicSparseTraining):
         grow_init: `"zeros"` or `"gradient"`. Defaults to `"zeros"`.
         grad_accumulation: Integer from 1 to `frequency`. The gradient is the mean over this
             many batches before an update, which helps if batches are small; with
-            `steps_per_execution` above 1, over the chunks of batches they lie in. Defaults
+            `steps_per_execution` above 1, over the chunks of batches they lie in; with
+            `gradient_accumulation_steps` in the optimizer, over as many of its steps. Defaults
             to `1`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model. With
             `"channel"` a pruned unit behind a ReLU has no gradient by which it could return.
@@ -33,8 +37,7 @@ class RigL(DynamicSparseTraining):
             is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
-        ValueError: If an argument is outside its range, or the optimizer accumulates
-            gradients.
+        ValueError: If an argument is outside its range.
 
     Example:
 
@@ -47,23 +50,40 @@ class RigL(DynamicSparseTraining):
 
     def __init__(
         self,
-        frequency=100,
-        drop_fraction=0.3,
-        begin_step=0,
-        end_step=None,
-        grow_init="zeros",
-        grad_accumulation=1,
-        pattern=None,
+        frequency: int = 100,
+        drop_fraction: float | Callable[[int], float] = 0.3,
+        *,
+        begin_step: int = 0,
+        end_step: int | None = None,
+        grow_init: str = "zeros",
+        grad_accumulation: int = 1,
+        pattern: Pattern | str | None = None,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(
-            frequency, drop_fraction, begin_step, end_step, grow_init, pattern, **kwargs
+            frequency,
+            drop_fraction,
+            begin_step=begin_step,
+            end_step=end_step,
+            grow_init=grow_init,
+            pattern=pattern,
+            **kwargs,
         )
         self.grad_accumulation = positive_integer("grad_accumulation", grad_accumulation)
         if grad_accumulation > frequency:
             raise ValueError(
                 "Argument `grad_accumulation` must not exceed `frequency`. Received: "
                 f"grad_accumulation={grad_accumulation}, frequency={frequency}"
+            )
+
+    def check_model(self):
+        """Raises a `ValueError` if gradients would be asked for from before the last update."""
+        steps = max(1, self.frequency // self._accumulated)
+        if self.grad_accumulation > steps:
+            raise ValueError(
+                "Argument `grad_accumulation` must not exceed the steps of the optimizer between "
+                f"two updates, {steps} with `gradient_accumulation_steps={self._accumulated}`. "
+                f"Received: grad_accumulation={self.grad_accumulation}, frequency={self.frequency}"
             )
 
     @property
@@ -81,7 +101,7 @@ class RigL(DynamicSparseTraining):
         update = super().next_step()
         if update is None or self.grad_accumulation == 1:
             return update
-        start = update - self.grad_accumulation
+        start = update - self.grad_accumulation * self._accumulated
         return start if start > self.step else update
 
     def on_step(self):

@@ -1,6 +1,9 @@
 """SET: connections grow at random."""
 
+from collections.abc import Callable
+
 from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
+from tf_lottery.sparsity.patterns import Pattern
 
 
 class SET(DynamicSparseTraining):
@@ -33,16 +36,23 @@ class SET(DynamicSparseTraining):
 
     def __init__(
         self,
-        frequency=100,
-        drop_fraction=0.3,
-        begin_step=0,
-        end_step=None,
-        pattern=None,
-        seed=0,
+        frequency: int = 100,
+        drop_fraction: float | Callable[[int], float] = 0.3,
+        *,
+        begin_step: int = 0,
+        end_step: int | None = None,
+        pattern: Pattern | str | None = None,
+        seed: int = 0,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(
-            frequency, drop_fraction, begin_step, end_step, "zeros", pattern, seed, **kwargs
+            frequency,
+            drop_fraction,
+            begin_step=begin_step,
+            end_step=end_step,
+            pattern=pattern,
+            seed=seed,
+            **kwargs,
         )
 
     def grow_scores(self, gradient, shape, rng):

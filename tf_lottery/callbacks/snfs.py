@@ -1,9 +1,12 @@
 """SNFS: connections grow where the averaged gradient is largest."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
 from tf_lottery.checks import fraction
+from tf_lottery.sparsity.patterns import Pattern
 
 MAX_GROWN = 0.99
 
@@ -34,8 +37,7 @@ class SNFS(DynamicSparseTraining):
             is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
-        ValueError: If an argument is outside its range, or the optimizer accumulates
-            gradients.
+        ValueError: If an argument is outside its range.
 
     Example:
 
@@ -47,18 +49,25 @@ class SNFS(DynamicSparseTraining):
 
     def __init__(
         self,
-        frequency=100,
-        drop_fraction=0.3,
-        begin_step=0,
-        end_step=None,
-        momentum=0.9,
-        redistribution=False,
-        grow_init="zeros",
-        pattern=None,
+        frequency: int = 100,
+        drop_fraction: float | Callable[[int], float] = 0.3,
+        *,
+        begin_step: int = 0,
+        end_step: int | None = None,
+        momentum: float = 0.9,
+        redistribution: bool = False,
+        grow_init: str = "zeros",
+        pattern: Pattern | str | None = None,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(
-            frequency, drop_fraction, begin_step, end_step, grow_init, pattern, **kwargs
+            frequency,
+            drop_fraction,
+            begin_step=begin_step,
+            end_step=end_step,
+            grow_init=grow_init,
+            pattern=pattern,
+            **kwargs,
         )
         self.momentum = fraction("momentum", momentum)
         self.redistribution = redistribution
