@@ -355,6 +355,16 @@ def test_velocity_of_gates_starts_again_and_that_of_weights_goes_on(ticket_searc
     assert not any(np.any(momentum) for momentum in watch.momenta[4 * STEPS].values())
 
 
+def test_a_ticket_is_retrained_with_a_fresh_optimizer(search, make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model(), gate=MOVING))
+    model.fit(*make_data(), batch_size=4, verbose=0)
+    _, watch, _ = search(model=model, epochs_per_round=1, rounds=1)
+    momenta = [np.concatenate([*map(np.ravel, m.values())]) for m in watch.momenta]
+    assert np.any(momenta[0])
+    assert not np.any(momenta[STEPS])
+    assert np.any(momenta[STEPS + 1])
+
+
 @pytest.mark.parametrize(("mode", "starts"), [("ticket", [0, 0, 0]), ("prune", [0, 0, 12])])
 def test_learning_rate_starts_again_every_round(mode, starts, search):
     class Halve(keras.callbacks.Callback):

@@ -19,6 +19,8 @@ class ActivationAnnealing(TweakAnnealing):
         begin_step: Integer >= 0, until which `beta` stays as it is. Defaults to `0`.
         frequency: Integer > 0, steps between two changes. Defaults to `None`: a 200th of the
             way, at least every step.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range. In training, if the model has no soft

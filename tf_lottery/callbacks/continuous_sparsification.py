@@ -1,5 +1,6 @@
 """Continuous Sparsification: gates that learn which weights to keep."""
 
+import os
 import warnings
 
 from keras import ops
@@ -121,19 +122,20 @@ class ContinuousSparsification(TicketSearch):
 
     def __init__(
         self,
-        epochs_per_round,
-        rounds=3,
-        final_temperature=200.0,
-        rewind_to_epoch=None,
-        mode="ticket",
-        anneal="step",
-        retrain_epochs=None,
-        target_density=None,
-        exact_density=False,
-        directory=None,
-        verbose=None,
+        epochs_per_round: int,
+        rounds: int = 3,
+        *,
+        final_temperature: float = 200.0,
+        rewind_to_epoch: int | None = None,
+        mode: str = "ticket",
+        anneal: str = "step",
+        retrain_epochs: int | None = None,
+        target_density: float | None = None,
+        exact_density: bool = False,
+        directory: str | os.PathLike | None = None,
+        verbose: bool | int | None = None,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(directory, verbose, **kwargs)
         self.epochs_per_round = positive_integer("epochs_per_round", epochs_per_round)
         self.rounds = positive_integer("rounds", rounds)

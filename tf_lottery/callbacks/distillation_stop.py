@@ -30,7 +30,7 @@ class DistillationStop(SparsityCallback):
     >>> history = sparse.fit(x, y, epochs=9, callbacks=[DistillationStop(end_epoch=6)], verbose=0)
     """
 
-    def __init__(self, end_epoch=None, end_step=None, **kwargs):
+    def __init__(self, end_epoch: int | None = None, end_step: int | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         if (end_epoch is None) == (end_step is None):
             raise ValueError(

@@ -1,7 +1,9 @@
 """The lottery ticket paper's measure of learning speed."""
 
 import json
+import os
 import pathlib
+from collections.abc import Iterable
 
 import keras
 from keras import ops
@@ -47,7 +49,15 @@ class EarlyStopIteration(SparsityCallback):
     10
     """
 
-    def __init__(self, validation_data, frequency=100, batch_size=1000, path=None, **kwargs):
+    def __init__(
+        self,
+        validation_data: tuple | Iterable,
+        frequency: int = 100,
+        *,
+        batch_size: int = 1000,
+        path: str | os.PathLike | None = None,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         is_pair = isinstance(validation_data, tuple) and len(validation_data) == 2
         if isinstance(validation_data, tuple) and not is_pair:
@@ -62,7 +72,7 @@ class EarlyStopIteration(SparsityCallback):
         self.runs = []
         self._epoch = None
 
-    def best(self, run=-1):
+    def best(self, run: int = -1) -> dict:
         """Returns the evaluation with the lowest loss, the earliest of equals.
 
         Args:

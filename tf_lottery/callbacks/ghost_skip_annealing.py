@@ -17,6 +17,8 @@ class GhostSkipAnnealing(TweakAnnealing):
         begin_step: Integer >= 0, until which it is 1. Defaults to `0`.
         frequency: Integer > 0, steps between two changes. Defaults to `None`: a 200th of the
             way, at least every step.
+        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
+            is fitted; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range. In training, if the model has no ghost

@@ -1,7 +1,10 @@
 """Iterative magnitude pruning with rewinding: the search for lottery tickets."""
 
+import os
+from collections.abc import Callable
+
 from tf_lottery.callbacks.ticket_search import TicketSearch
-from tf_lottery.checks import choice, positive_integer
+from tf_lottery.checks import choice, natural_number, positive_integer
 from tf_lottery.pruning import prune
 from tf_lottery.snapshot import start_averages
 from tf_lottery.sparsity import levels as levels_ops
@@ -38,11 +41,14 @@ class IterativeMagnitudePruning(TicketSearch):
         rate: Float in (0, 1), the share of the surviving weights that a level prunes; with
             `scope="layer"` also a dict of regular expressions to shares, of which the first
             found in a kernel's path counts: `{"output": 0.1, ".": 0.2}`. Defaults to `0.2`.
-        scope: `"global"` ranks all weights together, `"layer"` each kernel by itself.
-            Defaults to `"global"`.
+        scope: `"layer"` ranks each kernel by itself, as for the small networks of
+            arXiv:1803.03635, `"global"` all weights together, as for the deep ones of
+            arXiv:1912.05671. Defaults to `"layer"`.
         scores: Name or function; see `tfl.prune`. Scores that compare with the start of
             training compare with the rewind point. Defaults to `"magnitude"`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
+        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
+            Defaults to `1`.
         rewind: `"weights"`, `"learning_rate"` or `"none"`. Defaults to `"weights"`.
         rewind_to_step: Integer >= 0, training steps since the search began, within level 0.
             Defaults to `None`.
@@ -87,6 +93,7 @@ class IterativeMagnitudePruning(TicketSearch):
         "epochs_per_level",
         "rate",
         "scope",
+        "floor",
         "rewind",
         "rewind_to_step",
         "rewind_to_epoch",
@@ -97,21 +104,23 @@ class IterativeMagnitudePruning(TicketSearch):
 
     def __init__(
         self,
-        levels,
-        epochs_per_level,
-        rate=0.2,
-        scope="global",
-        scores="magnitude",
-        pattern=None,
-        rewind="weights",
-        rewind_to_step=None,
-        rewind_to_epoch=None,
-        optimizer_state="fresh",
-        directory=None,
-        verbose=None,
-        seed=0,
+        levels: int,
+        epochs_per_level: int,
+        *,
+        rate: float | dict[str, float] = 0.2,
+        scope: str = "layer",
+        scores: str | Callable = "magnitude",
+        pattern: patterns.Pattern | str | None = None,
+        floor: int = 1,
+        rewind: str = "weights",
+        rewind_to_step: int | None = None,
+        rewind_to_epoch: int | None = None,
+        optimizer_state: str = "fresh",
+        directory: str | os.PathLike | None = None,
+        verbose: bool | int | None = None,
+        seed: int = 0,
         **kwargs,
-    ):
+    ) -> None:
         super().__init__(directory, verbose, **kwargs)
         self.levels = positive_integer("levels", levels)
         self.epochs_per_level = positive_integer("epochs_per_level", epochs_per_level)
@@ -119,6 +128,7 @@ class IterativeMagnitudePruning(TicketSearch):
         self.rate = levels_ops.check_rate(rate, scope)
         self.scores = score_functions.get(scores)
         self.pattern = None if pattern is None else patterns.get(pattern)
+        self.floor = natural_number("floor", floor)
         self.rewind = choice("rewind", rewind, REWINDS)
         self.optimizer_state = choice("optimizer_state", optimizer_state, OPTIMIZER_STATES)
         self._check_rewind_point(rewind_to_step, rewind_to_epoch)
@@ -190,12 +200,15 @@ class IterativeMagnitudePruning(TicketSearch):
 
     def start_level(self):
         """Prunes the trained network and goes back to where the level starts."""
+        # By number: a model that is built again can have other paths.
+        densities = dict(zip(self.model.kernels, self.densities.values(), strict=True))
         prune(
             self.model,
-            levels_ops.level_sparsity(self.rate, self.level, self.densities, self.scope),
+            levels_ops.level_sparsity(self.rate, self.level, densities, self.scope),
             scores=self.scores,
             scope=self.scope,
             pattern=self.pattern,
+            floor=self.floor,
             initial=self._rewind_point,
             seed=[self.seed, self.level],
         )

@@ -1,5 +1,6 @@
 """What searches for tickets share: several trainings in one `fit` that survive a kill."""
 
+import os
 import warnings
 
 import numpy as np
@@ -40,7 +41,12 @@ class TicketSearch(SparsityCallback):
     # Attributes that a resumed search needs besides those of this class, fit for JSON.
     progress_names = ()
 
-    def __init__(self, directory=None, verbose=None, **kwargs):
+    def __init__(
+        self,
+        directory: str | os.PathLike | None = None,
+        verbose: bool | int | None = None,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         self.directory = directory
         self.verbose = verbose

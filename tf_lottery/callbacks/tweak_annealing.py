@@ -34,7 +34,9 @@ class TweakAnnealing(SparsityCallback):
     variable_name = None
     advice = None
 
-    def __init__(self, end_step, begin_step=0, frequency=None, **kwargs):
+    def __init__(
+        self, end_step: int, begin_step: int = 0, *, frequency: int | None = None, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.begin_step = natural_number("begin_step", begin_step)
         self.end_step = positive_integer("end_step", end_step)
