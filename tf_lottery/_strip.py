@@ -2,11 +2,13 @@
 
 import contextlib
 
+import keras
+
 from tf_lottery import _keras
 from tf_lottery.model import SparseModel, check_sparse_model
 
 
-def strip(model):
+def strip(model: SparseModel) -> keras.Model:
     """Gives back the model that was made sparse, zeros written into its kernels.
 
     Soft gates are settled by it, which ends their round. Soft activations that were not

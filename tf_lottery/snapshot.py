@@ -1,6 +1,10 @@
 """`tfl.Snapshot`: saves the training state of a model and restores it."""
 
+import os
+from typing import Self
+
 import keras
+import numpy as np
 from keras import ops
 
 from tf_lottery import files
@@ -49,13 +53,15 @@ class Snapshot:
     >>> start.restore(sparse, kinds=("weights", "step"))
     """
 
-    def __init__(self, model, optimizer=None):
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+    ) -> None:
         state = _State(model, optimizer)
         self._values = {kind: _to_numpy(variables) for kind, variables in state.by_kind.items()}
         self._names = state.names
 
     @property
-    def weights(self):
+    def weights(self) -> dict[str, np.ndarray]:
         """Dict of names to the weights, without masks applied."""
         return dict(zip(self._names, self._values["weights"], strict=True))
 
@@ -64,7 +70,12 @@ class Snapshot:
         """Number of training steps made, 0 without an optimizer."""
         return int(self._values["step"][-1]) if self._values["step"] else 0
 
-    def restore(self, model, kinds=None, optimizer=None):
+    def restore(
+        self,
+        model: keras.Model,
+        kinds: tuple[str, ...] | None = None,
+        optimizer: keras.optimizers.Optimizer | None = None,
+    ) -> None:
         """Sets a model to the state of this snapshot.
 
         Args:
@@ -95,7 +106,7 @@ class Snapshot:
             if part.kind in values:
                 _restore_part(part, values[part.kind], kept())
 
-    def to_arrays(self, prefix=""):
+    def to_arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
         """Returns the state as a dict of names to arrays, fit for one file.
 
         Args:
@@ -108,7 +119,9 @@ class Snapshot:
         }
 
     @classmethod
-    def from_arrays(cls, model, arrays, prefix=""):
+    def from_arrays(
+        cls, model: keras.Model, arrays: dict[str, np.ndarray], prefix: str = ""
+    ) -> Self:
         """Returns the snapshot whose arrays `to_arrays` returned.
 
         Args:
@@ -130,7 +143,7 @@ class Snapshot:
             _check_fits("weights", state.by_kind["weights"], snapshot._values["weights"])
         return snapshot
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the snapshot into a file, atomically.
 
         Args:
@@ -142,7 +155,7 @@ class Snapshot:
         files.save_arrays(path, "snapshot", self.to_arrays(), {})
 
     @classmethod
-    def load(cls, path, model):
+    def load(cls, path: str | os.PathLike, model: keras.Model) -> Self:
         """Reads a snapshot from a file.
 
         Args:

@@ -1,5 +1,10 @@
 """GraSP: prune the weights whose removal costs the least gradient flow, before training."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
 from tf_lottery.at_init.batches import read_batches
 from tf_lottery.at_init.loss import (
     compile_for,
@@ -9,21 +14,22 @@ from tf_lottery.at_init.loss import (
 )
 from tf_lottery.at_init.ranking import keep_highest, set_masks, target_sparsities
 from tf_lottery.layers.gradients import hessian_products, value_and_gradients
+from tf_lottery.model import SparseModel
 
 
 def grasp(
-    model,
-    batches,
-    sparsity,
+    model: SparseModel,
+    batches: Any,
+    sparsity: float,
     *,
-    distribution=None,
-    scope="layer",
-    floor=1,
-    loss=None,
-    steps=None,
-    training=True,
-    temperature=1.0,
-):
+    distribution: str | Callable | dict | None = None,
+    scope: str = "layer",
+    floor: int = 1,
+    loss: str | Callable | None = None,
+    steps: int | None = None,
+    training: bool = True,
+    temperature: float = 1.0,
+) -> dict[str, np.ndarray]:
     """Prunes a model before training so that its gradients stay large.
 
     Removing a weight `w` changes the squared norm of the gradient `g` by `-2 * w * (H g)`

@@ -1,12 +1,23 @@
 """Random pruning before training, the baseline of the other methods."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tf_lottery.at_init.ranking import keep_highest, set_masks, target_sparsities
+from tf_lottery.model import SparseModel
 from tf_lottery.sparsity import scores
 
 
-def random(model, sparsity, *, distribution=None, scope="layer", floor=1, seed=0):
+def random(
+    model: SparseModel,
+    sparsity: float,
+    *,
+    distribution: str | Callable | dict | None = None,
+    scope: str = "layer",
+    floor: int = 1,
+    seed: int | list[int] = 0,
+) -> dict[str, np.ndarray]:
     """Prunes a model before training at random.
 
     Pruned weights stay pruned.

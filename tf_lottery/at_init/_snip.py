@@ -1,5 +1,9 @@
 """SNIP: prune the weights that the loss is least sensitive to, before training."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 from keras import ops
 
 from tf_lottery.at_init.batches import read_batches
@@ -11,20 +15,21 @@ from tf_lottery.at_init.loss import (
 )
 from tf_lottery.at_init.ranking import keep_highest, set_masks, target_sparsities
 from tf_lottery.layers.gradients import value_and_gradients
+from tf_lottery.model import SparseModel
 
 
 def snip(
-    model,
-    batches,
-    sparsity,
+    model: SparseModel,
+    batches: Any,
+    sparsity: float,
     *,
-    distribution=None,
-    scope="layer",
-    floor=1,
-    loss=None,
-    steps=None,
-    training=False,
-):
+    distribution: str | Callable | dict | None = None,
+    scope: str = "layer",
+    floor: int = 1,
+    loss: str | Callable | None = None,
+    steps: int | None = None,
+    training: bool = False,
+) -> dict[str, np.ndarray]:
     """Prunes a model before training by connection sensitivity.
 
     The score of a weight `w` is `|w * dL/dw|`, how fast the loss changes when the weight is

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ from tf_lottery.at_init.ranking import keep_highest, set_masks, target_sparsitie
 from tf_lottery.checks import positive_integer
 from tf_lottery.layers._functional_call import functional_call
 from tf_lottery.layers.gradients import value_and_gradients
+from tf_lottery.model import SparseModel
 from tf_lottery.sparsity import masks as mask_ops
 
 # The shares of a kernel that all paths pass through sum to 1; rounding errors to 1e-7 at most.
@@ -25,15 +28,15 @@ _ADDED = ("bias", "beta", "mean", "embeddings")
 
 
 def synflow(
-    model,
-    sparsity,
+    model: SparseModel,
+    sparsity: float,
     *,
-    distribution=None,
-    scope="layer",
-    floor=1,
-    rounds=100,
-    inputs=None,
-):
+    distribution: str | Callable | dict | None = None,
+    scope: str = "layer",
+    floor: int = 1,
+    rounds: int = 100,
+    inputs: Any = None,
+) -> dict[str, np.ndarray]:
     """Prunes a model before training by synaptic flow, which needs no data.
 
     `R` is the sum of the outputs for an input of ones if all weights are replaced by their

@@ -1,6 +1,7 @@
 """Controls with other masks: does it matter which weights a ticket keeps?"""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,14 +14,21 @@ from tf_lottery.controls.changes import (
     plain,
     warn_of_masked_weights,
 )
-from tf_lottery.model import check_sparse_model
+from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.sparsity import distributions, patterns
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
-from tf_lottery.ticket import match_paths
+from tf_lottery.sparsity.patterns import Pattern
+from tf_lottery.ticket import Ticket, match_paths
 
 
-def shuffle_masks(ticket, seed=0, scope="layer", pattern=None, model=None):
+def shuffle_masks(
+    ticket: Ticket,
+    seed: int | list[int] = 0,
+    scope: str = "layer",
+    pattern: str | Pattern | None = None,
+    model: SparseModel | None = None,
+) -> Ticket:
     """Moves the kept weights of a ticket to random places.
 
     If the ticket trains as well after this, it does not matter which weights it keeps, only how
@@ -76,7 +84,13 @@ def shuffle_masks(ticket, seed=0, scope="layer", pattern=None, model=None):
     return changed(ticket, "shuffle_masks", arguments, masks, pattern=str(pattern))
 
 
-def random_masks(ticket, seed=0, distribution=None, pattern=None, model=None):
+def random_masks(
+    ticket: Ticket,
+    seed: int | list[int] = 0,
+    distribution: str | Callable | dict | None = None,
+    pattern: str | Pattern | None = None,
+    model: SparseModel | None = None,
+) -> Ticket:
     """Gives a ticket random masks of the same total density, distributed over layers as asked.
 
     It shows how much the density of each layer matters, which `shuffle_masks` does not change.

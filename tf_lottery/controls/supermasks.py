@@ -1,7 +1,10 @@
 """Supermasks: masks with which untrained weights predict better than chance."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
+import keras
 from keras import ops
 
 from tf_lottery.checks import choice
@@ -15,6 +18,7 @@ from tf_lottery.controls.changes import (
 )
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.pruning import advice_for_emptied, warn_of_emptied
+from tf_lottery.snapshot import Snapshot
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
 from tf_lottery.sparsity.distributions import values_by_path
@@ -22,14 +26,14 @@ from tf_lottery.ticket import Ticket
 
 
 def supermask(
-    initial,
-    final,
-    sparsity,
-    criterion="large_final_same_sign",
-    scope="layer",
-    floor=1,
-    seed=0,
-):
+    initial: Ticket | Snapshot | keras.Model | dict,
+    final: Snapshot | keras.Model | dict,
+    sparsity: float | dict[str, float],
+    criterion: str | Callable = "large_final_same_sign",
+    scope: str = "layer",
+    floor: int = 1,
+    seed: int | list[int] = 0,
+) -> Ticket:
     """Masks initial weights, by scores that depend on the trained weights.
 
     The weights with the highest scores are kept, with their values before training. To measure
@@ -98,7 +102,9 @@ def supermask(
     return dataclasses.replace(result, level=ticket.level + 1)
 
 
-def evaluate_supermask(ticket, model, x, y=None, rescale=False, **kwargs):
+def evaluate_supermask(
+    ticket: Ticket, model: SparseModel, x: Any, y: Any = None, rescale: bool = False, **kwargs
+) -> dict[str, float]:
     """Measures how well the masks of a ticket predict with its untrained weights.
 
     Without a mask, untrained weights predict at chance. With LeNet-300-100 on MNIST, the best

@@ -1,6 +1,7 @@
 """Controls with other weights: does a ticket need the values that it starts from?"""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,11 +16,15 @@ from tf_lottery.controls.changes import (
     weights_like,
 )
 from tf_lottery.model import SparseModel
+from tf_lottery.snapshot import Snapshot
+from tf_lottery.ticket import Ticket
 
 AMONG = ("survivors", "all")
 
 
-def random_reinitialization(ticket, model, seed=None, keep_signs=False):
+def random_reinitialization(
+    ticket: Ticket, model: Any, seed: int | None = None, keep_signs: bool = False
+) -> Ticket:
     """Gives a ticket new initial weights: the control of the lottery ticket hypothesis.
 
     A winning ticket trains better than the same masks with new random weights ("The Lottery
@@ -68,7 +73,9 @@ def random_reinitialization(ticket, model, seed=None, keep_signs=False):
     return changed(ticket, "random_reinitialization", arguments, weights=weights)
 
 
-def reshuffle_weights(ticket, seed=0, keep_signs=False, among="survivors"):
+def reshuffle_weights(
+    ticket: Ticket, seed: int | list[int] = 0, keep_signs: bool = False, among: str = "survivors"
+) -> Ticket:
     """Permutes the initial weights of a ticket within every masked kernel.
 
     This reinitializes with the distribution of the surviving weights: "Deconstructing
@@ -112,7 +119,7 @@ def reshuffle_weights(ticket, seed=0, keep_signs=False, among="survivors"):
     return changed(ticket, "reshuffle_weights", arguments, weights=weights)
 
 
-def constant_weights(ticket, keep_signs=True, seed=0):
+def constant_weights(ticket: Ticket, keep_signs: bool = True, seed: int | list[int] = 0) -> Ticket:
     """Gives all weights of a masked kernel one magnitude.
 
     The magnitude is the standard deviation of the kernel's weights in the ticket, pruned ones
@@ -158,7 +165,7 @@ def constant_weights(ticket, keep_signs=True, seed=0):
     return changed(ticket, "constant_weights", arguments, weights=weights)
 
 
-def final_weights(ticket, weights):
+def final_weights(ticket: Ticket, weights: Snapshot | keras.Model | dict) -> Ticket:
     """Gives a ticket the weights at the end of training instead of the rewound ones.
 
     Training the new ticket is fine-tuning, which "Comparing Rewinding and Fine-tuning in Neural

@@ -131,7 +131,7 @@ class FileReport(Printable):
         return table
 
 
-def inspect_tflite(file):
+def inspect_tflite(file: str | os.PathLike | bytes) -> FileReport:
     """Lists the constants of a TFLite file: how each is stored, its sparsity and bytes.
 
     Args:

@@ -34,7 +34,7 @@ OVERHEAD = 300
 FAST_DENSITY, FAST_DENSITY_OF_ROWS = 0.15, 0.06
 
 
-def sparsify_flatbuffer(content, optimize_for="disk"):
+def sparsify_flatbuffer(content: bytes, optimize_for: str = "disk") -> bytes:
     """Returns a TFLite file with its pruned weights stored sparse.
 
     Each kernel of a dense, convolutional or recurrent layer is stored in its smallest form. It

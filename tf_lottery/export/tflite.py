@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import os
+from typing import Any
 
 import keras
 
@@ -21,17 +22,17 @@ from tf_lottery.model import SparseModel
 
 
 def export_tflite(
-    model,
-    path,
-    sample_inputs=None,
-    quantize=None,
-    storage="auto",
-    optimize_for="disk",
-    representative_data=None,
-    tolerance=None,
-    runs=50,
-    seed=0,
-):
+    model: keras.Model,
+    path: str | os.PathLike,
+    sample_inputs: Any = None,
+    quantize: str | None = None,
+    storage: str = "auto",
+    optimize_for: str = "disk",
+    representative_data: Any = None,
+    tolerance: float | None = None,
+    runs: int = 50,
+    seed: int = 0,
+) -> ExportReport:
     """Writes a model to a TFLite file, provided that the file computes what Keras computes.
 
     The model is stripped, converted and quantized if asked to, and its zeros are left out.

@@ -7,7 +7,9 @@ unless `tf.keras` was accessed before: `import tensorflow as tf; tf.keras`.
 """
 
 import sys
+from typing import Any
 
+import keras
 import numpy as np
 
 from tf_lottery._version import __version__
@@ -32,7 +34,7 @@ _ARGUMENTS = {
 _PRUNED_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel", "embeddings")
 
 
-def schedule(pruning_schedule):
+def schedule(pruning_schedule: Any) -> Constant | Polynomial:
     """Translates a schedule of TFMOT.
 
     At every step at which TFMOT updates masks, the two schedules have the same value. They
@@ -78,7 +80,7 @@ def schedule(pruning_schedule):
     )
 
 
-def pruning_callback(pruning_schedule, **arguments):
+def pruning_callback(pruning_schedule: Any, **arguments) -> GradualMagnitudePruning:
     """Makes the callback that prunes as `prune_low_magnitude` does with a TFMOT schedule.
 
     After every batch each kernel has the sparsity that TFMOT would give it, with three
@@ -117,7 +119,7 @@ def pruning_callback(pruning_schedule, **arguments):
     return GradualMagnitudePruning(schedule(pruning_schedule), **{**defaults, **arguments})
 
 
-def ticket(pruned_model, model=None):
+def ticket(pruned_model: Any, model: keras.Model | None = None) -> Ticket:
     """Makes a ticket from a `tf_keras` model that TFMOT pruned.
 
     If the model is still wrapped, the ticket has the masks of TFMOT. If it was stripped with

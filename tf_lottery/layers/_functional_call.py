@@ -1,12 +1,22 @@
 """Call a layer with the values of some of its variables replaced."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 from keras import ops
 
 from tf_lottery import _keras
 
 
-def functional_call(layer, replacements, *args, helpers=(), read_only=None, **kwargs):
+def functional_call(
+    layer: keras.Layer,
+    replacements: list[tuple],
+    *args,
+    helpers: Iterable = (),
+    read_only: dict[int, str] | None = None,
+    **kwargs,
+) -> Any:
     """Calls `layer` as if some of its variables had other values.
 
     Gradients flow into the replacing tensors. What the call assigns to variables, such as batch

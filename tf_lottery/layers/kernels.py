@@ -5,12 +5,14 @@ import dataclasses
 import inspect
 import math
 import re
+from typing import Any
 
 import keras
 
 from tf_lottery._keras import all_layers, is_state
 from tf_lottery.checks import nearest
 from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity.patterns import Pattern
 
 _KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel")
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -44,7 +46,13 @@ class KernelSelection:
     skipped: dict
 
 
-def find_kernels(layer, include=None, exclude=None, pattern="unstructured", frozen=False):
+def find_kernels(
+    layer: keras.Layer,
+    include: Any = None,
+    exclude: Any = None,
+    pattern: str | Pattern = "unstructured",
+    frozen: bool = False,
+) -> KernelSelection:
     """Finds the kernels of a layer or model, at any depth.
 
     By default these are the kernels of rank two or more of dense, einsum, convolutional

@@ -1,5 +1,7 @@
 """Add skip connections around masked convolutions, and remove them."""
 
+from typing import Any
+
 import keras
 
 from tf_lottery._keras import all_layers
@@ -8,7 +10,7 @@ from tf_lottery.layers import find_kernels
 from tf_lottery.layers.call_trace import trace_calls
 from tf_lottery.layers.ghost_skips import BRANCHES, GhostSkips
 from tf_lottery.layers.inputs import symbolic_inputs
-from tf_lottery.model import check_sparse_model
+from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.tweaks import add_tweak, remove_tweak
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
@@ -16,14 +18,14 @@ _PADDINGS = ("same", "causal")
 
 
 def ghost_skips(
-    model,
-    include=None,
-    exclude=None,
-    branch="conv",
-    initial_value=1e-4,
-    epsilon=1e-5,
-    momentum=0.9,
-):
+    model: SparseModel,
+    include: Any = None,
+    exclude: Any = None,
+    branch: str = "conv",
+    initial_value: float = 1e-4,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
+) -> GhostSkips:
     """Adds skip connections around the masked convolutions of a sparse model.
 
     These are the ghost skips of "Training Your Sparse Neural Network Better with Any Mask"
@@ -82,7 +84,7 @@ def ghost_skips(
     )
 
 
-def remove_ghost_skips(model):
+def remove_ghost_skips(model: SparseModel) -> None:
     """Removes the ghost skips of a sparse model.
 
     Args:

@@ -1,6 +1,8 @@
 """Prepares all tweaks of retraining in one call."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -8,7 +10,7 @@ from tf_lottery.callbacks import ActivationAnnealing, DistillationStop, GhostSki
 from tf_lottery.checks import choice, number_above, positive_integer
 from tf_lottery.layers.ghost_skips import GhostSkips
 from tf_lottery.layers.soft_activations import SoftActivations
-from tf_lottery.model import check_settled
+from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.printable import Printable
 from tf_lottery.retrain._ghost_skips import find_convolutions, ghost_skips, remove_ghost_skips
 from tf_lottery.retrain._rescaled_initialization import rescaled_initialization
@@ -94,21 +96,21 @@ class Recipe(Printable):
 
 
 def recipe(
-    model,
-    steps,
-    batches=None,
-    tweaks=None,
-    teacher=None,
-    annealed=0.5,
-    activation="swish",
-    smoothing=0.1,
-    alpha=0.9,
-    temperature=5.0,
-    distilled=1.0,
-    from_logits=True,
-    loss=None,
-    rescaling_iterations=180,
-):
+    model: SparseModel,
+    steps: int,
+    batches: Any = None,
+    tweaks: tuple[str, ...] | None = None,
+    teacher: keras.Model | None = None,
+    annealed: float = 0.5,
+    activation: str = "swish",
+    smoothing: float = 0.1,
+    alpha: float = 0.9,
+    temperature: float = 5.0,
+    distilled: float = 1.0,
+    from_logits: bool = True,
+    loss: str | Callable | None = None,
+    rescaling_iterations: int = 180,
+) -> Recipe:
     """Prepares a sparse model for retraining with several tweaks at once.
 
     The tweaks are those of "Training Your Sparse Neural Network Better with Any Mask"

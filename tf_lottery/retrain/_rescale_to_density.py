@@ -3,10 +3,10 @@
 import numpy as np
 
 from tf_lottery.checks import choice
-from tf_lottery.model import check_settled
+from tf_lottery.model import SparseModel, check_settled
 
 
-def rescale_to_density(model, per="unit"):
+def rescale_to_density(model: SparseModel, per: str = "unit") -> dict[str, np.ndarray | float]:
     """Multiplies the kernels of a sparse model by `sqrt(1 / density)`.
 
     Initializers choose the scale of weights for dense layers. With a fraction `density` of its

@@ -3,12 +3,14 @@
 import collections
 import dataclasses
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 from tf_lottery.at_init.batches import read_batches
 from tf_lottery.at_init.loss import loss_of_weights
 from tf_lottery.at_init.overrides import without_noise
 from tf_lottery.checks import number_above, positive_integer
-from tf_lottery.model import check_settled
+from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.printable import Printable
 from tf_lottery.retrain.scaled_network import ScaleAdam, ScaledNetwork, TrainableWeights
 
@@ -64,16 +66,16 @@ class RescalingReport(Printable):
 
 
 def rescaled_initialization(
-    model,
-    batches,
-    loss=None,
-    steps=None,
-    iterations=180,
-    learning_rate=0.01,
-    step_size=0.1,
-    max_gradient_norm=1.0,
-    min_scale=0.01,
-):
+    model: SparseModel,
+    batches: Any,
+    loss: str | Callable | None = None,
+    steps: int | None = None,
+    iterations: int = 180,
+    learning_rate: float = 0.01,
+    step_size: float = 0.1,
+    max_gradient_norm: float = 1.0,
+    min_scale: float = 0.01,
+) -> RescalingReport:
     """Rescales the weights of a sparse model so that its first training step helps most.
 
     Every trainable tensor, such as a kernel, a bias or the scale of a normalization, is

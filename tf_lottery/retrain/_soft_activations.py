@@ -3,11 +3,13 @@
 from tf_lottery._keras import all_layers
 from tf_lottery.checks import choice, number_above
 from tf_lottery.layers.soft_activations import ACTIVATIONS, SoftActivations, max_value_of
-from tf_lottery.model import check_sparse_model
+from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.tweaks import add_tweak, remove_tweak
 
 
-def soft_activations(model, activation="swish", beta=None):
+def soft_activations(
+    model: SparseModel, activation: str = "swish", beta: float | None = None
+) -> SoftActivations:
     """Replaces the rectifiers of a sparse model by a smooth function while it retrains.
 
     These are the soft neurons of "Spending Your Winning Lottery Better After Drawing It"
@@ -53,7 +55,7 @@ def soft_activations(model, activation="swish", beta=None):
     return add_tweak(model, SoftActivations(activation, targets, beta))
 
 
-def remove_soft_activations(model):
+def remove_soft_activations(model: SparseModel) -> None:
     """Restores the rectifiers of a sparse model.
 
     Args:

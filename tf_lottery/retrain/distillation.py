@@ -4,12 +4,18 @@ import keras
 
 from tf_lottery.checks import number_above
 from tf_lottery.layers.distillation import Distillation
-from tf_lottery.model import check_sparse_model
+from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.retrain.outputs import check_from_logits
 from tf_lottery.tweaks import add_tweak, remove_tweak
 
 
-def distill(student, teacher, alpha=0.9, temperature=5.0, from_logits=True):
+def distill(
+    student: SparseModel,
+    teacher: keras.Model,
+    alpha: float = 0.9,
+    temperature: float = 5.0,
+    from_logits: bool = True,
+) -> Distillation:
     """Lets a sparse model learn from a teacher, usually the dense network.
 
     "Distilling the Knowledge in a Neural Network" (arXiv:1503.02531), which the first version
@@ -79,7 +85,7 @@ def distill(student, teacher, alpha=0.9, temperature=5.0, from_logits=True):
     return add_tweak(student, Distillation(teacher, alpha, temperature, from_logits))
 
 
-def remove_distillation(model):
+def remove_distillation(model: SparseModel) -> None:
     """Removes the teacher of a sparse model.
 
     Args:

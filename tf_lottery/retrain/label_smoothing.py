@@ -1,6 +1,7 @@
 """Label smoothing as papers on sparse training define it."""
 
 import numbers
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,7 +9,7 @@ from keras import ops
 from tf_lottery.checks import fraction
 
 
-def keras_label_smoothing(mass, num_classes):
+def keras_label_smoothing(mass: float, num_classes: int) -> float:
     """Returns the `label_smoothing` of Keras for the smoothing that papers use.
 
     Papers put `1 - mass` on the true class and `mass / (num_classes - 1)` on every other.
@@ -85,12 +86,12 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def __init__(
         self,
-        mass=0.1,
-        from_logits=False,
-        reduction="sum_over_batch_size",
-        name="smoothed_crossentropy",
-        dtype=None,
-    ):
+        mass: float = 0.1,
+        from_logits: bool = False,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "smoothed_crossentropy",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.mass = fraction("mass", mass)
         self.from_logits = from_logits

@@ -12,7 +12,12 @@ import re
 from tf_lottery.checks import fraction, named_function, nearest
 
 
-def uniform(shapes, sparsity, dense_first=False, custom=None):
+def uniform(
+    shapes: dict[str, tuple],
+    sparsity: float,
+    dense_first: bool = False,
+    custom: dict[str, float] | None = None,
+) -> dict[str, float]:
     """Gives every layer the same sparsity.
 
     Args:
@@ -42,7 +47,9 @@ def uniform(shapes, sparsity, dense_first=False, custom=None):
     return result
 
 
-def erdos_renyi(shapes, sparsity, custom=None):
+def erdos_renyi(
+    shapes: dict[str, tuple], sparsity: float, custom: dict[str, float] | None = None
+) -> dict[str, float]:
     """Gives layers with many inputs and outputs a higher sparsity than narrow ones.
 
     The density of a layer is `epsilon * (inputs + outputs) / (inputs * outputs)`, that of
@@ -72,7 +79,12 @@ def erdos_renyi(shapes, sparsity, custom=None):
     return {**_scaled(shapes, sparsity, raw, custom), **custom}
 
 
-def erdos_renyi_kernel(shapes, sparsity, power_scale=1.0, custom=None):
+def erdos_renyi_kernel(
+    shapes: dict[str, tuple],
+    sparsity: float,
+    power_scale: float = 1.0,
+    custom: dict[str, float] | None = None,
+) -> dict[str, float]:
     """Gives layers a sparsity that grows with all axes of their kernels.
 
     The density of a layer is `epsilon * (sum(shape) / prod(shape)) ** power_scale`, the

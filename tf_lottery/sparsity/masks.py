@@ -2,17 +2,27 @@
 
 import math
 import numbers
+from typing import Any
 
 import numpy as np
 
 from tf_lottery.checks import choice, fraction, natural_number
 from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity.patterns import Pattern
 from tf_lottery.sparsity.selection import check_numbers, highest, highest_of_sizes
 
 SCOPES = ("global", "layer")
 
 
-def top_k_masks(scores, sparsity, *, pattern="unstructured", scope="layer", masks=None, floor=1):
+def top_k_masks(
+    scores: dict[str, np.ndarray] | np.ndarray,
+    sparsity: float | dict[str, float],
+    *,
+    pattern: str | Pattern = "unstructured",
+    scope: str = "layer",
+    masks: dict[str, np.ndarray] | np.ndarray | None = None,
+    floor: int = 1,
+) -> Any:
     """Keeps the highest scores and prunes the rest.
 
     The number of pruned groups is exactly `round(sparsity * number of groups)`. A group is
@@ -59,12 +69,15 @@ def top_k_masks(scores, sparsity, *, pattern="unstructured", scope="layer", mask
     """
     if not isinstance(scores, dict):
         masks = None if masks is None else {"scores": masks}
-        options = {"pattern": pattern, "scope": scope, "floor": floor}
-        return top_k_masks({"scores": scores}, sparsity, masks=masks, **options)["scores"]
+        found = top_k_masks(
+            {"scores": scores}, sparsity, pattern=pattern, scope=scope, masks=masks, floor=floor
+        )
+        return found["scores"]
     pattern, floor = patterns.get(pattern), natural_number("floor", floor)
     sparsities = _sparsities(scores, sparsity, scope)
     masks = _checked_masks(scores, masks)
-    pooled, alive = {}, None if masks is None else {}
+    pooled: dict = {}
+    alive: dict = {}
     for name, array in scores.items():
         patterns.check_divides(pattern, np.shape(array), f"scores[{name!r}]")
         pooled[name] = pattern.pool(array)
@@ -76,7 +89,7 @@ def top_k_masks(scores, sparsity, *, pattern="unstructured", scope="layer", mask
         kept = _kept_groups(
             pattern,
             [pooled[name] for name in names],
-            None if alive is None else [alive[name] for name in names],
+            None if masks is None else [alive[name] for name in names],
             sizes,
             sparsities[names[0]],
             [math.ceil(floor / size) for size in sizes],
@@ -90,8 +103,13 @@ def top_k_masks(scores, sparsity, *, pattern="unstructured", scope="layer", mask
 
 
 def drop_and_grow(
-    weights, mask, grow_scores, drop_fraction, pattern="unstructured", num_grown=None
-):
+    weights: np.ndarray,
+    mask: np.ndarray,
+    grow_scores: np.ndarray,
+    drop_fraction: float,
+    pattern: str | Pattern = "unstructured",
+    num_grown: int | None = None,
+) -> np.ndarray:
     """Replaces the smallest weights by as many others: one update of dynamic sparse training.
 
     The rule of "Rigging the Lottery" (arXiv:1911.11134, section 3): first the

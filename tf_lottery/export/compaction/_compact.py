@@ -11,7 +11,9 @@ from tf_lottery.export.compaction.report import CompactionReport, LayerRow
 from tf_lottery.model import SparseModel
 
 
-def compact(model, multiple_of=1, gather_inputs=False):
+def compact(
+    model: keras.Model, multiple_of: int = 1, gather_inputs: bool = False
+) -> tuple[keras.Model, CompactionReport]:
     """Removes the units and channels of a model that pruning left dead.
 
     A unit is dead if all weights that read it are zero, or if all its own weights are zero. In
