@@ -128,7 +128,7 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
         model,
         train,
         data.test,
-        start,
+        start=start,
         seeds=tuple(copies),
         points=settings.points,
         batches=ShuffledBatches(*data.train, settings.batch_size, _STATISTICS_STEPS, 3 * seed),
