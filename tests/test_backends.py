@@ -1,4 +1,4 @@
-"""The same tests on the other backends and on several devices, each in a process of its own."""
+"""Runs tests on the other backends and on several devices, each in a separate process."""
 
 import concurrent.futures
 import json
@@ -35,9 +35,9 @@ def run(arguments, timeout=900, **environment):
 
 @pytest.fixture
 def run_pytest(request):
-    """Function that runs tests of the tier of this run in another process."""
+    """Returns a function that runs tests in another process, in the tier of this run."""
     tier = ["--thorough"] if request.config.option.thorough else []
-    # Without the cache, in which this run keeps which tests failed.
+    # Without pytest's cache, where this run stores which tests failed.
     command = ["-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tier]
     timeout = 7200 if tier else 900
     return lambda *arguments, **kwargs: run([*command, *arguments], timeout=timeout, **kwargs)
@@ -45,9 +45,9 @@ def run_pytest(request):
 
 @pytest.fixture
 def compiled(request, tmp_path):
-    """Variables of the environment that let a backend keep what it compiled, for the next run too.
+    """Environment variables that make a backend cache compiled functions across runs.
 
-    Most of the time goes into compiling. JAX does not lock the folder: one test alone may use it.
+    Compiling takes most of the time. JAX does not lock the folder, so only one test may use it.
     """
     cache = getattr(request.config, "cache", None)
     return {
@@ -62,7 +62,7 @@ def files_with(text):
     return [str(f) for f in files if text in f.read_text() and f != pathlib.Path(__file__)]
 
 
-# One process for a backend: importing it and compiling the same functions again takes long.
+# One process per backend, since importing it and compiling takes long.
 @pytest.mark.runs_pytest("runs the tests marked `backend`, of which each has a limit of its own")
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_core(backend, run_pytest, compiled, request):
@@ -74,8 +74,8 @@ def test_core(backend, run_pytest, compiled, request):
     run_pytest(*files, *chosen, KERAS_BACKEND=backend, **compiled)
 
 
-# TensorFlow expects the first sum over replicas in a process to have one shape, whatever model
-# it belongs to: that of the gradients, to which gates and tweaks add.
+# In one process, TensorFlow requires the same shape for the first sum over replicas of every
+# model. Gates and tweaks change that shape, which is that of the gradients.
 @pytest.mark.runs_pytest("TensorFlow gets its devices when it starts")
 @pytest.mark.parametrize(
     ("chosen", "quick", "all_of_them"),
@@ -113,7 +113,7 @@ def test_data_parallel_on_jax():
 
 
 def assert_same_masks(*outputs):
-    """Checks what `replicas.py` printed: equal masks on all replicas, almost equal weights."""
+    """Checks the output of `replicas.py`: equal masks on all replicas, almost equal weights."""
     found = [json.loads(output.splitlines()[-1]) for output in outputs]
     masks = {mask for result in found for mask in result["masks"]}
     assert len(masks) == 1

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.backend
 
 @pytest.fixture
 def pruned(make_model):
-    """A plain model with zeros in three of four weights of one kernel and half of the other."""
+    """A plain model: three quarters of one kernel and half of the other are zero."""
     model = make_model()
     for layer, period in zip(model.layers, (4, 2), strict=True):
         kernel = keras.ops.convert_to_numpy(layer.kernel).copy()

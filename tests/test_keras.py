@@ -1,4 +1,4 @@
-"""What the library relies on of Keras that is not public, and that it relies on it in one file."""
+"""Tests the private parts of Keras that the library uses, and that only `_keras.py` does so."""
 
 import ast
 import functools
@@ -21,12 +21,12 @@ FILES = sorted(
 
 
 def relies_on(private, function=None):
-    """Decorator of a test: whatever fails is said to be a change of Keras.
+    """Decorator of a test: makes its failure say which private part of Keras has changed.
 
     Args:
-        private: String, what the function uses of Keras.
-        function: String, the function of `tf_lottery._keras`. Defaults to `None`: the one that
-            the test is called after.
+        private: String, the private part of Keras that the function uses.
+        function: String, the function of `tf_lottery._keras`. Defaults to `None`: the one in
+            the name of the test.
     """
 
     def decorate(test):
@@ -65,7 +65,7 @@ class Holder(layers.Layer):
 
 @pytest.fixture
 def optimizer_of():
-    """Function of an optimizer to it, built for a variable of two ones, and the variable."""
+    """Returns a function that builds an optimizer for a variable; returns both."""
 
     def build(optimizer):
         variable = keras.Variable(np.ones(2, "float32"), name="kernel")
@@ -162,7 +162,7 @@ def test_replace_sublayers():
     assert all(layer in found for layer in new)
     assert not any(layer in found for layer in old)
     assert len(holder.trainable_variables) == 4
-    # A built layer takes no other layers, as before.
+    # The built layer is locked again.
     with pytest.raises(ValueError, match="cannot"):
         holder.other = layers.Dense(2)
 
@@ -195,7 +195,7 @@ def test_scaled_for_replicas():
 
 
 class Jump(keras.callbacks.Callback):
-    """Begins with another epoch and notes all that begin."""
+    """Sets another first epoch and records all epochs that begin."""
 
     def __init__(self, epoch):
         super().__init__()
@@ -278,7 +278,7 @@ def test_remove_overwritten(options, optimizer_of):
 
 
 def accumulate(optimizer, variable, gradient, batches):
-    """Returns what a variable that is overwritten holds after each of some batches."""
+    """Returns the values of an overwritten variable after each batch."""
     found = []
     for value in batches:
         gradients = [ops.ones(2), ops.convert_to_tensor(value)]
@@ -297,7 +297,7 @@ def test_overwrite_at_every_batch(optimizer_of):
     _keras.add_overwritten(optimizer, [gradient])
     _keras.overwrite_at_every_batch(optimizer, {id(gradient): 0.5})
     found = accumulate(optimizer, variable, gradient, BATCHES)
-    # Half of what the last step left, and the sum of its own batches.
+    # Half of the value after the last step, plus the sum of the step's own batches.
     assert found == [[1.0, 2.0], [4.0, 1.0], [7.0, 5.5]]
 
 
@@ -401,10 +401,10 @@ def test_trains(optimizer_of):
 
 
 def private_uses(source):
-    """Returns what a file takes from objects of others by underscored names, as strings.
+    """Returns the underscored names that a file uses on objects of other classes.
 
-    A class may use its own names on `self`, `cls` and other objects of its kind, and a module its
-    own functions.
+    A class may use its own names on `self`, `cls` and other instances, and a module its own
+    functions.
     """
     tree = ast.parse(source)
     return [*_foreign_attributes(tree), *_imports_of_keras_src(tree), *_inherited(tree)]
@@ -431,7 +431,7 @@ ACCESSORS = ("getattr", "setattr", "hasattr", "delattr")
 
 
 def _attribute(node):
-    """Returns the attribute that a node gets or sets, by a dot or by `getattr` and its kin."""
+    """Returns the attribute that a node reads or sets, with a dot or `getattr` and the like."""
     if isinstance(node, ast.Attribute):
         return node.attr
     if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ACCESSORS:
@@ -448,7 +448,7 @@ def _classes(tree):
 
 
 def _own_names(tree):
-    """Returns the names that classes define, or set on `self` and on what they make of `cls`."""
+    """Returns the names that classes define, or set on `self` and on new objects of `cls`."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -464,7 +464,7 @@ def _own_names(tree):
 
 
 def _made_of_cls(function):
-    """Yields the names of a constructor's new objects: `new = cls()`, `super().__new__(cls)`."""
+    """Yields the variable names of new objects: `new = cls()`, `super().__new__(cls)`."""
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             words = {word.id for word in ast.walk(node.value) if isinstance(word, ast.Name)}
@@ -488,7 +488,7 @@ def _imports_of_keras_src(tree):
 
 
 def _inherited(tree):
-    """Yields what a class uses on itself and no class of the library defines."""
+    """Yields the names that a class uses on itself and no class of the library defines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             used = node.value.id in ("self", "cls") and is_private(node.attr)

@@ -189,7 +189,7 @@ def test_model_that_no_pattern_divides_is_refused(make_model):
 
 
 def open_half(sparse):
-    """Sets values of gates of which every second is above 0."""
+    """Sets every second gate value above 0 and the others below."""
     sparse.selection.set_values(
         [np.resize([0.1, -0.1], gate.shape) for gate in sparse.selection.gates]
     )
@@ -263,7 +263,7 @@ def test_weights_decay_and_gates_do_not(exclude, make_model):
         optimizer.exclude_from_weight_decay(var_names=["kernel"])
     sparse.compile(optimizer, "mse")
     kernels = list(sparse.get_kernels().values())
-    # Without a signal there are no gradients.
+    # Zero data gives no gradients.
     sparse.train_on_batch(np.zeros((2, 6)), np.zeros((2, 3)))
     assert all(np.all(values == np.float32(0.5)) for values in sparse.selection.values)
     for kernel, expected in zip(sparse.get_kernels().values(), kernels, strict=True):

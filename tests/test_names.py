@@ -1,4 +1,4 @@
-"""Public names: a function is not hidden by a module of the same name, or the other way round."""
+"""No public function has the same name as a module, which would hide one of the two."""
 
 import importlib
 import inspect
@@ -16,7 +16,7 @@ def packages(package):
 
 
 def exports(package):
-    """Returns the functions and classes that a package exports, by name."""
+    """Returns a dict of names to the functions and classes that a package exports."""
     return {
         name: value
         for name, value in vars(package).items()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.backend
 
 @pytest.fixture
 def variables():
-    """Kernels and biases, two of one path, and one whose path begins like another's."""
+    """Kernels and biases; two have the same path, one has a path that begins with another's."""
     named = ["a", "a", "a_kernel_momentum", "b"]
     made = [layers.Dense(3, name=name) for name in named]
     for layer in made:
@@ -115,7 +115,7 @@ def test_overwritten_variables_can_stand_between_others(variables):
     state.create_variables(variables[:1])
     state.collect(True)
     optimizer = built(optimizers.Adam(use_ema=True), variables)
-    # As of a model with a sparse part in the middle.
+    # As in a model with a sparse part in the middle.
     trained = [*variables[:3], *state.gradients, *variables[3:]]
     add_overwritten(optimizer, state.gradients, trained)
     values = [v.value for v in trained], [v.value for v in optimizer.variables]
@@ -152,7 +152,7 @@ def test_overwritten_variables_are_summed_over_the_batches_of_a_step(variables):
         found.append(float(np.mean(state.gradients[0])))
     assert found == [1.0, -7.0, -4.0, 0.0, 5.0]
     remove_overwritten(optimizer, state.gradients)
-    # Keras' own treatment of such variables is back: that of the maximum.
+    # Keras' own method is restored, which takes the maximum.
     assert "_overwrite_variables_directly_with_gradients" not in vars(optimizer)
 
 
@@ -173,7 +173,7 @@ def test_cleared_slots_are_as_at_the_beginning(variables):
         if i in (0, 5):
             np.testing.assert_array_equal(np.array(average), np.array(variable))
         assert all(np.any(slot) == (i not in (0, 5)) for slot in found.values())
-    # Momentum 0.1 and velocity 0.001 of a first step, and of a second one.
+    # Momentum 0.1 and velocity 0.001 after a first step, and after a second one.
     optimizer.apply([keras.ops.ones(v.shape) for v in variables])
     momenta = [float(np.mean(found["momentum"])) for found in slots(optimizer, variables)]
     np.testing.assert_allclose(momenta, [0.1, *[0.19] * 4, 0.1, 0.19, 0.19], rtol=1e-5)
@@ -228,7 +228,7 @@ def test_variables_excluded_from_weight_decay(wrap, others, variables):
     gradients = [keras.ops.zeros(v.shape) for v in variables]
     found = variables
     if keras.backend.backend() == "jax":
-        # There a loss scale works without side effects only, as in the trainer.
+        # On JAX a loss scale only works without side effects, as in the trainer.
         states = [v.value for v in optimizer.variables], gradients, [v.value for v in variables]
         found, _ = optimizer.stateless_apply(*states)
     else:

@@ -110,7 +110,7 @@ def test_patterns_of_every_kind_of_model(kind, pattern, make_model, make_data):
 def test_pattern_follows_the_equation_of_attention(make_model):
     sparse = tfl.sparsify(make_model("attention"), sparsity=0.5, pattern="3x1")
     query, *_, output, _ = sparse.get_masks().values()
-    # Inputs of the query are its first axis, those of the output projection its first two.
+    # The inputs of the query are its first axis, those of the output projection its first two.
     for blocks in (query.reshape(2, 3, 2, 3), output.reshape(2, 3, 6)):
         assert np.all(blocks.any(axis=1) == blocks.all(axis=1))
         assert 0 < blocks.mean() < 1

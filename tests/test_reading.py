@@ -1,4 +1,4 @@
-"""Reading a model changes nothing: not in the middle of training, and not when it is refused."""
+"""Reading a model changes nothing, neither during training nor if the call is refused."""
 
 import random
 
@@ -46,7 +46,7 @@ def gates():
 
 
 def closed_gates():
-    """No model is left, so that whatever needs one is refused."""
+    """All gates are closed, so calls that need a plain model are refused."""
     sparse = trained(make(gate=tfl.SoftGate(0.1)))
     sparse.selection.set_values([np.full(gate.shape, -1.0) for gate in sparse.selection.gates])
     return sparse
@@ -59,7 +59,7 @@ def soft_activations():
 
 
 def ghost_skips():
-    """In effect, so that no plain model computes the same."""
+    """Ghost skips are active, so no plain model computes the same."""
     sparse = make(sparsity=0.5)
     tfl.retrain.ghost_skips(sparse)
     return trained(sparse)
@@ -82,7 +82,7 @@ def export_refused(sparse, path):
         tfl.export_tflite(sparse, path / "m.tflite", X, quantize="int8")
 
 
-# Those that need the plain model, which two of the states cannot give.
+# These need the plain model, which does not exist in two of the states.
 OF_PLAIN_MODEL = {
     "compact": lambda sparse, path: tfl.compact(sparse),
     "export": lambda sparse, path: sparse.export(path / "saved", verbose=False),
@@ -111,12 +111,12 @@ def values(sparse):
 
 
 def attributes(sparse):
-    """Returns the class and the public attributes of all layers, by identity."""
+    """Returns the class and the public attributes of all layers, by id."""
     found = []
     for layer in _keras.all_layers(sparse):
         found.append((layer, type(layer)))
         for name, value in vars(layer).items():
-            # Functions that Keras compiles may come to the model inside.
+            # Keras may add compiled functions to the model inside.
             is_function = layer is not sparse and name.endswith("_function")
             if not name.startswith("_") and not is_function:
                 value = tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What is saved can be loaded wherever the library is imported."""
+"""Everything that is saved can be loaded after `import tf_lottery`."""
 
 import ast
 import json
@@ -10,7 +10,7 @@ import sys
 import tf_lottery
 
 ROOT = pathlib.Path(tf_lottery.__file__).parents[1]
-# What `import tf_lottery` registers, by the names that Keras saves.
+# The objects that `import tf_lottery` registers, by the names that Keras saves.
 CODE = """
 import json, keras, tf_lottery
 print(json.dumps(sorted(keras.saving.get_custom_objects())))

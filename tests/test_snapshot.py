@@ -59,7 +59,7 @@ def test_file_keeps_everything(trained, make_data, make_model, compile_model, tm
 
 
 def state_by_kind(model):
-    """Returns the variables of every kind of state, named one by one."""
+    """Returns the expected variables of every kind of state, listed explicitly."""
     rate, step = model.optimizer.learning_rate, model.optimizer.iterations
     kinds = {
         "weights": model.model.weights,

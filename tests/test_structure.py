@@ -1,4 +1,4 @@
-"""How the modules of the library are cut, read from their imports."""
+"""Checks the structure of the library: which module imports which."""
 
 import ast
 import functools
@@ -11,8 +11,8 @@ import pytest
 import tf_lottery
 
 ROOT = pathlib.Path(tf_lottery.__file__).parents[1]
-# From the ground up. A room is a folder or a module, here without the underscores around its
-# name; it imports from lower floors alone.
+# Floors, the lowest first. A room is a folder or a module, without the underscores around its
+# name. It may import only from lower floors.
 FLOORS = [
     {"checks", "extras", "files", "keras", "printable", "version"},
     {"optimizers", "sparsity"},
@@ -27,7 +27,7 @@ FLOORS = [
     {"tf_lottery_cli"},
     {"main"},
 ]
-# What the core must not need. These rooms and files are no part of it.
+# Packages that the core must not need. These rooms and files are not part of the core.
 HEAVY = {
     "ai_edge_litert",
     "ai_edge_quantizer",
@@ -41,13 +41,13 @@ HEAVY = {
     "tf_keras",
     "torch",
 }
-# Run in processes of their own, and imported by nothing.
+# These run in separate processes, and nothing imports them.
 PROGRAMS = "tf_lottery.export.tasks."
 
 
 @functools.cache
 def sources():
-    """Returns a dict of the names of all modules to their text."""
+    """Returns a dict of the names of all modules to their source text."""
     found = {}
     for folder in ("tf_lottery", "tf_lottery_cli"):
         for file in sorted((ROOT / folder).rglob("*.py")):
@@ -70,7 +70,7 @@ def imports_of(source, at_module_level=False):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            # A name that is imported from a package can be a module of it.
+            # A name that is imported from a package can be a module.
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= names & sources().keys() or {node.module}
         elif not (at_module_level and isinstance(node, ast.FunctionDef)):
@@ -154,7 +154,7 @@ def test_nothing_heavy_is_imported_with_the_library():
 
 def test_the_command_is_light():
     for name in ("tf_lottery_cli", *(m for m in sources() if m.startswith("tf_lottery_cli."))):
-        if name != "tf_lottery_cli.inputs":  # The one that commands import when they run.
+        if name != "tf_lottery_cli.inputs":  # Commands import this one only when they run.
             imported = {
                 module.partition(".")[0]
                 for module in imports_of(sources()[name], at_module_level=True)

@@ -11,7 +11,7 @@ from tf_lottery.analysis.connectivity import Connectivity, interpolate
 
 
 def perturbed(model, seed, scale=0.3):
-    """Returns weights by path, the model's with noise, statistics kept positive."""
+    """Returns the model's weights by path, with noise that keeps statistics positive."""
     rng = np.random.default_rng(seed)
     return {
         path: value + (scale * rng.normal(size=value.shape)).astype(value.dtype)
@@ -36,7 +36,7 @@ def cross_entropy(logits, y):
 
 
 def named(arrays):
-    """Returns arrays by the ends of their paths, without the name of the model."""
+    """Returns arrays by their paths without the name of the model."""
     return {"/".join(path.split("/")[-2:]): array for path, array in arrays.items()}
 
 
@@ -140,7 +140,7 @@ def test_forms_of_an_end_agree(make_model, make_data, compile_model):
     model = compile_model(tfl.sparsify(make_model(), sparsity=0.5))
     other = compile_model(tfl.sparsify(make_model(), sparsity=0.7))
     other.fit(*data, batch_size=8, verbose=0)
-    # Weights under the mask, as a ticket keeps them, do not count.
+    # Pruned weights, which a ticket also has, have no effect.
     hidden = named(other.kernels)["hidden/kernel"]
     mask = named(other.get_masks())["hidden/kernel"]
     hidden.assign(np.where(mask, hidden, 7.0))
@@ -293,7 +293,7 @@ def test_statistics_compile_once(make_data, compile_model):
         before = len(traces)
         interpolate(model, *ends, data, points=points, batches=data)
         counts.append(len(traces) - before)
-    # The second call has nothing to evaluate compiled, only its own statistics.
+    # The second call compiles only its own statistics, not the evaluation.
     assert counts[0] >= counts[1] and counts[1] <= 2
 
 
@@ -369,7 +369,7 @@ def test_settled_gates(make_model, make_data, compile_model):
         ({"batch_size": 0}, "`batch_size` must be"),
         ({"first": {}}, "`first` must be a `Snapshot`, .* Received: dict"),
         ({"second": 3}, "`second` must be a `Snapshot`, .* Received: int"),
-        ({"second": {"a": np.ones(2)}}, r"`second` must have all weights .* but \['a'\]"),
+        ({"second": {"a": np.ones(2)}}, r"`second` must have all weights .* matched are \['a'\]"),
         ({"data": [1, 2]}, "`data` must be a tuple of arrays .*Received: list of 2"),
         ({"data": iter([])}, "`data` must be .* read repeatedly. Received: list_iterator"),
         ({"data": (1,)}, "Received: tuple of 1"),
@@ -384,7 +384,7 @@ def test_wrong_arguments(make_model, make_data, compile_model, arguments, messag
 
 def test_model_that_cannot_be_evaluated(make_model, make_data, compile_model):
     model = make_model()
-    with pytest.raises(ValueError, match="`model` must be a built and compiled .*Received"):
+    with pytest.raises(ValueError, match="`model` must be a built Keras .*Received"):
         interpolate(model, model, model, make_data())
     nested = compile_model(make_model("nested"))
     with pytest.raises(ValueError, match="`batches` must be training examples.*=None"):

@@ -12,7 +12,7 @@ from tf_lottery.analysis.flops_conventions import CONVENTIONS, kernel_flops
 
 
 class Scale(layers.Layer):
-    """A layer that no rule knows."""
+    """A layer of a kind without a rule."""
 
     def build(self, input_shape):
         self.scale = self.add_weight(shape=(input_shape[-1],), name="scale")
@@ -22,7 +22,7 @@ class Scale(layers.Layer):
 
 
 class Cell(layers.Layer):
-    """A recurrent cell that no rule knows, with a layer that one does."""
+    """A recurrent cell without a rule, which contains a layer with one."""
 
     state_size = output_size = 3
 
@@ -51,7 +51,7 @@ class Unused(keras.Model):
 
 
 class Tied(layers.Layer):
-    """Looks tokens up, and multiplies with the transposed embedding by hand."""
+    """Looks tokens up, then multiplies directly with the transposed embedding."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -63,7 +63,7 @@ class Tied(layers.Layer):
 
 
 class Experts(layers.Layer):
-    """Two experts for all inputs, whose kernel has an axis for the experts."""
+    """A layer with two experts, whose kernel has an axis for the experts."""
 
     def build(self, input_shape):
         self.kernel = self.add_weight(shape=(2, input_shape[-1], 3), name="kernel")
@@ -99,7 +99,7 @@ def test_masks_are_counted(make_model, convention, expected):
     ("kind", "macs"),
     [
         ("dense", 6 * 8 + 8 * 3),
-        # Twice a 3x3 convolution over 6x6; separable over 4x4 and depthwise over 2x2 positions.
+        # Two calls of a 3x3 convolution at 6x6 positions, separable at 4x4, depthwise at 2x2.
         ("nested", 2 * 36 * 72 + 16 * (72 + 32) + 4 * 36 + 16 * 3),
         ("recurrent_deep", 5 * (4 * 20 + 5 * 20) + 2 * 5 * (5 * 12 + 4 * 12) + 8 * 3),
         # Queries, keys, values and outputs of 2 heads of size 3, over 4 positions.
@@ -162,7 +162,7 @@ def test_mixed_precision():
 
 
 def not_counted(model):
-    """Returns the last part of the paths of weights that are not counted, with the reasons."""
+    """Returns the reasons for weights that are not counted, by the last part of their paths."""
     reasons = tfl.flops(model).not_counted
     return {path.split("/")[-1]: reason for path, reason in reasons.items()}
 
@@ -204,7 +204,7 @@ def test_convolutional_recurrence(return_sequences):
 )
 @pytest.mark.parametrize("tie_weights", [True, False])
 def test_embedding_that_projects_back(tie_weights):
-    """5 tokens, a vocabulary of 7 and 4 features; looking up costs nothing."""
+    """5 tokens, a vocabulary of 7 and 4 features; the lookup costs nothing."""
     embedding = layers.ReversibleEmbedding(7, 4, tie_weights=tie_weights)
     tokens = keras.Input((5,), dtype="int32")
     model = keras.Model(tokens, embedding(layers.Dense(4)(embedding(tokens)), reverse=True))
@@ -242,7 +242,7 @@ def test_embedding_that_is_only_read():
 
 @pytest.mark.backend
 def test_mixture_of_experts():
-    """The layer's 2 x 4 x 3 weights are not counted, the 9 of the dense layer behind it are."""
+    """The 2 x 4 x 3 weights of the experts are not counted, the 9 of the dense layer are."""
     model = keras.Sequential([keras.Input((4,)), Experts(), layers.Dense(3)])
     report = tfl.flops(tfl.sparsify(model, sparsity=0.5), "mac")
     assert report.dense == 9

@@ -41,7 +41,7 @@ def test_uses(name):
 
 
 def convolve(x, kernel, strides):
-    """Returns a valid 2D convolution and the multiplications it took, one by one."""
+    """Returns a valid 2D convolution, computed with loops, and its number of multiplications."""
     (rows, columns, _), (high, wide, _, filters) = x.shape, kernel.shape
     y = np.zeros(((rows - high) // strides + 1, (columns - wide) // strides + 1, filters))
     count = 0

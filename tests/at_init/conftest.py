@@ -1,4 +1,4 @@
-"""Small networks whose scores can be derived by hand, and a look at those scores."""
+"""Small networks whose scores can be derived by hand, and a fixture that records scores."""
 
 import importlib
 
@@ -10,7 +10,7 @@ from keras import layers
 
 @pytest.fixture
 def linear_net():
-    """Function of activations to a new bias-free net of 3, 4 and 2 units, always the same."""
+    """Returns a function that makes a bias-free net of 3, 4 and 2 units with fixed weights."""
 
     def make(hidden=None, output=None, use_bias=False):
         model = keras.Sequential(
@@ -30,7 +30,7 @@ def linear_net():
 
 @pytest.fixture
 def normalized_net():
-    """A net of 3, 4 and 2 units with batch normalization whose statistics are untrained."""
+    """A net of 3, 4 and 2 units with batch normalization whose statistics are the initial ones."""
     return keras.Sequential(
         [
             keras.Input((3,)),
@@ -53,7 +53,7 @@ def regression_batches():
 
 @pytest.fixture
 def scores_of(monkeypatch):
-    """Function that calls a method of `at_init` and returns the scores it first ranked."""
+    """Returns a function that calls a method of `at_init` and returns its first scores."""
 
     def call(method, *args, **kwargs):
         module = importlib.import_module(f"tf_lottery.at_init._{method}")

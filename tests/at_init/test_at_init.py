@@ -1,4 +1,4 @@
-"""What all methods promise: exact masks, and nothing else of the model is touched."""
+"""Tests for all methods: masks are exact, and nothing else in the model changes."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def apply(method, model, data, sparsity=0.75, **kwargs):
 
 
 def state(model):
-    """All variables of a model and its optimizer but the kernels and masks."""
+    """Returns all variables of a model and its optimizer except kernels and masks."""
     own = {id(v) for v in (*model.wrapper.kernels, *model.selection.masks)}
     variables = [v for v in (*model.variables, *model.optimizer.variables) if id(v) not in own]
     return [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
@@ -33,7 +33,7 @@ def test_every_model_is_left_as_it_was_but_for_masks(
     method, kind, make_model, make_data, compile_model
 ):
     data = make_data(kind)
-    # One kind with a graph, which could keep what belongs to the model.
+    # One kind runs in a graph, which could hold references to the model.
     mode = {"run_eagerly": False} if kind == "nested" else {}
     model = compile_model(tfl.sparsify(make_model(kind)), **mode)
     model.optimizer.build(model.trainable_variables)

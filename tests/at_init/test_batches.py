@@ -10,7 +10,7 @@ BATCHES = [(np.full((2, 3), i, "float64"), np.array([i, i])) for i in range(3)]
 
 
 class Dataset(keras.utils.PyDataset):
-    """The batches, or endless ones."""
+    """A data set with a few batches, or with endlessly many."""
 
     def __init__(self, size):
         super().__init__()

@@ -49,7 +49,7 @@ def test_logits_of_outputs():
 
 
 class Drawing(layers.Layer):
-    """Multiplies by a random number in training."""
+    """Multiplies inputs by a random number in training."""
 
     def __init__(self):
         super().__init__()

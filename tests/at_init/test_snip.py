@@ -7,7 +7,7 @@ from tf_lottery.sparsity.masks import top_k_masks
 
 
 def gradients(kernels, x, y):
-    """Gradients of the mean squared error of `x @ a @ b`, derived by hand."""
+    """Returns the gradients of the mean squared error of `x @ a @ b`, derived by hand."""
     a, b = kernels
     error = 2 * (x @ a @ b - y) / y.size
     return [x.T @ error @ b.T, (x @ a).T @ error]

@@ -7,7 +7,7 @@ import tf_lottery as tfl
 
 
 def flow_scores(kernels):
-    """Scores of two dense layers: what enters a weight, times it, times what leaves it."""
+    """Returns the scores of two dense layers: flow into a weight * weight * flow out of it."""
     a, b = (np.abs(kernel).astype("float64") for kernel in kernels)
     return [a * b.sum(axis=1), a.sum(axis=0)[:, None] * b]
 
@@ -42,7 +42,7 @@ def test_masks_of_several_rounds(rounds, linear_net):
 
 
 def test_flow_is_conserved_from_layer_to_layer(scores_of):
-    """The shares of every bias-free layer that all paths lead through add up to one."""
+    """The scores of a bias-free layer add up to 1 if all paths go through it."""
     model = keras.Sequential(
         [
             keras.Input((6, 6, 2)),
@@ -89,7 +89,7 @@ def test_activations_do_not_saturate(hidden, output, linear_net, scores_of):
 
 
 def test_no_layer_is_cut_off_at_extreme_sparsity():
-    """The claim of the paper: rounds leave a path where a single one cuts layers off."""
+    """As the paper claims, pruning in rounds keeps a path where one round cuts layers off."""
     widths = [64, 100, 4, 100, 10]
     model = keras.Sequential(
         [keras.Input((widths[0],))]
@@ -112,7 +112,7 @@ def test_no_layer_is_cut_off_at_extreme_sparsity():
 
 @pytest.mark.parametrize("depth", [25, 50])
 def test_flow_of_deep_networks_stays_in_range(depth, scores_of):
-    """Every layer multiplies by 100: 1e50 passes float32, 1e100 even from the smallest input."""
+    """Every layer multiplies by 100: 1e50 overflows float32, 1e100 even with tiny inputs."""
     model = keras.Sequential(
         [keras.Input((20,))]
         + [layers.Dense(20, "relu", kernel_initializer="ones") for _ in range(depth)]

@@ -1,4 +1,4 @@
-"""Models with momentum, of which the methods have to keep account."""
+"""Models with optimizer slots, which the methods must handle."""
 
 import keras
 import pytest
@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def compile_model(compile_model):
-    """Function that compiles a model, with momentum if no optimizer is given."""
+    """Returns a function that compiles a model, by default with momentum."""
 
     def compile_with_momentum(model, optimizer=None, **kwargs):
         optimizer = optimizer or keras.optimizers.SGD(0.05, momentum=0.9)

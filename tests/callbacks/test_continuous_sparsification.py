@@ -8,8 +8,8 @@ import tf_lottery as tfl
 from tf_lottery.callbacks import ContinuousSparsification
 from tf_lottery.snapshot import training_step
 
-STEPS = 6  # an epoch, of batches of 4
-# Gates that decide within a dozen steps.
+STEPS = 6  # per epoch, with batches of 4
+# With these settings gates open or close within a dozen steps.
 MOVING = tfl.SoftGate(learning_rate_multiplier=20.0)
 
 
@@ -18,7 +18,7 @@ def array(variable):
 
 
 class Watch(keras.callbacks.Callback):
-    """Remembers the state when a batch begins, and the temperature it was trained with."""
+    """Records the state before every batch, and the temperature of its training step."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ class Watch(keras.callbacks.Callback):
 
 @pytest.fixture
 def search(make_model, make_data, compile_model):
-    """Function that runs a search of 6 steps an epoch; returns it, what was watched, the model."""
+    """Returns a function that runs a search: 6 steps per epoch; returns callback, watch, model."""
 
     def run(gate=None, optimizer=None, kind="dense", others=(), model=None, fit=None, **kwargs):
         callback = ContinuousSparsification(
@@ -69,7 +69,7 @@ def finished():
 
 @pytest.fixture
 def ticket_search(search, finished):
-    """What `search` returns, of one search that many tests look at and none changes."""
+    """The result of one search that many tests read and none changes."""
     if not finished:
         finished[None] = search(
             tfl.SoftGate(penalty=1e-3, learning_rate_multiplier=20.0),
@@ -156,7 +156,7 @@ def test_three_rounds_against_the_algorithm_by_hand(anneal, exponents, gate, see
     values = np.array([values[0] for values in watch.values])
     gates = sigmoid(temperatures[:, None, None] * values[:36])
     assert_close(gates, sigmoid(temperatures[:, None, None] * expected["values"][:36]))
-    # The reset multiplies rounding errors by 200, of values that have become irrelevant.
+    # The reset multiplies the rounding errors of values that no longer matter by 200.
     np.testing.assert_allclose(values, expected["values"], rtol=1e-5, atol=1e-6)
     assert_close(logs["loss"], np.reshape(expected["losses"], (7, STEPS)).mean(axis=1))
     found = [record["logs"].get("gate_penalty", []) for record in search.history]
@@ -205,7 +205,7 @@ def test_logs_and_history(ticket_search):
     densities = [record["density"] for record in callback.history]
     assert densities == [callback.tickets[i].density for i in (0, 1, 1)]
     assert mean_open(model.selection.values) == model.density
-    # What the reset made of the values of the first round shows how many were open.
+    # The values after the reset show how many gates were open in the first round.
     assert np.mean(last == 0) == pytest.approx(callback.tickets[0].density, abs=0.03)
     searching, retraining = callback.history[0]["logs"], callback.history[2]["logs"]
     assert set(searching) - set(retraining) == {"temperature", "undecided", "gate_penalty"}
@@ -262,7 +262,7 @@ def test_validation_is_that_of_hard_gates_and_training_stays_soft(search, make_m
 
 
 class Interrupt(keras.callbacks.Callback):
-    """Stops training as a signal would, in the second evaluation."""
+    """Raises `KeyboardInterrupt` in the second evaluation."""
 
     evaluations = 2
 
@@ -284,7 +284,7 @@ def test_interrupted_evaluation_leaves_no_hard_gates(
     with pytest.raises(KeyboardInterrupt):
         search(model=model, others=[Interrupt()], directory=tmp_path, **arguments)
     assert model.has_soft_gates
-    # What was saved is of the first epoch's end.
+    # The saved state is that of the end of the first epoch.
     _, watch, _ = search(model=model, directory=tmp_path, **arguments)
     np.testing.assert_allclose(watch.temperatures, 200 ** (np.arange(6, 12) / 11), rtol=1e-6)
 
@@ -294,7 +294,7 @@ def test_ticket_is_rewound_and_its_gates_are_frozen(rewind_to_epoch, kind, searc
     callback, watch, model = search(
         kind=kind, rewind_to_epoch=rewind_to_epoch, optimizer=keras.optimizers.AdamW(0.03)
     )
-    # Batch statistics are rewound too.
+    # Batch statistics are rewound, too.
     assert len(watch.statistics[0]) == (kind == "nested")
     assert len(watch.steps) == 6 * STEPS
     assert not model.has_soft_gates
@@ -326,7 +326,7 @@ def test_weights_are_kept_between_rounds_and_in_prune_mode(search):
     for path, kernel in model.get_kernels().items():
         mask = model.get_masks()[path]
         np.testing.assert_array_equal(kernel != 0, mask)
-        # The scale of two is part of the weights that are left.
+        # The gate scale of 2 is multiplied into the remaining weights.
         np.testing.assert_array_equal(kernel, callback.tickets[-1].weights[path] * mask)
     rewritten = callback.tickets[-1].weights[next(iter(model.kernels))] / 2
     assert np.abs(rewritten - watch.kernels[-1][0]).max() < 0.3
@@ -339,7 +339,7 @@ def test_masks_are_taken_before_the_reset(ticket_search):
     path = next(iter(callback.tickets[0].masks))
     kept = callback.tickets[0].masks[path]
     assert 0 < kept.mean() < 1
-    # After the reset no value is above the initial one, 0.
+    # After the reset no value is above the initial value 0.
     first = watch.values[2 * STEPS][0]
     assert first.max() == 0.0
     assert np.all(first[kept] == 0.0)
@@ -398,7 +398,7 @@ def test_target_density_is_met(target_density):
         x / 16, y, batch_size=16, epochs=search.epochs, verbose=0, callbacks=[search]
     ).history
     assert model.density == pytest.approx(target_density, rel=0.1)
-    # Every round leads to it by the same factor.
+    # Every round multiplies by the same factor.
     assert search.tickets[0].density == pytest.approx(target_density**0.5, rel=0.5)
     assert logs["undecided"][-1] < 0.05
     assert model.evaluate(x / 16, y, verbose=0)[1] > 0.85

@@ -44,7 +44,7 @@ def fit(model, data, *callbacks, epochs=1, batch_size=4):
 
 
 def steps_of_change(model, data, method, epochs):
-    """Returns the steps after which the masks were others."""
+    """Returns the steps after which the masks had changed."""
     changed, last = [], model.get_masks()
 
     def look(model, step):
@@ -162,7 +162,7 @@ OPTIMIZERS = {
 }
 
 
-# Slots are cleared in one place for all methods: RigL meets every optimizer.
+# All methods share the code that clears slots, so only RigL is tested with every optimizer.
 @pytest.mark.parametrize(
     ("method", "optimizer"),
     [
@@ -234,7 +234,7 @@ def test_gradient_as_initial_value_is_unscaled(make_sparse, make_data):
         np.testing.assert_allclose(kernel, scaled, rtol=1e-5)
 
 
-# Connections are dropped and grown in one place for all methods: RigL meets every pattern.
+# All methods share the code that drops and grows, so only RigL is tested with every pattern.
 @pytest.mark.parametrize(
     ("method", "pattern"),
     [
@@ -452,7 +452,7 @@ def test_two_methods_at_once_are_refused(make_sparse, make_data):
             fit(make_sparse(), make_data(), *methods)
 
 
-# Killed in the second epoch and in the third one.
+# Killed in the second and the third epoch.
 @pytest.mark.parametrize(
     ("method", "batches"),
     [
@@ -465,7 +465,7 @@ def test_two_methods_at_once_are_refused(make_sparse, make_data):
 def test_skipped_step_does_not_shift_what_follows_a_kill(
     method, batches, make_sparse, make_data, tmp_path
 ):
-    """Step 3 overflows, so that the optimizer has made fewer steps than batches were seen."""
+    """Step 3 overflows, so the optimizer has made fewer steps than there were batches."""
     x, y = make_data()
     x[8:12] = 1e30
 

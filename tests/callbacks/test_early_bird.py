@@ -11,7 +11,7 @@ from tf_lottery.snapshot import training_step
 
 @pytest.fixture
 def make(make_model, compile_model):
-    """Function to a compiled sparse model with a learning rate that lets masks settle slowly."""
+    """Returns a function that compiles a sparse model whose masks settle slowly."""
 
     def make(rate=0.02, **kwargs):
         model = tfl.sparsify(make_model(), **kwargs)
@@ -32,7 +32,7 @@ def assert_same(first, second):
 
 
 class Masks(keras.callbacks.Callback):
-    """Keeps what `tfl.prune` would set at the end of every epoch."""
+    """Records at the end of every epoch the masks that `tfl.prune` would set."""
 
     def __init__(self, **kwargs):
         super().__init__()
@@ -140,7 +140,7 @@ class Killed(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-# Killed in the last but one epoch, and in the last one.
+# Killed in the second-to-last and in the last epoch.
 @pytest.mark.parametrize(
     "shift",
     [pytest.param(4, marks=pytest.mark.thorough("is resumed as with 1, but trains longer")), 1, 0],
@@ -153,7 +153,7 @@ def test_a_killed_search_goes_on_to_the_same_ticket(make, make_data, tmp_path, s
 
     whole = callbacks(tmp_path / "a")
     train(make(), make_data(), whole)
-    # The search has recorded the epoch, the checkpoint has not: it is trained again.
+    # The search has saved the epoch but the checkpoint has not, so it is trained again.
     killed = callbacks(tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
         train(make(), make_data(), [*killed, Killed(whole[1].epoch - shift)])
@@ -166,7 +166,7 @@ def test_a_killed_search_goes_on_to_the_same_ticket(make, make_data, tmp_path, s
     stored = tfl.Ticket.load(tmp_path / "b" / "search" / "ticket.npz")
     assert_same(again[1].ticket, whole[1].ticket)
     assert_same(stored, whole[1].ticket)
-    # A search that has ended trains no further.
+    # A finished search does not train on.
     step = training_step(model.optimizer)
     ended, model = callbacks(tmp_path / "b"), make()
     train(model, make_data(), ended)

@@ -15,7 +15,7 @@ def array(variable):
 
 
 class Break(keras.callbacks.Callback):
-    """Sets all gates after a certain batch."""
+    """Sets the values of all gates after a given batch."""
 
     def __init__(self, batch, value):
         super().__init__()
@@ -30,7 +30,7 @@ class Break(keras.callbacks.Callback):
 
 @pytest.fixture
 def fail(make_model, make_data, compile_model):
-    """Function that runs a search that breaks after a batch; returns it, the model, its start."""
+    """Returns a function: runs a search that breaks; returns callback, model, initial weights."""
 
     def run(batch, value, mode="ticket"):
         gate = tfl.SoftGate(learning_rate_multiplier=20.0)

@@ -155,7 +155,7 @@ def test_interrupted_evaluation_does_not_close_the_gates(make_gated, data):
 
 
 def test_settled_gates_outlive_a_loss_that_is_not_finite(make_gated, data):
-    # Without clipping by a norm, by which one bad gradient spoils all.
+    # No clipping by norm: with it, one NaN gradient would make all gradients NaN.
     model = make_gated(OPTIMIZERS["adam"]())
     path, mask = next(iter(model.get_masks().items()))
     kept = {path: np.resize([True, False, True], mask.shape)}

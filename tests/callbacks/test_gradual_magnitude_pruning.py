@@ -30,7 +30,7 @@ def test_masks_follow_the_schedule(make_model, make_data, compile_model):
     model = compile_model(tfl.sparsify(make_model()))
     pruning = GradualMagnitudePruning(schedule, frequency=4, scope="global")
     found = train(model, make_data(), pruning)
-    # Updates after steps 2, 6, 10 and, though no multiple of 4 later, 11.
+    # Updates after steps 2, 6 and 10, and at the end step 11.
     due = [0, 2, 2, 2, 2, 6, 6, 6, 6, 10, 11, 11]
     expected = [round(schedule(step) * 72) / 72 for step in due]
     assert found == pytest.approx(expected)
@@ -143,7 +143,7 @@ def test_a_number_is_the_end_of_a_schedule_over_three_quarters(
     make_model, make_data, compile_model
 ):
     model, whole = (compile_model(tfl.sparsify(make_model())) for _ in range(2))
-    # Of 24 steps from step 6 on, after an epoch without pruning.
+    # Pruning starts at step 6 of 24, after one epoch without pruning.
     schedule = Polynomial(final_value=0.75, begin_step=6 + 2, end_step=6 + 18)
     expected = []
     for steps, sparse in ((expected, whole), (found := [], model)):
@@ -193,7 +193,7 @@ def test_a_number_needs_a_known_end(make_model, make_data, compile_model):
 
 
 class KeepTheFirst(keras.callbacks.Callback):
-    """Saves as `ModelCheckpoint(save_best_only=True)` if the first epoch is the best."""
+    """Saves like `ModelCheckpoint(save_best_only=True)` if the first epoch is the best."""
 
     def __init__(self, path):
         super().__init__()
@@ -224,7 +224,7 @@ def test_a_best_checkpoint_from_before_the_end_is_warned_of(
 @pytest.mark.parametrize("name", ["last.keras", "epoch_{epoch:02d}.keras"])
 def test_a_checkpoint_of_the_end_is_not(name, make_model, make_data, compile_model, tmp_path):
     model = compile_model(tfl.sparsify(make_model()))
-    # A file from before this training does not count.
+    # A file from before this training causes no warning.
     model.save(tmp_path / "start.keras")
     save = keras.callbacks.ModelCheckpoint(tmp_path / name)
     how = {"batch_size": 4, "epochs": 2, "verbose": 0}

@@ -9,7 +9,7 @@ from tf_lottery.snapshot import training_step
 
 
 class Watch(keras.callbacks.Callback):
-    """Remembers kernels, batch statistics, optimizer and step when a batch begins."""
+    """Records kernels, batch statistics, optimizer and step before every batch."""
 
     def __init__(self):
         super().__init__()
@@ -27,7 +27,7 @@ class Watch(keras.callbacks.Callback):
 
 @pytest.fixture
 def search(make_model, make_data, compile_model):
-    """Function that runs a search of 6 steps an epoch and returns it with what was watched."""
+    """Returns a function that runs a search, 6 steps per epoch; it returns callback and watch."""
 
     def run(optimizer=None, kind="dense", others=(), **kwargs):
         arguments = {"levels": 2, "epochs_per_level": 2, "rate": 0.5, "verbose": 0, **kwargs}
@@ -51,7 +51,7 @@ def finished():
 
 @pytest.fixture
 def rewound_search(search, finished):
-    """What `search` returns, of one search that many tests look at and none changes."""
+    """The result of one search that many tests read and none changes."""
     if not finished:
         finished[None] = search(rewind_to_step=3)
     return finished[None]
@@ -194,7 +194,7 @@ def test_averaging_optimizer_starts_at_the_rewound_weights(search):
     optimizer = keras.optimizers.SGD(0.0, use_ema=True)
     callback, _, model = search(optimizer, rewind_to_step=3)
     assert model.density == 0.25
-    # With a learning rate of zero the average of the weights is the weights themselves.
+    # With a learning rate of zero the averages equal the weights.
     for path, kernel in model.get_kernels().items():
         expected = callback.tickets[2].weights[path] * callback.tickets[2].masks[path]
         np.testing.assert_allclose(kernel, expected, rtol=1e-5)

@@ -13,7 +13,7 @@ INPUTS, UNITS, BATCH = 6, 5, 4
 
 @pytest.fixture
 def model():
-    """One linear layer, whose gradient is known, half of it pruned."""
+    """One linear layer with a known gradient, half of it pruned."""
     model = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(UNITS, use_bias=False)])
     rng = np.random.default_rng(3)
     model.layers[0].kernel.assign(rng.normal(size=(INPUTS, UNITS)))
@@ -30,7 +30,7 @@ def data(num_batches):
 
 
 def rigl_by_hand(kernel, mask, x, y, frequency, num_summed, share, learning_rate=0.1):
-    """Algorithm 1 of arXiv:1911.11134 for a linear layer and the mean squared error."""
+    """Runs algorithm 1 of arXiv:1911.11134 for a linear layer and the mean squared error."""
     kernel = kernel * mask
     gradients = []
     for step, (a, b) in enumerate(

@@ -9,7 +9,7 @@ SGD = keras.optimizers.SGD
 
 
 class Values(keras.callbacks.Callback):
-    """Remembers the variables of the tweaks after every batch."""
+    """Records the variables of the tweaks after every batch."""
 
     def __init__(self, *names):
         super().__init__()
@@ -39,7 +39,7 @@ def convolutional():
 
 
 def train(model, data, callback, compile_model, epochs=1, **kwargs):
-    """Trains for six steps an epoch and returns what the annealed variable was after each."""
+    """Trains for six steps per epoch and returns the annealed variable after each step."""
     watch = Values("softness", "factor", "alpha")
     compile_model(model, SGD(0.01), **kwargs)
     model.fit(*data, batch_size=4, epochs=epochs, verbose=0, callbacks=[callback, watch])

@@ -39,7 +39,7 @@ def test_methods_that_start_sparse(digits, method, distribution):
         path: round(s, 2) for path, s in expected.items()
     }
     magnitudes = np.abs(first(model.get_kernels()))[first(model.get_masks())]
-    # Random masks keep small weights too.
+    # Random masks keep some small weights, too.
     assert magnitudes.min() < 1e-3
 
 

@@ -148,7 +148,7 @@ def test_interrupted_call_leaves_no_process(task):
 
 
 def test_process_ends_when_its_parent_is_gone(task):
-    # The module is loaded without its package, which imports TensorFlow.
+    # The module is loaded without its package, which would import TensorFlow.
     code = (
         "import os, runpy, sys, types\n"
         "errors = types.SimpleNamespace(ExportError=RuntimeError)\n"

@@ -40,7 +40,7 @@ def test_names_of_outputs(names, expected):
     model = keras.Model(inputs, outputs)
     found = outputs_of(model)
     assert list(found) == expected
-    # By the order of `keras.tree`, which sorts the names.
+    # In the order of `keras.tree`, which sorts the names.
     assert [values.shape[-1] for values in found.values()] == [1, 2]
 
 

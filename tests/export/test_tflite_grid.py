@@ -1,4 +1,4 @@
-"""A cut of the grid of models, sparsities, patterns and precisions that an export covers."""
+"""A selection from all combinations of models, sparsities, patterns and precisions."""
 
 import keras
 import numpy as np
@@ -69,7 +69,7 @@ def transformer():
 
 TOLERANCES = {None: 1e-5, "float16": 5e-3, "weight_int8": 3e-2, "dynamic_int8": 0.1, "int8": 0.1}
 CELLS = [
-    # model, pattern, sparsity, quantize, storage, optimize_for, storage that is written
+    # model, pattern, sparsity, quantize, storage, optimize_for, storage written
     (odd_widths, "unstructured", 0.98, None, "sparse", "disk", "sparse"),
     (lenet, "unstructured", 0.0, None, "auto", "disk", "dense"),
     (lenet, "4x1", 0.9, None, "sparse", "latency", "sparse"),

@@ -1,4 +1,4 @@
-"""Layers that assign their kernels while they are called."""
+"""Layers that assign their kernels in a call."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 
 class Clipped(layers.Layer):
-    """Clips its kernel in every training step, and multiplies with what it has assigned."""
+    """Assigns its clipped kernel in every training step, and multiplies with it."""
 
     def build(self, input_shape):
         self.kernel = self.add_weight(shape=(input_shape[-1], 4), name="kernel")

@@ -103,7 +103,7 @@ def test_a_call_method_of_the_instances_own_stays(make_model):
 @pytest.mark.backend
 def test_variables_that_other_code_reads_are_listed():
     class Squared(layers.Layer):
-        """Multiplies with the kernel of a layer before and after it calls the layer."""
+        """Multiplies with the kernel of a layer, before and after calling the layer."""
 
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""Layers that multiply with another kernel than the one that is pruned."""
+"""Layers that do not multiply with the kernel that is pruned."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.backend
 
 
 class WeightNorm(layers.Layer):
-    """Computes its kernel from a stored one, which has the same name."""
+    """Computes its kernel from a stored variable of the same name."""
 
     def build(self, input_shape):
         self.direction = self.add_weight(shape=(input_shape[-1], 3), name="kernel")
@@ -25,7 +25,7 @@ class WeightNorm(layers.Layer):
         return ops.matmul(inputs, self.kernel)
 
 
-# A layer, the shape of its inputs and what to include.
+# A layer, the shape of its inputs and the argument `include`.
 WITH_LORA = {
     "dense": (lambda: layers.Dense(3, name="a"), (4,), None),
     "einsum": (lambda: layers.EinsumDense("ab,bc->ac", 3, name="a"), (4,), None),
@@ -76,7 +76,7 @@ USES = {
 def test_every_use_of_a_changed_layer_is_refused(use, make_model, tmp_path):
     model, _ = make("dense")
     sparse, x, y = compiled(tfl.sparsify(model, sparsity=0.5))
-    # Functions that are compiled already would go on as before.
+    # Functions that are already compiled would ignore the change.
     sparse.fit(x, y, verbose=0)
     sparse.predict(x, verbose=0)
     model.get_layer("a").enable_lora(1)

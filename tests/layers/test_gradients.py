@@ -48,7 +48,7 @@ def cube(x):
 
 @pytest.mark.parametrize("power", [lambda x: x**3, cube])
 def test_hessian_products(power):
-    """`x**3 + x*y`, whose Hessian is `[[6x, 1], [1, 0]]`, with both as parts of a sum."""
+    """`x**3 + x*y` has the Hessian `[[6x, 1], [1, 0]]`; the test sums over several such terms."""
 
     def function(tensors, factor):
         return factor * (ops.sum(power(tensors[0])) + tensors[1] * ops.sum(tensors[0]))
@@ -69,7 +69,7 @@ def test_tensors_without_effect_have_zero_gradients():
 
 
 def test_functions_without_a_gradient():
-    """The Hessian of a linear function is zero, and so are the gradients of a constant."""
+    """Linear functions have a zero Hessian, and constants have zero gradients."""
     tensors, directions = [ops.ones((2,))], [ops.ones((2,))]
     (product,) = hessian_products(lambda xs: ops.sum(xs[0]), tensors, directions)
     np.testing.assert_array_equal(product, np.zeros(2))
@@ -79,7 +79,7 @@ def test_functions_without_a_gradient():
 
 
 def test_gradients_can_be_read_as_arrays():
-    """Also those of variables, of which PyTorch remembers that they are trained."""
+    """Also gradients of trained variables, which require gradients on PyTorch."""
     variable = keras.Variable(np.array([1.0, 2.0], "float32"))
     value, gradients = value_and_gradients(lambda xs: ops.sum(xs[0] ** 2), [variable.value])
     assert np.asarray(value) == 5

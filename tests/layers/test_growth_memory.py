@@ -46,7 +46,7 @@ def data(num_batches=3):
 
 
 def dense_gradients(sparse, x, y):
-    """The gradient of the mean squared error of `x @ kernel` over batches of 4, by hand."""
+    """Returns the gradients of the mean squared error of `x @ kernel` over batches of 4."""
     [kernel] = sparse.get_kernels().values()
     batches = zip(np.split(x, len(x) // 4), np.split(y, len(y) // 4), strict=True)
     return [2 / b.size * a.T @ (a @ kernel - b) for a, b in batches]
@@ -154,7 +154,7 @@ def test_only_what_lasts_is_saved(decay, num_saved, sparse, tmp_path):
 
 
 def test_gradient_through_a_loop_sums_over_its_steps():
-    """A recurrent kernel is used at every step of the sequence."""
+    """A recurrent kernel is used at every step of a sequence."""
     layer = keras.layers.SimpleRNN(2, activation=None, use_bias=False)
     model = tfl.sparsify(keras.Sequential([keras.Input((3, 2)), layer]), 0.5)
     model.compile(keras.optimizers.SGD(0.0), "mean_squared_error")

@@ -7,7 +7,7 @@ from tf_lottery.layers.inputs import inputs_like, model_inputs, symbolic_inputs
 
 
 class Unknown(keras.Model):
-    """A model that does not know its inputs."""
+    """A model that does not know the shapes of its inputs."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A new kind of mask learning is one selection and, if it needs one, a callback."""
+"""Shows that a new kind of mask learning takes one `Selection` and, if needed, a callback."""
 
 import keras
 import numpy as np
@@ -49,7 +49,7 @@ class SoftThresholds(tfl.layers.Selection):
 
 
 class RaiseThresholds(tfl.callbacks.SparsityCallback):
-    """Raises all thresholds after every step."""
+    """Increases all thresholds after every step."""
 
     def next_step(self):
         return self.step + 1
@@ -106,7 +106,7 @@ def test_parts_come_in_the_order_of_what_they_do(learned):
     learned.add_part(memory)
     learned.add_part(tweak)
     assert learned.parts == [learned.selection, tweak, memory]
-    # An optimizer has to find the gradients of growth behind everything else.
+    # The dense gradients of growth must be the optimizer's last variables.
     assert [v.path for v in learned.weights[-len(memory.weights) :]] == [
         v.path for v in memory.weights
     ]

@@ -41,7 +41,7 @@ def with_wrapper():
     return model
 
 
-# Ways to copy a configuration.
+# Ways to copy a model's configuration.
 BY_CONFIG = {
     "clone_model": keras.models.clone_model,
     "from_config": lambda model: type(model).from_config(model.get_config()),
@@ -89,7 +89,7 @@ def test_copy_with_masks_is_silent(sparse):
         clone = keras.models.clone_model(sparse)
         tfl.Ticket.from_model(sparse).apply(clone)
         compiled(clone).fit(X, Y, verbose=0)
-        # What was dense has no masks to lose.
+        # A dense model has no masks to lose.
         keras.models.clone_model(tfl.sparsify(keras.models.clone_model(sparse.model))).predict(X)
 
 

@@ -1,4 +1,4 @@
-"""What a sparse model answers as the model inside it."""
+"""Attributes and methods of a sparse model that give the same as the model inside it."""
 
 import keras
 import numpy as np
@@ -41,7 +41,7 @@ def test_subclassed_model_has_what_it_has(make_model, make_data):
 
 
 class NoTraining(keras.Model):
-    """A model whose call has no argument `training`."""
+    """A model whose `call` has no argument `training`."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which models can be made sparse, and what is said of the others."""
+"""Models that can be made sparse, and the messages for those that cannot."""
 
 import warnings
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.backend
 
 
 class Task(keras.Model):
-    """A model that preprocesses what its own `fit` is given, as tasks of keras-hub do."""
+    """A model that preprocesses the data in its own `fit`, as tasks of keras-hub do."""
 
     def __init__(self, preprocessor):
         super().__init__()
@@ -26,7 +26,7 @@ class Task(keras.Model):
 
 
 class OwnStep(Task):
-    """A task with a training step of its own besides."""
+    """A task that also has its own training step."""
 
     def train_step(self, *args):
         raise AssertionError
@@ -49,7 +49,7 @@ REFUSED = {
         lambda: layers.Dense(3, name="m"),
         "must be a `keras.Model`. Received: <Dense name=m",
     ),
-    # That it is sparse already is what counts, not that it is not built.
+    # The message must say that it is already sparse, not that it is not built.
     "sparse_unbuilt": (
         lambda: keras.Sequential([tfl.layers.Masked(layers.Dense(3))], name="m"),
         "must not be sparse yet.*Received: 'm'",

@@ -12,7 +12,7 @@ import tf_lottery as tfl
 
 @pytest.fixture
 def make_residual():
-    """Function that returns a small residual network, its statistics and weights not trivial."""
+    """Returns a function: makes a small residual network with random statistics and weights."""
 
     def make(seed=0):
         conv = functools.partial(layers.Conv2D, kernel_size=3, padding="same")
@@ -52,7 +52,7 @@ def sparse(make_residual):
 
 @pytest.fixture
 def fade():
-    """Function that ends the annealing of all tweaks of a model."""
+    """Returns a function that ends the annealing of all tweaks of a model."""
 
     def fade(model):
         for tweak in model.tweaks:

@@ -14,7 +14,7 @@ def outputs(model, x, **kwargs):
 
 
 def set_branches(tweak, seed=5):
-    """Gives the branches weights and statistics that are not trivial; returns them as arrays."""
+    """Sets the branches' weights and statistics to random values; returns them as arrays."""
     rng, found = np.random.default_rng(seed), []
     for branch in tweak.branches:
         for weight in branch.weights:
@@ -50,7 +50,7 @@ def test_branch_is_added_inside_of_a_convolution_with_activation():
         ops.conv(x, plain.layers[0].kernel, strides=2, padding="same") + plain.layers[0].bias
     )
     tweak = tfl.retrain.ghost_skips(model)
-    # At first all weights are 1e-4, and statistics those of no data.
+    # Initially all weights are 1e-4, and the statistics are not trained.
     skip = 1e-4 * x[:, ::2, ::2].sum(-1, keepdims=True) / np.sqrt(1 + EPSILON)
     np.testing.assert_allclose(
         outputs(model, x), np.maximum(convolved + skip, 0), rtol=1e-5, atol=1e-6
@@ -228,7 +228,7 @@ def test_wrong_arguments_are_named(sparse, make_model):
 
 
 class Interleaved(keras.Model):
-    """Calls a convolution twice before the normalization, which is called twice too."""
+    """Calls a convolution twice, and then a normalization twice."""
 
     def __init__(self):
         super().__init__()

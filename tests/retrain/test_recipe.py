@@ -11,7 +11,7 @@ STEPS = 8
 
 @pytest.fixture
 def prepare(sparse, make_residual, images):
-    """Function of tweaks that prepares and compiles the residual network; returns the recipe."""
+    """Returns a function that prepares the residual network with tweaks; returns the recipe."""
 
     def prepare(tweaks=None, model=sparse, **kwargs):
         arguments = {
@@ -29,7 +29,7 @@ def prepare(sparse, make_residual, images):
 
 
 def compile_with(model, recipe):
-    """Compiles without a graph, which takes longer than the few steps of these tests."""
+    """Compiles for eager training, since a graph takes longer than the few steps here."""
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         recipe.loss,
@@ -54,7 +54,7 @@ def outputs(model, x):
     return ops.convert_to_numpy(model(x))
 
 
-# All tweaks together leave what each of them alone leaves, of which it has tests of its own.
+# Each tweak alone has its own tests; this one checks all of them together.
 @pytest.mark.parametrize(
     "case",
     [
@@ -71,7 +71,7 @@ def test_plain_model_is_left_after_each_tweak_and_all(
 ):
     recipe = prepare(CASES[case])
     train(sparse, images, recipe.callbacks, epochs=1)
-    # Saved in the middle of the annealing, which ends at step 4.
+    # Saved during annealing, which ends at step 4.
     sparse.save(tmp_path / "sparse.keras")
     loaded = keras.saving.load_model(tmp_path / "sparse.keras")
     for model in (sparse, loaded):
@@ -96,7 +96,7 @@ def test_file_is_that_of_the_plain_model(prepare, sparse, make_residual, images,
     train(sparse, images, recipe.callbacks, epochs=4)
     untouched = make_residual(seed=2)
     files = [tmp_path / "tweaked.tflite", tmp_path / "plain.tflite"]
-    # One way to store the weights is enough: which one is best is decided file by file.
+    # One storage is enough, since the best one differs from file to file.
     report = tfl.export_tflite(sparse, files[0], storage="dense")
     untouched.set_weights([ops.convert_to_numpy(weight) for weight in sparse.model.weights])
     tfl.export_tflite(untouched, files[1], storage="dense")
@@ -181,7 +181,7 @@ def test_mixed_precision(precision, make_residual, images):
     arguments = {"batches": images, "teacher": make_residual(1), "rescaling_iterations": 1}
     recipe = tfl.retrain.recipe(model, 2, **arguments)
     compile_with(model, recipe)
-    # A loss scale that is too high at first skips steps.
+    # The loss scale is too high at first, which skips steps.
     train(model, images, recipe.callbacks, epochs=8)
     recipe.remove()
     assert np.isfinite(outputs(model, images[0])).all()

@@ -12,7 +12,7 @@ KERNEL = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]], "float32")
 
 @pytest.fixture
 def sparse():
-    """A layer of three units with 1, 4 and 0 of 4 inputs, ten in the pruned places."""
+    """A layer of three units with 1, 4 and 0 of 4 inputs; pruned weights have the value ten."""
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, bias_initializer="ones")])
     sparse = tfl.sparsify(model)
     [path] = sparse.kernels

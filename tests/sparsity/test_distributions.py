@@ -11,7 +11,7 @@ LENET = {"h1": (784, 300), "h2": (300, 100), "output": (100, 10)}
 
 
 def resnet_50():
-    """The 54 kernels of ResNet-50: every block has 1x1, 3x3, 1x1, every stage a shortcut."""
+    """Returns the shapes of the 54 kernels of ResNet-50, with a shortcut in every stage."""
     shapes, inputs = {"conv1": (7, 7, 3, 64)}, 64
     for stage, (width, blocks) in enumerate([(64, 3), (128, 4), (256, 6), (512, 3)], start=1):
         shapes[f"{stage}/shortcut"] = (1, 1, inputs, 4 * width)

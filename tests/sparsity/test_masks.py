@@ -46,7 +46,7 @@ def test_layer_scope_ranks_each_array_by_itself():
         (0, [1, 1, 1, 1], [0, 0, 0]),
         (1, [0, 1, 1, 1], [0, 0, 1]),
         (2, [0, 0, 1, 1], [0, 1, 1]),
-        # No room for three of each: of the three highest of each the highest are kept.
+        # Three per kernel would be too many: the highest among each kernel's top three are kept.
         (3, [0, 1, 1, 1], [0, 0, 1]),
     ],
 )
@@ -202,7 +202,7 @@ def test_masks_of_other_names_are_refused():
 
 def test_nm_is_reached_part_of_the_way():
     scores = np.array([[8.0], [1.0], [7.0], [6.0], [3.0], [2.0], [5.0], [4.0]])
-    # The third of the first group outscores the best of the second, and still goes first.
+    # The third of the first group is pruned, though its score exceeds all of the second group.
     expected = {
         0.125: [1, 0, 1, 1, 1, 1, 1, 1],
         0.375: [1, 0, 1, 1, 0, 0, 1, 1],
@@ -248,7 +248,7 @@ def test_blocks_are_kept_whole():
     scores = np.array([[1.0, 2.0, 0.0, 9.0], [1.0, 2.0, 3.0, 0.0], [0.0, 1.0, 8.0, 8.0]])
     scores = np.concatenate([scores, np.ones((1, 4))])
     found = masks.top_k_masks(scores, 0.5, pattern="2x1")
-    # Means of the columns: 1, 2, 1.5, 4.5 above, 0.5, 1, 4.5, 4.5 below.
+    # Means of the columns: 1, 2, 1.5, 4.5 in the upper rows, 0.5, 1, 4.5, 4.5 in the lower.
     np.testing.assert_array_equal(found, [[0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1]])
 
 
@@ -273,7 +273,7 @@ def test_blocks_keep_what_an_earlier_mask_pruned():
 
 def test_channels_of_different_size_come_closest_to_the_sparsity_over_weights():
     scores = {"wide": np.array([[1.0, 6.0, 3.0]] * 8), "narrow": np.array([[5.0, 2.0, 4.0]] * 2)}
-    # From the highest mean down 8, 2, 2, 8, 2 and 8 of the 30 weights.
+    # From the highest mean to the lowest: 8, 2, 2, 8, 2 and 8 of the 30 weights.
     expected = {
         0.27: ([0, 1, 1], [1, 1, 1]),
         0.4: ([0, 1, 1], [1, 0, 1]),
