@@ -26,7 +26,7 @@ def seconds(function):
 
 
 def main():
-    """Measures in turns and records medians."""
+    """Measures both alternately and records medians."""
     scores = np.abs(np.random.default_rng(0).standard_normal(SIZE, dtype="float32"))
     layers = {f"layer_{i}": part for i, part in enumerate(np.array_split(scores, LAYERS))}
     times = {"argsort": [], "top_k_masks": []}
