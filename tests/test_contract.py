@@ -37,6 +37,9 @@ if keras.backend.backend() == "jax":
     THOROUGH = {(kind, "eager") for kind in ("nested", "recurrent", "attention", "dict_inputs")}
     # It has no float16 attention on the CPU.
     IMPOSSIBLE = {("attention", "mixed_float16")}
+if keras.backend.backend() == "torch":
+    # PyTorch has no `steps_per_execution`, is eager by default, and compiles a cell in a minute.
+    MODES = {"graph": {}}
 BATCH_SIZE, STEPS_PER_EPOCH, EPOCHS = 4, 6, 3
 
 

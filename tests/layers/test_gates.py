@@ -144,8 +144,10 @@ def test_gates_are_float32_in_every_precision(precision, make_trainable):
     # A loss scale that is too high at first skips steps.
     while not training_step(model.optimizer):
         model.train_on_batch(INPUTS, np.ones((2, 2)))
-    # The first step of Adam is the learning rate.
-    np.testing.assert_allclose(np.abs(model.selection.values[0] - value), 1e-4, rtol=1e-2)
+    # The first step of Adam is the learning rate, which on PyTorch has the dtype of the
+    # first variable.
+    rtol = 0.03 if keras.backend.backend() == "torch" else 1e-2
+    np.testing.assert_allclose(np.abs(model.selection.values[0] - value), 1e-4, rtol=rtol)
 
 
 OPTIMIZERS = {

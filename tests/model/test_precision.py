@@ -93,7 +93,9 @@ def test_dense_gradients_of_double_precision(float64):
     gradient = array(memory.gradients[0])
     assert gradient.dtype == "float64"
     np.testing.assert_allclose(gradient[mask], step, rtol=1e-9, atol=1e-15)
-    assert np.any(gradient.astype("float32") != gradient)
+    # On PyTorch, Keras also computes the gradients of plain models in float32.
+    if keras.backend.backend() != "torch":
+        assert np.any(gradient.astype("float32") != gradient)
 
 
 def test_some_layers_of_double_precision():
