@@ -7,7 +7,7 @@ from tf_lottery.export.xnnpack_rules import Role, multiplies_pixels, role
 OUTSIDE = Role(reason="is not run by XNNPACK")
 NO_END = "no `GlobalAveragePooling2D` or depth-to-space ends the part that fits"
 END = "End every branch in `GlobalAveragePooling2D` and `Dense`."
-MIXED_UP = "reads channels first, but what follows takes its output for channels last"
+MIXED_UP = "computes with channels first, but its output is read as channels last"
 
 
 def explain(nodes, outputs):
@@ -109,12 +109,12 @@ class _Graph:
         if not layout.has_end:
             return NO_END, END
         if own in layout.misread:
-            return "is also read with channels last", END
+            return "has an output that is also read with channels last", END
         if layout.leader(own) is None:
-            return "stands beside a value that is also read with channels last", ""
+            return "is connected to a value that is also read with channels last", ""
         zeros, size = layout.zeros.get(layout.leader(own), (0, 0))
         if 3 * zeros > 2 * size:
-            return "stays with channels last", ""
+            return "computes with channels last", ""
         reason = f"{zeros:,} of {size:,} weights of the 1x1 convolutions around it are zero"
         return f"{reason}, not more than 2/3", "Prune the 1x1 convolutions to 70% or more."
 
