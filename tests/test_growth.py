@@ -12,7 +12,7 @@ pytestmark = pytest.mark.backend
 
 @pytest.fixture
 def training():
-    """Of one dense layer of six weights, three of them kept, with a step of momentum made."""
+    """The training of a dense layer with three of six weights kept, after a momentum step."""
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False)])
     sparse = tfl.sparsify(model)
     sparse.compile(keras.optimizers.SGD(0.5, momentum=0.9), "mean_squared_error")
@@ -58,7 +58,7 @@ def test_gradients_are_collected_between_start_and_stop(training):
         growth.start_collecting(training)
     x, y = np.array([[1.0, 0.0, 2.0]], "float32"), np.zeros((1, 2), "float32")
     training.model.fit(x, y, verbose=0)
-    # Outputs 1 * 1 + 2 * 5 and 0, of which the mean is taken.
+    # The mean of the outputs 1 * 1 + 2 * 5 and 0.
     [gradient] = growth.collected_gradients(training.model).values()
     np.testing.assert_allclose(gradient, [[11.0, 0.0], [0.0, 0.0], [22.0, 0.0]])
     growth.stop_collecting(training)

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.backend
 
 
 class Pair(keras.Model):
-    """Two models with optimizers of their own."""
+    """A model of two models, each with its own optimizer."""
 
     def __init__(self, first, second):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Methods that grow by gradients, where the optimizer accumulates gradients over batches."""
+"""Methods that grow by gradients, with optimizers that accumulate gradients over batches."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ INPUTS, UNITS, BATCH, NUM_BATCHES, SHARE, LEARNING_RATE = 6, 5, 4, 12, 0.4, 0.1
 
 @pytest.fixture
 def make_linear():
-    """Function of an optimizer to one linear layer, whose gradient is known, half of it pruned."""
+    """Returns a function: makes a half-pruned linear layer with a known gradient."""
 
     def make(optimizer, steps_per_execution=1):
         layers = [keras.Input((INPUTS,)), keras.layers.Dense(UNITS, use_bias=False)]
@@ -46,9 +46,9 @@ def fit(model, method, start=0, stop=NUM_BATCHES):
 
 
 def by_hand(kernel, mask, accumulated, update_steps, num_gradients=1, momentum=None):
-    """Trains a linear layer, and moves connections where the dense gradient is large.
+    """Trains a linear layer, and grows connections with large dense gradients.
 
-    A step of the optimizer, and of the momentum, takes the mean gradient of `accumulated` batches.
+    Each step of the optimizer and the momentum uses the mean gradient of `accumulated` batches.
     """
     kernel, gradients, means, average = kernel * mask, [], [], 0.0
     for step, (x, y) in enumerate(zip(*batches(), strict=True), start=1):
@@ -85,7 +85,7 @@ def check(model, method, **expected):
 
 @pytest.mark.parametrize(
     ("accumulated", "frequency", "update_steps"),
-    # Updates that are due in between wait for the weights to move.
+    # Updates that are due in between wait until the optimizer changes the weights.
     [(2, 4, [4, 8, 12]), (3, 4, [6, 9, 12]), (4, 3, [4, 8, 12])],
 )
 def test_rigl_by_hand(accumulated, frequency, update_steps, make_linear):
@@ -115,7 +115,7 @@ def test_sums_survive_saving(make_method, make_linear, tmp_path):
         models.append(make_linear(sgd))
         methods.append(make_method(4, Constant(SHARE), end_step=100))
     fit(models[0], methods[0])
-    # Two batches of the second step are left to do.
+    # Two batches of the second step are missing.
     fit(models[1], methods[1], stop=6)
     models[1].save(tmp_path / "model.keras")
     models[1] = keras.saving.load_model(tmp_path / "model.keras")

@@ -1,4 +1,4 @@
-"""Callbacks on a sparse model that is a part of the model that is trained, or trained by hand."""
+"""Callbacks on a sparse model inside the trained model, or in a custom training loop."""
 
 import keras
 import numpy as np
@@ -34,7 +34,7 @@ METHODS = {
 
 
 class GAN(keras.Model):
-    """A generator and a discriminator with an optimizer each, and a training step of its own."""
+    """A generator and a discriminator with an optimizer each, and a custom training step."""
 
     def __init__(self, generator):
         super().__init__()
@@ -66,7 +66,7 @@ class GAN(keras.Model):
 
 @pytest.fixture
 def make_gan(make_model, make_data):
-    """Function of the arguments of `sparsify` to a GAN and a function that fits it."""
+    """Returns a function of the arguments of `sparsify`: makes a GAN and a function to fit it."""
 
     def make(*args, **kwargs):
         gan = GAN(tfl.sparsify(make_model(), *args, **kwargs))
@@ -97,7 +97,7 @@ def test_methods_work_on_a_generator(method, make_gan):
     for mask, kernel, value in zip(masks.values(), kernels.values(), stripped, strict=True):
         np.testing.assert_array_equal(kernel, value)
         assert not value[~mask].any()
-    # The discriminator and the generator go on after the method.
+    # The discriminator and the generator can be trained further after the method ends.
     fit(epochs=1)
 
 
@@ -151,9 +151,9 @@ def test_measures_of_a_generator(make_gan):
 
 @pytest.fixture
 def make_layer_and_whole(make_model, compile_model):
-    """Function of `sparsify`'s arguments to a model with a sparse layer, and a wholly sparse one.
+    """Returns a function that makes a model with a sparse layer, and the same as a `SparseModel`.
 
-    Both compute the same. Behind the sparse layer comes a dense one, which is trained too.
+    Both compute the same. After the sparse layer comes a dense one, which is also trained.
     """
 
     def make(**kwargs):
@@ -219,7 +219,7 @@ def test_gates_of_a_layer_are_learned(make_layer_and_whole, make_data):
 
 
 def train_by_hand(model, optimizer, callback, x, y):
-    """Trains as the tutorials of TensorFlow do, two epochs of batches of four examples."""
+    """Trains with a loop as in TensorFlow's tutorials: two epochs of batches of four examples."""
     import tensorflow as tf
 
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -1,4 +1,4 @@
-"""What notebooks and logs show of callbacks, and how these take their arguments."""
+"""Tests of the `repr` of callbacks and of their keyword-only arguments."""
 
 import inspect
 
@@ -37,7 +37,7 @@ def test_repr_shows_what_differs_from_the_defaults(make_model):
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
-def test_at_most_two_arguments_have_no_name(kind):
+def test_at_most_two_arguments_are_positional(kind):
     parameters = inspect.signature(kind).parameters.values()
     positional = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
     assert len(positional) <= 2
