@@ -1,4 +1,4 @@
-"""Tiny models of every kind, toy data and the folder of the real data sets."""
+"""Small models of every kind, toy data and the folder of the real data sets."""
 
 import functools
 import os
@@ -15,10 +15,10 @@ from tf_lottery.export.child_process import ChildError
 
 
 def pytest_configure(config):
-    """Prepares the backends, here and in the processes that tests start.
+    """Configures the backends, here and in the processes that tests start.
 
-    XLA compiles these models, which make few steps, without LLVM's optimizations. TensorFlow gets
-    several devices where a test asks for them; see test_backends.py.
+    XLA compiles without LLVM's optimizations, since the models make few steps. TensorFlow gets
+    several devices if a test asks for them; see test_backends.py.
     """
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     if "TF_LOTTERY_TEST_DEVICES" in os.environ:
@@ -35,7 +35,7 @@ def pytest_configure(config):
 
 
 def taking_tensors(check):
-    """Lets a check of NumPy take what layers return, which on PyTorch carries its gradient."""
+    """Makes a NumPy assertion accept layer outputs, which on PyTorch may require gradients."""
 
     @functools.wraps(check)
     def checked(*arguments, **options):
@@ -49,18 +49,18 @@ def taking_tensors(check):
 
 
 def pytest_collection_modifyitems(items):
-    """Starts with the longest tests, so that no process waits for another one at the end."""
+    """Runs the longest tests first, so that no process waits for another one at the end."""
     items.sort(key=lambda item: item.path.name != "test_backends.py")
 
 
 @pytest.fixture(autouse=True)
 def seed():
-    """Fixes what Keras draws: initial weights, dropout, the order of the batches."""
+    """Seeds Keras: initial weights, dropout and the order of the batches."""
     keras.utils.set_random_seed(1)
 
 
 class InThisProcess:
-    """Stands in for `ChildProcess`: calls the functions here, where they were loaded once."""
+    """Replaces `ChildProcess`: loads a file once and calls its functions in this process."""
 
     def __init__(self, path):
         self.path = os.fspath(path)
@@ -85,7 +85,7 @@ def _task(path):
 
 @pytest.fixture(scope="session", autouse=True)
 def convert_in_this_process():
-    """Converts in this process: every new one imports TensorFlow, which takes seconds."""
+    """Converts in this process, since a new one takes seconds to import TensorFlow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conversion, "ChildProcess", InThisProcess)
         yield InThisProcess
@@ -93,7 +93,7 @@ def convert_in_this_process():
 
 @keras.saving.register_keras_serializable("tests")
 class Subclassed(keras.Model):
-    """A model that Keras cannot clone: layers without names, made in the constructor."""
+    """A model that Keras cannot clone: its constructor makes layers without names."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -137,7 +137,7 @@ def recurrent():
 
 
 def recurrent_deep():
-    """Every recurrent wrapper; it takes long to compile."""
+    """A model with every recurrent wrapper; it is slow to compile."""
     inputs = keras.Input((5,), dtype="int32")
     x = layers.Embedding(11, 4)(inputs)
     x = layers.LSTM(5, return_sequences=True)(x)
@@ -188,7 +188,7 @@ SHAPES = {
 
 @pytest.fixture
 def make_model():
-    """Function of a kind of model to a new model, always with the same initial weights."""
+    """Returns a function that makes a model of a kind, always with the same initial weights."""
 
     def make(kind="dense"):
         model = MODELS[kind]()
@@ -207,9 +207,9 @@ def make_model():
 
 @pytest.fixture(scope="session")
 def small_lenet():
-    """Builder of a network of one hidden layer under the names that LeNet-300-100 has.
+    """Builder of a network of one hidden layer with the layer names of LeNet-300-100.
 
-    Of the digits' 1480 weights a half, a quarter, a fifth and so on are integers.
+    For the digits it has 1480 weights: a half, a quarter, a fifth and so on are integers.
     """
     from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
 
@@ -231,7 +231,7 @@ def small_lenet():
 
 @pytest.fixture
 def make_data():
-    """Function of a kind of model to 24 examples that fit it."""
+    """Returns a function that makes 24 examples for a kind of model."""
 
     def make(kind="dense", size=24):
         rng = np.random.default_rng(0)
@@ -248,11 +248,11 @@ def make_data():
 
 @pytest.fixture
 def compile_model():
-    """Function that compiles a model as the tests need it.
+    """Returns a function that compiles a model for tests.
 
-    TensorFlow makes the steps one by one unless it gets `run_eagerly=False`: up to a dozen of them
-    take less time than their graph. Graphs are trained by the tests that ask for them or call
-    `compile` themselves, and by `test_contract.py`.
+    On TensorFlow models train eagerly unless `run_eagerly=False` is passed, because up to a dozen
+    eager steps take less time than building a graph. Graphs are tested by tests that ask for
+    them or call `compile` themselves, and by `test_contract.py`.
     """
     mode = {"run_eagerly": True} if keras.backend.backend() == "tensorflow" else {}
 
@@ -270,7 +270,7 @@ def compile_model():
 
 @pytest.fixture
 def tfds_dir():
-    """Folder of TensorFlow Datasets with MNIST, or the test is skipped."""
+    """Folder of TensorFlow Datasets with MNIST. Without it the test is skipped."""
     beside = pathlib.Path(__file__).parents[2] / "shared" / "tfds"
     folder = pathlib.Path(os.environ.get("TFDS_DATA_DIR", beside))
     if not (folder / "mnist").is_dir():

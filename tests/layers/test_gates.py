@@ -15,13 +15,13 @@ KERNEL = np.array([[2.0, -1.0], [0.5, 4.0], [-3.0, 1.0]], "float32")
 VALUES = np.array([[0.01, -0.02], [0.0, 0.03], [-0.005, 0.002]], "float32")
 INPUTS = np.array([[1.0, 2.0, -1.0], [0.5, -2.0, 3.0]], "float32")
 
-# Data of which no gradient comes: only the penalty moves gates.
+# Zero data gives no gradient, so only the penalty changes gates.
 NOTHING = np.zeros((2, 3), "float32"), np.zeros((2, 2), "float32")
 
 
 @pytest.fixture
 def make_gated():
-    """Function of the arguments of a gate to a gated layer with known weights and values."""
+    """Returns a function that makes a gated layer with known weights and gate values."""
 
     def make(**gate):
         gated = Masked(layers.Dense(2, use_bias=False), selection=Gates(SoftGate(**gate)))
@@ -35,7 +35,7 @@ def make_gated():
 
 @pytest.fixture
 def make_trainable():
-    """Function of the arguments of a gate and an optimizer to a compiled model of one kernel."""
+    """Returns a function that makes a compiled model of one kernel with a gate."""
 
     def make(optimizer, kernel=KERNEL, **gate):
         dense = layers.Dense(2, use_bias=False)
@@ -105,7 +105,7 @@ def test_penalty_is_the_sum_of_all_gates_once_a_step_in_training_only():
     inputs, shared = keras.Input((3,)), layers.Dense(3, use_bias=False)
     plain = keras.Model(inputs, layers.Dense(2)(shared(layers.ReLU()(shared(inputs)))))
     model = tfl.sparsify(plain, gate=SoftGate(0.3, penalty=1e-3, rescale=False))
-    # A kernel that is used twice has nine gates nevertheless.
+    # A kernel that is used twice still has nine gates.
     expected = 1e-3 * (9 + 6) / (1 + np.exp(-0.3))
     for _ in range(2):
         model(INPUTS, training=True)
@@ -135,13 +135,13 @@ def test_normalized_penalty_is_a_mean(make_gated):
 def test_gates_are_float32_in_every_precision(precision, make_trainable):
     model = make_trainable(keras.optimizers.Adam(1e-4), initial_value=0.1)
     assert {gate.dtype for gate in model.selection.gates} == {"float32"}
-    # A float16 beside 0.1 is 6e-5 away, a bfloat16 4e-4.
+    # Near 0.1, neighboring float16 numbers differ by 6e-5, bfloat16 numbers by 4e-4.
     value = np.float32(0.1 + 1e-5)
     model.selection.set_values([np.full((3, 2), value)])
     model.selection.control.temperature.assign(10.0)
     expected = 1e-8 * by_hand(np.full((3, 2), value), model.selection.gate.scale, 10.0).sum()
     assert model.selection.loss_of_gates == pytest.approx(expected, rel=1e-6)
-    # A loss scale that is too high at first skips steps.
+    # The loss scale is too high at first, which skips steps.
     while not training_step(model.optimizer):
         model.train_on_batch(INPUTS, np.ones((2, 2)))
     # The first step of Adam is the learning rate, which on PyTorch has the dtype of the
@@ -198,7 +198,7 @@ def test_stochastic_gates_are_drawn_in_training_only(make_gated):
     drawn = np.stack(drawn)
     is_open = np.abs(drawn - scale) < 1e-5
     assert np.all(is_open | (np.abs(drawn) < 1e-6))
-    # 1200 draws with a probability of 0.622, so 0.014 is one standard deviation.
+    # 1200 draws with probability 0.622: the standard deviation of the mean is 0.014.
     assert is_open.mean() == pytest.approx(1 / (1 + np.exp(-0.5)), abs=0.05)
     assert len(np.unique(is_open, axis=0)) > 20
     [(_, kernel)] = gated.effective_kernels(training=False)
@@ -211,7 +211,7 @@ def test_stochastic_gates_pass_gradients_straight_through(make_trainable):
         keras.optimizers.SGD(rate), initial_value=0.4, penalty=0.0, stochastic=True
     )
     model.train_on_batch(np.eye(3, dtype="float32"), np.zeros((3, 2)))
-    # Of y = kernel * gate, the gradient is 2 / 6 * y; gates that were shut have none.
+    # With y = kernel * gate, the gradient is 2 / 6 * y, and 0 for closed gates.
     slope = 1 * (1 - 1 / scale)
     opened = KERNEL - rate * 2 / 6 * KERNEL * scale * scale
     is_open = np.isclose(array(model.wrapper.kernels[0]), opened, rtol=1e-5)

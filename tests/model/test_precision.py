@@ -1,4 +1,4 @@
-"""Sparse models in other precisions than float32."""
+"""Sparse models in precisions other than float32."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ LossScaleOptimizer = keras.optimizers.LossScaleOptimizer
 
 @pytest.fixture
 def float64(monkeypatch):
-    """Sets the global type of floats for one test."""
+    """Sets the global float type to float64 for one test."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -66,7 +66,7 @@ def test_gates_of_double_precision(float64):
     gate = tfl.SoftGate(0.1, penalty=1e-3)
     sparse = compiled(tfl.sparsify(plain, gate=gate), keras.optimizers.SGD(0.1))
     x, y = data()
-    # The scale takes back what the sigmoid has done, to much more than seven digits.
+    # The scale cancels the sigmoid with far more than seven digits.
     np.testing.assert_allclose(array(sparse(x)), array(plain(x)), rtol=1e-13)
     assert {values.dtype.name for values in sparse.selection.values} == {"float64"}
     expected = 1e-3 * (6 * 8 + 8 * 3)

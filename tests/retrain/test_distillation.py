@@ -12,7 +12,7 @@ def softmax(x):
 
 
 def derived_loss(student, teacher, y, alpha, temperature):
-    """Means over the examples, by the formula of the code for ImageNet."""
+    """Returns the mean loss over the examples, by the formula of the code for ImageNet."""
     student, teacher = student.astype("float64"), teacher.astype("float64")
     p, q = softmax(teacher / temperature), softmax(student / temperature)
     divergence = np.mean(np.sum(p * np.log(p / q), -1))
@@ -29,7 +29,7 @@ def network(activation=None, regularizer=None, seed=0):
 
 
 def training_loss(model, x, y, **kwargs):
-    """What the first training step reports: the loss before it."""
+    """Returns the loss that the first training step reports, which is the loss before it."""
     return model.fit(x, y, batch_size=24, verbose=0, **kwargs).history["loss"][0]
 
 
