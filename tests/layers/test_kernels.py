@@ -188,8 +188,8 @@ def test_kernels_that_a_pattern_does_not_divide_are_skipped(make_model):
     assert len(selection.kernels) == 2
     assert list(found.values()) == [
         "its 18 inputs and 4 outputs are not divided by the pattern 4x1",
-        "its axes are not inputs and then outputs, as the pattern 4x1 needs them",
-        "its axes are not inputs and then outputs, as the pattern 4x1 needs them",
+        "its axes are not inputs followed by outputs, which the pattern 4x1 needs",
+        "its axes are not inputs followed by outputs, which the pattern 4x1 needs",
     ]
     assert len(find_kernels(make_model("nested"), include="kernel").kernels) == 5
 

@@ -1,4 +1,4 @@
-"""Layers that compute with sparse kernels, and the parts that they are made of."""
+"""Layers that compute with sparse kernels, and the parts that they consist of."""
 
 from tf_lottery.layers._functional_call import functional_call as functional_call
 from tf_lottery.layers.gates import Gates as Gates

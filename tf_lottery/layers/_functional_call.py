@@ -19,25 +19,25 @@ def functional_call(
 ) -> Any:
     """Calls `layer` as if some of its variables had other values.
 
-    Gradients flow into the replacing tensors. What the call assigns to variables, such as batch
-    statistics, seeds or the kernels of spectral normalization, and the losses it adds take
-    effect as in an ordinary call.
+    Gradients flow into the replacement tensors. As in an ordinary call, variables that the layer
+    assigns, such as batch statistics, seeds or the kernels of spectral normalization, keep their
+    new values, and losses that it adds count.
 
     Args:
         layer: A built `keras.Layer`; a `keras.Model` is one.
         replacements: List of pairs of a variable of `layer` and a tensor of its shape.
         *args: Passed to the layer.
-        helpers: Layers outside of `layer` that it makes use of in this call, whose variables
-            are read and updated too. Defaults to none.
-        read_only: Dict of the `id` of variables that the call must not assign to the text of
-            the error if it does. Defaults to `None`: it may assign all.
+        helpers: Layers outside `layer` that it uses in this call. Their variables are read and
+            updated too. Defaults to `()`.
+        read_only: Dict from the `id` of each variable that the call must not assign to the
+            message of the error. Defaults to `None`: the call may assign all variables.
         **kwargs: Passed to the layer.
 
     Returns:
         What the layer returns.
 
     Raises:
-        ValueError: If `layer` is not built, or assigns a variable that is read-only.
+        ValueError: If `layer` is not built, or assigns a read-only variable.
 
     Example:
 
@@ -53,7 +53,7 @@ def functional_call(
             f"Received: {layer.name!r}, which has no variables yet"
         )
     outer = _keras.active_scope()
-    # Scopes do not chain: an inner one hides the outer, so it maps every variable.
+    # An inner scope hides the outer one completely, so it must contain every variable.
     variables = {id(v): v for called in (layer, *helpers) for v in called.variables}
     values = {key: (variable, variable.value) for key, variable in variables.items()}
     values.update((id(variable), (variable, tensor)) for variable, tensor in replacements)
@@ -69,26 +69,26 @@ def functional_call(
         if outer is not None:
             outer.add_loss(loss)
         else:
-            # A model refuses `add_loss` from its user; here its own layers added the loss.
+            # `keras.Model.add_loss` raises an error, so the method of `keras.Layer` is called.
             keras.Layer.add_loss(layer, loss)
     return outputs
 
 
 class _CallScope(keras.StatelessScope):
-    """The scope of a functional call, in which assigned weights are trained as Keras does it."""
+    """The scope of a functional call. Assigned weights get the same gradients as in Keras."""
 
     def __init__(self, values, collect_losses, read_only):
         super().__init__(values, collect_losses=collect_losses)
         self.read_only = read_only or {}
 
     def add_update(self, update):
-        """Takes the value that a layer assigns to a variable in its call."""
+        """Records the value that a layer assigns to a variable in its call."""
         variable, value = update
         if id(variable) in self.read_only:
             raise ValueError(self.read_only[id(variable)])
         if variable.trainable and keras.backend.backend() != "jax":
-            # Where variables are assigned in place, the gradient of a weight is that of its
-            # assigned value, and does not flow on to what the value was computed from.
+            # On these backends Keras assigns in place: the weight gets the gradient of the
+            # assigned value, and no gradient flows to the tensors it was computed from.
             current = self.get_current_value(variable)
             value = ops.stop_gradient(value) + (current - ops.stop_gradient(current))
         super().add_update((variable, value))

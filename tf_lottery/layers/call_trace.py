@@ -1,4 +1,4 @@
-"""Which layers a model calls, how often, and with which shapes."""
+"""Finds which layers a model calls, how often, and with which shapes."""
 
 import contextlib
 import dataclasses
@@ -19,8 +19,8 @@ class Call:
         layer: The `keras.Layer`.
         input_shape: Tuple, the shape of its first input, batch included.
         output_shape: Tuple, the shape of its first output.
-        follows: Integer, the position in the list of the call whose output is the input, or
-            `None` if none is.
+        follows: Integer, the position in the list of the call whose output is this call's
+            input. `None` if there is no such call.
     """
 
     layer: keras.Layer
@@ -31,11 +31,11 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """What happens in a call of a layer.
+    """The calls and variable reads during a call of a layer.
 
     Args:
-        calls: List of `Call`, in order: those of layers of the kinds that were looked for.
-        read_elsewhere: List of the variables that something else than these calls reads.
+        calls: List of `Call`, in order, of the layers of the requested classes.
+        read_elsewhere: List of the variables that are read outside these calls.
     """
 
     calls: list
@@ -43,15 +43,15 @@ class Trace:
 
 
 def trace(layer, inputs, kinds):
-    """Finds out which layers of some kinds a call of a layer calls, and what else it reads.
+    """Lists which layers of given classes a layer calls, and which variables it reads elsewhere.
 
-    Nothing is computed: the call is symbolic, on shapes alone, in inference mode. Wrappers of
-    the kind `Masked` call their layer with its plain kernels. A layer that is called twice is
-    listed twice; calls inside of a listed call are left out.
+    Nothing is computed: the call is symbolic, on shapes alone, in inference mode. `Masked`
+    wrappers call their layer with its plain kernels. A layer that is called twice is listed
+    twice. Calls inside a listed call are left out.
 
     Args:
         layer: A built `keras.Layer` or model of any kind.
-        inputs: The `keras.KerasTensor`, or structure of them, that it is called with.
+        inputs: The `keras.KerasTensor`, or structure of them, to call it with.
         kinds: Tuple of the layer classes to look for.
 
     Returns:
@@ -89,11 +89,11 @@ def trace(layer, inputs, kinds):
 
 
 def trace_calls(layer, inputs, kinds):
-    """Lists the calls of layers of some kinds that a call of a layer makes.
+    """Lists the calls of layers of given classes that a layer makes.
 
     Args:
         layer: A built `keras.Layer` or model of any kind.
-        inputs: The `keras.KerasTensor`, or structure of them, that it is called with.
+        inputs: The `keras.KerasTensor`, or structure of them, to call it with.
         kinds: Tuple of the layer classes to look for.
 
     Returns:
@@ -111,7 +111,7 @@ def trace_calls(layer, inputs, kinds):
 
 
 class _Recorder(keras.StatelessScope):
-    """A scope that lists the calls of layers, and the variables that other code reads in it."""
+    """A scope that records calls of layers, and the variables that are read outside them."""
 
     def __init__(self):
         super().__init__()
@@ -120,13 +120,13 @@ class _Recorder(keras.StatelessScope):
         self._inside = False
 
     def get_current_value(self, variable):
-        """Returns the value of a variable that is read, as any stateless scope."""
+        """Returns the value of a variable, and records the read if it is outside the calls."""
         if not self._inside:
             self.read_elsewhere[id(variable)] = variable
         return super().get_current_value(variable)
 
     def recording(self, layer):
-        """Returns the function that puts a recording call in the place of a layer's."""
+        """Returns a function that replaces the layer's call by one that is recorded."""
         return lambda call: functools.partial(self._record, layer, call)
 
     def _record(self, layer, call, *args, **kwargs):
@@ -147,9 +147,9 @@ class _Recorder(keras.StatelessScope):
 
 
 def _plain_call(masked):
-    """Returns the function that has a wrapper call its layer with the plain kernels.
+    """Returns a function that replaces the wrapper's call by a plain call of its layer.
 
-    Else it would read all of them, and the layer's own reading would happen in another scope.
+    The wrapper itself would read all kernels, and call the layer in a scope of its own.
     """
     return lambda call: lambda *args, **kwargs: masked.layer(*args, **kwargs)
 

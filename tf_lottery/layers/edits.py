@@ -1,4 +1,4 @@
-"""Set attributes of layers, and set them back."""
+"""Sets attributes of layers, and restores them."""
 
 _ABSENT = object()
 
@@ -7,10 +7,10 @@ def write_edits(edits):
     """Sets attributes.
 
     Args:
-        edits: List of tuples `(object, attribute, value)`; `"__class__"` is an attribute too.
+        edits: List of tuples `(object, attribute, value)`. The attribute may be `"__class__"`.
 
     Returns:
-        Function without arguments that sets all of them back.
+        Function without arguments that restores all of them.
     """
     before = []
     for target, name, value in edits:

@@ -1,4 +1,4 @@
-"""The selection by soft gates that training opens and closes."""
+"""The selection by soft gates, which training opens and closes."""
 
 import keras
 import numpy as np
@@ -10,15 +10,15 @@ from tf_lottery.layers.part import Selection
 from tf_lottery.layers.variables import add_like, constant, precise_dtype
 from tf_lottery.sparsity import gates as gate_ops
 
-# The least value of an open gate whose mask was set by hand.
+# The lowest `s` of a gate that is opened because its mask was set.
 _OPEN = 1e-3
 
 
 def scaled_sigmoid(values, scale, temperature, threshold, slope):
     """Returns `scale * sigmoid(temperature * values - threshold)`.
 
-    Its gradient is computed with `slope` in place of the temperature, so that it is exactly zero
-    where hard gates need an immense temperature.
+    The gradient is computed with `slope` in place of the temperature. It is exactly zero for hard
+    gates, which have a huge temperature and `slope` 0.
 
     Args:
         values: Float tensor.
@@ -35,7 +35,7 @@ def scaled_sigmoid(values, scale, temperature, threshold, slope):
         def backward(*args, upstream=None):
             upstream = ops.convert_to_tensor(args[0] if upstream is None else upstream)
             gradient = upstream * (outputs * (slope - outputs * (slope / scale)))
-            # Also if the gradient from above is not finite: settled gates outlive divergence.
+            # Zero even if `upstream` is not finite, so that settled gates survive divergence.
             return ops.where(slope > 0.0, gradient, 0.0)
 
         return outputs, backward
@@ -47,30 +47,29 @@ def scaled_sigmoid(values, scale, temperature, threshold, slope):
 class Gates(Selection):
     """Multiplies every kernel by `scale * sigmoid(temperature * s)`.
 
-    Every `s` is trained, by the same optimizer as the weights. The sum of all gates times a
-    penalty is a loss of every training step. Once the gates are settled they are `s > 0`, and
-    the scale is part of the kernels. Weights always count as kept where `s > 0`: there are no
-    masks besides.
+    The optimizer of the weights also trains every `s`. Each training step adds the sum of all
+    gates times a penalty to the loss. A weight counts as kept where `s > 0`; there are no other
+    masks. When the gates are settled, they become exactly `s > 0`, and the scale is multiplied
+    into the kernels.
 
-    A model is best wrapped as a whole, by `tfl.sparsify(model, gate=...)`, and trained with
-    `tfl.callbacks.ContinuousSparsification`. To train a layer by hand, start a round with
-    `control.anneal`, end the last one with `apply_masks` of the wrapper, keep `gates` out of
-    weight decay, and call the layer once in a training step, since every call moves the
-    temperature and adds the loss.
+    Usually `tfl.sparsify(model, gate=...)` wraps a whole model, and
+    `tfl.callbacks.ContinuousSparsification` trains it. To train a layer in your own loop, start
+    each round with `control.anneal`, end the last one with `apply_masks` of the wrapper, and
+    exclude `gates` from weight decay. Call the layer only once per training step, since every
+    call advances the temperature and adds the loss.
 
     "Winning the Lottery with Continuous Sparsification" (arXiv:1912.04427, equation 4).
 
     Args:
-        gate: A `SoftGate`. Defaults to `None`: one with its defaults.
-        steers: Whether the penalty is steered; see `GateControl`. Defaults to `False`.
+        gate: A `SoftGate`. Defaults to `None`: `SoftGate()`.
+        steers: Whether the penalty controls the density; see `GateControl`. Defaults to `False`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        gates: List of trainable variables, the values `s`, divided by the learning rate
-            multiplier; `values` has them as they are. They are float64 where kernels are, else
-            float32.
+        gates: List of trainable variables, `s` divided by the learning rate multiplier. `values`
+            holds `s` itself. They are float64 for float64 kernels, otherwise float32.
         control: `GateControl`, the temperature and the penalty.
-        scale: Float variable, 1 once the gates are settled.
+        scale: Float variable. It is 1 when the gates are settled.
 
     Raises:
         ValueError: If `gate` is not a `SoftGate`.
@@ -96,7 +95,7 @@ class Gates(Selection):
         self._steers = steers
 
     def create_variables(self, kernels):
-        """Creates the gates and the variables that belong to them."""
+        """Creates the gates, their scale and their control."""
         gate = self.gate
         start = constant(gate.initial_value / gate.learning_rate_multiplier)
         for i, kernel in enumerate(kernels):
@@ -122,7 +121,7 @@ class Gates(Selection):
 
     @property
     def loss_of_gates(self):
-        """Float, what the gates add to the loss as they are; see `SoftGate.penalty`."""
+        """Float, what the gates currently add to the loss; see `SoftGate.penalty`."""
         temperature = ops.convert_to_numpy(self.control.temperature)
         total = sum(gate_ops.sigmoid(array, temperature).sum() for array in self.values)
         factor = ops.convert_to_numpy(self.control.penalty) * ops.convert_to_numpy(self.scale)
@@ -135,7 +134,7 @@ class Gates(Selection):
 
     @property
     def is_soft(self):
-        """Whether gates are sigmoids, so that training decides about them."""
+        """Whether gates are still sigmoids, not settled."""
         return not self.control.is_settled
 
     def replace(self, values, training):
@@ -157,12 +156,12 @@ class Gates(Selection):
         return gated
 
     def _count_open(self, gate):
-        """Returns how many gates are open, those in between counted as little."""
+        """Returns the number of open gates. Partly open gates count little."""
         part = ops.square(ops.minimum(ops.stop_gradient(gate), 1.0))
         return ops.cast(ops.sum(ops.square(part)), self.scale.dtype)
 
     def _drawn(self, gate, scale):
-        """Returns gates of 0 or `scale` if they are stochastic, with the gradient of `gate`."""
+        """Returns random gates of 0 or `scale` if stochastic, with the gradient of `gate`."""
         if self._seed_generator is None:
             return gate
         scale = ops.cast(scale, gate.dtype)
@@ -178,12 +177,13 @@ class Gates(Selection):
         multiplier = self.gate.learning_rate_multiplier
         if multiplier == 1.0:
             return values
-        # The gradient of the variable is that of `s`, so an update of any size is multiplied.
+        # The variable gets the gradient of `s` unchanged, and every update counts `multiplier`
+        # times.
         return values + ops.stop_gradient((multiplier - 1.0) * values)
 
     @property
     def values(self):
-        """List of arrays, the values `s` of every kernel."""
+        """List of arrays, `s` for every kernel."""
         arrays = [ops.convert_to_numpy(variable) for variable in self.gates]
         return [array * array.dtype.type(self.gate.learning_rate_multiplier) for array in arrays]
 
@@ -198,14 +198,14 @@ class Gates(Selection):
             variable.assign(array / array.dtype.type(self.gate.learning_rate_multiplier))
 
     def kept(self, kernels):
-        """Returns a list of boolean arrays, true where a gate is above 0."""
+        """Returns a list of boolean arrays, true where `s > 0`."""
         del kernels
         return [ops.convert_to_numpy(gate) > 0 for gate in self.gates]
 
     def keep(self, masks):
         """Opens the gates of kept weights and closes the others.
 
-        The weights that are kept stay as they are, without the scale.
+        Sets the scale to 1, which leaves the kept weights unscaled.
         """
         self.open_gates(masks)
         self.scale.assign(1.0)
@@ -216,7 +216,7 @@ class Gates(Selection):
         return [kernel * scale.astype(kernel.dtype) for kernel in super().settled(kernels)]
 
     def commit(self):
-        """Settles the gates: from now on they are 1 or 0 and no longer trained."""
+        """Settles the gates: from now on they are 1 or 0 and are not trained."""
         self.scale.assign(1.0)
         self.control.settle()
 
@@ -224,12 +224,12 @@ class Gates(Selection):
         """Raises a `ValueError` if all gates are closed."""
         if self.is_soft and not any(mask.any() for mask in self.kept(None)):
             raise ValueError(
-                "Argument `model` must have gates above 0, or nothing would be left of it; train "
-                "it with `tfl.callbacks.ContinuousSparsification`. Received: density 0"
+                "Argument `model` must have gates above 0, otherwise all weights would be pruned; "
+                "train it with `tfl.callbacks.ContinuousSparsification`. Received: density 0"
             )
 
     def open_gates(self, masks):
-        """Opens the gates of kept weights and closes the others, where they are not so already.
+        """Opens the gates of kept weights and closes the others. Correct gates do not change.
 
         Args:
             masks: List of boolean arrays, true where a weight is kept.
@@ -240,9 +240,9 @@ class Gates(Selection):
         )
 
     def reopen(self):
-        """Makes the gates soft again, those of kept weights at their initial value.
+        """Makes the gates soft again, and sets those of kept weights to their initial value.
 
-        Settled gates that are closed stay closed, for good.
+        Gates that were settled as closed stay closed permanently.
         """
         kept = [True] * len(self.gates) if self.is_soft else self.kept(None)
         starts = [np.full(gate.shape, self.gate.initial_value) for gate in self.gates]

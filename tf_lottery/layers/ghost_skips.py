@@ -16,26 +16,26 @@ _CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers
 
 @keras.saving.register_keras_serializable("tf_lottery")
 class GhostSkips(Part):
-    """Adds `factor * branch(x)` to what convolutions make of `x`.
+    """Adds `factor * branch(x)` to the outputs of convolutions of `x`.
 
-    A branch has no part in the masks. It is added behind the batch normalization that
-    follows the convolution, otherwise before the convolution's own activation.
+    Branches are not masked. A branch is added after the batch normalization that follows the
+    convolution. If there is none, it is added before the convolution's own activation.
 
     Args:
-        skips: List of dicts, one for every convolution: its `name`; `index` and `after`, the
-            positions of it and of the normalization that follows it, or `None`, in
-            `all_layers` of the wrapped layer; `inputs` and `filters`, the numbers of channels;
-            `strides`, `padding`, `data_format` and its `dtype` policy.
+        skips: List of dicts, one for every convolution, with these keys: `name`; `index`, the
+            position of the convolution in `all_layers` of the wrapped layer; `after`, the
+            position of the normalization that follows it, or `None`; `inputs` and `filters`,
+            the numbers of channels; `strides`, `padding`, `data_format`; and `dtype`, the policy.
         branch: `"conv"` or `"identity"`. Defaults to `"conv"`.
         initial_value: Float, of all weights of the 1x1 convolutions. Defaults to `1e-4`.
-        epsilon: Float, of the batch normalization behind them. Defaults to `1e-5`.
+        epsilon: Float, of the batch normalization after them. Defaults to `1e-5`.
         momentum: Float, of its moving averages. Defaults to `0.9`.
-        skipped: Dict of paths of other masked kernels to the reason why they have none.
-            Defaults to `None`.
+        skipped: Dict from paths of masked kernels without a skip to the reason. Defaults to
+            `None`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        factor: Variable, 1 at first. At 0 the model computes what it does without the branches.
+        factor: Variable, initially 1. At 0 the branches have no effect.
     """
 
     changes_call = True
@@ -70,7 +70,7 @@ class GhostSkips(Part):
 
     @contextlib.contextmanager
     def in_effect(self, layer):
-        """Lets the convolutions, or the normalizations behind them, add the branches."""
+        """Makes the convolutions, or the normalizations after them, add the branches."""
         layers = all_layers(layer)
         with contextlib.ExitStack() as stack:
             for i, skip in enumerate(self.skips):
@@ -79,18 +79,18 @@ class GhostSkips(Part):
                 if skip["after"] is None:
                     stack.enter_context(_adding_inside(convolution, branch))
                 else:
-                    given = []
-                    stack.enter_context(_remembering(convolution, given))
-                    stack.enter_context(_adding_behind(layers[skip["after"]], branch, given))
+                    recorded = []
+                    stack.enter_context(_recording(convolution, recorded))
+                    stack.enter_context(_adding_after(layers[skip["after"]], branch, recorded))
             yield
 
     def check_settle(self):
-        """Raises a `ValueError` if the branches still count."""
+        """Raises a `ValueError` if the factor of the branches is not 0."""
         factor = float(ops.convert_to_numpy(self.factor))
         if factor:
             raise ValueError(
-                "Argument `model` must not have ghost skips that are in effect: fade them out with "
-                "`tfl.callbacks.GhostSkipAnnealing`, or take them away with "
+                "Argument `model` must not have active ghost skips: fade them out with "
+                "`tfl.callbacks.GhostSkipAnnealing`, or remove them with "
                 f"`tfl.retrain.remove_ghost_skips`. Received: ghost skips with factor {factor:.3g}"
             )
 
@@ -139,7 +139,7 @@ class GhostSkips(Part):
 
 
 def _adding_inside(convolution, branch):
-    """Adds a branch to what a convolution computes, before its activation."""
+    """Adds a branch to the output of a convolution, before its activation."""
 
     def change(call):
         def with_branch(x, *args, **kwargs):
@@ -156,27 +156,27 @@ def _adding_inside(convolution, branch):
     return intercepted(convolution, change)
 
 
-def _remembering(convolution, given):
-    """Adds the inputs and outputs of a convolution to a list, for the layer that follows."""
+def _recording(convolution, recorded):
+    """Appends the inputs and outputs of a convolution to a list, for the next layer."""
 
     def change(call):
-        def remember(x, *args, **kwargs):
+        def record(x, *args, **kwargs):
             y = call(x, *args, **kwargs)
-            given.append((x, y))
+            recorded.append((x, y))
             return y
 
-        return remember
+        return record
 
     return intercepted(convolution, change)
 
 
-def _adding_behind(layer, branch, given):
-    """Adds the branch of the convolution before a layer to what the layer computes."""
+def _adding_after(layer, branch, recorded):
+    """Adds the branch of the preceding convolution to the output of a layer."""
 
     def change(call):
         def with_branch(x, *args, **kwargs):
             y = call(x, *args, **kwargs)
-            (inputs,) = (before for before, convolved in given if convolved is x)
+            (inputs,) = (before for before, convolved in recorded if convolved is x)
             return y + ops.cast(branch(inputs), y.dtype)
 
         return with_branch
@@ -185,7 +185,7 @@ def _adding_behind(layer, branch, given):
 
 
 def _fit(x, skip):
-    """Returns `x` with the shape of what the convolution makes of it, without any weights."""
+    """Pools `x`, and pads or cuts its channels, to the shape of the convolution's output."""
     strides, data_format = skip["strides"], skip["data_format"]
     if skip["padding"] == "causal":
         x = x[:, :: strides[0]] if data_format == "channels_last" else x[..., :: strides[0]]

@@ -9,7 +9,7 @@ from keras import ops
 def value_and_gradients(function, tensors, *args):
     """Computes a function and its gradients with respect to a list of tensors.
 
-    Calls nest: a function may itself use gradients, for higher derivatives.
+    Calls can be nested for higher derivatives.
 
     Args:
         function: Function `(tensors, *args)` that returns a floating point scalar.
@@ -17,8 +17,8 @@ def value_and_gradients(function, tensors, *args):
         *args: Passed to the function and not differentiated.
 
     Returns:
-        The value, and a list of gradients with the shapes of `tensors`; zeros for a tensor
-        that the value does not depend on.
+        The value, and a list of gradients with the shapes of `tensors`. The gradient is zero
+        for a tensor that does not affect the value.
 
     Raises:
         ValueError: If the backend is not TensorFlow, JAX or PyTorch.
@@ -43,24 +43,24 @@ def value_and_gradients(function, tensors, *args):
         tape.watch(tensors)
         value = function(tensors, *args)
     gradients = tape.gradient(value, tensors, unconnected_gradients="zero")
-    # Gradients of what was looked up, such as embeddings, are sparse otherwise.
+    # Gradients of lookups, such as embeddings, are `tf.IndexedSlices`.
     return value, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 def hessian_products(function, tensors, directions, *args):
-    """Computes how the gradients of a function change along a direction.
+    """Computes Hessian-vector products: how the gradients of a function change in a direction.
 
-    On JAX it costs little more than a gradient, by forward differentiation; TensorFlow and
-    PyTorch, and functions with a custom gradient, differentiate backwards twice.
+    On JAX this uses forward differentiation and costs little more than a gradient. On TensorFlow
+    and PyTorch, and for functions with a custom gradient, it differentiates backwards twice.
 
     Args:
         function: Function `(tensors, *args)` that returns a floating point scalar.
         tensors: List of floating point tensors.
-        directions: List of tensors of their shapes and data types.
+        directions: List of tensors with the shapes and data types of `tensors`.
         *args: Passed to the function and not differentiated.
 
     Returns:
-        List of tensors in the shapes of `tensors`, the product of the Hessian with
+        List of tensors with the shapes of `tensors`, the product of the Hessian and
         `directions`.
 
     Raises:
@@ -77,30 +77,30 @@ def hessian_products(function, tensors, directions, *args):
     def gradients(tensors):
         return value_and_gradients(function, tensors, *args)[1]
 
-    def flow(tensors):
+    def directional_derivative(tensors):
         pairs = zip(gradients(tensors), directions, strict=True)
         return sum(ops.sum(gradient * direction) for gradient, direction in pairs)
 
     if _backend() == "jax":
         import jax
 
-        # What has a custom gradient has no forward differentiation.
+        # JAX cannot differentiate functions with a custom gradient forward.
         with contextlib.suppress(TypeError):
             return jax.jvp(gradients, (list(tensors),), (list(directions),))[1]
-    return value_and_gradients(flow, tensors)[1]
+    return value_and_gradients(directional_derivative, tensors)[1]
 
 
 def compile_function(function):
     """Compiles a function of tensors with `tf.function` or `jax.jit`.
 
-    PyTorch runs it as it is, operation by operation, as `fit` of Keras does by default.
+    On PyTorch the function is not compiled and runs eagerly, as in Keras' `fit` by default.
 
     Args:
-        function: Function of tensors and nested tensors that reads variables but does not
-            write them. What it reads must not change between calls.
+        function: Function of tensors and nested tensors. It may read variables but not write
+            them, and their values must not change between calls.
 
     Returns:
-        The compiled function, on PyTorch `function` itself.
+        The compiled function. On PyTorch, `function` itself.
 
     Raises:
         ValueError: If the backend is not TensorFlow, JAX or PyTorch.
@@ -120,15 +120,15 @@ def compile_function(function):
 def _value_and_gradients_on_torch(function, tensors, *args):
     import torch
 
-    # An argument that was computed from a differentiated tensor belongs to a call around this
-    # one, which differentiates the gradients further. Parameters were not computed.
+    # If an argument has a `grad_fn`, an outer call computed it and will differentiate the gradients
+    # again. Parameters have none.
     given = [*tensors, *keras.tree.flatten(args)]
     is_nested = any(torch.is_tensor(x) and x.grad_fn is not None for x in given)
     with torch.enable_grad():
         if not is_nested:
             tensors = [tensor.detach() for tensor in tensors]
         sources = [x if x.requires_grad else x.detach().requires_grad_() for x in tensors]
-        # Views are computed tensors, by which a nested call knows that it is one.
+        # A view has a `grad_fn`, by which a nested call detects that it is nested.
         sources = [source.view_as(source) for source in sources]
         value = ops.convert_to_tensor(function(sources, *args))
         if value.requires_grad:

@@ -1,4 +1,4 @@
-"""What methods that grow connections remember about every kernel."""
+"""The state of methods that grow connections, for every kernel."""
 
 import keras
 import numpy as np
@@ -12,25 +12,25 @@ from tf_lottery.layers.variables import add_like
 class GrowthMemory(Part):
     """Holds dense gradients of the kernels, and which weights have ever been active.
 
-    The gradient of the loss with respect to `kernel * mask` exists at pruned positions
-    too. While the memory collects, a variable per kernel receives it at every training
-    step from any Keras optimizer: such variables are overwritten with their gradients, as
-    those of Keras' float8 training are, and stay outside of clipping, weight decay and
-    slots. After a step the variable is `decay * variable + gain * gradient`.
+    The gradient of the loss with respect to `kernel * mask` also exists at pruned positions.
+    While collection is on, one variable per kernel receives it at every training step. Any Keras
+    optimizer overwrites these variables with their gradients, as in Keras' float8 training. They
+    have no clipping, weight decay or slots. After a step, the variable is
+    `decay * variable + gain * gradient`.
 
     Args:
-        decay: Float in [0, 1], what is left of the variable after a step. Defaults to
-            `None`: no gradients are kept at all.
-        gain: Float, how much of a gradient is added. Defaults to `1.0`.
-        steps: Integer > 0, the batches over which the optimizer accumulates gradients; a gradient
-            is then the mean over them. Defaults to `1`.
+        decay: Float in [0, 1], the factor of the old value. Defaults to `None`: no gradients are
+            collected.
+        gain: Float, the factor of the new gradient. Defaults to `1.0`.
+        steps: Integer > 0, the number of batches over which the optimizer accumulates gradients.
+            A gradient is then the mean over these batches. Defaults to `1`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        in_use: Whether a method is training with it.
+        in_use: Whether a callback is using it in a training.
         explored: List of boolean variables, true where a weight has ever been active.
-        gradients: List of float variables, empty if `decay` is `None`. They are those of
-            the scaled loss if the optimizer scales it.
+        gradients: List of float variables, empty if `decay` is `None`. If the optimizer scales
+            the loss, the gradients are scaled too.
 
     Example:
 
@@ -43,7 +43,7 @@ class GrowthMemory(Part):
     kind = "growth"
     is_weight = False
     may_begin = True
-    # An optimizer must find the gradients behind everything else that is trained.
+    # In the list of trainable variables, the gradients must come last.
     order = 2
 
     def __init__(self, decay=None, gain=1.0, steps=1, **kwargs):
@@ -53,7 +53,7 @@ class GrowthMemory(Part):
         self.explored, self.gradients = [], []
 
     def create_variables(self, kernels):
-        """Creates the variables of every kernel."""
+        """Creates the variables for every kernel."""
         for i, kernel in enumerate(kernels):
             explored = add_like(
                 self, kernel, f"explored_{i}", "zeros", dtype="bool", trainable=False
@@ -73,7 +73,7 @@ class GrowthMemory(Part):
 
     @property
     def trainable(self):
-        """True, also if the model is frozen: `collect` decides for every variable."""
+        """Always true, even if the model is frozen. `collect` sets it for every variable."""
         return True
 
     @trainable.setter
@@ -84,20 +84,20 @@ class GrowthMemory(Part):
         """Turns the collection of dense gradients on or off.
 
         Args:
-            on: Boolean. The variables are trainable while it is on.
+            on: Boolean. The variables are trainable while collection is on.
         """
         for gradient in self.gradients:
             gradient.trainable = on
 
     def replace(self, values, training):
-        """Returns the effective kernels, whose gradients are collected."""
+        """Returns the kernels unchanged, and makes a call collect their gradients."""
         del training
         if not any(gradient.trainable for gradient in self.gradients):
             return values
         return list(map(self._watched, values, self.gradients))
 
     def _watched(self, kernel, gradient):
-        # The optimizer itself adds up what it accumulates.
+        # With gradient accumulation, the optimizer itself sums and decays the gradients.
         decay = self.decay if self.steps == 1 else 0
         gain = self.gain / self.steps
 
@@ -122,7 +122,7 @@ class GrowthMemory(Part):
             gradient.assign(np.zeros(gradient.shape, gradient.dtype))
 
     def explore(self, masks):
-        """Remembers which weights are active.
+        """Records which weights are active.
 
         Args:
             masks: List of boolean arrays, one for every kernel.
@@ -131,7 +131,7 @@ class GrowthMemory(Part):
             explored.assign(ops.logical_or(explored.value, mask))
 
     def reset(self, masks):
-        """Forgets everything but the weights that are active now.
+        """Clears the gradients, and marks only the currently active weights as explored.
 
         Args:
             masks: List of boolean arrays, one for every kernel.
@@ -142,15 +142,15 @@ class GrowthMemory(Part):
 
     @property
     def lasts(self):
-        """Whether the gradients count beyond the next batch, which else writes them anew."""
+        """Whether gradients are still needed after the next batch, which may overwrite them."""
         return bool(self.decay) or self.steps > 1
 
     def state(self):
-        """Returns the list of the variables that are worth saving."""
+        """Returns the list of the variables to save."""
         return [*self.explored, *(self.gradients if self.lasts else [])]
 
     def restore(self, values, kept):
-        """Sets the state, or forgets everything but the weights that are active now."""
+        """Sets the state, or resets it if there are no values; see `reset`."""
         if values is None:
             self.reset(kept)
         else:
@@ -162,8 +162,8 @@ class GrowthMemory(Part):
             store[str(i)] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store):
-        """Loads what `save_own_variables` saved, or resets what it did not save."""
-        # The stores of Keras are not mappings: they have keys, but cannot be iterated.
+        """Loads what `save_own_variables` saved. Variables that it did not save become zero."""
+        # A Keras store has `keys`, but cannot be iterated.
         saved = set(store.keys())
         for i, variable in enumerate(self.state()):
             fresh = np.zeros(variable.shape, variable.dtype)

@@ -1,23 +1,23 @@
-"""What a model takes: the structure, shapes and data types of its inputs."""
+"""The structure, shapes and data types of a model's inputs."""
 
 import keras
 import numpy as np
 
 
 def model_inputs(layer, examples=None):
-    """Returns what a layer or model takes as symbolic tensors, nested as it takes them.
+    """Returns the inputs of a layer or model as symbolic tensors, in their structure.
 
-    Functional and sequential models declare their inputs. Of other layers it is known with
-    which shapes they were built, but not with which data types.
+    Functional and sequential models declare their inputs. Other layers only know the shapes that
+    they were built with, not the data types.
 
     Args:
         layer: A built `keras.Layer` or model.
-        examples: Nested arrays with a batch axis, whose shapes and data types count for a layer
-            that does not declare its inputs. Defaults to `None`.
+        examples: Nested arrays with a batch axis. Their shapes and data types are used if the
+            layer does not declare its inputs. Defaults to `None`.
 
     Returns:
-        A `keras.KerasTensor` or a structure of them, or `None` if nothing is known. Sizes that
-        are open, such as the batch, are `None`.
+        A `keras.KerasTensor` or a structure of them, or `None` if nothing is known. Variable
+        sizes, such as that of the batch, are `None`.
 
     Example:
 
@@ -34,10 +34,10 @@ def model_inputs(layer, examples=None):
 
 
 def inputs_like(examples):
-    """Returns symbolic tensors for arrays such as these, with any number of examples.
+    """Returns symbolic tensors for arrays like these, with a variable batch size.
 
     Args:
-        examples: Nested arrays with a batch axis. Floating point numbers get Keras' default
+        examples: Nested arrays with a batch axis. Floating point arrays get Keras' default
             type, to which layers cast them.
     """
 
@@ -59,8 +59,8 @@ def symbolic_inputs(layer, input_shape=None):
             built with.
 
     Returns:
-        A `keras.KerasTensor` or a structure of them, with a batch of one unless the model
-        prescribes another.
+        A `keras.KerasTensor` or a structure of them. The batch size is one unless the model has
+        a fixed batch size.
 
     Raises:
         ValueError: If the shape of an example is not known.
@@ -78,8 +78,8 @@ def symbolic_inputs(layer, input_shape=None):
     leaves = [] if tensors is None else keras.tree.flatten(tensors)
     if not leaves or any(size is None for tensor in leaves for size in tensor.shape[1:]):
         raise ValueError(
-            "Argument `input_shape` must give the shape of one example, without the batch, for "
-            f"a model whose own is not fixed. Received: input_shape={input_shape}, "
+            "Argument `input_shape` must give the shape of one example, without the batch, since "
+            f"the model has no fixed input shape. Received: input_shape={input_shape}, "
             f"model={layer.name!r} with inputs {[tensor.shape for tensor in leaves]}"
         )
     return keras.tree.map_structure(_with_batch, tensors)
@@ -90,13 +90,13 @@ def _declared_inputs(layer):
     inputs = getattr(layer, "inputs", None)
     if not inputs or not isinstance(keras.tree.flatten(inputs)[0], keras.KerasTensor):
         return None
-    # `input` of a functional model has the structure that its user gave the inputs; that of
-    # a sequential model is what it was last called with.
+    # `input` of a functional model has the original structure of its inputs. `input` of a
+    # sequential model is the tensor of its last call.
     return inputs[0] if isinstance(layer, keras.Sequential) else layer.input
 
 
 def _tensors(shapes, function):
-    """Returns symbolic tensors in the structure of `shapes`, their shapes changed."""
+    """Returns symbolic tensors of shape `function(shape)`, in the structure of `shapes`."""
     floatx = keras.config.floatx()
     return keras.tree.map_shape_structure(
         lambda shape: keras.KerasTensor(function(tuple(shape)), floatx), shapes

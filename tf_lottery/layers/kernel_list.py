@@ -1,4 +1,4 @@
-"""The kernels of a wrapper, held by identity and known by lasting names."""
+"""The kernels of a wrapper, found by identity and named by keys that do not change."""
 
 import dataclasses
 
@@ -13,10 +13,10 @@ class Kernel:
 
     Args:
         key: String, the variable's path when the model was made sparse. It stays the same when
-            Keras renames layers, as it does in loading.
+            Keras renames layers, for example on loading.
         variable: The Keras variable.
-        owner: The `keras.Layer` that multiplies with it.
-        attribute: String, the attribute by which the owner shows it, or `None`.
+        owner: The `keras.Layer` that multiplies its inputs by it.
+        attribute: String, the attribute of the owner that holds it, or `None`.
     """
 
     key: str
@@ -25,7 +25,7 @@ class Kernel:
     attribute: str | None
 
     def change(self):
-        """Returns how the owner has changed so that a mask no longer holds, `None` if not."""
+        """Returns a change of the owner that makes the mask ineffective, or `None`."""
         if self.attribute is not None:
             if getattr(self.owner, self.attribute, None) is self.variable:
                 return None
@@ -37,7 +37,7 @@ class Kernel:
 class KernelList:
     """The kernels that a wrapper prunes, in the order of the weights of its layer.
 
-    A plain object, since Keras would take variables in lists for the wrapper's own.
+    A plain object, since Keras would track variables in lists as variables of the wrapper.
 
     Args:
         layer: The wrapped `keras.Layer`.
@@ -50,14 +50,14 @@ class KernelList:
 
     @classmethod
     def of_variables(cls, layer, variables):
-        """Returns the list of kernels that are weights of a layer.
+        """Returns the kernel list of some weights of a layer.
 
         Args:
             layer: A built `keras.Layer`.
             variables: List of its weights.
 
         Raises:
-            ValueError: If a layer multiplies with another kernel than it stores.
+            ValueError: If a layer does not multiply by the kernel that it stores.
         """
         keys = dict(zip(map(id, layer.weights), unique_paths(layer.weights), strict=True))
         owners = owners_of_weights(layer)
@@ -68,7 +68,7 @@ class KernelList:
         """List of the Keras variables.
 
         Raises:
-            ValueError: If a layer has changed so that its mask no longer holds.
+            ValueError: If a layer has changed so that its mask has no effect.
         """
         self.check()
         return [kernel.variable for kernel in self._kernels]
@@ -84,12 +84,12 @@ class KernelList:
             if (change := kernel.change()) is not None:
                 raise ValueError(
                     f"Layer {kernel.owner.name!r} {change} since the model was made sparse, so "
-                    f"that no mask holds for its kernel {kernel.key!r}. Call `tfl.strip` before "
-                    "such a change, and go on with the plain model that it returns."
+                    f"the mask of its kernel {kernel.key!r} has no effect. Call `tfl.strip` before "
+                    "such a change, and continue with the plain model that it returns."
                 )
 
     def named_weights(self):
-        """Returns a dict of names to all weights of the layer: keys of kernels, paths of others."""
+        """Returns a dict of names to all weights of the layer: keys for kernels, else paths."""
         self.check()
         keys = {id(kernel.variable): kernel.key for kernel in self._kernels}
         weights = self._layer.weights
@@ -105,7 +105,7 @@ class KernelList:
         return dict(zip(names, weights, strict=True))
 
     def get_config(self):
-        """Returns what finds the kernels again, with their positions as they are now."""
+        """Returns a description of the kernels, with their current positions."""
         positions = {id(weight): i for i, weight in enumerate(self._layer.weights)}
         return [
             {
@@ -126,7 +126,7 @@ class KernelList:
             config: List of dicts.
 
         Raises:
-            ValueError: If the layer has other weights there.
+            ValueError: If the layer has other weights at these positions.
         """
         weights, owners, kernels = layer.weights, owners_of_weights(layer), []
         for entry in config:
@@ -136,7 +136,7 @@ class KernelList:
                 found = weights[position].name, tuple(weights[position].shape)
             if found != expected:
                 raise ValueError(
-                    f"Layer {layer.name!r} must have the kernel {entry['key']!r}, called "
+                    f"Layer {layer.name!r} must have the kernel {entry['key']!r}, named "
                     f"{expected[0]!r} and of shape {expected[1]}, as weight {position}. "
                     f"Received: {found or 'a layer with fewer weights'}"
                 )
@@ -146,18 +146,18 @@ class KernelList:
 
 
 def select_kernels(layer, include, exclude, pattern):
-    """Selects what a wrapper prunes; see `find_kernels` for the arguments.
+    """Selects the kernels that a wrapper prunes; see `find_kernels` for the arguments.
 
     Returns:
-        A `KernelList`, and a dict of the paths of weights without a mask to the reason.
+        A `KernelList`, and a dict from the paths of weights without a mask to the reason.
 
     Raises:
-        ValueError: If a layer multiplies with another kernel than it stores.
+        ValueError: If a layer does not multiply by the kernel that it stores.
     """
     selection = find_kernels(layer, include, exclude, pattern)
     owners = owners_of_weights(layer)
     for weight in layer.weights:
-        # Adapters freeze the kernel that they change.
+        # LoRA adapters freeze the kernel, so that it is not among the selected ones.
         is_frozen = selection.skipped.get(weight.path) == IS_FROZEN
         if is_frozen and getattr(owners[id(weight)], "lora_enabled", False):
             _check_is_stored(weight.path, weight, owners[id(weight)])
@@ -172,13 +172,13 @@ def _make_kernel(key, variable, owner):
 
 
 def _check_is_stored(key, variable, owner):
-    """Raises a `ValueError` if a layer multiplies with something else than a variable."""
-    if _shows_another(owner, variable):
+    """Raises a `ValueError` if a layer does not multiply by the stored variable itself."""
+    if _attribute_differs(owner, variable):
         change = "has LoRA adapters" if getattr(owner, "lora_enabled", False) else "computes it"
         raise ValueError(
-            f"Layer {owner.name!r} multiplies with another kernel than the stored {key!r}, since "
-            f"it {change}: no mask can hold. Leave it out with `exclude`, or merge adapters into "
-            "the kernel and rebuild the model without them before it is made sparse."
+            f"Layer {owner.name!r} multiplies by a kernel that is not the stored {key!r}, since "
+            f"it {change}. A mask would have no effect. Leave it out with `exclude`, or merge "
+            "adapters into the kernel and rebuild the model without them before making it sparse."
         )
 
 
@@ -188,10 +188,10 @@ def _attribute_of(owner, variable):
     return next((name for name in names if getattr(owner, name, None) is variable), None)
 
 
-def _shows_another(owner, variable):
-    """Returns whether the attribute that is called like the variable is something else."""
+def _attribute_differs(owner, variable):
+    """Returns whether the attribute with the variable's name is a computed tensor."""
     shown = getattr(owner, variable.name, None)
-    # Two weights can be called the same; only what is no weight is computed.
+    # Another variable of the same name is a second weight, not a computed tensor.
     if shown is None or isinstance(shown, keras.Variable):
         return False
     return tuple(getattr(shown, "shape", ())) == tuple(variable.shape)

@@ -1,4 +1,4 @@
-"""Which weights of a layer can be pruned, at any depth."""
+"""Finds the weights of a layer that can be pruned, at any depth."""
 
 import collections
 import dataclasses
@@ -29,13 +29,13 @@ IS_FROZEN = "frozen, so not trained: pruned only if `include` asks for it"
 IS_INTEGER = "not floating point, for example quantized"
 NOT_INCLUDED = "not selected by `include`"
 EXCLUDED = "selected by `exclude`"
-NO_MATRIX = "its axes are not inputs and then outputs, as the pattern {pattern} needs them"
+NO_MATRIX = "its axes are not inputs followed by outputs, which the pattern {pattern} needs"
 NOT_DIVIDED = "its {inputs} inputs and {outputs} outputs are not divided by the pattern {pattern}"
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelSelection:
-    """The weights that can be pruned, and those of rank two or more that cannot.
+    """The weights to prune, and the weights of rank two or more that are skipped.
 
     Args:
         kernels: List of variables, in the order of `layer.weights`.
@@ -55,28 +55,28 @@ def find_kernels(
 ) -> KernelSelection:
     """Finds the kernels of a layer or model, at any depth.
 
-    By default these are the kernels of rank two or more of dense, einsum, convolutional
-    and recurrent layers and of attention, and the pointwise kernels of separable
-    convolutions; never biases, normalization, embeddings, depthwise or frozen kernels.
+    By default, it selects the kernels of rank two or more of dense, einsum, convolutional,
+    recurrent and attention layers, and the pointwise kernels of separable convolutions. It never
+    selects biases, normalization weights, embeddings, depthwise or frozen kernels by default.
 
     Args:
         layer: A built `keras.Layer` or model.
         include: What to prune instead of the default: a regular expression, searched for
             in `variable.path`; a layer class; a callable `(variable, layer) -> bool`; or a
-            list of these, of which one must select the weight. Expressions and classes
-            select weights of rank two or more except biases, classes none that are never
-            trained, a callable any.
-        exclude: What not to prune, in the same form. Wins over `include`.
-        pattern: A pattern, or its name; kernels that it does not divide are skipped.
+            list of these, of which one must select the weight. Expressions and classes select
+            only weights of rank two or more except biases. Classes also leave out non-trainable
+            state. A callable can select any weight. Defaults to `None`.
+        exclude: What not to prune, in the same form. It overrides `include`. Defaults to `None`.
+        pattern: A pattern, or its name. Kernels that it does not divide are skipped.
             Defaults to `"unstructured"`.
-        frozen: Whether kernels that are not trained belong to the default. Defaults to `False`.
+        frozen: Whether the default includes frozen kernels. Defaults to `False`.
 
     Returns:
         A `KernelSelection`.
 
     Raises:
-        ValueError: If `include` or `exclude` has another form or fits no weight, an expression
-            is broken or `pattern` is unknown.
+        ValueError: If `include` or `exclude` is of another type, is an invalid expression or
+            selects no weight, or if `pattern` is unknown.
 
     Example:
 
@@ -109,7 +109,7 @@ def find_kernels(
 
 
 def unique_paths(variables):
-    """Returns the variables' paths, a repeated one with `#2`, `#3`, ... appended.
+    """Returns the variables' paths. Repeated paths get the suffix `#2`, `#3` and so on.
 
     Args:
         variables: List of Keras variables.
@@ -127,19 +127,19 @@ def unique_paths(variables):
 
 
 def matrix_shapes(layer, kernels):
-    """Returns the shapes of kernels seen as matrices (inputs, outputs), as patterns see them.
+    """Returns the shapes of kernels as matrices (inputs, outputs), to which patterns apply.
 
-    An output unit sums over all inputs of its column. In most kernels the last axis are
-    the outputs; in those of `EinsumDense`, which attention is made of, the equation tells.
+    An output unit sums over all inputs of its column. In most kernels, the last axis is the
+    outputs. In kernels of `EinsumDense`, which attention uses, the equation defines the axes.
 
     Args:
         layer: The built `keras.Layer` or model that owns the kernels, at any depth.
         kernels: List of its variables.
 
     Returns:
-        List of pairs of integers, or of `None` for kernels that are no such matrix: depthwise
-        ones, those of transposed convolutions and einsums that sum over other axes than the
-        first.
+        List with a pair of integers for every kernel, or `None` for a kernel without such a
+        matrix: depthwise kernels, kernels of transposed convolutions, and einsum kernels that
+        sum over axes other than the first ones.
 
     Example:
 
@@ -153,10 +153,10 @@ def matrix_shapes(layer, kernels):
 
 
 def misfit(shape, pattern):
-    """Returns why a pattern cannot be applied to a kernel, an empty string if it can.
+    """Returns why a pattern cannot be applied to a kernel, or an empty string if it can.
 
     Args:
-        shape: Pair of integers, the kernel's matrix as in `matrix_shapes`, or `None`.
+        shape: Pair of integers or `None`, the kernel's entry in `matrix_shapes`.
         pattern: A `Pattern`.
     """
     if not pattern.structured:
@@ -193,7 +193,7 @@ def _is_array(weight):
 
 
 def _default_reason(weight, owner, frozen):
-    """Returns why `weight` is skipped by default, empty if it is not."""
+    """Returns why `weight` is skipped by default, or an empty string if it is not."""
     if _is_depthwise(weight, owner):
         return IS_DEPTHWISE
     if isinstance(owner, keras.layers.Embedding):
@@ -204,23 +204,23 @@ def _default_reason(weight, owner, frozen):
 
 
 def owners_of_weights(layer):
-    """Returns the layer that created each weight: the deepest one that lists it.
+    """Returns the layer that created each weight, which is the deepest layer that lists it.
 
     Args:
         layer: A built `keras.Layer`.
 
     Returns:
-        Dict of the `id` of every weight to a layer.
+        Dict from the `id` of every weight to a layer.
     """
     owners = {}
-    # The walk visits a layer before its sublayers, so the deepest owner is written last.
+    # `all_layers` lists a layer before its sublayers, so the deepest owner is written last.
     for sublayer in all_layers(layer):
         owners.update((id(weight), sublayer) for weight in sublayer.weights)
     return owners
 
 
 def _selected(name, rules, pairs):
-    """Returns the set of the `id` of all weights that some rule selects.
+    """Returns the set of the `id` of every weight that at least one rule selects.
 
     Args:
         name: String, the argument's name for messages.
@@ -228,23 +228,23 @@ def _selected(name, rules, pairs):
         pairs: List of pairs of a weight and the layer that created it.
 
     Raises:
-        ValueError: If a rule is none or fits no weight.
+        ValueError: If a rule is of another type or selects no weight.
     """
     selected = set()
     for rule in rules if isinstance(rules, list | tuple) else [] if rules is None else [rules]:
-        selects = _check(name, rule)
+        selects = _make_selector(name, rule)
         found = {id(weight) for weight, owner in pairs if selects(weight, owner)}
         if not found:
             raise ValueError(
-                f"Argument `{name}` must have rules that fit some weight of rank two or more, "
-                f"biases aside. Received: {rule!r}, which fits none; {_hint(rule, pairs)}"
+                f"Argument `{name}` must have rules that fit at least one weight of rank two or "
+                f"more, except biases. Received: {rule!r}, which fits none; {_hint(rule, pairs)}"
             )
         selected |= found
     return selected
 
 
 def _hint(rule, pairs):
-    """Returns what a rule that fits nothing may have meant."""
+    """Returns a hint at what a rule that fits nothing was probably meant to select."""
     if inspect.isclass(rule):
         names = sorted({type(owner).__name__ for weight, owner in pairs if _is_array(weight)})
         return f"the layers are {names}"
@@ -253,8 +253,8 @@ def _hint(rule, pairs):
     return f"the nearest are {near}" if near else f"the weights are {paths}"
 
 
-def _check(name, rule):
-    """Returns the function `(weight, owner) -> bool` of a rule."""
+def _make_selector(name, rule):
+    """Returns a function `(weight, owner) -> bool` for a rule."""
     if isinstance(rule, str):
         try:
             expression = re.compile(rule)

@@ -1,4 +1,4 @@
-"""The wrapper that computes with what its parts leave of the kernels."""
+"""The wrapper that calls a layer with sparse kernels."""
 
 import contextlib
 
@@ -18,29 +18,29 @@ FORMAT = 2
 
 @keras.saving.register_keras_serializable("tf_lottery")
 class Masked(keras.layers.Layer):
-    """Computes with what its parts leave of the kernels of a layer, in place of the kernels.
+    """Calls a layer with the effective kernels that its parts compute from the stored kernels.
 
-    The wrapped layer is not changed: while it is called, its kernels have other values.
+    The wrapped layer itself is not changed. Only during a call, its kernels have other values.
 
     Args:
-        layer: A `keras.Layer` or model, wrapped and not copied.
+        layer: A `keras.Layer` or model. It is wrapped, not copied.
         include: Which weights to prune instead of the default; see
             `tf_lottery.layers.find_kernels`. Defaults to `None`.
         exclude: Which weights not to prune. Defaults to `None`.
-        pattern: The pattern that masks are going to follow, or its name; kernels that it does
+        pattern: The pattern that the masks will follow, or its name. Kernels that it does
             not divide are not pruned. Defaults to `"unstructured"`.
-        selection: A `tf_lottery.layers.Selection`, which decides what is kept. Defaults to
-            `None`: `tf_lottery.layers.Masks`.
+        selection: A `tf_lottery.layers.Selection`, which decides which weights are kept.
+            Defaults to `None`: `tf_lottery.layers.Masks()`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
         layer: The wrapped layer.
         parts: List of `tf_lottery.layers.Part`, the selection first.
-        skipped: Dict of paths of weights that are not pruned to the reason.
+        skipped: Dict from paths of weights that are not pruned to the reason.
 
     Raises:
-        ValueError: If an argument is of another kind, the selection cannot follow the pattern,
-            or a layer multiplies with another kernel than it stores.
+        ValueError: If an argument is of another type, the selection cannot follow the pattern,
+            or a layer does not multiply by the kernel that it stores.
 
     Example:
 
@@ -64,8 +64,7 @@ class Masked(keras.layers.Layer):
                 "Argument `selection` must be a `tf_lottery.layers.Selection`. "
                 f"Received: {selection!r}"
             )
-        # Variables are read as they are, and inputs passed on as they are: the layers inside cast
-        # them as they always do.
+        # The wrapper casts neither variables nor inputs. The wrapped layers cast them as usual.
         own = {"dtype": "float32", "autocast": False}
         super().__init__(**{"name": f"masked_{layer.name}", **kwargs, **own})
         self.layer = layer
@@ -73,7 +72,7 @@ class Masked(keras.layers.Layer):
         if self.pattern.structured and not selection.structured:
             raise ValueError(
                 f"Argument `pattern` must be 'unstructured' with {type(selection).__name__}, which "
-                f"decide weight by weight. Received: pattern={str(self.pattern)!r}"
+                f"select weights one by one. Received: pattern={str(self.pattern)!r}"
             )
         self._rules = {"include": include, "exclude": exclude, "pattern": self.pattern}
         self._kernel_list = self._saved_kernels = self._expected_sparsity = None
@@ -81,7 +80,7 @@ class Masked(keras.layers.Layer):
         self.parts = [selection]
 
     def build(self, input_shape=None):
-        """Builds the layer if that has not happened, finds kernels and creates variables."""
+        """Builds the layer if it is not built, finds the kernels and creates the variables."""
         if not self.layer.built:
             self.layer.build(input_shape)
         if self._saved_kernels is not None:
@@ -97,7 +96,8 @@ class Masked(keras.layers.Layer):
         """List of the variables that are pruned.
 
         Raises:
-            ValueError: If a layer has changed so that no mask holds, as LoRA adapters do it.
+            ValueError: If a layer has changed so that its mask has no effect, for example by LoRA
+                adapters.
         """
         return [] if self._kernel_list is None else self._kernel_list.variables
 
@@ -112,19 +112,19 @@ class Masked(keras.layers.Layer):
 
     @property
     def metrics(self):
-        """List of the metrics of the layer, without those a model inside was compiled with.
+        """List of the metrics of the layer, or an empty list if it is a model.
 
-        As in any model that contains a compiled one, they belong to another training.
+        The metrics that an inner model was compiled with belong to that model's own training.
         """
         return [] if isinstance(self.layer, keras.Model) else super().metrics
 
     @property
     def selection(self):
-        """The `Selection`, which decides what is kept."""
+        """The `Selection`, which decides which weights are kept."""
         return self.parts[0]
 
     def find_part(self, kind):
-        """Returns the part that is of a class, or `None`.
+        """Returns the part of a given class, or `None`.
 
         Args:
             kind: Subclass of `Part`.
@@ -141,7 +141,7 @@ class Masked(keras.layers.Layer):
         self._set_parts([*self.parts, part])
 
     def remove_part(self, part):
-        """Takes a part away.
+        """Removes a part.
 
         Args:
             part: One of `parts`.
@@ -153,21 +153,21 @@ class Masked(keras.layers.Layer):
         _keras.replace_sublayers(self, "parts", parts)
 
     def call(self, inputs, *args, training=None, **kwargs):
-        """Calls the layer with what the parts leave of its kernels."""
+        """Calls the layer with its effective kernels."""
         self.check_copy()
         values = self.effective_kernels(training)
         return self.call_with(values, inputs, *args, training=training, **kwargs)
 
     def check_copy(self):
-        """Warns if the wrapper was made from a configuration, and no masks were set since then."""
+        """Warns if the wrapper was made from a configuration and its masks were never set."""
         if self._expected_sparsity is not None and not _keras.is_symbolic():
             self._expected_sparsity = warn_if_missing(self, self._expected_sparsity)
 
     def effective_kernels(self, training=None):
-        """Returns pairs of a kernel and the tensor that takes its place in a call.
+        """Returns pairs of a kernel and the tensor that replaces it in a call.
 
         Args:
-            training: Whether the call is a training step. Defaults to `None`: it is not.
+            training: Whether the call is a training step. Defaults to `None`: inference.
         """
         kernels = self.kernels
         values = [kernel.value for kernel in kernels]
@@ -184,8 +184,8 @@ class Masked(keras.layers.Layer):
             **kwargs: Passed to the layer.
 
         Raises:
-            ValueError: If a layer assigns its kernel in the call where the selection, as soft
-                gates do, would change the assigned value again.
+            ValueError: If a layer assigns its kernel in the call and the selection does not
+                support that, as soft gates.
         """
         helpers = [part for part in self.parts if part.changes_call]
         read_only = {}
@@ -221,19 +221,19 @@ class Masked(keras.layers.Layer):
         self.apply_masks()
 
     def get_kernels(self):
-        """Returns what is left of the kernels, zeros included, as a list of arrays."""
+        """Returns the effective kernels, with zeros for pruned weights, as a list of arrays."""
         return self.selection.settled(self.kernels)
 
     def apply_masks(self):
-        """Writes what is left of the kernels into them; from then on soft gates are hard."""
+        """Writes the effective values into the kernels, and settles soft gates."""
         for kernel, value in zip(self.kernels, self.get_kernels(), strict=True):
             kernel.assign(value)
         self.selection.commit()
 
     def save_own_variables(self, store):
-        """Saves the states of the random seeds, which Keras leaves out of its files.
+        """Also saves the states of the random seeds, which Keras does not save.
 
-        With them, training goes on after loading as if it had never stopped.
+        With them, training after loading continues exactly as without the interruption.
         """
         _ = self.kernels
         super().save_own_variables(store)
@@ -242,7 +242,7 @@ class Masked(keras.layers.Layer):
 
     def load_own_variables(self, store):
         """Loads what `save_own_variables` saved."""
-        # The stores of Keras are not mappings: they have keys, but cannot be iterated.
+        # A Keras store has `keys`, but cannot be iterated.
         values = {key: store[key] for key in store.keys()}  # noqa: SIM118
         seeds = [values.pop(f"seed_{i}") for i in range(len(self._seeds()))]
         super().load_own_variables(values)
@@ -255,7 +255,7 @@ class Masked(keras.layers.Layer):
         return [v for v in self.non_trainable_variables if id(v) not in weights]
 
     def get_config(self):
-        """Returns the configuration; rules are kept as the kernels that they selected."""
+        """Returns the configuration. It has the selected kernels, not `include` and `exclude`."""
         return {
             **super().get_config(),
             "format": FORMAT,
@@ -272,14 +272,14 @@ class Masked(keras.layers.Layer):
         """Returns the wrapper that `config` describes.
 
         Raises:
-            ValueError: If it was written by an older or newer version of the library.
+            ValueError: If a version of the library with another format wrote it.
         """
         config = dict(config)
         if (version := config.pop("format", 1)) != FORMAT:
             raise ValueError(
                 f"A sparse model of format {FORMAT} is needed. Received: one of format {version}, "
-                "saved by another version of tf_lottery. Load it with that version, take a "
-                "`tfl.Ticket` of it, and apply the ticket to a model that is made sparse anew."
+                "saved by another version of tf_lottery. Load it with that version, save a "
+                "`tfl.Ticket` of it, and apply the ticket to a new sparse model."
             )
         kernels, skipped = config.pop("kernels"), config.pop("skipped")
         sparsity = config.pop("sparsity", None)
@@ -293,7 +293,7 @@ class Masked(keras.layers.Layer):
 
 
 def masked_layers(model):
-    """Returns the wrappers in a model, without those inside parts, as a sparse teacher has them.
+    """Returns the wrappers in a model, except those inside parts, such as a sparse teacher's.
 
     Args:
         model: A built `keras.Layer`.

@@ -9,16 +9,16 @@ from tf_lottery.layers.variables import add_like
 
 @keras.saving.register_keras_serializable("tf_lottery")
 class Masks(Selection):
-    """Puts zeros in the place of pruned weights.
+    """Replaces pruned weights by zeros.
 
-    As the zeros are part of the forward pass, gradients of pruned weights are zero, norms of
-    gradients are those of the sparse network, and no optimizer can revive a weight.
+    The zeros are part of the forward pass. Therefore the gradients of pruned weights are zero,
+    gradient norms are those of the sparse network, and no optimizer can revive a weight.
 
     Args:
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        masks: List of non-trainable boolean variables, one for every kernel, all true at first.
+        masks: List of non-trainable boolean variables, one for every kernel, initially all true.
 
     Example:
 
@@ -37,9 +37,9 @@ class Masks(Selection):
             self.masks.append(mask)
 
     def replace(self, values, training):
-        """Returns the kernels, zeros where they are pruned."""
+        """Returns the kernels, with zeros at pruned positions."""
         del training
-        # Cheaper than a product, and pruned weights that are not finite have no effect either.
+        # Cheaper than a product. Pruned weights that are not finite become zero too.
         return [
             ops.where(mask.value, value, ops.zeros((), value.dtype))
             for value, mask in zip(values, self.masks, strict=True)

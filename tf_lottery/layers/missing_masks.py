@@ -1,4 +1,4 @@
-"""Tell when a sparse model was copied without its masks."""
+"""Detects that a sparse model was copied without its masks."""
 
 import warnings
 
@@ -7,9 +7,9 @@ from tf_lottery.sparsity import masks as mask_ops
 
 
 def sparsity_of(masked):
-    """Returns the fraction of weights that a wrapper prunes, also while its call is traced.
+    """Returns the fraction of weights that a wrapper prunes. Works while its call is traced.
 
-    It is `None` if that cannot be read: on JAX, Keras frees variables while it trains.
+    Returns `None` if the masks cannot be read: on JAX, Keras frees variables during training.
 
     Args:
         masked: A built `tf_lottery.layers.Masked`.
@@ -22,7 +22,7 @@ def sparsity_of(masked):
 
 
 def warn_if_missing(masked, expected):
-    """Warns if a wrapper is not as sparse as the one whose configuration it was made from.
+    """Warns if a wrapper made from a configuration has another sparsity than the original.
 
     Functions like `keras.models.clone_model` copy configurations, which hold no masks.
 

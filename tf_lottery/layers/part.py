@@ -1,4 +1,4 @@
-"""What a sparse model consists of besides the layer that is wrapped."""
+"""The parts that make a plain model sparse."""
 
 import contextlib
 
@@ -7,23 +7,23 @@ from keras import ops
 
 
 class Part(keras.layers.Layer):
-    """Something that a sparse model has and the plain model has not.
+    """A component that a sparse model has in addition to the plain model.
 
-    A wrapper, `tf_lottery.layers.Masked`, holds a list of parts: one `Selection`, which decides
-    what is left of the kernels, then what retraining changes for a while, then what a method
-    that grows connections remembers. A part holds its own variables and says in one place what
-    it does in every situation. A subclass overrides what it needs.
+    A wrapper, `tf_lottery.layers.Masked`, holds a list of parts: first a `Selection`, which
+    decides which weights are kept, then tweaks of retraining, then the state of a method that
+    grows connections. A part holds its own variables. Its methods define what it does in a call,
+    in the loss, in snapshots and in `tfl.strip`. A subclass overrides the methods it needs.
 
     Args:
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        kind: String, the kind of state in a `tfl.Snapshot` that the part's variables are.
-        is_weight: Whether `get_weights` of the model has the part's variables.
-        may_begin: Whether the part can have begun or ended since a snapshot was taken.
-        changes_call: Whether `in_effect` does something.
-        changes_loss: Whether `change_loss` does something.
-        order: Integer, the parts with the lowest come first.
+        kind: String, the kind of state in a `tfl.Snapshot` to which the part's variables belong.
+        is_weight: Whether `get_weights` of the model includes the part's variables.
+        may_begin: Whether the part may have been added or removed since a snapshot was taken.
+        changes_call: Whether the part overrides `in_effect`.
+        changes_loss: Whether the part overrides `change_loss`.
+        order: Integer. Parts are sorted by it, the lowest first.
 
     Example:
 
@@ -48,7 +48,7 @@ class Part(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
 
     def create_variables(self, kernels):
-        """Creates the variables, once the kernels exist.
+        """Creates the variables. Called when the kernels exist.
 
         Args:
             kernels: List of the variables that are pruned.
@@ -57,14 +57,14 @@ class Part(keras.layers.Layer):
 
     @property
     def undecayed(self):
-        """List of the trained variables that an optimizer must not decay."""
+        """List of the trained variables to exclude from weight decay."""
         return []
 
     def replace(self, values, training):
-        """Returns what takes the place of the kernels in a call, once a call.
+        """Returns the tensors that replace the kernels. Called once per call of the model.
 
         Args:
-            values: List of tensors, one for every kernel, as the parts before made them.
+            values: List of tensors, one for every kernel, from the preceding part.
             training: Whether the call is a training step, or `None`.
         """
         del training
@@ -72,7 +72,7 @@ class Part(keras.layers.Layer):
 
     @contextlib.contextmanager
     def in_effect(self, layer):
-        """Lets the part take effect while a layer is called.
+        """Context manager that changes what a layer computes while it is called.
 
         Args:
             layer: The wrapped `keras.Layer`.
@@ -81,10 +81,10 @@ class Part(keras.layers.Layer):
         yield
 
     def change_loss(self, loss, x, y, y_pred):
-        """Returns the loss of the data in a training step, changed.
+        """Returns the loss that the part makes of the data loss, in a training step.
 
         Args:
-            loss: Scalar tensor.
+            loss: Scalar tensor, without losses that layers add.
             x: Inputs of the model.
             y: Targets.
             y_pred: Outputs of the model.
@@ -93,15 +93,15 @@ class Part(keras.layers.Layer):
         return loss
 
     def state(self):
-        """Returns the list of the variables that training changes and snapshots keep."""
+        """Returns the list of the variables that training changes and snapshots save."""
         return self.variables
 
     def restore(self, values, kept):
         """Sets the state.
 
         Args:
-            values: List of arrays, one for each variable of `state()`, or `None` if there is
-                no such state to go back to.
+            values: List of arrays, one for each variable of `state()`. `None` if the snapshot
+                has no state of this part.
             kept: List of boolean arrays, the masks of the kernels.
         """
         del kept
@@ -109,10 +109,10 @@ class Part(keras.layers.Layer):
             variable.assign(value)
 
     def check_settle(self):
-        """Raises a `ValueError` if no plain model can compute what the model does with the part."""
+        """Raises a `ValueError` if no plain model can compute the same as with the part."""
 
     def edits(self, layer):
-        """Returns what has to be written so that a layer computes by itself as with the part.
+        """Returns attribute changes that make the plain layer compute the same as with the part.
 
         Args:
             layer: The wrapped `keras.Layer`.
@@ -124,7 +124,7 @@ class Part(keras.layers.Layer):
         return []
 
     def removal_edits(self, layer):
-        """Returns the edits that take back `edits`, which `strip` may have written for good.
+        """Returns attribute changes that undo `edits`, which `strip` may have made permanent.
 
         Args:
             layer: The wrapped `keras.Layer`.
@@ -136,8 +136,8 @@ class Part(keras.layers.Layer):
 class Selection(Part):
     """The part that decides which weights are kept. A sparse model has exactly one.
 
-    A new kind of mask learning is a selection, which overrides `create_variables`, `replace`,
-    `kept` and `keep`, and perhaps a callback that acts on its variables.
+    To add a new way of mask learning, write a selection that overrides `create_variables`,
+    `replace`, `kept` and `keep`, and, if needed, a callback that changes its variables.
 
     Attributes:
         kernels_can_be_assigned: Whether layers may assign their kernels in a call.
@@ -163,7 +163,7 @@ class Selection(Part):
 
     @property
     def is_soft(self):
-        """Whether weights are neither kept nor pruned yet, and training decides."""
+        """Whether training still decides which weights are kept."""
         return False
 
     def kept(self, kernels):
@@ -175,7 +175,7 @@ class Selection(Part):
         raise NotImplementedError
 
     def keep(self, masks):
-        """Decides which weights are kept.
+        """Sets which weights are kept.
 
         Args:
             masks: List of boolean arrays, one for every kernel.
@@ -183,7 +183,7 @@ class Selection(Part):
         raise NotImplementedError
 
     def settled(self, kernels):
-        """Returns the kernels as the stripped model has them, as a list of arrays.
+        """Returns the kernels of the stripped model, as a list of arrays.
 
         Args:
             kernels: List of the kernels, Keras variables.
@@ -192,4 +192,4 @@ class Selection(Part):
         return [ops.convert_to_numpy(kernel) * mask for kernel, mask in pairs]
 
     def commit(self):
-        """Makes the decision final, after the settled values were written into the kernels."""
+        """Makes the masks final. Called after the settled values were written into the kernels."""

@@ -1,4 +1,4 @@
-"""Variables of parts that belong to kernels."""
+"""Creates variables that parts need for every kernel."""
 
 import keras
 import numpy as np
@@ -8,9 +8,9 @@ from tf_lottery import _keras
 
 
 def precise_dtype(variables):
-    """Returns `"float64"` if some variable is of that type, else `"float32"`.
+    """Returns `"float64"` if a variable is of that type, otherwise `"float32"`.
 
-    It is what is computed with beside kernels, also where those are of half precision.
+    Variables of parts have this type, even if the kernels have half precision.
 
     Args:
         variables: List of Keras variables.
@@ -20,9 +20,9 @@ def precise_dtype(variables):
 
 
 def constant(value):
-    """Returns an initializer that is exact in every precision.
+    """Returns an initializer of a constant that is exact in every precision.
 
-    That of Keras rounds to float32 on TensorFlow.
+    On TensorFlow, `keras.initializers.Constant` rounds to float32.
 
     Args:
         value: Float.
@@ -35,10 +35,10 @@ def constant(value):
 
 
 def add_like(layer, kernel, name, initializer, dtype=None, trainable=True, **kwargs):
-    """Adds a variable in the shape of a kernel, on the devices where the kernel lies.
+    """Adds a variable with the shape and the device layout of a kernel.
 
     Args:
-        layer: The `keras.Layer` that gets the variable; it has to keep it in an attribute.
+        layer: The `keras.Layer` that gets the variable. It must store it in an attribute.
         kernel: Keras variable.
         name: String, the variable's name.
         initializer: A Keras initializer, or its name.
@@ -56,7 +56,7 @@ def add_like(layer, kernel, name, initializer, dtype=None, trainable=True, **kwa
         return layer.add_weight(
             name=name, shape=kernel.shape, initializer=initializer, **arguments, **kwargs
         )
-    # A user's layout map knows the paths of kernels, and not those of parts.
+    # A user's layout map contains the paths of kernels, not those of variables of parts.
     overwrite = kwargs.pop("overwrite_with_gradient", False)
     with keras.name_scope(layer.name):
         variable = keras.Variable(
