@@ -92,7 +92,7 @@ def messages(model):
 
 def test_preprocessing_that_training_bypasses_is_warned_about():
     (message,) = messages(Task(lambda x: x))
-    assert message.startswith("Task preprocesses what its own `fit` and `predict` are given")
+    assert message.startswith("Task preprocesses the data in its own `fit` and `predict`")
     assert "`dataset.map(model.preprocessor)`" in message
     assert messages(Task(None)) == []
 

@@ -69,7 +69,7 @@ def functional_call(
         if outer is not None:
             outer.add_loss(loss)
         else:
-            # `keras.Model.add_loss` raises an error, so the method of `keras.Layer` is called.
+            # `add_loss` of a functional model raises an error; that of `keras.Layer` does not.
             keras.Layer.add_loss(layer, loss)
     return outputs
 

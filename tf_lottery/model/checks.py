@@ -1,14 +1,14 @@
-"""What functions ask of the models that they are given."""
+"""Checks of models that are given as arguments."""
 
 from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.model.sparse_model import SparseModel
 
 
 def named_weights(model):
-    """Returns a dict of names to the weights of a model, those of a `SparseModel` unwrapped.
+    """Returns a dict of names to the weights of a model, or of the model inside a `SparseModel`.
 
     Args:
-        model: A built `keras.Layer` or model. The names are paths, made unique; kernels of a
+        model: A built `keras.Layer` or model. The names are paths, made unique. Kernels of a
             `SparseModel` keep the paths that they had when it was made.
 
     Example:
@@ -44,7 +44,7 @@ def check_sparse_model(model, name="model"):
 
 
 def check_settled(model, name="model"):
-    """Returns a `SparseModel`, or raises a `ValueError` if soft gates decide about its masks.
+    """Returns a `SparseModel`, or raises a `ValueError` if it has soft gates.
 
     Args:
         model: The object to check.
@@ -58,7 +58,7 @@ def check_settled(model, name="model"):
     """
     if check_sparse_model(model, name).has_soft_gates:
         raise ValueError(
-            f"Argument `{name}` must not have soft gates, which decide about its masks; train it "
+            f"Argument `{name}` must not have soft gates, since its masks are not final. Train it "
             "with `tfl.callbacks.ContinuousSparsification`, or make it by `tfl.sparsify(model)` "
             f"without `gate`. Received: {model.name!r}"
         )

@@ -7,9 +7,9 @@ from tf_lottery.sparsity import masks as mask_ops
 
 
 class KernelsByName:
-    """What a sparse model tells of its kernels and masks, and how masks are set.
+    """Access to the kernels and masks of a sparse model by name.
 
-    A subclass has the `tf_lottery.layers.Masked` that holds the kernels as `wrapper`.
+    A subclass has the attribute `wrapper`, the `tf_lottery.layers.Masked` with the kernels.
     """
 
     @property
@@ -19,7 +19,7 @@ class KernelsByName:
         A name is the path that the variable had when the model was made sparse.
 
         Raises:
-            ValueError: If a layer has changed since then so that no mask holds.
+            ValueError: If a layer has changed since then so that its mask has no effect.
         """
         return self._by_name(self.wrapper.kernels)
 
@@ -33,7 +33,7 @@ class KernelsByName:
 
     @property
     def matrix_shapes(self):
-        """Dict of kernel names to (inputs, outputs); `None` for kernels that are no matrix.
+        """Dict of kernel names to (inputs, outputs), or `None` for kernels without a matrix.
 
         See `tf_lottery.layers.matrix_shapes`.
         """
@@ -41,12 +41,12 @@ class KernelsByName:
 
     @property
     def density(self):
-        """The fraction of weights the masks keep, over all kernels."""
+        """The fraction of weights that the masks keep, over all kernels."""
         return mask_ops.density(self.get_masks())
 
     @property
     def sparsity(self):
-        """The fraction of weights the masks prune, over all kernels."""
+        """The fraction of weights that the masks prune, over all kernels."""
         return 1.0 - self.density
 
     def get_masks(self):
@@ -54,13 +54,13 @@ class KernelsByName:
         return self._by_name(self.wrapper.get_masks())
 
     def to_matrices(self, arrays):
-        """Reshapes arrays of kernels to (inputs, outputs), as patterns see them.
+        """Reshapes arrays to matrices (inputs, outputs), to which patterns apply.
 
         Args:
-            arrays: Dict of kernel names to NumPy arrays in the shapes of the kernels.
+            arrays: Dict of kernel names to NumPy arrays with the shapes of the kernels.
 
         Returns:
-            Dict of the same paths to matrices. Kernels that are no such matrix, to which no
+            Dict of the same names to matrices. Arrays of kernels without a matrix, to which no
             structured pattern applies, keep their shapes.
 
         Example:
@@ -70,53 +70,52 @@ class KernelsByName:
         (27, 4)
         """
         shapes = self.matrix_shapes
-        return {path: array.reshape(shapes[path] or array.shape) for path, array in arrays.items()}
+        return {name: array.reshape(shapes[name] or array.shape) for name, array in arrays.items()}
 
     def from_matrices(self, arrays):
-        """Reshapes matrices as `to_matrices` makes them to the shapes of the kernels.
+        """Reshapes the matrices of `to_matrices` to the shapes of the kernels.
 
         Args:
             arrays: Dict of kernel names to NumPy arrays.
 
         Returns:
-            Dict of the same paths to arrays, as `set_masks` expects them.
+            Dict of the same names to arrays, as `set_masks` expects them.
         """
         kernels = self.kernels
-        return {path: array.reshape(kernels[path].shape) for path, array in arrays.items()}
+        return {name: array.reshape(kernels[name].shape) for name, array in arrays.items()}
 
     def set_masks(self, masks):
         """Sets masks and writes zeros into the pruned positions of the kernels.
 
         Args:
-            masks: Dict of kernel names to boolean arrays; kernels it leaves out keep
-                their masks.
+            masks: Dict of kernel names to boolean arrays. Other kernels keep their masks.
 
         Raises:
-            ValueError: If a path is unknown or an array is not boolean or does not fit;
-                then no mask is changed.
+            ValueError: If a name is unknown, or an array is not boolean or has another shape.
+                No mask is changed then.
         """
         before = self.get_masks()
         masks = {path: np.asarray(mask) for path, mask in masks.items()}
         for path, mask in masks.items():
             if path not in before:
                 raise ValueError(
-                    "Argument `masks` must have paths of the model's kernels, "
+                    "Argument `masks` must have names of the model's kernels, "
                     f"{sorted(before)}. Received: {path!r}"
                 )
             mask_ops.check_mask(f"masks[{path!r}]", mask, before[path].shape)
         self.wrapper.set_masks(list({**before, **masks}.values()))
 
     def get_kernels(self):
-        """Returns a dict of kernel names to the effective values, `kernel * mask`."""
+        """Returns a dict of kernel names to arrays, the effective values `kernel * mask`."""
         return self._by_name(self.wrapper.get_kernels())
 
     def apply_masks(self):
-        """Writes what is left of the kernels into them; from then on soft gates are hard."""
+        """Writes the effective values into the kernels, and settles soft gates."""
         self.wrapper.apply_masks()
 
     def check_kernels(self):
-        """Raises a `ValueError` if a layer has changed so that no mask holds.
+        """Raises a `ValueError` if a layer has changed so that its mask has no effect.
 
-        Compiled functions would go on with what they were compiled with.
+        Functions that are already compiled would not notice the change.
         """
         _ = self.wrapper.kernels

@@ -1,4 +1,4 @@
-"""What a sparse model answers as the model inside it."""
+"""The properties and methods that a sparse model forwards to the model inside it."""
 
 import contextlib
 
@@ -6,9 +6,9 @@ import keras
 
 
 class ModelInside(keras.Model):
-    """A Keras model around another one, which shows the other's inputs, outputs and layers.
+    """A Keras model around another one. It has the inputs, outputs and layers of that model.
 
-    A subclass has the model inside as `model` and lends it, as it computes, by `settled()`.
+    A subclass defines `model`, the model inside, and `settled()`.
     """
 
     @property
@@ -18,13 +18,13 @@ class ModelInside(keras.Model):
 
     @contextlib.contextmanager
     def settled(self):
-        """Lends the model inside so that it computes by itself what this one does."""
+        """Yields the model inside, temporarily changed to compute the same as this model."""
         raise NotImplementedError
         yield
 
     @property
     def output_names(self):
-        """Names of the model's outputs, by which losses and metrics can be given."""
+        """Names of the model's outputs, which can be keys of losses and metrics."""
         return getattr(self.model, "output_names", None)
 
     @property
@@ -42,29 +42,29 @@ class ModelInside(keras.Model):
         """Symbolic input of the model inside, or a structure of them."""
         if not hasattr(self.model, "inputs"):
             return super().input
-        # That of a sequential model is what it was last called with.
+        # `input` of a sequential model is the tensor of its last call.
         return self.inputs[0] if isinstance(self.model, keras.Sequential) else self.model.input
 
     @property
     def output(self):
         """Symbolic output of the model inside, or a structure of them."""
-        # A model without a graph: Keras asks for this where it is called in another one's graph.
+        # A subclassed model has no graph. Keras reads `output` when it is called in another graph.
         if not hasattr(self.model, "outputs"):
             return super().output
         return self.outputs[0] if isinstance(self.model, keras.Sequential) else self.model.output
 
     @property
     def input_shape(self):
-        """Shape of the input, batch included, or a structure of them."""
+        """Shape of the input with the batch axis, or a structure of shapes."""
         return self.model.input_shape
 
     @property
     def output_shape(self):
-        """Shape of the output, batch included, or a structure of them."""
+        """Shape of the output with the batch axis, or a structure of shapes."""
         return self.model.output_shape
 
     def compute_output_shape(self, input_shape):
-        """Returns the shape of the output for a shape of the input, batch included.
+        """Returns the shape of the output for a shape of the input, both with the batch axis.
 
         Args:
             input_shape: Tuple, or a structure of tuples.
@@ -95,7 +95,7 @@ class ModelInside(keras.Model):
         return self.model.count_params()
 
     def summary(self, *args, **kwargs):
-        """Prints the layers of the model inside, as any Keras model; see `tfl.summary` for zeros.
+        """Prints the layers of the model inside. `tfl.summary` prints the sparsity too.
 
         Args:
             *args: Arguments of `keras.Model.summary`.
@@ -104,10 +104,10 @@ class ModelInside(keras.Model):
         self.model.summary(*args, **kwargs)
 
     def export(self, filepath, format="tf_saved_model", **kwargs):
-        """Exports the plain model with its zeros, for inference, and leaves this one as it was.
+        """Exports the plain model with its zeros, for inference. This model does not change.
 
         Args:
-            filepath: String or path, where to write.
+            filepath: String or path to write to.
             format: String; see `keras.Model.export`. Defaults to `"tf_saved_model"`.
             **kwargs: Other arguments of `keras.Model.export`.
         """
@@ -115,7 +115,7 @@ class ModelInside(keras.Model):
             plain.export(filepath, format=format, **kwargs)
 
     def quantize(self, mode=None, **kwargs):
-        """Raises a `ValueError`: masks belong to the weights as they are."""
+        """Raises a `ValueError`, since masks do not apply to quantized weights."""
         del kwargs
         raise ValueError(
             "A sparse model cannot be quantized with its masks. Strip it first, and quantize the "

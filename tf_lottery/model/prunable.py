@@ -1,4 +1,4 @@
-"""Which models can be made sparse."""
+"""Checks whether a model can be made sparse."""
 
 import warnings
 
@@ -11,7 +11,7 @@ _STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_me
 
 
 def check_prunable_model(model):
-    """Raises a `ValueError` if a model cannot be made sparse, and warns of what is ignored.
+    """Raises a `ValueError` if a model cannot be made sparse, and warns of ignored methods.
 
     Args:
         model: The object to check.
@@ -20,7 +20,7 @@ def check_prunable_model(model):
         raise ValueError(f"Argument `model` must be a `keras.Model`. Received: {model!r}")
     if any(isinstance(layer, Masked) for layer in _keras.all_layers(model)):
         raise ValueError(
-            "Argument `model` must not be sparse yet, nor contain a model or layer that is; use "
+            "Argument `model` must not be sparse yet or contain a sparse model or layer; use "
             f"`tfl.prune` to prune further. Received: {model.name!r}, a {type(model).__name__}"
         )
     if not model.built:
@@ -42,17 +42,16 @@ def _warn_of_what_is_ignored(model):
     ]
     if ignored:
         warnings.warn(
-            f"{type(model).__name__} overrides {ignored}, which training a `SparseModel` does not "
-            "call. Make the models or layers inside it sparse and keep training it as it is: "
-            "build it with `inner = tfl.sparsify(inner, ...)`, or wrap a layer in "
-            "`tfl.layers.Masked`, and name the sparse part to callbacks: "
-            "`RigL(sparse_model=inner)`.",
+            f"{type(model).__name__} overrides {ignored}, which a `SparseModel` does not call. "
+            "Keep the outer model, and make a model or layer inside it sparse: build it with "
+            "`inner = tfl.sparsify(inner, ...)`, or wrap a layer in `tfl.layers.Masked`, and give "
+            "the sparse model to callbacks: `RigL(sparse_model=inner)`.",
             stacklevel=5,
         )
     if getattr(model, "preprocessor", None) is not None:
         warnings.warn(
-            f"{type(model).__name__} preprocesses what its own `fit` and `predict` are given, "
-            "which those of a `SparseModel` do not. Preprocess the data first, as by "
+            f"{type(model).__name__} preprocesses the data in its own `fit` and `predict`, but a "
+            "`SparseModel` does not. Preprocess the data first, for example with "
             "`dataset.map(model.preprocessor)`.",
             stacklevel=5,
         )

@@ -1,4 +1,4 @@
-"""Which files a model was written to while it trained."""
+"""Records the files to which a model is saved during training."""
 
 import os
 import re
@@ -7,25 +7,25 @@ import keras
 
 
 class RecordsSaves(keras.Model):
-    """A Keras model that remembers how sparse it was when it was saved.
+    """A Keras model that records its sparsity whenever it is saved.
 
-    A callback such as `ModelCheckpoint(save_best_only=True)` may keep a model of low sparsity
-    beside one that goes on to be pruned. Callbacks that prune empty `saves` when training begins,
-    and compare when it ends.
+    A callback such as `ModelCheckpoint(save_best_only=True)` may save the model before pruning
+    has ended, with a sparsity that is too low. Therefore callbacks that prune clear `saves` when
+    training begins, and compare the sparsities when it ends.
     """
 
     @property
     def saves(self):
-        """Dict of the files written since it was emptied to the sparsity the model had then.
+        """Dict from each file, written since `saves` was cleared, to the sparsity at that time.
 
-        Of files whose names differ only in numbers, as those of epochs do, the last counts.
+        If names differ only in numbers, for example in the epoch, only the last file is kept.
         """
-        # Not an attribute that Keras would track as state of the model.
+        # Set in this way, Keras does not track the dict as state of the model.
         return vars(self).setdefault("_saves", {})
 
     def save(self, filepath, *args, **kwargs):
         """Saves as any Keras model; see `keras.Model.save`."""
-        # Read first, so that a model whose masks no longer hold leaves no file.
+        # `sparsity` raises an error if masks have no effect; read it before a file is written.
         sparsity = self.sparsity
         super().save(filepath, *args, **kwargs)
         self._record(filepath, sparsity)

@@ -20,18 +20,18 @@ from tf_lottery.model.trained_with_parts import TrainedWithParts
 class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
     """A Keras model whose kernels are masked.
 
-    It compiles, fits, evaluates, predicts, saves and loads as any Keras model.
-    `tfl.sparsify` makes one, `tfl.strip` gives the wrapped model back.
+    It compiles, fits, evaluates, predicts, saves and loads like any Keras model.
+    `tfl.sparsify` creates one, and `tfl.strip` returns the wrapped model.
 
     Args:
-        model: A built `keras.Model`, wrapped and not copied.
+        model: A built `keras.Model`. It is wrapped, not copied.
         include: Which weights to prune; see `tfl.sparsify`. Defaults to `None`.
         exclude: Which weights not to prune. Defaults to `None`.
-        pattern: The pattern that the masks are going to follow, or its name; see
-            `tfl.sparsify`. Defaults to `"unstructured"`.
-        gate: A `SoftGate`, for a model whose masks are learned. Defaults to `None`.
-        selection: A `tf_lottery.layers.Selection` that decides which weights are kept, for masks
-            that are learned in another way. Defaults to `None`: masks, or gates with `gate`.
+        pattern: The pattern that the masks will follow, or its name; see `tfl.sparsify`.
+            Defaults to `"unstructured"`.
+        gate: A `SoftGate`, to learn the masks with soft gates. Defaults to `None`.
+        selection: A `tf_lottery.layers.Selection`, to learn the masks in another way. Defaults
+            to `None`: fixed masks, or gates if `gate` is given.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
@@ -82,17 +82,17 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
 
     @property
     def pattern(self):
-        """The pattern that the masks are meant to follow."""
+        """The pattern that the masks should follow."""
         return self.wrapper.pattern
 
     @property
     def skipped(self):
-        """Dict of paths of weights that are not pruned to the reason."""
+        """Dict from paths of weights that are not pruned to the reason."""
         return dict(self.wrapper.skipped)
 
     @property
     def parts(self):
-        """List of the parts: the selection, tweaks of retraining, what methods remember."""
+        """List of the parts: the selection, tweaks of retraining, states of growth methods."""
         return list(self.wrapper.parts)
 
     @property
@@ -102,7 +102,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
 
     @property
     def growth(self):
-        """The `GrowthMemory` of a method that grows connections, or `None`."""
+        """The `GrowthMemory`, the state of a method that grows connections, or `None`."""
         return self.find_part(GrowthMemory)
 
     @property
@@ -111,7 +111,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         return [part for part in self.parts if part.kind == "tweaks"]
 
     def find_part(self, kind):
-        """Returns the part that is of a class, or `None`.
+        """Returns the part of a given class, or `None`.
 
         Args:
             kind: Subclass of `tf_lottery.layers.Part`.
@@ -119,7 +119,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         return self.wrapper.find_part(kind)
 
     def add_part(self, part):
-        """Adds a part. The model has to be compiled anew if the part has weights to train.
+        """Adds a part. If it has weights to train, the model must be compiled again.
 
         Args:
             part: A `tf_lottery.layers.Part`.
@@ -128,7 +128,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
             self.wrapper.add_part(part)
 
     def remove_part(self, part):
-        """Takes a part away, and what `strip` may have written of it into the model.
+        """Removes a part, and undoes what `strip` may have written for it into the model.
 
         Args:
             part: One of `parts`.
@@ -143,49 +143,49 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         before = [id(variable) for variable in self.trainable_variables]
         yield
         _keras.track_parameters(self)
-        # Keras keeps the functions it has compiled, which compute what the model did before.
+        # Functions that Keras has compiled would still compute with the old parts.
         self.train_function = self.test_function = self.predict_function = None
         if self.compiled and before != [id(v) for v in self.trainable_variables]:
-            # The optimizer has no slots for the new weights, or too many.
+            # The optimizer's slots do not match the trainable weights any more.
             self.compiled = False
 
     @property
     def has_soft_gates(self):
-        """Whether the masks are being learned, so that training decides about them."""
+        """Whether the masks are still being learned."""
         return self.selection.is_soft
 
     def call(self, inputs, training=None):
-        """Calls the wrapped model with what its parts leave of the kernels."""
+        """Calls the wrapped model with its effective kernels."""
         return self.wrapper(inputs, training=training)
 
     def effective_kernels(self):
-        """Returns pairs of a kernel and the tensor that takes its place in a call."""
+        """Returns pairs of a kernel and the tensor that replaces it in a call."""
         return self.wrapper.effective_kernels()
 
     def call_with(self, replacements, inputs, training=None):
-        """Calls the wrapped model, tweaks in effect, with other values of some weights.
+        """Calls the wrapped model, with active tweaks, and other values for some weights.
 
         Args:
-            replacements: List of pairs of a weight and a tensor. Of two for one weight the
-                last one counts.
+            replacements: List of pairs of a weight and a tensor. If a weight occurs twice, the
+                last pair is used.
             inputs: Inputs of the model.
-            training: Whether the call is a training step. Defaults to `None`: it is not.
+            training: Whether the call is a training step. Defaults to `None`: inference.
         """
         return self.wrapper.call_with(replacements, inputs, training=training)
 
     def get_weights(self):
-        """Returns the weights and masks as NumPy arrays, without what methods remember.
+        """Returns the weights and masks as NumPy arrays, without the state of growth methods.
 
-        Callbacks that keep weights, such as `EarlyStopping`, find as many after training as
-        during it.
+        That state exists only during some trainings. Without it, callbacks such as
+        `EarlyStopping` get the same number of arrays during and after training.
         """
         return [ops.convert_to_numpy(weight).copy() for weight in self._own_weights()]
 
     def set_weights(self, weights):
-        """Sets what `get_weights` returned.
+        """Sets the weights and masks.
 
         Args:
-            weights: List of arrays.
+            weights: List of arrays, as `get_weights` returns.
 
         Raises:
             ValueError: If their number or shapes do not fit.
@@ -207,35 +207,37 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         return [weight for weight in self.weights if id(weight) not in others]
 
     def settle(self):
-        """Writes into the wrapped model what it needs to compute by itself as it does now.
+        """Changes layers so that the wrapped model computes the same without this model's parts.
+
+        The kernels are not changed; `apply_masks` sets them.
 
         Returns:
-            Function that takes back what was written into layers, but not the kernels.
+            Function that undoes the changes.
 
         Raises:
-            ValueError: If no plain model can compute that, or a layer has changed since the model
-                was made sparse; then nothing is written.
+            ValueError: If no plain model can compute the same, or a layer has changed since the
+                model was made sparse. Nothing is changed then.
         """
         self.check_kernels()
         for part in self.parts:
             part.check_settle()
         edits = [edit for part in self.parts for edit in part.edits(self.model)]
         if edits:
-            # Keras keeps the functions it has compiled, which compute what the model did before.
+            # Functions that Keras has compiled would still compute with the old layers.
             names = ("train_function", "test_function", "predict_function")
             edits += [(self.model, name, None) for name in names]
         return write_edits(edits)
 
     @contextlib.contextmanager
     def settled(self):
-        """Lends the plain model that `tfl.strip` would give back, and takes back all changes.
+        """Yields the plain model that `tfl.strip` would return, and then undoes all changes.
 
         Yields:
-            The plain model. When the block ends, also by an error, kernels and layers are again
-            what they were.
+            The plain model. When the block ends, even by an error, kernels and layers are
+            restored.
 
         Raises:
-            ValueError: As `settle`.
+            ValueError: See `settle`.
 
         Example:
 
@@ -256,7 +258,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
             undo()
 
     def get_config(self):
-        """Returns the configuration, the wrapped model's included."""
+        """Returns the configuration, which includes that of the wrapped model."""
         return {"name": self.name, "wrapper": keras.saving.serialize_keras_object(self.wrapper)}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""How a sparse model is compiled and trained."""
+"""Compiling and training of a sparse model."""
 
 import keras
 
@@ -8,19 +8,18 @@ from tf_lottery import _keras, optimizers
 class TrainedWithParts(keras.Model):
     """A Keras model that trains another one together with the parts that make it sparse.
 
-    A subclass has the model inside as `model`, the wrapper as `wrapper`, its parts as `parts`, and
-    `check_kernels`, which raises where masks no longer hold.
+    A subclass has the attributes `model`, the model inside, `wrapper` and `parts`, and the method
+    `check_kernels`, which raises an error if masks have no effect.
     """
 
     def compile(self, optimizer="rmsprop", *args, auto_scale_loss=True, **kwargs):
-        """Compiles as any Keras model, with the loss scale that the wrapped model would get.
+        """Compiles like any Keras model, with the loss scaling that the wrapped model would get.
 
-        Gates are left out of weight decay. Call the optimizer's `exclude_from_weight_decay`
-        before, since it replaces the list.
+        Gates are excluded from weight decay. Call the optimizer's own
+        `exclude_from_weight_decay` before, since it replaces the list of excluded weights.
         """
         optimizer = keras.optimizers.get(optimizer)
-        # Keras asks the model's own dtype policy, which is float32, so that weights are read as
-        # they are.
+        # Keras would look at the dtype policy of this model, which is always float32.
         is_scaled = auto_scale_loss and self.model.dtype_policy.name == "mixed_float16"
         if is_scaled and optimizer is not None:
             scaled = keras.optimizers.LossScaleOptimizer
@@ -32,25 +31,25 @@ class TrainedWithParts(keras.Model):
             optimizers.exclude_from_weight_decay(self.optimizer, undecayed)
 
     def compile_from_config(self, config):
-        """Compiles as `config` describes; Keras leaves it to models with their own `compile`."""
-        # The optimizer was saved with its loss scale if it has one.
+        """Compiles with a saved configuration. Keras does not do so if `compile` is overridden."""
+        # A saved optimizer already includes its loss scaling.
         config = {**keras.saving.deserialize_keras_object(config), "auto_scale_loss": False}
         self.compile(**config)
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
     def make_train_function(self, force=False):
-        """Makes the function of a training step, after checks of kernels and masks."""
+        """Creates the training function, after checks of kernels and masks."""
         self._check_before_use()
         return super().make_train_function(force)
 
     def make_test_function(self, force=False):
-        """Makes the function of a step of evaluation, after checks of kernels and masks."""
+        """Creates the evaluation function, after checks of kernels and masks."""
         self._check_before_use()
         return super().make_test_function(force)
 
     def make_predict_function(self, force=False):
-        """Makes the function of a step of prediction, after checks of kernels and masks."""
+        """Creates the prediction function, after checks of kernels and masks."""
         self._check_before_use()
         return super().make_predict_function(force)
 
@@ -59,20 +58,20 @@ class TrainedWithParts(keras.Model):
         self.wrapper.check_copy()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Computes the loss as any Keras model, changed by tweaks of retraining."""
+        """Computes the loss like any Keras model, with the changes that parts make to it."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         parts = [part for part in self.parts if part.changes_loss]
         if not training or not parts:
             return loss
-        # What layers add, as regularizers do, stays as it is.
+        # Parts change only the data loss, not the losses that layers add, such as regularizers.
         added = sum(_keras.scaled_for_replicas(self, added) for added in self.losses)
-        of_data = loss - added
+        data_loss = loss - added
         for part in parts:
-            of_data = part.change_loss(of_data, x, y, y_pred)
-        return of_data + added
+            data_loss = part.change_loss(data_loss, x, y, y_pred)
+        return data_loss + added
 
     def fit(self, *args, **kwargs):
-        """Trains as any Keras model; see `keras.Model.fit`.
+        """Trains like any Keras model; see `keras.Model.fit`.
 
         Raises:
             ValueError: If the model is not compiled.
@@ -81,7 +80,7 @@ class TrainedWithParts(keras.Model):
         return super().fit(*args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
-        """Evaluates as any Keras model; see `keras.Model.evaluate`.
+        """Evaluates like any Keras model; see `keras.Model.evaluate`.
 
         Raises:
             ValueError: If the model is not compiled.
@@ -92,7 +91,7 @@ class TrainedWithParts(keras.Model):
     def _check_compiled(self, method):
         if not self.compiled:
             raise ValueError(
-                f"Call `compile` of the sparse model before `{method}`, also if the model inside "
-                "is compiled, and again after tweaks with weights were added or removed. "
+                f"Call `compile` of the sparse model before `{method}`, even if the model inside "
+                "is compiled, and again after adding or removing tweaks with weights. "
                 f"Received: {self.name!r}, which is not compiled"
             )
