@@ -1,7 +1,7 @@
-"""Runs the command `tf-lottery`, by the name of the library.
+"""Runs the command `tf-lottery` for `python -m tf_lottery`.
 
-Python imports the library, and with it Keras, before it comes here. `tf-lottery` and
-`python -m tf_lottery_cli` answer `-h` and `--version` faster.
+Python first imports the library, and with it Keras. `tf-lottery` and `python -m tf_lottery_cli`
+do not import them for `-h` and `--version`, and are therefore faster.
 """
 
 import sys

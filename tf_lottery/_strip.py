@@ -1,4 +1,4 @@
-"""Look at a sparse model as the plain model that it makes, for good or for a while."""
+"""Converts a sparse model to a plain model, permanently or temporarily."""
 
 import contextlib
 
@@ -9,22 +9,22 @@ from tf_lottery.model import SparseModel, check_sparse_model
 
 
 def strip(model: SparseModel) -> keras.Model:
-    """Gives back the model that was made sparse, zeros written into its kernels.
+    """Returns the plain model inside a sparse model, with zeros written into its kernels.
 
-    Soft gates are settled by it, which ends their round. Soft activations that were not
-    annealed to the end are written into the layers.
+    It settles soft gates, which ends their round. Soft activations that are not completely
+    annealed are written into the layers.
 
     Args:
         model: A `SparseModel`.
 
     Returns:
-        The very model that `sparsify` was given, now sparse by its weights alone. It can
+        The same model object that `sparsify` was given, with zeros for pruned weights. It can
         be saved, exported and loaded where `tf_lottery` is not installed, unless it has a soft
         activation that Keras does not have.
 
     Raises:
-        ValueError: If `model` is not a `SparseModel`, none of its soft gates is open, it has
-            ghost skips that are in effect, or a layer has changed since it was made sparse.
+        ValueError: If `model` is not a `SparseModel`, all its soft gates are closed, it has
+            active ghost skips, or a layer has changed since it was made sparse.
 
     Example:
 
@@ -38,14 +38,14 @@ def strip(model: SparseModel) -> keras.Model:
 
 @contextlib.contextmanager
 def settled(model):
-    """Lends the plain model that `strip` would give back, and changes nothing for good.
+    """Yields the plain model that `strip` would return, and then undoes all changes.
 
-    Export, compaction and whatever else reads a sparse model as a plain one look at it in this
-    way, so that training can go on afterwards as if nothing had happened. The global states of
-    random numbers are kept too, of which every layer that is made takes some.
+    Export, compaction and other readers of the plain model use it, so that training can continue
+    afterwards unchanged. It also restores the global random states, which creating layers
+    changes.
 
     Args:
-        model: A `SparseModel`, or any other model, which is lent as it is.
+        model: A `SparseModel`, or any other model, which is yielded unchanged.
 
     Yields:
         The plain model; see `SparseModel.settled`.

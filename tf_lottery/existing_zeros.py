@@ -1,19 +1,19 @@
-"""Zeros that a model has before it is made sparse."""
+"""Handles zeros that a model has before it is made sparse."""
 
 import warnings
 
 import numpy as np
 from keras import ops
 
-# The share of exact zeros that random numbers stay below. Those of 16 bits are so coarse that one
-# of 128 can be zero.
+# Random weights have a smaller share of exact zeros than this. 16-bit numbers are so coarse that
+# 1 in 128 can be zero.
 _LEAST_SHARE, _LEAST_SHARE_OF_COARSE = 0.01, 0.05
 
 
 def adopt_zeros(model):
-    """Makes masks of the zeros in a model's kernels.
+    """Sets masks that keep the zeros in a model's kernels pruned.
 
-    Kernels that are wholly zero, as some initializers make them, stay dense, and a warning lists
+    Kernels that are completely zero, for example from an initializer, stay dense. A warning lists
     them.
 
     Args:
@@ -38,21 +38,21 @@ def adopt_zeros(model):
     broken = [path for path, mask in matrices.items() if not model.pattern.holds(mask)]
     if broken:
         raise ValueError(
-            "Argument `pattern` must be one that the zeros follow which `keep_zeros=True` keeps; "
-            "leave kernels out with `exclude`, or use 'unstructured'. "
+            "Argument `pattern` must be one that the existing zeros follow if `keep_zeros=True`. "
+            "Leave kernels out with `exclude`, or use 'unstructured'. "
             f"Received: pattern={str(model.pattern)!r}, zeros in {broken} that do not follow it"
         )
     if empty:
         warnings.warn(
-            f"Kernels that are wholly zero stay dense: {empty}. A mask of no weight would keep "
-            "them from ever learning.",
+            f"Kernels that are wholly zero stay dense: {empty}. With all weights pruned, they "
+            "could not learn.",
             stacklevel=3,
         )
     model.set_masks(masks)
 
 
 def warn_of_zeros(model):
-    """Warns of zeros that no mask keeps, and which training therefore changes.
+    """Warns of zeros that are not masked, so that training changes them.
 
     Args:
         model: A `SparseModel`.
@@ -67,14 +67,14 @@ def warn_of_zeros(model):
             shares[path] = f"{revived / array.size:.0%}"
     if shares:
         warnings.warn(
-            f"Training will revive zeros of some kernels, shares of their weights: {shares}. To "
-            "keep them pruned, make the model with `tfl.sparsify(model, keep_zeros=True)`.",
+            "Training will revive zeros of these kernels, with their shares of zeros: "
+            f"{shares}. To keep them pruned, use `tfl.sparsify(model, keep_zeros=True)`.",
             stacklevel=3,
         )
 
 
 def _is_initial(array):
-    """Returns whether an initializer makes such zeros: identities, constants."""
+    """Returns whether an initializer, such as an identity or constant, may have set the zeros."""
     others = array[array != 0]
     return others.size == 0 or bool(np.all(others == others[0]))
 

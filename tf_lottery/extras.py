@@ -1,17 +1,17 @@
-"""What the optional dependencies of the library are for, said where one is missing."""
+"""Checks that optional dependencies of the library are installed."""
 
 import importlib.util
 
 
 def require(extra: str, *modules: str) -> None:
-    """Checks that modules are installed which an extra of the library brings.
+    """Checks that the modules of an extra of the library are installed.
 
     Args:
         extra: String, an extra of `setup.cfg`.
         *modules: Strings, the top-level names of the modules.
 
     Raises:
-        ImportError: If one is not installed. It says what to install.
+        ImportError: If one is not installed. The message says how to install it.
 
     Example:
 

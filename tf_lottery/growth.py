@@ -1,4 +1,4 @@
-"""Let a sparse model collect dense gradients, and move its connections."""
+"""Collects dense gradients of a sparse model, and moves its connections."""
 
 import contextlib
 
@@ -10,22 +10,23 @@ from tf_lottery.layers import GrowthMemory, Masks
 
 
 def prepare_collecting(training, decay=None, gain=1.0):
-    """Gives a model the memory for dense gradients, and stops what collected before.
+    """Stops a running collection, and gives the model a `GrowthMemory` with these settings.
 
-    A memory that fits already is kept. What has ever been active stays known.
+    An existing memory with the same settings is kept. The record of weights that have ever been
+    active is kept in any case.
 
     Args:
         training: A `Training` of a `SparseModel`.
         decay: Float, or `None` for no gradients; see `GrowthMemory`. Defaults to `None`.
-        gain: Float. Defaults to `1.0`.
+        gain: Float; see `GrowthMemory`. Defaults to `1.0`.
 
     Raises:
-        ValueError: If the model has gates, which decide where weights are.
+        ValueError: If the model has no masks, but gates.
     """
     model = training.model
     if not isinstance(model.selection, Masks):
         raise ValueError(
-            "Argument `model` must have masks for a method that grows connections, made by "
+            "Argument `model` must have masks for a method that grows connections; make it with "
             "`tfl.sparsify(model, sparsity)`. Received: a model with "
             f"{type(model.selection).__name__}"
         )
@@ -35,19 +36,19 @@ def prepare_collecting(training, decay=None, gain=1.0):
 
 
 def start_collecting(training):
-    """Starts to collect dense gradients in the memory that was prepared, if it is for some.
+    """Starts to collect dense gradients, if the prepared memory has variables for them.
 
     Args:
         training: A `Training` of a `SparseModel`.
 
     Raises:
-        ValueError: If another method has started.
+        ValueError: If another method already uses the memory.
     """
     model, memory = training.model, training.model.growth
     if memory.in_use:
         raise ValueError(
-            "Argument `callbacks` must hold one method that moves connections. Received: two of "
-            f"them for the model {model.name!r}"
+            "Argument `callbacks` must have only one method that moves connections per model. "
+            f"Received: two of them for the model {model.name!r}"
         )
     memory.in_use = True
     if memory.gradients:
@@ -58,7 +59,7 @@ def start_collecting(training):
 
 
 def stop_collecting(training):
-    """Stops to collect dense gradients and frees those that the next step would replace.
+    """Stops collecting dense gradients, and removes those that are not needed any more.
 
     Args:
         training: A `Training` of a `SparseModel`.
@@ -77,7 +78,7 @@ def stop_collecting(training):
 
 
 def _set_memory(training, decay=None, gain=1.0):
-    """Gives a model a memory with these settings, unless it has one."""
+    """Gives a model a `GrowthMemory` with these settings, unless it already has one."""
     model, old = training.model, training.model.growth
     steps = 1 if decay is None else optimizers.accumulation_steps(training.optimizer)
     with _scope(training.fitted):
@@ -92,7 +93,7 @@ def _set_memory(training, decay=None, gain=1.0):
 
 
 def collected_gradients(model):
-    """Returns a dict of kernel names to the collected arrays, or to `None` without gradients.
+    """Returns a dict of kernel names to gradient arrays, or to `None` if none are collected.
 
     Args:
         model: A `SparseModel` with a `GrowthMemory`.
@@ -104,14 +105,14 @@ def collected_gradients(model):
 
 
 def descent_step(training, gradient):
-    """Returns the step that plain gradient descent makes, `-learning_rate * gradient`.
+    """Returns the update of plain gradient descent, `-learning_rate * gradient`.
 
     Args:
-        training: A `Training`, whose optimizer has a learning rate.
-        gradient: Array, collected while that optimizer trained.
+        training: A `Training` whose optimizer has a learning rate.
+        gradient: Array, collected during training with this optimizer.
     """
     strategy, optimizer = _strategy(training.fitted), training.optimizer
-    # Keras divides the loss by the number of replicas, to sum their gradients.
+    # Keras divides the loss by the number of replicas, since their gradients are summed.
     replicas = strategy.num_replicas_in_sync if strategy else 1
     scale = replicas / optimizers.loss_scale(optimizer)
     learning_rate = float(ops.convert_to_numpy(optimizer.learning_rate))
@@ -119,19 +120,19 @@ def descent_step(training, gradient):
 
 
 def move_connections(training, masks, values=None):
-    """Sets masks, and lets connections that are new begin with empty optimizer slots.
+    """Sets masks, and resets the values and optimizer slots of new connections.
 
     Args:
         training: A `Training` of a `SparseModel`.
-        masks: Dict of kernel paths to boolean arrays; kernels it leaves out keep theirs.
-        values: Dict of kernel paths to arrays, the values of new connections; other entries
-            do not matter. Defaults to `None`: zeros.
+        masks: Dict of kernel paths to boolean arrays. Other kernels keep their masks.
+        values: Dict of kernel paths to arrays, the values of new connections. Other entries are
+            ignored. Defaults to `None`: zeros.
 
     Returns:
         Integer, the number of new connections.
 
     Raises:
-        ValueError: If masks do not fit the model.
+        ValueError: If the masks do not fit the model.
 
     Example:
 
@@ -142,7 +143,7 @@ def move_connections(training, masks, values=None):
     72
     """
     model = training.model
-    # Effective values: an optimizer may have moved the stored values of pruned weights.
+    # `get_kernels` gives zeros for pruned weights, whose stored values an optimizer may have moved.
     before, weights = model.get_masks(), model.get_kernels()
     model.set_masks(masks)
     kernels, trained = model.kernels, training.trained_variables
@@ -171,6 +172,6 @@ def _strategy(model):
 
 
 def _scope(model):
-    """Returns the context in which variables of the model have to be made."""
+    """Returns the context in which variables of the model must be created."""
     strategy = _strategy(model)
     return contextlib.nullcontext() if strategy is None else strategy.scope()

@@ -9,26 +9,26 @@ _LONGEST = 100
 
 
 class Printable:
-    """Base of objects with a method `__rich__`: `print` shows what rich would show."""
+    """Base class of objects with a method `__rich__`: `print` shows the same text as rich."""
 
     def __str__(self):
         from rich.console import Console
 
-        # A file of its own and no colors: the text is for whoever asked for it, also in Jupyter.
+        # Writing to a string gives plain text without colors, even in Jupyter.
         console = Console(file=io.StringIO(), width=110, force_jupyter=False)
         console.print(self)
         return console.file.getvalue()
 
 
 class ShowsArguments:
-    """Base of objects whose `repr` shows the arguments that are not the defaults."""
+    """Base class of objects whose `repr` shows the arguments that differ from the defaults."""
 
     def __new__(cls, *args, **kwargs):
-        """Makes the object, and remembers its arguments."""
-        made = super().__new__(cls)
-        # The attributes of an object can be something else than its arguments.
-        made._arguments = (args, kwargs)
-        return made
+        """Creates the object, and stores its arguments."""
+        instance = super().__new__(cls)
+        # The attributes of an object can differ from its arguments.
+        instance._arguments = (args, kwargs)
+        return instance
 
     def __repr__(self):
         args, kwargs = self._arguments
@@ -41,10 +41,10 @@ class ShowsArguments:
 
 
 def short_repr(name, arguments):
-    """Returns a call with arguments as a short line, long values by their types.
+    """Returns a call with its arguments as a short line. Long values are shown as their types.
 
     Args:
-        name: String, what is called.
+        name: String, the name of the function or class.
         arguments: Dict of names to values.
 
     Example:
@@ -59,7 +59,7 @@ def short_repr(name, arguments):
 def _short(value):
     if callable(value) and hasattr(value, "__name__"):
         return value.__name__
-    # Arrays and models are long or, as variables on a device, slow to show.
+    # Arrays and models are long, and variables on a device are slow to show.
     if isinstance(value, str | int | float | dict | os.PathLike) or dataclasses.is_dataclass(value):
         text = repr(value)
         if len(text) <= _LONGEST:
@@ -68,5 +68,5 @@ def _short(value):
 
 
 def _equal(value, default):
-    """Returns whether an argument is its default; arrays, which compare elementwise, are not."""
+    """Returns whether an argument is its default. Arrays, which compare elementwise, are not."""
     return value is default or (isinstance(value, str | int | float) and value == default)

@@ -1,4 +1,4 @@
-"""Make a model sparse: at once, and without training."""
+"""Makes a model sparse in one step, without training."""
 
 import warnings
 
@@ -28,58 +28,56 @@ def sparsify(
     gate=None,
     seed=0,
 ):
-    """Wraps a model so that its kernels can be pruned, and prunes them at once if asked.
+    """Wraps a model so that its kernels can be pruned, and prunes them if `sparsity` is given.
 
-    Prunable are the kernels of rank two or more of dense, einsum, convolutional and
-    recurrent layers, of attention and the pointwise kernels of separable convolutions,
-    at any depth, in sequential, functional and subclassed models; never biases,
-    normalization, embeddings, depthwise or frozen kernels unless asked.
+    By default, prunable kernels are those of rank two or more of dense, einsum, convolutional,
+    recurrent and attention layers, and the pointwise kernels of separable convolutions, at any
+    depth, in sequential, functional and subclassed models. Biases, normalization weights,
+    embeddings, depthwise and frozen kernels are pruned only if `include` selects them.
 
     Args:
         model: A built `keras.Model`. It is wrapped, not copied.
-        sparsity: Float in [0, 1), the fraction of zeros to start with, those included that
-            `keep_zeros` adopts. Defaults to `0.0`: nothing is pruned yet.
-        distribution: How much of the sparsity each kernel bears: `"uniform"`, `"erk"`, `"er"`
-            or a function as in `tf_lottery.sparsity.distributions`, options of which
-            `functools.partial` sets, as in `partial(uniform, dense_first=True)`; or a dict of
-            paths, or regular expressions of which the first found in a path counts, to sparsities,
-            kernels that none fits having `sparsity`. Needs `scope="layer"`. Defaults to
+        sparsity: Float in [0, 1), the initial fraction of zeros. Zeros that `keep_zeros` keeps
+            count too. Defaults to `0.0`: nothing is pruned yet.
+        distribution: How the sparsity is distributed over the kernels. `"uniform"`, `"erk"`,
+            `"er"` or a function as in `tf_lottery.sparsity.distributions`, with options set by
+            `functools.partial`, as in `partial(uniform, dense_first=True)`. Or a dict from paths
+            or regular expressions to sparsities: the first expression that is found in a path
+            counts, and kernels without one get `sparsity`. Needs `scope="layer"`. Defaults to
             `None`: uniform.
         pattern: The pattern that this and later pruning follows, or its name:
             `"unstructured"`, `"2:4"` for two of four consecutive inputs, `"4x1"` for blocks of
             four inputs by one unit, `"channel"` for whole units. Kernels that it does not
-            divide are not pruned. A sparsity below that of an N:M pattern reaches it part of
-            the way. Defaults to `"unstructured"`.
-        scores: Which weights start as zeros: those with the lowest scores, `"magnitude"`,
-            `"random"`, or a function as in `tf_lottery.sparsity.scores`. Defaults to
-            `"magnitude"`.
-        scope: `"layer"` gives every kernel the asked sparsity, `"global"` ranks all weights
-            together. Defaults to `"layer"`, here and everywhere: it holds for untrained weights
-            too, whose magnitudes show the scale of their initializers rather than their
-            importance. For a trained network `"global"` is often the better choice; see
+            divide are not pruned. With an N:M pattern, a sparsity below that of the pattern
+            prunes only some of the groups. Defaults to `"unstructured"`.
+        scores: The weights with the lowest scores are pruned. `"magnitude"`, `"random"`, or a
+            function as in `tf_lottery.sparsity.scores`. Defaults to `"magnitude"`.
+        scope: `"layer"` gives every kernel the same sparsity, or that of `distribution`.
+            `"global"` ranks all weights together. Defaults to `"layer"`, as everywhere, since it
+            also suits untrained weights, whose magnitudes show the scale of the initializer and
+            not their importance. For a trained network `"global"` is often better; see
             `tfl.prune`.
         include: Which weights to prune instead of the default: a regular expression searched
             for in `variable.path`, a layer class, a callable `(variable, layer) -> bool`, or
             a list of these. Defaults to `None`.
         exclude: Which weights not to prune, in the same form. Defaults to `None`.
-        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
-            Defaults to `1`.
-        keep_zeros: Whether weights that are zero already stay pruned, as of a model that
-            another program has pruned. Kernels of zeros alone stay dense, and a warning lists
-            them. Not with `gate`. Defaults to `False`: a warning lists kernels whose zeros
-            training would revive.
-        gate: A `tfl.SoftGate`, for a model that learns what to prune further, with
-            `tfl.callbacks.ContinuousSparsification`. Weights count as kept where their gates
-            are above 0, so the density means little before it has trained. Defaults to
-            `None`: no gates.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
+            `tfl.prune`. Defaults to `1`.
+        keep_zeros: Whether weights that are already zero stay pruned, for example in a model
+            that another program has pruned. Kernels that are completely zero stay dense, and a
+            warning lists them. Cannot be combined with `gate`. Defaults to `False`: a warning
+            lists kernels whose zeros training would change.
+        gate: A `tfl.SoftGate`, to learn with `tfl.callbacks.ContinuousSparsification` which
+            weights to prune. Weights count as kept where their gates are above 0, so the density
+            is not meaningful before training. Defaults to `None`: no gates.
         seed: Integer, for `scores="random"`. Defaults to `0`.
 
     Returns:
-        A `SparseModel`, to be compiled before training.
+        A `SparseModel`. Compile it before training.
 
     Raises:
         ValueError: If `model` is not built or has no prunable kernel, an argument is outside
-            its range or fits no kernel, or the zeros to keep do not follow the pattern.
+            its range or fits no kernel, or existing zeros do not follow the pattern.
 
     Example:
 
@@ -96,7 +94,7 @@ def sparsify(
     if gate is not None and (sparsity or distribution is not None or keep_zeros):
         raise ValueError(
             "Argument `gate` excludes `sparsity`, `distribution` and `keep_zeros`: gates learn "
-            "what to prune. Ask `tfl.callbacks.ContinuousSparsification` for a `target_density`. "
+            "what to prune. Set `target_density` of `tfl.callbacks.ContinuousSparsification`. "
             f"Received: gate={gate}, sparsity={sparsity}, distribution={distribution!r}, "
             f"keep_zeros={keep_zeros}"
         )
@@ -125,28 +123,28 @@ def prune(
 ):
     """Prunes a sparse model once, without training.
 
-    Pruned weights stay pruned: a lower sparsity than the model has changes nothing.
+    Pruned weights stay pruned: a sparsity below that of the model changes nothing.
 
     Args:
         model: A `SparseModel`.
-        sparsity: Float in [0, 1), the fraction of zeros after pruning; with `scope="layer"`
-            also a dict of kernel paths to fractions.
-        distribution: How much of the sparsity each kernel bears, with `scope="layer"`; see
+        sparsity: Float in [0, 1), the fraction of zeros after pruning. With `scope="layer"`,
+            it can be a dict of kernel paths to fractions.
+        distribution: How the sparsity is distributed over the kernels, with `scope="layer"`; see
             `tfl.sparsify`. Defaults to `None`: uniform.
         pattern: A pattern, or its name. Kernels that it does not divide keep their masks, and
-            a warning lists them; `sparsity` is then that of the others. Defaults to `None`:
-            the pattern that the model was made for.
+            a warning lists them. `sparsity` then applies to the others. Defaults to `None`: the
+            pattern of the model.
         scores: The weights with the lowest scores are pruned; `"magnitude"`, `"movement"`,
             `"magnitude_increase"`, `"large_final_same_sign"`, `"random"` or a function as
             in `tf_lottery.sparsity.scores`. Defaults to `"magnitude"`.
-        scope: `"layer"` ranks each kernel by itself, which suits untrained networks and small
-            ones (arXiv:1803.03635). `"global"` ranks all weights together, so that layers with
-            weights to spare give up more: the papers' choice for deep trained networks
+        scope: `"layer"` ranks each kernel separately, which suits untrained and small networks
+            (arXiv:1803.03635). `"global"` ranks all weights together, so that layers with many
+            unimportant weights are pruned more. The papers use it for deep trained networks
             (arXiv:1912.05671). Defaults to `"layer"`.
-        floor: Integer >= 0, how many weights every kernel keeps at least, those with the
-            highest scores, in whole groups of the pattern. With `scope="global"` other kernels
-            keep fewer, so that the total stays exact. Kernels that are empty stay so. `0`
-            lets kernels collapse. Defaults to `1`.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps. They are
+            those with the highest scores, in whole groups of the pattern. With `scope="global"`
+            other kernels keep fewer, so that the total is exact. Empty kernels stay empty. With
+            `0`, pruning can empty kernels. Defaults to `1`.
         initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
             scores that compare with them. Defaults to `None`.
         seed: Integer or list of integers, for `scores="random"`. Defaults to `0`.
@@ -196,19 +194,19 @@ def kernel_scores(model, scores="magnitude", *, initial=None, seed=0):
 
 
 def ranked_masks(model, scores, sparsity, *, pattern=None, scope="layer", masks=None, floor=1):
-    """Returns the masks that keep a model's highest scores, and sets nothing.
+    """Returns the masks that keep a model's highest scores. The model does not change.
 
     Args:
         model: A `SparseModel`.
-        scores: Dict of the paths of all kernels to float arrays in their shapes.
-        sparsity: Float in [0, 1), or what `target_sparsity` returns.
+        scores: Dict of the paths of all kernels to float arrays with their shapes.
+        sparsity: Float in [0, 1), or the result of `target_sparsity`.
         pattern: A pattern, or its name; see `tfl.prune`. Defaults to `None`: that of the
             model.
         scope: `"layer"` or `"global"`. Defaults to `"layer"`.
-        masks: Dict of the paths of all kernels to masks to refine. Defaults to `None`: those
-            of the model.
-        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
-            Defaults to `1`.
+        masks: Dict of the paths of all kernels to masks. Weights that they prune stay pruned.
+            Defaults to `None`: those of the model.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
+            `tfl.prune`. Defaults to `1`.
 
     Returns:
         Dict of kernel paths to boolean arrays.
@@ -240,46 +238,47 @@ def warn_of_emptied(before, masks, advice, stacklevel=3):
     Args:
         before: Dict of kernel paths to boolean arrays.
         masks: Dict of the same paths to the masks after pruning.
-        advice: String, sentences that say what to do about it.
-        stacklevel: Integer, who is warned. Defaults to `3`: the caller of the function that
-            calls this one.
+        advice: String, what the user can do about it.
+        stacklevel: Integer, as in `warnings.warn`. Defaults to `3`: the caller of the function
+            that calls this one.
     """
     emptied = [path for path in masks if before[path].any() and not masks[path].any()]
     if emptied:
         warnings.warn(
-            f"Pruning left no weight in {emptied}: no signal passes. {advice}",
+            f"Pruning left no weight in {emptied}, so that no signal passes them. {advice}",
             stacklevel=stacklevel,
         )
 
 
 def advice_for_emptied(floor):
-    """Returns what to do if pruning with a floor has emptied a kernel.
+    """Returns advice for the user if pruning has emptied a kernel.
 
     Args:
-        floor: Integer, how many weights every kernel was to keep.
+        floor: Integer, the minimum number of weights that was requested for every kernel.
     """
     if floor:
         return (
-            f"The sparsity leaves too few weights for `floor={floor}` in every kernel: go back to "
-            "the model before and ask for less."
+            f"The sparsity leaves too few weights for `floor={floor}` in every kernel. Prune the "
+            "original model again, with a lower sparsity."
         )
     return (
-        "Pruned weights stay pruned, so go back to the model before and prune with `floor=1`, "
-        "which keeps some of every kernel, or `exclude` these kernels in `tfl.sparsify`."
+        "Pruned weights stay pruned, so prune the original model again with `floor=1`, which "
+        "keeps weights in every kernel, or `exclude` these kernels in `tfl.sparsify`."
     )
 
 
 def target_sparsity(model, sparsity, *, distribution=None, scope="layer"):
-    """Returns the sparsity that a model is to have, for each kernel if it is distributed.
+    """Returns the target sparsity of a model, or of each kernel if there is a distribution.
 
     Args:
         model: A `SparseModel`.
-        sparsity: Float in [0, 1); with `scope="layer"` also a dict of kernel paths to floats.
+        sparsity: Float in [0, 1). With `scope="layer"`, it can be a dict of kernel paths to
+            floats.
         distribution: See `tfl.sparsify`. Defaults to `None`.
         scope: `"layer"` or `"global"`. Defaults to `"layer"`.
 
     Returns:
-        `sparsity`, or with a distribution a dict of kernel paths to floats.
+        `sparsity`, or a dict of kernel paths to floats if there is a distribution.
 
     Raises:
         ValueError: If an argument is outside its range or fits no kernel.
@@ -296,8 +295,8 @@ def target_sparsity(model, sparsity, *, distribution=None, scope="layer"):
         return sparsity
     if scope != "layer":
         raise ValueError(
-            "Argument `distribution` must be `None` unless `scope='layer'`: ranked together, "
-            f"kernels share the sparsity by their scores. Received: {distribution!r}"
+            "Argument `distribution` must be `None` unless `scope='layer'`. With `scope='global'` "
+            f"the scores decide how sparse each kernel is. Received: {distribution!r}"
         )
     shapes = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
     return distributions.spread(distribution, shapes, sparsity)
@@ -306,7 +305,7 @@ def target_sparsity(model, sparsity, *, distribution=None, scope="layer"):
 def divided_kernels(model, pattern=None):
     """Returns the paths of the kernels that a pattern divides, and the pattern.
 
-    Warns the caller of the calling function of kernels that it does not divide.
+    Warns if it does not divide some kernels. The warning points two calls up.
 
     Args:
         model: A `SparseModel`.
@@ -327,8 +326,8 @@ def divided_kernels(model, pattern=None):
         )
     if left_out:
         warnings.warn(
-            f"Some kernels keep their masks: {left_out}. Exclude them, or make the model with "
-            f"`tfl.sparsify(model, pattern='{pattern}')`, which does.",
+            f"Some kernels keep their masks: {left_out}. Leave them out with `exclude`, or create "
+            f"the model with `tfl.sparsify(model, pattern='{pattern}')`, which leaves them out.",
             stacklevel=4,
         )
     return [path for path in reasons if path not in left_out], pattern

@@ -1,4 +1,4 @@
-"""A lottery ticket: which weights are kept and the values they start from."""
+"""A lottery ticket: masks, and the weights from which training starts."""
 
 import collections
 import dataclasses
@@ -18,12 +18,12 @@ from tf_lottery.sparsity import masks as mask_ops
 
 @dataclasses.dataclass(frozen=True)
 class TicketMatch:
-    """What `Ticket.apply` found in a model.
+    """The result of `Ticket.apply`.
 
     Args:
         matched: List of the paths of the model's weights that were set.
-        unmatched: Dict of paths to the reason why nothing was set, those of the ticket that
-            the model lacks and those of kernels that the ticket lacks.
+        unmatched: Dict from paths to the reason why nothing was set: weights of the ticket that
+            the model does not have, and kernels of the model that the ticket does not have.
     """
 
     matched: list
@@ -32,15 +32,16 @@ class TicketMatch:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Ticket:
-    """The masks of a sparse network with the weights its training starts from.
+    """The masks of a sparse network, and the weights from which its training starts.
 
     Args:
         masks: Dict of kernel paths to boolean arrays, True meaning kept.
-        weights: Dict of paths to all weights of the model, biases and batch statistics
-            included. Of a search with rewound weights they are not masked: a control
-            experiment may need what the masks hide.
+        weights: Dict of paths to all weights of the model, including biases and batch
+            statistics. A search that rewinds stores them without masks applied, since control
+            experiments may need the values of pruned weights.
         level: Integer, how many times the network was pruned. Defaults to `0`.
-        provenance: Dict of values fit for JSON that say where the ticket comes from.
+        provenance: Dict that describes the origin of the ticket, with values that fit into JSON.
+            Defaults to an empty dict.
 
     Example:
 
@@ -77,20 +78,21 @@ class Ticket:
 
     @classmethod
     def from_model(cls, model, weights=None, level=0, provenance=None):
-        """Makes a ticket of a model's masks.
+        """Makes a ticket from a model's masks.
 
         Args:
             model: A `SparseModel`.
-            weights: Dict of paths to weights, for example `Snapshot.weights` of the moment to
-                rewind to. Defaults to the model's weights as they are.
+            weights: Dict of paths to weights, for example `Snapshot.weights` of a rewind point.
+                Defaults to `None`: the current weights of the model.
             level: Integer, how many times the model was pruned. Defaults to `0`.
-            provenance: Dict fit for JSON. Versions, the model's name and its pattern are added.
+            provenance: Dict that fits into JSON. Versions, the model's name and its pattern are
+                added. Defaults to `None`.
 
         Returns:
             A `Ticket`.
 
         Raises:
-            ValueError: If `model` is not a `SparseModel` or `weights` lacks some.
+            ValueError: If `model` is not a `SparseModel`, or `weights` is incomplete.
         """
         inner = check_sparse_model(model).model
         variables = model.named_weights
@@ -113,31 +115,30 @@ class Ticket:
 
     @property
     def density(self):
-        """The fraction of weights the masks keep."""
+        """The fraction of weights that the masks keep."""
         return mask_ops.density(self.masks)
 
     def apply(self, model, weights=True):
-        """Sets the masks of a model and the weights to start from.
+        """Sets the masks and weights of a model.
 
-        Weights are matched by path and shape. Should the automatic numbers in layer names
-        differ (`dense_3` and `dense`), because the model was built a second time, or the name
-        of an enclosing model, because it was loaded, then the order of equally named layers
-        counts instead. Optimizer and masks of kernels the
-        ticket does not know stay as they are.
+        Weights are matched by path and shape. Automatic numbers in layer names can differ
+        (`dense_3` and `dense`) if the model was built twice, and the name of an enclosing model
+        can differ if it was loaded. Then layers with the same name are matched by their order.
+        The optimizer and the masks of other kernels do not change.
 
         Args:
-            model: A `SparseModel` of the ticket's architecture, or one that shares a part
-                of it, as with another output layer.
-            weights: Whether to set the weights too. `False` keeps the model's own, as the
-                control experiment with a random reinitialization needs. Defaults to `True`.
+            model: A `SparseModel` with the ticket's architecture, or with a part of it, for
+                example with another output layer.
+            weights: Whether to set the weights too. `False` keeps the model's own weights, as for
+                the control experiment with random reinitialization. Defaults to `True`.
 
         Returns:
-            A `TicketMatch` that lists what fitted and what did not; a warning says so if
-            something did not.
+            A `TicketMatch` that lists the matched and unmatched weights. A warning lists the
+            unmatched ones, if any.
 
         Raises:
-            ValueError: If `model` is not a `SparseModel` or no mask fits; then nothing is
-                changed.
+            ValueError: If `model` is not a `SparseModel` or no mask fits. Nothing is changed
+                then.
         """
         targets = check_sparse_model(model).named_weights
         kernels = model.kernels
@@ -178,20 +179,20 @@ class Ticket:
         if reasons := {path: why for path, why in match.unmatched.items() if path in names}:
             warnings.warn(
                 f"The ticket fitted in part: {len(masks)} of the {len(kernels)} kernels of "
-                f"{model.name!r} got their masks. What did not fit stays as it is: {reasons}",
+                f"{model.name!r} got their masks. These weights did not change: {reasons}",
                 stacklevel=2,
             )
         return match
 
     def overlap(self, other):
-        """Measures how far two tickets keep the same weights.
+        """Measures to what extent two tickets keep the same weights.
 
         Args:
             other: A `Ticket` of the same architecture.
 
         Returns:
-            Float in [0, 1]: the number of weights that both keep over the number that at
-            least one keeps, over all kernels found in both (intersection over union).
+            Float in [0, 1], the intersection over union: the number of weights that both keep
+            divided by the number that at least one keeps, over all kernels in both tickets.
 
         Raises:
             ValueError: If the tickets share no kernel.
@@ -208,10 +209,10 @@ class Ticket:
         return float(both / either) if either else 1.0
 
     def save(self, path):
-        """Writes the ticket into one file, masks as bits, atomically.
+        """Writes the ticket into one file atomically, with masks as bits.
 
         Args:
-            path: The `.npz` file. An existing one is replaced, or kept if writing fails.
+            path: The `.npz` file. An existing file is replaced, or kept if writing fails.
 
         Raises:
             OSError: If the file cannot be written.
@@ -254,16 +255,16 @@ class Ticket:
 def match_paths(sources, targets):
     """Pairs the weights of two instances of an architecture, by path and shape.
 
-    Should the automatic numbers in the names of layers or the names of enclosing models differ,
-    then the order of equally named layers counts; of these ways the one that pairs most is
-    taken.
+    It tries exact paths, paths without automatic numbers in layer names, and paths without the
+    names of enclosing models too. Layers whose names are then equal are paired by their order. It
+    uses the way that gives most pairs.
 
     Args:
         sources: Dict of paths to shapes.
         targets: Dict of paths to shapes.
 
     Returns:
-        Dict of paths of `sources` to paths of `targets`, those without a partner left out.
+        Dict of paths of `sources` to paths of `targets`. Paths without a partner are left out.
 
     Example:
 
@@ -288,7 +289,7 @@ def _unnumbered(paths):
 
 
 def _unnumbered_ends(paths):
-    """Returns keys that do not depend on enclosing models either.
+    """Returns keys that depend neither on automatic numbers nor on enclosing models.
 
     Keras drops the name of a sequential model from its paths when it loads one.
     """
@@ -306,18 +307,18 @@ def _ordered(stems):
     return keys
 
 
-# From the strictest to the loosest; of those that pair as many the first is taken.
+# From the strictest to the loosest. If several give the same number of pairs, the first is used.
 _KEYS = (_exact, _unnumbered, _unnumbered_ends)
 
 
 def _mismatch(path, paths, others, matched):
-    """Returns how the weight of the same name, if there is one, differs, else `None`.
+    """Returns how the shape of a weight with the same name differs, or `None` without one.
 
     Args:
-        path: String, one of `paths` that has no partner.
+        path: String, a path in `paths` without a partner.
         paths: Dict of paths to shapes.
         others: Dict of the paths of the other side to shapes.
-        matched: Collection of those of `others` that have a partner.
+        matched: Collection of the paths in `others` with a partner.
     """
     for make_keys in _KEYS:
         by_key = {key: other for other, key in make_keys(others).items()}

@@ -1,4 +1,4 @@
-"""Who trains a sparse model: it itself, or a model that it is a part of."""
+"""Finds the model and optimizer that train a sparse model, alone or inside another model."""
 
 import dataclasses
 
@@ -14,8 +14,8 @@ class Training:
 
     Args:
         model: The `SparseModel`.
-        fitted: The `keras.Model` that `fit` was called on, of which `model` is all or a part.
-        optimizer: The Keras optimizer whose steps count, or `None`.
+        fitted: The `keras.Model` that `fit` was called on. It is or contains `model`.
+        optimizer: The Keras optimizer that trains `model`, whose steps are counted, or `None`.
     """
 
     model: SparseModel
@@ -24,7 +24,7 @@ class Training:
 
     @classmethod
     def of(cls, model):
-        """Returns the training of a sparse model that is fitted itself.
+        """Returns the `Training` of a sparse model whose own `fit` is called.
 
         Args:
             model: A `SparseModel`.
@@ -38,50 +38,50 @@ class Training:
         return (self.fitted if own is self.optimizer else self.model).trainable_variables
 
     def build_optimizer(self):
-        """Creates the optimizer's variables, unless they are there."""
+        """Creates the optimizer's variables, unless they exist."""
         if not self.optimizer.built:
             self.optimizer.build(self.trained_variables)
 
     def forget_functions(self):
-        """Lets Keras make the function of a training step anew."""
+        """Makes Keras create the training function again."""
         self.fitted.train_function = None
 
     def make_train_function(self):
-        """Makes the function of a training step, which takes in what is trained now."""
+        """Creates the training function again, for the current trainable variables."""
         _keras.track_parameters(self.fitted)
-        # A loop without `fit` has its own.
+        # A loop without `fit` has its own training function.
         if self.fitted.compiled:
             self.fitted.make_train_function(force=True)
 
 
 def find_training(fitted, sparse_model=None, optimizer=None):
-    """Finds out who trains a sparse model.
+    """Finds the sparse model and the optimizer that trains it.
 
     Args:
         fitted: The model that `fit` was called on.
         sparse_model: The `SparseModel` that a callback works on. Defaults to `None`: `fitted`.
-        optimizer: The optimizer that trains its weights. Defaults to `None`: it is looked for
-            in `fitted`.
+        optimizer: The optimizer that trains its weights. Defaults to `None`: the optimizer is
+            found in `fitted`.
 
     Returns:
         A `Training`.
 
     Raises:
-        ValueError: If the fitted model is not sparse and none is named, or does not contain the
-            one that is named, or if the optimizer cannot be found or trains other weights.
+        ValueError: If `fitted` is not sparse and `sparse_model` is `None`, if `fitted` does not
+            contain `sparse_model`, or if the optimizer cannot be found or trains other weights.
     """
     if sparse_model is None:
         if not isinstance(fitted, SparseModel) and (inside := _sparse_models(fitted)):
             raise ValueError(
-                "Argument `sparse_model` must name the sparse model to work on, since the model "
-                f"that is fitted, {fitted.name!r}, contains {[m.name for m in inside]} and is not "
-                "one itself. Received: sparse_model=None"
+                "Argument `sparse_model` must name the sparse model to work on, since the fitted "
+                f"model {fitted.name!r} is not sparse itself but contains the sparse models "
+                f"{[m.name for m in inside]}. Received: sparse_model=None"
             )
         sparse_model = check_sparse_model(fitted)
     check_sparse_model(sparse_model, "sparse_model")
     if not any(layer is sparse_model for layer in _keras.all_layers(fitted)):
         raise ValueError(
-            "Argument `sparse_model` must be a part of the model that is fitted, "
+            "Argument `sparse_model` must be a part of the fitted model, "
             f"{fitted.name!r}. Received: {sparse_model.name!r}, which is not"
         )
     if optimizer is None:
@@ -99,23 +99,23 @@ def _sparse_models(model):
 
 
 def _find_optimizer(fitted, model):
-    """Returns the optimizer that trains the weights of a model that is a part of another."""
+    """Returns the optimizer in `fitted` that trains the weights of `model`."""
     if type(fitted).train_step is keras.Model.train_step:
         return fitted.optimizer
-    # A training step of its own can have several optimizers, and that of `compile` rest.
+    # A custom `train_step` can use several optimizers, and may not use that of `compile`.
     found = [v for v in vars(fitted).values() if isinstance(v, keras.optimizers.Optimizer)]
     fitting = [o for o in found if o.built and _trains(o, model)]
     chosen = fitting or found
     if len(chosen) == 1:
         return chosen[0]
     raise ValueError(
-        f"Argument `optimizer` must be given: which of the optimizers of {fitted.name!r} trains "
-        f"{model.name!r} shows only once it has made a step. Received: optimizer=None, with "
-        f"{[o.name for o in chosen]} to choose from"
+        "Argument `optimizer` must be given: before the first training step it is unknown which "
+        f"optimizer of {fitted.name!r} trains {model.name!r}. Received: optimizer=None, with the "
+        f"optimizers {[o.name for o in chosen]}"
     )
 
 
 def _trains(optimizer, model):
-    """Returns whether a built optimizer trains weights of a model, if any are trained at all."""
+    """Returns whether a built optimizer trains a weight of a model, or the model trains none."""
     trained = model.trainable_variables
     return not trained or any(_keras.trains(optimizer, variable) for variable in trained)

@@ -1,4 +1,4 @@
-"""Give tweaks of retraining to a sparse model, find them and take them away."""
+"""Adds, finds and removes tweaks of retraining in a sparse model."""
 
 import re
 
@@ -6,22 +6,21 @@ from tf_lottery.model import SparseModel, check_sparse_model
 
 
 def add_tweak(model, tweak):
-    """Gives a model a tweak.
+    """Adds a tweak to a model.
 
     Args:
-        model: A `SparseModel`. It has to be compiled afterwards if the tweak has weights that
-            are trained.
+        model: A `SparseModel`. It must be compiled afterwards if the tweak has trainable weights.
         tweak: A `tf_lottery.layers.Part`.
 
     Returns:
         The tweak.
 
     Raises:
-        ValueError: If `model` is not a `SparseModel` or has a tweak of that kind.
+        ValueError: If `model` is not a `SparseModel` or already has a tweak of that class.
     """
     if check_sparse_model(model).find_part(type(tweak)) is not None:
         raise ValueError(
-            f"Argument `model` must not have {_name(type(tweak))} yet; take them away first. "
+            f"Argument `model` must not have {_name(type(tweak))} yet; remove them first. "
             f"Received: {model.name!r}"
         )
     model.add_part(tweak)
@@ -29,12 +28,12 @@ def add_tweak(model, tweak):
 
 
 def require_tweak(model, kind, advice):
-    """Returns the tweak of a model that is of a class, or raises a `ValueError`.
+    """Returns the tweak of a given class, or raises a `ValueError` if the model has none.
 
     Args:
         model: A `SparseModel`.
         kind: Subclass of `tf_lottery.layers.Part`.
-        advice: String, what to call to give it one.
+        advice: String, the call that adds the tweak.
     """
     tweak = check_sparse_model(model).find_part(kind)
     if tweak is None:
@@ -55,17 +54,17 @@ def check_untweaked(model, name="model"):
     tweaks = model.tweaks if isinstance(model, SparseModel) else []
     if found := [_name(type(tweak)) for tweak in tweaks if tweak.changes_call]:
         raise ValueError(
-            f"Argument `{name}` must not have tweaks of retraining in its forward pass; take them "
-            f"away first, see `tfl.retrain`. Received: {model.name!r} with {found}"
+            f"Argument `{name}` must not have tweaks of retraining in its forward pass; remove "
+            f"them first, see `tfl.retrain`. Received: {model.name!r} with {found}"
         )
 
 
 def remove_tweak(model, kind):
-    """Takes a tweak from a model.
+    """Removes a tweak from a model.
 
     Args:
-        model: A `SparseModel`. It has to be compiled again, before it is trained, if the
-            tweak has weights that are trained.
+        model: A `SparseModel`. It must be compiled again before training if the tweak has
+            trainable weights.
         kind: Subclass of `tf_lottery.layers.Part`. Nothing happens if the model has none.
     """
     if (tweak := check_sparse_model(model).find_part(kind)) is not None:
