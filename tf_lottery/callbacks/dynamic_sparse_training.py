@@ -1,4 +1,4 @@
-"""What RigL, SET and SNFS share: drop weak connections, grow others, at equal density."""
+"""The base class of RigL, SET and SNFS, which drop and grow connections at constant density."""
 
 import warnings
 from collections.abc import Callable
@@ -19,37 +19,36 @@ GROW_INITS = ("zeros", "gradient")
 
 
 class DynamicSparseTraining(SparsityCallback):
-    """Trains a sparse network from the start, moving its connections while it learns.
+    """Trains a sparse network, and moves its connections during training.
 
-    At the steps `begin_step + frequency`, `begin_step + 2 * frequency`, ... before
-    `end_step` (and at `begin_step` itself if it is above 0) every kernel drops a share of
-    its active weights, those of the smallest magnitude, and grows as many where
-    `grow_scores` is highest, so that its density stays the same to the weight. What was
-    dropped in an update may grow again, and then keeps its value. New connections start
-    at `grow_init`, with empty optimizer slots. The update follows the step of the
-    optimizer, which is not left out. Steps are batches; with `gradient_accumulation_steps` in the
-    optimizer an update waits for the batch at which the weights move, and gradients are means
-    over the batches that the optimizer accumulates.
+    Updates happen at the steps `begin_step + frequency`, `begin_step + 2 * frequency`, ... before
+    `end_step`, and at `begin_step` itself if it is above 0. In an update, every kernel drops a
+    share of its active weights, those of the smallest magnitude, and grows the same number where
+    `grow_scores` is highest. Its density stays exactly the same. A weight that is dropped may
+    grow again in the same update, and then keeps its value. New connections start at `grow_init`,
+    with reset optimizer slots. An update comes after the optimizer's step and does not replace
+    it. Steps are batches. With `gradient_accumulation_steps` in the optimizer, an update waits
+    for the batch at which the weights change, and gradients are means over the accumulated
+    batches.
 
-    A subclass overrides `grow_scores` and, if it needs dense gradients, `gradient_memory`.
+    A subclass overrides `grow_scores` and, if it needs dense gradients, `gradient_average`.
 
     Args:
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
-        drop_fraction: Float in [0, 1), the share of the active weights that is dropped, annealed
-            to 0 by a cosine until `end_step`; or a schedule such as
-            `tfl.sparsity.schedules.InversePower`, a function of the step. Defaults to
-            `0.3`.
+        drop_fraction: Float in [0, 1), the share of the active weights to drop, annealed to 0 by
+            a cosine until `end_step`; or a function of the step, such as
+            `tfl.sparsity.schedules.InversePower`. Defaults to `0.3`.
         begin_step: Integer >= 0. Defaults to `0`.
-        end_step: Integer, the step before which the last update happens. Defaults to
-            `None`: the schedule's, if `drop_fraction` is one that ends, else 75% of the
-            training that `fit` begins; `begin_step` then counts from its start too.
-        grow_init: `"zeros"`, or `"gradient"`: the step that plain gradient descent would
-            make, `-learning_rate * gradient`. Defaults to `"zeros"`.
-        pattern: A pattern, or its name, which the masks follow already. Defaults to `None`:
-            that of the model.
-        seed: Integer >= 0, for scores that are random. Defaults to `0`.
-        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
-            is fitted; see `tfl.callbacks.SparsityCallback`.
+        end_step: Integer. The last update happens before this step. Defaults to `None`: the end
+            of the schedule `drop_fraction`, if it has one, otherwise 75% of the training that
+            `fit` starts. In the latter case, `begin_step` also counts from the start of `fit`.
+        grow_init: `"zeros"`, or `"gradient"`: the update of plain gradient descent,
+            `-learning_rate * gradient`. Defaults to `"zeros"`.
+        pattern: A pattern that the masks already follow, or its name. Defaults to `None`: that
+            of the model.
+        seed: Integer >= 0, for random scores. Defaults to `0`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -92,24 +91,24 @@ class DynamicSparseTraining(SparsityCallback):
         self._accumulated = 1
         self._schedule = None
         self._paths, self._pattern = [], self.pattern
-        # Updates that are done.
+        # The number of updates that are done.
         self._updated = 0
         self._replaced = []
 
     @property
-    def gradient_memory(self) -> tuple[float | None, float]:
-        """Pair `decay, gain` of the `GrowthMemory`; `None, 1.0` without dense gradients."""
+    def gradient_average(self) -> tuple[float | None, float]:
+        """Pair `decay, gain` for the `GrowthMemory`. `None, 1.0` without dense gradients."""
         return None, 1.0
 
     def grow_scores(
         self, gradient: np.ndarray | None, shape: tuple[int, ...], rng: np.random.Generator
     ) -> np.ndarray:
-        """Returns how much every position of a kernel deserves a connection.
+        """Returns the scores of all positions of a kernel. Those with the highest scores grow.
 
         Args:
-            gradient: Array of shape `shape`, what the `GrowthMemory` collected; `None` without
+            gradient: Array of shape `shape`, collected by the `GrowthMemory`. `None` without
                 dense gradients.
-            shape: Tuple, the shape of the kernel, as a matrix if it is one.
+            shape: Tuple, the shape of the kernel, as a matrix if it has one.
             rng: `numpy.random.Generator`.
 
         Returns:
@@ -123,31 +122,31 @@ class DynamicSparseTraining(SparsityCallback):
         fraction: float,
         gradients: dict[str, np.ndarray | None],
     ) -> dict[str, int] | None:
-        """Returns how many connections every kernel grows, as a dict of paths to integers.
+        """Returns how many connections every kernel grows.
 
         Args:
-            masks: Dict of paths to boolean arrays, of the kernels that take part.
-            fraction: Float, the share of the active weights that is dropped.
+            masks: Dict of paths to boolean arrays, for the kernels that are updated.
+            fraction: Float, the share of the active weights to drop.
             gradients: Dict of paths to arrays, or to `None`.
 
         Returns:
-            Dict, or `None`: as many as were dropped.
+            Dict of paths to integers, or `None` if every kernel grows as many as it drops.
         """
         del masks, fraction, gradients
         return None
 
     def set_model(self, model):
-        """Takes the model and prepares what the method has to remember."""
+        """Sets the model, and prepares its `GrowthMemory`."""
         super().set_model(model)
         if self.grow_init == "gradient" and hasattr(self.optimizer, "optimizers"):
             raise ValueError(
                 "Argument `grow_init` must be 'zeros' with a `MultiOptimizer`, which has no "
-                "learning rate of its own. Received: grow_init='gradient'"
+                "single learning rate. Received: grow_init='gradient'"
             )
         self.training.build_optimizer()
         self._accumulated = optimizers.accumulation_steps(self.optimizer)
         self.check_model()
-        growth.prepare_collecting(self.training, *self.gradient_memory)
+        growth.prepare_collecting(self.training, *self.gradient_average)
 
     def check_model(self):
         """Raises a `ValueError` if the method does not suit the model."""
@@ -166,14 +165,14 @@ class DynamicSparseTraining(SparsityCallback):
         self._replaced = []
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Plans the updates before the first batch, after all callbacks restored their state."""
+        """Plans the updates before the first batch, when all callbacks have restored state."""
         if self._steps is None:
             self.reset_step()
             self._plan()
         super().on_train_batch_begin(batch, logs)
 
     def reset_step(self):
-        """Takes over the optimizer's step, which may have been set back."""
+        """Reads the step from the optimizer, which may have been set back."""
         super().reset_step()
         if self._steps is not None:
             self._updated = min(self._updated, self._num_due())
@@ -181,17 +180,17 @@ class DynamicSparseTraining(SparsityCallback):
     def next_step(self):
         """Returns the next step at which connections are moved."""
         later = [] if self._steps is None else self._steps[self._num_due() :]
-        # The first batch at or after it at which the optimizer moves weights.
+        # Rounded up to the next batch at which the optimizer changes weights.
         return -(-later[0] // self._accumulated) * self._accumulated if later else None
 
     def on_step(self):
-        """Moves connections, unless a gradient is not finite."""
+        """Moves connections, unless gradients are not finite."""
         self._updated = self._num_due()
         step = self._steps[self._updated - 1]
         gradients = growth.collected_gradients(self.model)
         if not all(g is None or np.isfinite(g).all() for g in gradients.values()):
             warnings.warn(
-                f"The gradients at step {step} are not finite: connections stay as they are. "
+                f"The gradients at step {step} are not finite, so no connections are moved. "
                 "Lower the learning rate.",
                 stacklevel=2,
             )
@@ -217,11 +216,11 @@ class DynamicSparseTraining(SparsityCallback):
         self._replaced.append(num_new / max(1, num_active))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Adds to `logs` the shares of connections replaced and of weights ever active.
+        """Adds to `logs` the shares of new connections and of weights that were ever active.
 
-        `replaced` is the mean over the epoch's updates of the share of active weights that
-        are new; `explored` the exploration rate of "Do We Actually Need Dense
-        Over-Parameterization?" (arXiv:2102.02887), R_s there.
+        `replaced` is the share of active weights that are new, as a mean over the epoch's
+        updates. `explored` is the exploration rate `R_s` of "Do We Actually Need Dense
+        Over-Parameterization?" (arXiv:2102.02887).
         """
         if logs is not None:
             explored = [ops.convert_to_numpy(e) for e in self.model.growth.explored]
@@ -230,10 +229,10 @@ class DynamicSparseTraining(SparsityCallback):
             logs["explored"] = float(active / size)
 
     def on_train_end(self, logs=None):
-        """Ends the collection of gradients; warns if training was too short to move anything."""
+        """Stops collecting gradients. Warns if training ended before the first update."""
         if self._steps and self.step < self._steps[0]:
             warnings.warn(
-                f"Training ended at step {self.step}, before the first connections were to be "
+                f"Training ended at step {self.step}, before the first connections would have been "
                 f"moved at step {self._steps[0]}: the masks are those of the start. Train longer "
                 f"or set a `frequency` below {self.frequency}.",
                 stacklevel=2,
@@ -241,7 +240,7 @@ class DynamicSparseTraining(SparsityCallback):
         growth.stop_collecting(self.training)
 
     def _plan(self):
-        """Fixes the steps of all updates and the schedule of the drop fraction."""
+        """Sets the steps of all updates and the schedule of the drop fraction."""
         begin, end = self.begin_step, self.end_step
         if end is None:
             start, length = self.training_span()
@@ -256,7 +255,7 @@ class DynamicSparseTraining(SparsityCallback):
         for path, mask in self.model.to_matrices(self._growing_masks()).items():
             if not self._pattern.holds(mask):
                 raise ValueError(
-                    "Argument `pattern` must be one that the masks follow; prune to it first. "
+                    "Argument `pattern` must be one that the masks follow; prune the model to it. "
                     f"Received: pattern='{self._pattern}', but the mask of {path!r}, of density "
                     f"{mask.mean():.3f}, does not"
                 )
@@ -269,14 +268,14 @@ class DynamicSparseTraining(SparsityCallback):
             )
         elif not self._growing_masks():
             warnings.warn(
-                "The model has no zeros in kernels that are trained, so that there are no "
-                "connections to move: prune it first, as by `tfl.sparsify(model, sparsity=0.9)`.",
+                "The model has no zeros in kernels that are trained, so there are no connections "
+                "to move: prune it first, for example by `tfl.sparsify(model, sparsity=0.9)`.",
                 stacklevel=2,
             )
 
     def _num_due(self):
-        """Returns how many updates are due up to the current step."""
-        # Of a range, so it counts without a search.
+        """Returns the number of updates that are due up to the current step."""
+        # `_steps` is a range, so the number is computed directly.
         passed = self.step - self.step % self._accumulated - self._steps.start
         return min(max(0, passed // self.frequency + 1), len(self._steps))
 
@@ -291,7 +290,7 @@ class DynamicSparseTraining(SparsityCallback):
 
 
 def _end_of(drop_fraction, begin_step):
-    """Returns the step after `begin_step` from which a schedule is 0, `None` if there is none."""
+    """Returns the step from which a schedule is 0, or `None` if not after `begin_step`."""
     end_step = getattr(drop_fraction, "end_step", None)
     if end_step is None or end_step <= begin_step or drop_fraction(end_step) > 0:
         return None

@@ -1,4 +1,4 @@
-"""What happens to the gates of a model at the end of a round."""
+"""Changes the gates of a model at the end of a round."""
 
 import warnings
 
@@ -13,7 +13,7 @@ from tf_lottery.ticket import Ticket
 
 
 def reset_gates(gates, final_temperature):
-    """Sets the gates to what the next round starts from.
+    """Sets the gates to their initial values for the next round.
 
     Args:
         gates: The `Gates` of a model.
@@ -28,7 +28,7 @@ def reset_gates(gates, final_temperature):
 
 
 def forget_gates(training):
-    """Clears what the optimizer remembers of the gates, so that it moves them no further.
+    """Resets the optimizer slots and averages of the gates, so that momentum does not move them.
 
     Args:
         training: A `Training` of a `SparseModel` with gates.
@@ -39,7 +39,7 @@ def forget_gates(training):
 
 
 def settle_gates(training):
-    """Settles the gates for good, averages of weights included.
+    """Settles the gates permanently, also in the optimizer's averages of weights.
 
     Args:
         training: A `Training` of a `SparseModel` with gates.
@@ -64,16 +64,16 @@ def keep_exactly(model, density):
     forced = sum(np.count_nonzero(mask & ~old) for mask, old in zip(masks, before, strict=True))
     if forced > 0.5 * sum(map(np.count_nonzero, masks)):
         warnings.warn(
-            f"{forced} of the gates that `exact_density` keeps open had closed, so that the "
-            "network is another than the one that was trained. Raise the `initial_value` of the "
-            "`SoftGate`, or train it again.",
+            f"{forced} of the gates that `exact_density` keeps open had closed, so the network "
+            "differs from the one that was trained. Raise the `initial_value` of the `SoftGate`, "
+            "or train the network again.",
             stacklevel=4,
         )
     model.selection.open_gates(masks)
 
 
 def hard_weights(model):
-    """Returns the weights of the network with hard gates, their scale in the kernels.
+    """Returns the weights of the network with hard gates, with the scale in the kernels.
 
     Args:
         model: A `SparseModel` with gates.

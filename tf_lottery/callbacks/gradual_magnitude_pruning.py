@@ -14,30 +14,32 @@ from tf_lottery.sparsity.schedules import Polynomial
 
 
 class GradualMagnitudePruning(SparsityCallback):
-    """Prunes the smallest weights little by little while the model trains.
+    """Prunes the smallest weights gradually during training.
 
-    "To prune, or not to prune" (Zhu & Gupta, arXiv:1710.01878). The masks are updated at
-    schedule's `begin_step`, every `frequency` steps after it and at its `end_step`;
-    what is pruned stays pruned. Steps are the optimizer's, so a saved model goes on where
-    it stopped.
+    "To prune, or not to prune" (Zhu & Gupta, arXiv:1710.01878). The masks are updated at the
+    schedule's `begin_step`, every `frequency` steps after it, and at its `end_step`. Pruned
+    weights stay pruned. Steps are those of the optimizer, so training of a saved model continues
+    the schedule.
 
     Args:
-        schedule: Float in (0, 1), the sparsity at the end of a `tfl.sparsity.Polynomial`; or a
-            function of the step to the sparsity, with the attributes `begin_step`
-            and `end_step`: `tfl.sparsity.Polynomial` or `Constant`.
+        schedule: Float in (0, 1), the final sparsity of a `tfl.sparsity.Polynomial`; or a
+            function from the step to the sparsity, with the attributes `begin_step` and
+            `end_step`, such as `tfl.sparsity.Polynomial` or `Constant`.
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
-        begin_step: Integer >= 0, where the schedule to a number begins. Defaults to `None`: 0.
-        end_step: Integer > `begin_step`, where it ends. Defaults to `None`: 75% of the training
-            that `fit` begins; `begin_step` then counts from its start too.
+        begin_step: Integer >= 0, the first step of the schedule, if `schedule` is a number.
+            Defaults to `None`: 0.
+        end_step: Integer > `begin_step`, the last step of the schedule, if it is a number.
+            Defaults to `None`: 75% of the training that `fit` starts. In this case, `begin_step`
+            also counts from the start of `fit`.
         scope: `"layer"` or `"global"`; see `tfl.prune`. Defaults to `"layer"`.
         scores: Name or function; see `tfl.prune`. Scores that compare with the start of
             training compare with the weights when `fit` began. Defaults to `"magnitude"`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
-        floor: Integer >= 0, how many weights every kernel keeps at least; see `tfl.prune`.
-            Defaults to `1`.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
+            `tfl.prune`. Defaults to `1`.
         seed: Integer, for `scores="random"`. Defaults to `0`.
-        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
-            is fitted; see `tfl.callbacks.SparsityCallback`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -86,9 +88,9 @@ class GradualMagnitudePruning(SparsityCallback):
             )
         elif (begin_step, end_step) != (None, None):
             raise ValueError(
-                "Arguments `begin_step` and `end_step` need a number as `schedule`, which else has "
-                f"its own. Received: begin_step={begin_step}, end_step={end_step}, "
-                f"schedule={schedule!r}"
+                "Arguments `begin_step` and `end_step` need a number as `schedule`, since "
+                f"schedules have their own. Received: begin_step={begin_step}, "
+                f"end_step={end_step}, schedule={schedule!r}"
             )
         self.frequency = positive_integer("frequency", frequency)
         self.scope = choice("scope", scope, mask_ops.SCOPES)
@@ -111,7 +113,7 @@ class GradualMagnitudePruning(SparsityCallback):
         return min(self._last_step() + self.frequency, end)
 
     def on_step(self):
-        """Prunes to the sparsity of the last step that was due."""
+        """Prunes to the sparsity of the last due step."""
         due = self._last_step()
         prune(
             self.model,
@@ -137,7 +139,7 @@ class GradualMagnitudePruning(SparsityCallback):
             self.on_step()
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Plans the schedule before the first batch, after all callbacks restored their state."""
+        """Sets the schedule before the first batch, when all callbacks have restored state."""
         if self.schedule is None:
             self.reset_step()
             start, length = self.training_span()
@@ -149,7 +151,7 @@ class GradualMagnitudePruning(SparsityCallback):
         super().on_train_batch_begin(batch, logs)
 
     def on_train_end(self, logs=None):
-        """Warns if training was too short for the schedule, or masks were taken back."""
+        """Warns if training was too short for the schedule, or other callbacks undid masks."""
         self.warn_if_undone(self._reached)
         if self.schedule is not None and self.step < self.schedule.end_step:
             warnings.warn(
@@ -170,7 +172,7 @@ class GradualMagnitudePruning(SparsityCallback):
         return Polynomial(self._target, end_step=end, begin_step=begin)
 
     def _last_step(self):
-        """Returns the last step up to now at which an update was due."""
+        """Returns the last step so far at which an update was due."""
         begin, end = self.schedule.begin_step, self.schedule.end_step
         if self.step >= end:
             return end

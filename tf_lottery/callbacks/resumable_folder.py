@@ -1,4 +1,4 @@
-"""The folder from which a killed search goes on."""
+"""The folder from which an interrupted search resumes."""
 
 import pathlib
 
@@ -6,12 +6,12 @@ from tf_lottery import files
 
 
 class ResumableFolder:
-    """Keeps the progress of a search in a folder, and only for a search with its settings.
+    """Saves the progress of a search in a folder, and checks the settings when it is read.
 
     Args:
         directory: The folder.
-        kind: String, what is kept; the file with the progress has its name.
-        settings: Dict fit for JSON, the arguments of the search that decide its result.
+        kind: String, the kind of search. It is also the name of the file with the progress.
+        settings: Dict that fits into JSON, the arguments of the search that affect its result.
     """
 
     def __init__(self, directory, kind, settings):
@@ -24,10 +24,10 @@ class ResumableFolder:
         return self.directory / f"{self.kind}.npz"
 
     def exists(self):
-        """Returns whether there is a search to go on with, and makes the folder.
+        """Creates the folder, and returns whether it has a search to resume.
 
         Raises:
-            OSError: If the folder cannot be made.
+            OSError: If the folder cannot be created.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -37,17 +37,17 @@ class ResumableFolder:
         return self.path.exists()
 
     def write(self, progress, arrays):
-        """Writes the progress, replacing the former, atomically.
+        """Writes the progress atomically. It replaces the previous progress.
 
         Args:
-            progress: Dict fit for JSON.
+            progress: Dict that fits into JSON.
             arrays: Dict of names to NumPy arrays.
         """
         metadata = {"settings": self.settings, "progress": progress}
         files.save_arrays(self.path, self.kind, arrays, metadata)
 
     def read(self):
-        """Returns the progress and the arrays that `write` was given.
+        """Returns the progress and the arrays that `write` saved.
 
         Raises:
             ValueError: If the folder holds a search with other settings or a damaged file.

@@ -12,12 +12,12 @@ from tf_lottery.sparsity.patterns import Pattern
 class RigL(DynamicSparseTraining):
     """Drops the smallest weights and grows those with the largest gradients.
 
-    "Rigging the Lottery" (Evci et al., arXiv:1911.11134, section 3 and algorithm 1). The
-    gradient of the training batch at which an update falls is taken with respect to all
-    weights, pruned ones included. The defaults are the paper's.
+    "Rigging the Lottery" (Evci et al., arXiv:1911.11134, section 3 and algorithm 1). An update
+    uses the gradient of the training batch at its step with respect to all weights, including
+    pruned ones. The defaults are the paper's.
 
-    Unlike in the paper's algorithm, the optimizer makes its step also where connections are
-    moved, and there is no update at step 0, before the network has learned anything.
+    There are two differences from the paper's algorithm. The optimizer also makes its step when
+    connections are moved. There is no update at step 0, before the network has learned anything.
 
     Args:
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
@@ -27,14 +27,14 @@ class RigL(DynamicSparseTraining):
         end_step: Integer, exclusive. Defaults to `None`: 75% of training.
         grow_init: `"zeros"` or `"gradient"`. Defaults to `"zeros"`.
         grad_accumulation: Integer from 1 to `frequency`. The gradient is the mean over this
-            many batches before an update, which helps if batches are small; with
-            `steps_per_execution` above 1, over the chunks of batches they lie in; with
-            `gradient_accumulation_steps` in the optimizer, over as many of its steps. Defaults
-            to `1`.
-        pattern: A pattern, or its name. Defaults to `None`: that of the model. With
-            `"channel"` a pruned unit behind a ReLU has no gradient by which it could return.
-        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
-            is fitted; see `tfl.callbacks.SparsityCallback`.
+            many batches before an update, which helps if batches are small. With
+            `steps_per_execution` above 1, whole executions are averaged. With
+            `gradient_accumulation_steps` in the optimizer, this many of its steps are averaged.
+            Defaults to `1`.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model. With `"channel"`,
+            a pruned unit followed by a ReLU has no gradient, so it cannot grow again.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -77,7 +77,7 @@ class RigL(DynamicSparseTraining):
             )
 
     def check_model(self):
-        """Raises a `ValueError` if gradients would be asked for from before the last update."""
+        """Raises a `ValueError` if gradients from before the previous update would be needed."""
         steps = max(1, self.frequency // self._accumulated)
         if self.grad_accumulation > steps:
             raise ValueError(
@@ -87,8 +87,8 @@ class RigL(DynamicSparseTraining):
             )
 
     @property
-    def gradient_memory(self):
-        """The last gradient, or the mean of the last ones."""
+    def gradient_average(self):
+        """Pair `decay, gain`: the last gradient, or the mean of the last ones."""
         return (0.0, 1.0) if self.grad_accumulation == 1 else (1.0, 1.0 / self.grad_accumulation)
 
     def grow_scores(self, gradient, shape, rng):
@@ -105,14 +105,14 @@ class RigL(DynamicSparseTraining):
         return start if start > self.step else update
 
     def on_step(self):
-        """Moves connections if an update is due, and starts to accumulate anew."""
+        """Moves connections if an update is due, and restarts the accumulation."""
         if self._num_due() > self._updated:
             super().on_step()
         if self.grad_accumulation > 1:
             self.model.growth.clear()
 
     def on_train_end(self, logs=None):
-        """Ends the collection of gradients; forgets those that no update waits for."""
+        """Stops collecting gradients, and clears those that no update will use."""
         if self.grad_accumulation > 1 and super().next_step() is None:
             self.model.growth.clear()
         super().on_train_end(logs)

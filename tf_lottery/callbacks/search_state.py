@@ -1,4 +1,4 @@
-"""The files of a ticket search, from which a killed one goes on."""
+"""The files of a ticket search, from which it can be resumed."""
 
 from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.snapshot import Snapshot
@@ -6,24 +6,24 @@ from tf_lottery.ticket import Ticket
 
 
 class SearchState(ResumableFolder):
-    """Keeps a search in a folder: `ticket_00.npz`, `ticket_01.npz`, ... and `search.npz`.
+    """Saves a search in a folder: `ticket_00.npz`, `ticket_01.npz`, ... and `search.npz`.
 
     Args:
-        directory: The folder, made if it does not exist.
-        settings: Dict fit for JSON, the arguments of the search that decide its result.
+        directory: The folder. It is created if it does not exist.
+        settings: Dict that fits into JSON, the arguments of the search that affect its result.
     """
 
     def __init__(self, directory, settings):
         super().__init__(directory, "search", settings)
 
     def save(self, progress, now, start, rewind_point):
-        """Writes the progress, replacing the former.
+        """Writes the progress. It replaces the previous progress.
 
         Args:
-            progress: Dict fit for JSON.
-            now: `Snapshot` of the model as it is.
+            progress: Dict that fits into JSON.
+            now: `Snapshot` of the current model.
             start: `Snapshot` of the model when the search began.
-            rewind_point: `Snapshot` to rewind to, or `None` if it lies ahead.
+            rewind_point: `Snapshot` to rewind to, or `None` if training has not reached it.
         """
         arrays = {**now.to_arrays("now/"), **start.to_arrays("start/")}
         if rewind_point is not None:
@@ -34,10 +34,10 @@ class SearchState(ResumableFolder):
         """Reads the progress.
 
         Args:
-            model: The model the search is about.
+            model: The model of the search.
 
         Returns:
-            The progress and the three snapshots that `save` was given.
+            The progress and the three snapshots that `save` wrote.
 
         Raises:
             ValueError: If the folder holds a search with other settings or a damaged file.

@@ -10,7 +10,7 @@ class SET(DynamicSparseTraining):
     """Drops the smallest weights and grows others at random.
 
     Sparse Evolutionary Training (Mocanu et al., arXiv:1707.04780), with the annealed drop
-    fraction of arXiv:1911.11134, section 4. Needs no dense gradients.
+    fraction of arXiv:1911.11134, section 4. It needs no dense gradients.
 
     Args:
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
@@ -19,9 +19,9 @@ class SET(DynamicSparseTraining):
         begin_step: Integer >= 0. Defaults to `0`.
         end_step: Integer, exclusive. Defaults to `None`: 75% of training.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
-        seed: Integer, decides what grows. Defaults to `0`.
-        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
-            is fitted; see `tfl.callbacks.SparsityCallback`.
+        seed: Integer, for the random choice of new connections. Defaults to `0`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.

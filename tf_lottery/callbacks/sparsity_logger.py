@@ -1,4 +1,4 @@
-"""Show sparsity beside loss and accuracy."""
+"""Logs the sparsity together with loss and accuracy."""
 
 import os
 import pathlib
@@ -8,18 +8,18 @@ from tf_lottery.callbacks.base import SparsityCallback
 
 
 class SparsityLogger(SparsityCallback):
-    """Adds the sparsity to the logs of every epoch, and to TensorBoard if asked.
+    """Adds the sparsity to the logs of every epoch, and optionally to TensorBoard.
 
-    `fit` then prints it, its history keeps it, and callbacks that come later in the list
-    can monitor it.
+    `fit` then prints it, the history contains it, and later callbacks in the list can monitor
+    it.
 
     Args:
-        log_dir: Folder for TensorBoard; writing needs TensorFlow: the sparsity of the model
-            and of every kernel as scalars and the kept weights as histograms. Defaults to
-            `None`: none is written.
+        log_dir: Folder for TensorBoard. The sparsities of the model and of every kernel are
+            written as scalars, and the kept weights as histograms. This needs TensorFlow.
+            Defaults to `None`: nothing is written.
         prefix: String put before the names of the logs. Defaults to `""`.
-        **kwargs: `sparse_model` and `optimizer`, where the sparse model is a part of the one that
-            is fitted; see `tfl.callbacks.SparsityCallback`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Example:
 
