@@ -195,7 +195,7 @@ class ContinuousSparsification(TicketSearch):
         self._start_round()
 
     def starting_density(self):
-        """Returns the share of weights that are not pruned yet. Their `s` may still be 0."""
+        """Returns the share of weights that are not pruned yet. Their `s` may be 0 or less."""
         return self._open
 
     def start_level(self):

@@ -22,8 +22,8 @@ class EarlyBird(SparsityCallback):
     """Draws a ticket as soon as pruning would keep the same weights for several epochs.
 
     At the end of every epoch, it computes the masks that pruning would give, without pruning.
-    When the newest masks agree with those of the last `window` epochs, it makes a ticket of them
-    and stops training, early in a normal training ("Drawing Early-Bird Tickets",
+    When the masks of the last `window` epochs agree with the newest, it makes a ticket of the
+    newest and stops training, early in a normal training ("Drawing Early-Bird Tickets",
     arXiv:1909.11957). The distance of two masks is the fraction of entries that differ, over
     all kernels. With `pattern="channel"` whole units are kept or pruned, as in the paper. The
     paper ranks units by the scales of batch normalization instead.

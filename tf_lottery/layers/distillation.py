@@ -10,8 +10,8 @@ from tf_lottery.layers.part import Part
 class Distillation(Part):
     """Adds the divergence from a teacher's outputs to the loss.
 
-    The loss is `(1 - alpha) * loss + alpha * T^2 * KL(softmax(teacher / T) || softmax(student /
-    T))`, with the mean of the divergence over all examples. The teacher is saved with the model.
+    `(1 - alpha) * loss + alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))`, with
+    the mean of the divergence over all examples. The teacher is saved with the model.
 
     Args:
         teacher: A built `keras.Model`. It gets frozen.

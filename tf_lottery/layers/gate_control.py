@@ -187,7 +187,7 @@ class GateControl(keras.layers.Layer):
         return {**_STATE, "penalty": self.initial_penalty}
 
     def _progress(self, ahead=0.0):
-        """Returns the finished share of the round, from 0 to 1, `ahead` of the position."""
+        """Returns the finished share of the round, from 0 to 1, at `position + ahead`."""
         last = ops.maximum(self.last_position.value, 1.0)
         return ops.clip((self.position.value + ahead) / last, 0.0, 1.0)
 
