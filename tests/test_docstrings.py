@@ -34,7 +34,6 @@ BESIDE_TFMOT = (
 NO_EXAMPLE = {
     "CompactionReport": "of `compact`",
     "Connectivity": "of `interpolate`",
-    "DynamicSparseTraining": "base of `RigL`, `SET` and `SNFS`",
     "ExportError": "raised",
     "ExportReport": "of `export_tflite`",
     "FileReport": "of `inspect_tflite`",

@@ -1,4 +1,10 @@
-"""Collects dense gradients of a sparse model, and moves its connections."""
+"""Collects dense gradients of a sparse model, and moves its connections.
+
+A callback calls `prepare_collecting` and `start_collecting` when training begins, reads
+`collected_gradients` where an update is due, gives new masks, as `tfl.sparsity.drop_and_grow`
+makes them, to `move_connections`, and calls `stop_collecting` at the end. Its attribute
+`training` is the first argument of most of these functions.
+"""
 
 import contextlib
 

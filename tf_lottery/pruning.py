@@ -26,6 +26,7 @@ def sparsify(
     floor=1,
     keep_zeros=False,
     gate=None,
+    selection=None,
     seed=0,
 ):
     """Wraps a model so that its kernels can be pruned, and prunes them if `sparsity` is given.
@@ -36,7 +37,8 @@ def sparsify(
     embeddings, depthwise and frozen kernels are pruned only if `include` selects them.
 
     Args:
-        model: A built `keras.Model`. It is wrapped, not copied.
+        model: A built `keras.Model`. It is wrapped, not copied. With a `sparsity` above 0, its
+            pruned weights become zero; take a `tfl.Snapshot` before if they are needed later.
         sparsity: Float in [0, 1), the initial fraction of zeros. Zeros that `keep_zeros` keeps
             count too. Defaults to `0.0`: nothing is pruned yet.
         distribution: How the sparsity is distributed over the kernels. `"uniform"`, `"erk"`,
@@ -70,6 +72,8 @@ def sparsify(
         gate: A `tfl.SoftGate`, to learn with `tfl.callbacks.ContinuousSparsification` which
             weights to prune. Weights count as kept where their gates are above 0, so the density
             is not meaningful before training. Defaults to `None`: no gates.
+        selection: A `tf_lottery.layers.Selection`, for another way to learn or choose which
+            weights to keep. Defaults to `None`: masks, or gates with `gate`.
         seed: Integer, for `scores="random"`. Defaults to `0`.
 
     Returns:
@@ -91,14 +95,15 @@ def sparsify(
     choice("scope", scope, mask_ops.SCOPES)
     score_functions.get(scores)
     natural_number("floor", floor)
-    if gate is not None and (sparsity or distribution is not None or keep_zeros):
+    if gate is not None and (sparsity or distribution is not None or keep_zeros or selection):
         raise ValueError(
-            "Argument `gate` excludes `sparsity`, `distribution` and `keep_zeros`: gates learn "
-            "what to prune. Set `target_density` of `tfl.callbacks.ContinuousSparsification`. "
+            "Argument `gate` excludes `sparsity`, `distribution`, `keep_zeros` and `selection`: "
+            "gates learn what to prune. Set `target_density` of "
+            "`tfl.callbacks.ContinuousSparsification`. "
             f"Received: gate={gate}, sparsity={sparsity}, distribution={distribution!r}, "
-            f"keep_zeros={keep_zeros}"
+            f"keep_zeros={keep_zeros}, selection={selection!r}"
         )
-    sparse = SparseModel(model, include, exclude, pattern, gate)
+    sparse = SparseModel(model, include, exclude, pattern, gate, selection)
     sparsity = target_sparsity(sparse, sparsity, distribution=distribution, scope=scope)
     if keep_zeros:
         adopt_zeros(sparse)

@@ -43,7 +43,7 @@ class SoftThresholds(tfl.layers.Selection):
     def kept(self, kernels):
         return [array != 0 for array in self.settled(kernels)]
 
-    def commit(self):
+    def commit(self, kernels):
         for threshold in self.thresholds:
             threshold.assign(0.0)
 

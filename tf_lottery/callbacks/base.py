@@ -24,14 +24,18 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     step, when the variables have their new values, and `end_loop()` after the last step.
 
     A subclass overrides `next_step`, which returns the next step at which to act, and `on_step`,
-    which acts. If it sets masks, it sets `sets_masks` to `True`. It then raises an error for
-    models with soft gates.
+    which acts. Methods of Keras' callbacks that it overrides must call those of this class. If it
+    sets masks, it sets `sets_masks` to `True`, and raises an error for models with soft gates.
 
     Args:
         sparse_model: The `SparseModel` to work on, if it is a part of the fitted model. Defaults
             to `None`: the fitted model.
         optimizer: The Keras optimizer that trains it, whose steps are counted. Defaults to
             `None`: the optimizer is found in the fitted model.
+
+    Attributes:
+        training: `Training`, the sparse model, the fitted model and the optimizer, which the
+            functions of `tf_lottery.growth` take. Set when `fit` starts.
 
     Example:
 

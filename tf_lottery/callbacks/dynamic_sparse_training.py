@@ -31,7 +31,8 @@ class DynamicSparseTraining(SparsityCallback):
     for the batch at which the weights change, and gradients are means over the accumulated
     batches.
 
-    A subclass overrides `grow_scores` and, if it needs dense gradients, `gradient_average`.
+    A subclass overrides `grow_scores` and, if it needs dense gradients, `gradient_average`. Both
+    get and return NumPy arrays and plain numbers.
 
     Args:
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
@@ -52,6 +53,16 @@ class DynamicSparseTraining(SparsityCallback):
 
     Raises:
         ValueError: If an argument is outside its range.
+
+    Example:
+
+    >>> class Saliency(tfl.callbacks.DynamicSparseTraining):
+    ...     '''Grows connections with a large gradient, with some noise.'''
+    ...     gradient_average = (0.0, 1.0)
+    ...     def grow_scores(self, name, weights, gradient, rng):
+    ...         return np.abs(gradient) * rng.random(weights.shape)
+    >>> method = Saliency(frequency=1, end_step=3)
+    >>> history = sparse.fit(x, y, verbose=0, callbacks=[method])
     """
 
     sets_masks = True
@@ -97,24 +108,33 @@ class DynamicSparseTraining(SparsityCallback):
 
     @property
     def gradient_average(self) -> tuple[float | None, float]:
-        """Pair `decay, gain` for the `GrowthMemory`. `None, 1.0` without dense gradients."""
+        """Pair of floats: which dense gradients `grow_scores` gets.
+
+        `(None, 1.0)`, the default, for none; `(0.0, 1.0)` for that of the last batch;
+        `(0.9, 0.1)` for an exponential moving average; see `GrowthMemory`.
+        """
         return None, 1.0
 
     def grow_scores(
-        self, gradient: np.ndarray | None, shape: tuple[int, ...], rng: np.random.Generator
+        self,
+        name: str,
+        weights: np.ndarray,
+        gradient: np.ndarray | None,
+        rng: np.random.Generator,
     ) -> np.ndarray:
         """Returns the scores of all positions of a kernel. Those with the highest scores grow.
 
         Args:
-            gradient: Array of shape `shape`, collected by the `GrowthMemory`. `None` without
+            name: String, the name of the kernel, as in `SparseModel.kernels`.
+            weights: Array, the kernel, zeros included: a matrix (inputs, outputs) if it has one.
+            gradient: Array of the shape of `weights`; see `gradient_average`. `None` without
                 dense gradients.
-            shape: Tuple, the shape of the kernel, as a matrix if it has one.
-            rng: `numpy.random.Generator`.
+            rng: `numpy.random.Generator`, the same for the same seed, step and kernel.
 
         Returns:
-            Float array of shape `shape`.
+            Float array of the shape of `weights`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must override `grow_scores`.")
 
     def num_grown(
         self,
@@ -203,7 +223,7 @@ class DynamicSparseTraining(SparsityCallback):
         for i, (path, mask) in enumerate(matrices.items()):
             gradient = None if gradients[path] is None else gradients[path].reshape(mask.shape)
             rng = np.random.default_rng([self.seed, step, i])
-            scores = self.grow_scores(gradient, mask.shape, rng)
+            scores = self.grow_scores(path, kernels[path], gradient, rng)
             new_masks[path] = drop_and_grow(
                 kernels[path], mask, scores, share, self._pattern, num_grown.get(path)
             )

@@ -91,9 +91,9 @@ class RigL(DynamicSparseTraining):
         """Pair `decay, gain`: the last gradient, or the mean of the last ones."""
         return (0.0, 1.0) if self.grad_accumulation == 1 else (1.0, 1.0 / self.grad_accumulation)
 
-    def grow_scores(self, gradient, shape, rng):
+    def grow_scores(self, name, weights, gradient, rng):
         """Returns the magnitude of the gradient."""
-        del shape, rng
+        del name, weights, rng
         return np.abs(gradient)
 
     def next_step(self):

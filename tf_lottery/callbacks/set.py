@@ -55,7 +55,7 @@ class SET(DynamicSparseTraining):
             **kwargs,
         )
 
-    def grow_scores(self, gradient, shape, rng):
+    def grow_scores(self, name, weights, gradient, rng):
         """Returns random numbers."""
-        del gradient
-        return rng.random(shape, dtype="float32")
+        del name, gradient
+        return rng.random(weights.shape, dtype="float32")

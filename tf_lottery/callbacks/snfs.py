@@ -86,9 +86,9 @@ class SNFS(DynamicSparseTraining):
         """Pair `decay, gain` of the exponential moving average."""
         return self.momentum, 1.0 - self.momentum
 
-    def grow_scores(self, gradient, shape, rng):
+    def grow_scores(self, name, weights, gradient, rng):
         """Returns the magnitude of the momentum."""
-        del shape, rng
+        del name, weights, rng
         return np.abs(gradient)
 
     def num_grown(self, masks, fraction, gradients):

@@ -215,8 +215,9 @@ class Gates(Selection):
         scale = ops.convert_to_numpy(self.scale)
         return [kernel * scale.astype(kernel.dtype) for kernel in super().settled(kernels)]
 
-    def commit(self):
+    def commit(self, kernels):
         """Settles the gates: from now on they are 1 or 0 and are not trained."""
+        del kernels
         self.scale.assign(1.0)
         self.control.settle()
 

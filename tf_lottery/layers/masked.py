@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import numpy as np
 from keras import ops
 
 from tf_lottery import _keras
@@ -226,9 +227,24 @@ class Masked(keras.layers.Layer):
 
     def apply_masks(self):
         """Writes the effective values into the kernels, and settles soft gates."""
-        for kernel, value in zip(self.kernels, self.get_kernels(), strict=True):
+        kernels = self.kernels
+        for kernel, value in zip(kernels, self.get_kernels(), strict=True):
             kernel.assign(value)
-        self.selection.commit()
+        self.selection.commit(kernels)
+
+    def check_settle(self):
+        """Raises a `ValueError` if no plain layer can compute the same as this one."""
+        for part in self.parts:
+            part.check_settle()
+        if self.selection.is_soft:
+            return
+        values = self.selection.replace([kernel.value for kernel in self.kernels], False)
+        for key, value, settled in zip(self.keys, values, self.get_kernels(), strict=True):
+            if not np.allclose(ops.convert_to_numpy(value), settled, atol=1e-6, equal_nan=True):
+                raise ValueError(
+                    f"{type(self.selection).__name__} must return by `settled` what `replace` "
+                    f"makes of a kernel, unless `is_soft`. Received: other values for {key!r}"
+                )
 
     def save_own_variables(self, store):
         """Also saves the states of the random seeds, which Keras does not save.

@@ -14,6 +14,10 @@ class Part(keras.layers.Layer):
     grows connections. A part holds its own variables. Its methods define what it does in a call,
     in the loss, in snapshots and in `tfl.strip`. A subclass overrides the methods it needs.
 
+    Keras saves and loads a part with its model, and snapshots keep its variables. For that a
+    subclass has to be registered by `keras.saving.register_keras_serializable`, and needs a
+    `get_config` if its constructor has arguments of its own.
+
     Args:
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -48,10 +52,11 @@ class Part(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
 
     def create_variables(self, kernels):
-        """Creates the variables. Called when the kernels exist.
+        """Creates the variables. Called once, when the kernels exist. Defaults to none.
 
         Args:
-            kernels: List of the variables that are pruned.
+            kernels: List of the variables that are pruned. Do not keep it in an attribute: Keras
+                would count the kernels as variables of the part.
         """
         del kernels
 
@@ -62,6 +67,8 @@ class Part(keras.layers.Layer):
 
     def replace(self, values, training):
         """Returns the tensors that replace the kernels. Called once per call of the model.
+
+        By default these are `values`.
 
         Args:
             values: List of tensors, one for every kernel, from the preceding part.
@@ -93,11 +100,11 @@ class Part(keras.layers.Layer):
         return loss
 
     def state(self):
-        """Returns the list of the variables that training changes and snapshots save."""
+        """Returns the list of the variables that snapshots save. By default these are all."""
         return self.variables
 
     def restore(self, values, kept):
-        """Sets the state.
+        """Sets the state. By default without `values`, it stays as it is.
 
         Args:
             values: List of arrays, one for each variable of `state()`. `None` if the snapshot
@@ -136,24 +143,41 @@ class Part(keras.layers.Layer):
 class Selection(Part):
     """The part that decides which weights are kept. A sparse model has exactly one.
 
-    To add a new way of mask learning, write a selection that overrides `create_variables`,
-    `replace`, `kept` and `keep`, and, if needed, a callback that changes its variables.
+    A new way of mask learning is a selection, passed to `tfl.sparsify(model, selection=...)`, and
+    perhaps a callback that changes its variables.
+
+    - If `replace` multiplies the kernels by the masks and does nothing else, override
+      `create_variables`, `replace`, `kept` and `keep`.
+    - If `replace` also changes weights that are kept, or training decides about the masks,
+      override `is_soft`, `settled` and `commit` too, and set `kernels_can_be_assigned = False`.
+      After `commit`, `replace` must return the settled kernels unchanged.
 
     Attributes:
-        kernels_can_be_assigned: Whether layers may assign their kernels in a call.
-        structured: Whether the selection can follow a structured pattern.
+        kernels_can_be_assigned: Whether layers may assign their kernels in a call, as spectral
+            normalization does. Set it to `False` if `replace` changes weights that are kept.
+        structured: Whether the masks can follow a structured pattern.
 
     Example:
 
-    >>> class KeepAll(tfl.layers.Selection):
-    ...     '''Prunes nothing, for comparison.'''
+    >>> @keras.saving.register_keras_serializable("mine")
+    ... class Threshold(tfl.layers.Selection):
+    ...     '''Keeps weights above a threshold, which a callback may raise.'''
+    ...     is_soft = True
+    ...     def create_variables(self, kernels):
+    ...         self.threshold = self.add_weight(shape=(), initializer="zeros", trainable=False)
+    ...     def replace(self, values, training):
+    ...         above = [ops.abs(value) > self.threshold.value for value in values]
+    ...         return [ops.where(keep, v, 0.0) for keep, v in zip(above, values)]
     ...     def kept(self, kernels):
-    ...         return [np.ones(kernel.shape, bool) for kernel in kernels]
-    >>> layer = keras.layers.Dense(3)
-    >>> masked = tfl.layers.Masked(layer, selection=KeepAll())
-    >>> outputs = masked(np.ones((2, 4), "float32"))
-    >>> [float(mask.mean()) for mask in masked.get_masks()]
-    [1.0]
+    ...         threshold = ops.convert_to_numpy(self.threshold)
+    ...         return [np.abs(ops.convert_to_numpy(k)) > threshold for k in kernels]
+    ...     def commit(self, kernels):
+    ...         self.threshold.assign(0.0)
+    >>> learned = tfl.sparsify(model, selection=Threshold())
+    >>> before = learned.sparsity
+    >>> _ = learned.selection.threshold.assign(0.4)
+    >>> learned.sparsity > before
+    True
     """
 
     kind = "masks"
@@ -163,7 +187,10 @@ class Selection(Part):
 
     @property
     def is_soft(self):
-        """Whether training still decides which weights are kept."""
+        """Whether training still decides which weights are kept. Defaults to `False`.
+
+        While it is true, callbacks that set masks, and `tfl.prune`, are refused.
+        """
         return False
 
     def kept(self, kernels):
@@ -172,18 +199,25 @@ class Selection(Part):
         Args:
             kernels: List of the kernels, Keras variables.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must override `kept`.")
 
     def keep(self, masks):
-        """Sets which weights are kept.
+        """Sets which weights are kept, also while the selection is soft.
+
+        Afterwards `kept` must return exactly these masks. `commit` follows.
 
         Args:
             masks: List of boolean arrays, one for every kernel.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} must override `keep`, so that masks can be set."
+        )
 
     def settled(self, kernels):
         """Returns the kernels of the stripped model, as a list of arrays.
+
+        By default these are the kernels times the masks. The method changes nothing: it is also
+        called when training goes on afterwards.
 
         Args:
             kernels: List of the kernels, Keras variables.
@@ -191,5 +225,11 @@ class Selection(Part):
         pairs = zip(kernels, self.kept(kernels), strict=True)
         return [ops.convert_to_numpy(kernel) * mask for kernel, mask in pairs]
 
-    def commit(self):
-        """Makes the masks final. Called after the settled values were written into the kernels."""
+    def commit(self, kernels):
+        """Makes the masks final. Defaults to nothing.
+
+        Called by `strip` and `apply_masks`, after the settled values were written into the kernels.
+
+        Args:
+            kernels: List of the kernels, Keras variables.
+        """

@@ -1,5 +1,6 @@
 """Checks of models that are given as arguments."""
 
+from tf_lottery.layers import Gates
 from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.model.sparse_model import SparseModel
 
@@ -44,7 +45,7 @@ def check_sparse_model(model, name="model"):
 
 
 def check_settled(model, name="model"):
-    """Returns a `SparseModel`, or raises a `ValueError` if it has soft gates.
+    """Returns a `SparseModel`, or raises a `ValueError` if training decides about its masks.
 
     Args:
         model: The object to check.
@@ -56,10 +57,14 @@ def check_settled(model, name="model"):
     >>> check_settled(sparse) is sparse
     True
     """
-    if check_sparse_model(model, name).has_soft_gates:
-        raise ValueError(
-            f"Argument `{name}` must not have soft gates, since its masks are not final. Train it "
-            "with `tfl.callbacks.ContinuousSparsification`, or make it by `tfl.sparsify(model)` "
-            f"without `gate`. Received: {model.name!r}"
-        )
-    return model
+    if not check_sparse_model(model, name).has_soft_gates:
+        return model
+    if isinstance(model.selection, Gates):
+        advice = "Train it with `tfl.callbacks.ContinuousSparsification`"
+    else:
+        advice = "Settle it by `model.apply_masks()`"
+    raise ValueError(
+        f"Argument `{name}` must not have soft gates or another soft selection, since its masks "
+        f"are not final. {advice}, or make it by `tfl.sparsify(model)` without `gate` and "
+        f"`selection`. Received: {model.name!r} with {type(model.selection).__name__}"
+    )

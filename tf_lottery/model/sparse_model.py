@@ -219,8 +219,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
                 model was made sparse. Nothing is changed then.
         """
         self.check_kernels()
-        for part in self.parts:
-            part.check_settle()
+        self.wrapper.check_settle()
         edits = [edit for part in self.parts for edit in part.edits(self.model)]
         if edits:
             # Functions that Keras has compiled would still compute with the old layers.

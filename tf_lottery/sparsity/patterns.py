@@ -22,15 +22,19 @@ class Pattern(Serializable):
 
     A pattern pools the scores of a kernel into scores of its groups. The groups are ranked,
     and the mask of the groups is expanded to the kernel's shape. With `fill` a pattern can
-    also limit which groups are kept together. To make a pattern, derive a frozen dataclass,
-    override the methods that differ and register it with Keras.
+    also limit which groups are kept together. Scores and masks are matrices (inputs, outputs).
+
+    To make a pattern, derive a frozen dataclass, override the methods that differ, and register
+    it with Keras, else a saved model that has it cannot be loaded. All groups of a kernel must
+    have the same size. `pool` may return an array of any shape.
 
     Attributes:
         structured: Boolean, whether the position of a weight in the matrix matters.
 
     Example:
 
-    >>> @dataclasses.dataclass(frozen=True)
+    >>> @keras.saving.register_keras_serializable("mine")
+    ... @dataclasses.dataclass(frozen=True)
     ... class Input(Pattern):
     ...     def pool(self, scores):
     ...         return scores.mean(axis=1)
