@@ -89,6 +89,9 @@ class TweakAnnealing(SparsityCallback):
     def on_train_begin(self, logs=None):
         """Sets the variable to its value at the current step."""
         super().on_train_begin(logs)
+        if self.training.fitted is not self.training.model:
+            # Adding the tweak made only the sparse model forget its compiled functions.
+            self.training.make_train_function()
         if self.step >= self.end_step and self._current() > 0:
             warnings.warn(
                 f"The optimizer is at step {self.step}, so {type(self).__name__} has already ended "
@@ -100,6 +103,7 @@ class TweakAnnealing(SparsityCallback):
 
     def on_train_end(self, logs=None):
         """Warns if the variable is not 0 after training."""
+        super().on_train_end(logs)
         if (current := self._current()) == 0:
             return
         name = f"{type(self.tweak).__name__}.{self.variable_name}"

@@ -130,6 +130,9 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
     def remove_part(self, part):
         """Removes a part, and undoes what `strip` may have written for it into the model.
 
+        A model that contains this one must be compiled again in any case. Otherwise functions
+        that Keras has compiled for it compute without the part.
+
         Args:
             part: One of `parts`.
         """
