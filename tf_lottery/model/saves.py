@@ -11,7 +11,8 @@ class RecordsSaves(keras.Model):
 
     A callback such as `ModelCheckpoint(save_best_only=True)` may save the model before pruning
     has ended, with a sparsity that is too low. Therefore callbacks that prune clear `saves` when
-    training begins, and compare the sparsities when it ends.
+    training begins, and compare the sparsities when it ends. If this model is a part of another
+    one, saves of that model are not recorded, so callbacks cannot warn of them.
     """
 
     @property
