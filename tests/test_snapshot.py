@@ -192,3 +192,11 @@ def test_file_keeps_gates(gated, make_model, compile_model, tmp_path):
     plain = compile_model(tfl.sparsify(make_model("subclassed")))
     with pytest.raises(ValueError, match="`model` must have the .* of the snapshot"):
         tfl.Snapshot.load(tmp_path / "snapshot.npz", plain).restore(plain)
+
+
+def test_another_optimizer_must_be_built(make_model):
+    model, optimizer = make_model(), keras.optimizers.SGD()
+    with pytest.raises(ValueError, match="`optimizer` must be built with all variables"):
+        tfl.Snapshot(model, optimizer)
+    optimizer.build(model.trainable_variables)
+    assert tfl.Snapshot(model, optimizer).step == 0

@@ -88,3 +88,22 @@ def test_a_model_that_is_not_sparse_is_refused(pair, make_model):
         find_training(pair, pair.second)
     with pytest.raises(ValueError, match="SparseModel"):
         find_training(make_model())
+
+
+def test_an_optimizer_is_found_once(pair, sparse):
+    pair.of_second, pair.of_both = None, pair.of_first
+    assert find_training(pair, sparse).optimizer is pair.of_first
+
+
+def test_optimizers_inside_the_found_one_are_left_out(pair, sparse):
+    pair.of_second = keras.optimizers.LossScaleOptimizer(pair.of_first)
+    pair.of_second.build(sparse.trainable_variables)
+    assert find_training(pair, sparse).optimizer is pair.of_second
+
+
+def test_only_the_optimizer_of_the_fitted_model_is_built(pair, sparse):
+    with pytest.raises(ValueError, match="`optimizer` must be built with all.*is not built"):
+        Training(sparse, pair, pair.of_first).build_optimizer()
+    sparse.compile("adam", "mse")
+    Training.of(sparse).build_optimizer()
+    assert sparse.optimizer.built

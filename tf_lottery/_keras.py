@@ -218,8 +218,8 @@ def add_overwritten(optimizer, variables, position=None, trained=()):
         variables: List of variables.
         position: Integer, the index of the optimizer inside a `MultiOptimizer` that updates
             them. Defaults to `None` for all other optimizers.
-        trained: List of all variables that are trained with them, in the model's order. Defaults
-            to `()`: they are the last ones.
+        trained: List of all trainable variables of the model that has them, in its order. The
+            optimizer may train others, too. Defaults to `()`: they are the last ones.
     """
     known = optimizer._trainable_variables_indices
     new = [v for v in variables if optimizer._var_key(v) not in known]
@@ -227,20 +227,35 @@ def add_overwritten(optimizer, variables, position=None, trained=()):
         known[optimizer._var_key(variable)] = len(known)
         if position is not None:
             optimizer._var_to_optimizer_idx[optimizer._var_key(variable)] = position
-    # In place: setting the attribute would track the variables and save them with the optimizer.
-    optimizer._trainable_variables.extend(new)
-    if optimizer.use_ema:
-        # Each is its own average, so that overwriting weights with averages changes nothing.
-        optimizer._model_variables_moving_average.extend(new)
-    # On JAX an optimizer gets values in the order of the model's trainable variables.
-    _sort_trained(optimizer, trained)
+    for variable in new:
+        # On JAX an optimizer gets values in the order of the model's trainable variables.
+        place = _place_of(optimizer, variable, trained)
+        # In place: setting the attribute would track the variables and save them with the
+        # optimizer.
+        optimizer._trainable_variables.insert(place, variable)
+        if optimizer.use_ema:
+            # Each is its own average, so that overwriting weights with averages changes nothing.
+            optimizer._model_variables_moving_average.insert(place, variable)
 
 
-def _sort_trained(optimizer, trained):
-    places = {optimizer._var_key(variable): i for i, variable in enumerate(trained)}
-    keys = [optimizer._var_key(variable) for variable in optimizer._trainable_variables]
-    order = sorted(range(len(keys)), key=lambda i: places.get(keys[i], len(places)))
-    _choose_trained(optimizer, order)
+def _place_of(optimizer, variable, trained):
+    """Returns the index after the last variable of the optimizer before this one in `trained`.
+
+    If there is none before it, that of the first one after it, and otherwise the end. Variables
+    of the optimizer that are not in `trained`, those of other models, keep their order.
+    """
+    keys = [optimizer._var_key(other) for other in optimizer._trainable_variables]
+    places = {key: i for i, key in enumerate(keys)}
+    found, is_before = None, True
+    for other in trained:
+        if other is variable:
+            is_before = False
+        elif (place := places.get(optimizer._var_key(other))) is not None:
+            if is_before:
+                found = place + 1
+            elif found is None:
+                found = place
+    return len(keys) if found is None else found
 
 
 def _choose_trained(optimizer, positions):

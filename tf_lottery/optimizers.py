@@ -75,8 +75,8 @@ def add_overwritten(optimizer, variables, trained=(), decay=0.0):
     Args:
         optimizer: A built Keras optimizer.
         variables: List of variables with `overwrite_with_gradient=True`.
-        trained: List of all variables that are trained, these included, in the model's order.
-            Defaults to `()`: `variables` are the last ones.
+        trained: List of all trainable variables of the model that has them, in its order. The
+            optimizer may train others, too. Defaults to `()`: `variables` are the last ones.
         decay: Float, the factor by which a variable is multiplied when a step with accumulated
             gradients begins. Defaults to `0.0`.
     """
@@ -99,6 +99,40 @@ def remove_overwritten(optimizer, variables):
         _keras.overwrite_as_keras(part)
 
 
+def build_optimizer(optimizer, model):
+    """Creates the variables of a model's optimizer, unless they exist.
+
+    Args:
+        optimizer: A Keras optimizer.
+        model: The `keras.Model` that is fitted.
+
+    Raises:
+        ValueError: If the optimizer is not built and is not that of `model`. It may train other
+            models as well, and can be built only once, for all variables.
+    """
+    if optimizer.built:
+        return
+    if optimizer is not getattr(model, "optimizer", None):
+        raise ValueError(
+            "Argument `optimizer` must be built with all variables that it trains, if the model "
+            f"{model.name!r} is not compiled with it: call "
+            "`optimizer.build(model.trainable_variables)` before, with the whole model that it "
+            f"trains. Received: {optimizer.name!r}, which is not built"
+        )
+    optimizer.build(model.trainable_variables)
+
+
+def inner_optimizers(optimizer):
+    """Returns a list of all optimizers inside an optimizer, such as a `LossScaleOptimizer`.
+
+    Args:
+        optimizer: A Keras optimizer.
+    """
+    if hasattr(optimizer, "inner_optimizer"):
+        return [optimizer.inner_optimizer, *inner_optimizers(optimizer.inner_optimizer)]
+    return list(getattr(optimizer, "optimizers", []))
+
+
 def accumulation_steps(optimizer):
     """Returns the number of batches per optimizer step, 1 without gradient accumulation.
 
@@ -115,7 +149,7 @@ def exclude_from_weight_decay(optimizer, variables):
         optimizer: A Keras optimizer.
         variables: List of variables.
     """
-    for part in [optimizer, *_inner(optimizer)]:
+    for part in [optimizer, *inner_optimizers(optimizer)]:
         _keras.exclude_from_weight_decay(part, variables)
 
 
@@ -148,7 +182,7 @@ def initial_value(optimizer, kind, weight):
         kind: String, as in `slots`.
         weight: Array, the value of the weight that the slot belongs to.
     """
-    parts = [optimizer, *_inner(optimizer)]
+    parts = [optimizer, *inner_optimizers(optimizer)]
     # Schedule-free optimizers name a copy of the weights "momentum".
     schedule_free = any(type(part).__name__.startswith("ScheduleFree") for part in parts)
     if kind == "average" or (schedule_free and kind == "momentum"):
@@ -161,13 +195,6 @@ def initial_value(optimizer, kind, weight):
 
 def _first_built(multi_optimizer):
     return [part.built for part in multi_optimizer.optimizers].index(True)
-
-
-def _inner(optimizer):
-    """Returns all optimizers inside an optimizer."""
-    if hasattr(optimizer, "inner_optimizer"):
-        return [optimizer.inner_optimizer, *_inner(optimizer.inner_optimizer)]
-    return list(getattr(optimizer, "optimizers", []))
 
 
 def _parts(optimizer):

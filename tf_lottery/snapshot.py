@@ -12,7 +12,7 @@ from tf_lottery.layers import GrowthMemory
 from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.layers.masked import masked_layers
 from tf_lottery.model import SparseModel
-from tf_lottery.optimizers import slots, step_variables
+from tf_lottery.optimizers import build_optimizer, slots, step_variables
 
 # Custom parts can add further kinds.
 KINDS = (
@@ -41,10 +41,11 @@ class Snapshot:
     Args:
         model: A built model, sparse or not. Without an optimizer, the kinds `"optimizer"`,
             `"learning_rate"` and `"step"` are empty.
-        optimizer: The Keras optimizer to include. Defaults to `None`: that of the model.
+        optimizer: The Keras optimizer to include. Defaults to `None`: that of the model. Another
+            one must be built with all variables that it trains.
 
     Raises:
-        ValueError: If the model is not built.
+        ValueError: If the model is not built, or an optimizer that is not that of the model.
 
     Example:
 
@@ -248,8 +249,7 @@ def _optimizer_state(model, optimizer):
         optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return {"optimizer": [], "learning_rate": [], "step": []}
-    if not optimizer.built:
-        optimizer.build(model.trainable_variables)
+    build_optimizer(optimizer, model)
     steps = step_variables(optimizer)
     rates = [v for v in optimizer.variables if v.name == "learning_rate"]
     # Dense gradients for growth are among the optimizer's variables, but are not slots.

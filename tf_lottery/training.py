@@ -6,6 +6,7 @@ import keras
 
 from tf_lottery import _keras
 from tf_lottery.model import SparseModel, check_sparse_model
+from tf_lottery.optimizers import build_optimizer, inner_optimizers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +39,12 @@ class Training:
         return (self.fitted if own is self.optimizer else self.model).trainable_variables
 
     def build_optimizer(self):
-        """Creates the optimizer's variables, unless they exist."""
-        if not self.optimizer.built:
-            self.optimizer.build(self.trained_variables)
+        """Creates the optimizer's variables, unless they exist.
+
+        Raises:
+            ValueError: If the optimizer is not built and is not that of the fitted model.
+        """
+        build_optimizer(self.optimizer, self.fitted)
 
     def forget_functions(self):
         """Makes Keras create the training function again."""
@@ -103,7 +107,7 @@ def _find_optimizer(fitted, model):
     if type(fitted).train_step is keras.Model.train_step:
         return fitted.optimizer
     # A custom `train_step` can use several optimizers, and may not use that of `compile`.
-    found = [v for v in vars(fitted).values() if isinstance(v, keras.optimizers.Optimizer)]
+    found = _optimizers_in(fitted)
     fitting = [o for o in found if o.built and _trains(o, model)]
     chosen = fitting or found
     if len(chosen) == 1:
@@ -113,6 +117,14 @@ def _find_optimizer(fitted, model):
         f"optimizer of {fitted.name!r} trains {model.name!r}. Received: optimizer=None, with the "
         f"optimizers {[o.name for o in chosen]}"
     )
+
+
+def _optimizers_in(model):
+    """Returns the optimizers in a model's attributes, each once, without those inside others."""
+    values = vars(model).values()
+    found = {id(v): v for v in values if isinstance(v, keras.optimizers.Optimizer)}
+    inside = {id(inner) for optimizer in found.values() for inner in inner_optimizers(optimizer)}
+    return [optimizer for key, optimizer in found.items() if key not in inside]
 
 
 def _trains(optimizer, model):

@@ -83,12 +83,18 @@ def make_gan(make_model, make_data):
     return make
 
 
+def of_generator(gan):
+    """Returns the arguments of a callback on the generator, with its optimizer built."""
+    gan.of_generator.build(gan.generator.trainable_variables)
+    return {"sparse_model": gan.generator, "optimizer": gan.of_generator}
+
+
 @on_tensorflow
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_work_on_a_generator(method, make_gan):
     gan, fit = make_gan(0.5, scores="random")
     before = gan.generator.get_masks()
-    fit(METHODS[method](sparse_model=gan.generator, optimizer=gan.of_generator))
+    fit(METHODS[method](**of_generator(gan)))
     masks, kernels = gan.generator.get_masks(), gan.generator.get_kernels()
     expected = 0.8 if method == "gradual" else 0.5
     assert gan.generator.sparsity == pytest.approx(expected, abs=0.01)
@@ -115,7 +121,7 @@ def test_the_optimizer_is_found_after_a_step(make_gan):
 @on_tensorflow
 def test_searches_for_tickets_of_a_generator(make_gan):
     gan, fit = make_gan()
-    where = {"sparse_model": gan.generator, "optimizer": gan.of_generator, "verbose": 0}
+    where = {**of_generator(gan), "verbose": 0}
     start = gan.generator.named_weights
     start = {path: np.array(variable) for path, variable in start.items()}
     search = IterativeMagnitudePruning(2, 1, rate=0.5, **where)
@@ -129,7 +135,7 @@ def test_searches_for_tickets_of_a_generator(make_gan):
 @on_tensorflow
 def test_gates_of_a_generator_are_learned(make_gan):
     gan, fit = make_gan(gate=tfl.SoftGate())
-    where = {"sparse_model": gan.generator, "optimizer": gan.of_generator, "verbose": 0}
+    where = {**of_generator(gan), "verbose": 0}
     search = ContinuousSparsification(
         2, rounds=2, retrain_epochs=1, target_density=0.25, exact_density=True, **where
     )
@@ -142,7 +148,7 @@ def test_gates_of_a_generator_are_learned(make_gan):
 @on_tensorflow
 def test_measures_of_a_generator(make_gan):
     gan, fit = make_gan(0.5)
-    where = {"sparse_model": gan.generator, "optimizer": gan.of_generator}
+    where = of_generator(gan)
     bird = EarlyBird(0.75, window=2, stop_training=False, **where)
     logs = fit(SparsityLogger(**where), bird).history
     assert logs["sparsity"] == [0.5, 0.5]
@@ -247,6 +253,7 @@ def test_loops_without_fit(method, make_model, make_data, compile_model):
         callbacks=[METHODS[method]()],
     )
     optimizer = keras.optimizers.SGD(0.05, momentum=0.9)
+    optimizer.build(by_hand.trainable_variables)
     callback = METHODS[method](sparse_model=by_hand, optimizer=optimizer)
     train_by_hand(by_hand, optimizer, callback, *make_data())
     masks, kernels = by_hand.get_masks(), by_hand.get_kernels()
@@ -260,6 +267,7 @@ def test_loops_without_fit(method, make_model, make_data, compile_model):
 @pytest.mark.backend
 def test_loops_need_to_know_model_and_optimizer(make_model):
     sparse, optimizer = tfl.sparsify(make_model(), 0.5), keras.optimizers.SGD()
+    optimizer.build(sparse.trainable_variables)
     where = {"sparse_model": sparse, "optimizer": optimizer}
     for callback in (
         RigL(end_step=9),
@@ -272,3 +280,49 @@ def test_loops_need_to_know_model_and_optimizer(make_model):
     for callback in (RigL(**where), GradualMagnitudePruning(0.9, **where)):
         with pytest.raises(ValueError, match="`end_step` must be given"):
             callback.start_loop()
+
+
+@pytest.fixture
+def chain():
+    """A model of an encoder, a sparse model and a head."""
+    parts = [keras.Sequential([keras.Input((6,)), keras.layers.Dense(6)]) for _ in range(2)]
+    sparse = tfl.sparsify(parts[1], 0.5)
+    return keras.Sequential([keras.Input((6,)), parts[0], sparse, keras.layers.Dense(3)]), sparse
+
+
+@pytest.mark.backend
+def test_in_loops_optimizers_keep_the_order_of_the_outer_model(chain):
+    outer, sparse = chain
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(outer.trainable_variables)
+    before = [np.array(keras.ops.convert_to_numpy(v)) for v in outer.trainable_variables]
+    callback = RigL(2, end_step=9, sparse_model=sparse, optimizer=optimizer)
+    callback.start_loop()
+    trained = outer.trainable_variables
+    [at] = [i for i, v in enumerate(trained) if v is sparse.growth.gradients[0]]
+    # Without a list of variables, and on JAX always, gradients are taken in this order.
+    optimizer.apply([float(i) * keras.ops.ones(v.shape) for i, v in enumerate(trained)])
+    moved = [keras.ops.convert_to_numpy(v) for v in trained]
+    assert np.all(moved.pop(at) == at)
+    steps = [float(np.mean(a - b)) for a, b in zip(before, moved, strict=True)]
+    expected = [i for i in range(len(trained)) if i != at]
+    np.testing.assert_allclose(steps, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.backend
+def test_an_optimizer_of_several_models_must_be_built(chain):
+    outer, sparse = chain
+    optimizer = keras.optimizers.SGD()
+    callback = GradualMagnitudePruning(0.9, end_step=9, sparse_model=sparse, optimizer=optimizer)
+    with pytest.raises(ValueError, match=r"must be built with all.*`optimizer\.build\(model\.tr"):
+        callback.start_loop()
+    assert not optimizer.built
+    optimizer.build(outer.trainable_variables)
+    callback.start_loop()
+
+
+@pytest.mark.backend
+def test_steps_before_the_loop_are_refused(chain):
+    callback = RigL(end_step=9, sparse_model=chain[1], optimizer=keras.optimizers.SGD())
+    with pytest.raises(ValueError, match="Call `start_loop` before.*Received: a RigL"):
+        callback.after_step()

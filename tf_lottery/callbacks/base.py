@@ -21,7 +21,11 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     due step.
 
     In a loop without `fit`, call `start_loop()` before the first step, `after_step()` after each
-    step, when the variables have their new values, and `end_loop()` after the last step.
+    step, when the variables have their new values, and `end_loop()` after the last step. If the
+    model is not compiled with the optimizer, build it before:
+    `optimizer.build(model.trainable_variables)`, with the whole trained model. After
+    `start_loop()`, on JAX and PyTorch too, read lists of trainable variables anew, since methods
+    that collect gradients add variables.
 
     A subclass overrides `next_step`, which returns the next step at which to act, and `on_step`,
     which acts. Methods of Keras' callbacks that it overrides must call those of this class. If it
@@ -30,8 +34,9 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     Args:
         sparse_model: The `SparseModel` to work on, if it is a part of the fitted model. Defaults
             to `None`: the fitted model.
-        optimizer: The Keras optimizer that trains it, whose steps are counted. Defaults to
-            `None`: the optimizer is found in the fitted model.
+        optimizer: The Keras optimizer that trains it, whose steps are counted. It must be built,
+            unless the fitted model is compiled with it. Defaults to `None`: the optimizer is
+            found in the fitted model.
 
     Attributes:
         training: `Training`, the sparse model, the fitted model and the optimizer, which the
@@ -98,8 +103,8 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         """Starts a loop without `fit`. Call it before the first training step.
 
         Raises:
-            ValueError: If the callback needs epochs, or was created without `sparse_model` or
-                `optimizer`.
+            ValueError: If the callback needs epochs, was created without `sparse_model` or
+                `optimizer`, or the optimizer is not built.
         """
         if not self.works_in_loops or self.sparse_model is None or self._given_optimizer is None:
             raise ValueError(
@@ -114,7 +119,16 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         self.on_train_batch_begin(0)
 
     def after_step(self) -> None:
-        """Counts a training step of a loop without `fit`, and acts if a step is due."""
+        """Counts a training step of a loop without `fit`, and acts if a step is due.
+
+        Raises:
+            ValueError: If `start_loop` was not called.
+        """
+        if self._last_batch is None:
+            raise ValueError(
+                "Call `start_loop` before the first training step, and then `after_step`. "
+                f"Received: a {type(self).__name__} whose loop has not started"
+            )
         batch = self._last_batch + 1
         self.on_train_batch_end(batch)
         self.on_train_batch_begin(batch + 1)
