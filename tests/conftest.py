@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 import runpy
+import signal
 
 import keras
 import numpy as np
@@ -21,6 +22,9 @@ def pytest_configure(config):
     several devices if a test asks for them; see test_backends.py.
     """
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    # What a shell starts in the background ignores Ctrl-C, which some tests send.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TF_LOTTERY_TEST_DEVICES" in os.environ:
         import tensorflow as tf
 

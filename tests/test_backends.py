@@ -82,7 +82,12 @@ def test_core(backend, run_pytest, compiled, request):
     [
         ("rigl-dense or train_as_one", 2, 2),
         ("cs", 1, 2),
-        ("retraining", 1, 1),
+        pytest.param(
+            "retraining",
+            0,
+            1,
+            marks=pytest.mark.thorough("the quick tier trains RigL and gates on two devices"),
+        ),
         pytest.param(
             "nested and not cs and not retraining",
             0,

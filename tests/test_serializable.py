@@ -4,8 +4,11 @@ import ast
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
+
+import pytest
 
 import tf_lottery
 
@@ -40,7 +43,9 @@ def test_importing_the_library_registers_everything():
     assert expected - registered == set()
 
 
-def test_running_the_package_runs_the_command():
-    command = [sys.executable, "-m", "tf_lottery", "--version"]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert finished.stdout == f"tf-lottery {tf_lottery.__version__}\n"
+def test_running_the_package_runs_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tf_lottery", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("tf_lottery", run_name="__main__")
+    assert not ended.value.code
+    assert capsys.readouterr().out == f"tf-lottery {tf_lottery.__version__}\n"

@@ -106,7 +106,7 @@ def sparsify(
     sparse = SparseModel(model, include, exclude, pattern, gate, selection)
     sparsity = target_sparsity(sparse, sparsity, distribution=distribution, scope=scope)
     if keep_zeros:
-        adopt_zeros(sparse)
+        adopt_zeros(check_settled(sparse))
     if max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
         prune(sparse, sparsity, scores=scores, scope=scope, floor=floor, seed=seed)
     if not keep_zeros:

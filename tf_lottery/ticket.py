@@ -168,10 +168,12 @@ class Ticket:
                 if path in pairs and pairs[path] not in kernels
             }
         )
+        # First what can be refused.
+        model.set_masks(masks)
         if weights:
             for source, target in pairs.items():
                 targets[target].assign(self.weights[source])
-        model.set_masks(masks)
+            model.apply_masks()
         match = TicketMatch(
             list(pairs.values()) if weights else list(masks), {**missing, **unmatched}
         )

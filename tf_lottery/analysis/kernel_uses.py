@@ -46,7 +46,7 @@ def kernel_uses(layer, input_shape, output_shape):
     >>> dense = keras.layers.Dense(3)
     >>> dense.build((2, 5, 4))
     >>> kernel_uses(dense, (2, 5, 4), (2, 5, 3))
-    [(<Variable path=dense/kernel, shape=(4, 3), ...>, 10)]
+    [(<Variable path=dense.../kernel, shape=(4, 3), ...>, 10)]
     """
     if isinstance(layer, layers.RNN):
         return _recurrent_uses(layer, input_shape, output_shape)

@@ -201,6 +201,12 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         self.training.build_optimizer()
         self.reset_step()
 
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Writes zeros where weights of a part of the fitted model are pruned."""
+        # A sparse model that is fitted itself does so at the end of `fit`.
+        if self.fitted is not self.model and not self.model.selection.is_soft:
+            self.model.apply_masks()
+
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the count of the epoch's batches."""
         self._last_batch = None

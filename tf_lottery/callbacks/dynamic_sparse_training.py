@@ -250,6 +250,7 @@ class DynamicSparseTraining(SparsityCallback):
 
     def on_train_end(self, logs=None):
         """Stops collecting gradients. Warns if training ended before the first update."""
+        super().on_train_end(logs)
         if self._steps and self.step < self._steps[0]:
             warnings.warn(
                 f"Training ended at step {self.step}, before the first connections would have been "

@@ -192,6 +192,7 @@ class EarlyBird(SparsityCallback):
 
     def on_train_end(self, logs=None):
         """Makes the next `fit` start at its own `initial_epoch`."""
+        super().on_train_end(logs)
         _keras.set_first_epoch(self.fitted, None)
 
     def _draw(self, epoch, masks):

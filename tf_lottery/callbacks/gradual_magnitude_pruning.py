@@ -80,8 +80,11 @@ class GradualMagnitudePruning(SparsityCallback):
         self._begin_step, self._end_step = begin_step, end_step
         if isinstance(schedule, numbers.Real):
             self._target = fraction("schedule", schedule)
+            natural_number("begin_step", begin_step or 0)
             self.schedule = None if end_step is None else self._schedule_to_target(0, end_step)
-        elif not (callable(schedule) and hasattr(schedule, "begin_step")):
+        elif not (
+            callable(schedule) and hasattr(schedule, "begin_step") and hasattr(schedule, "end_step")
+        ):
             raise ValueError(
                 "Argument `schedule` must be a number or a schedule such as "
                 f"`tfl.sparsity.Polynomial`. Received: schedule={schedule!r}"
@@ -152,6 +155,7 @@ class GradualMagnitudePruning(SparsityCallback):
 
     def on_train_end(self, logs=None):
         """Warns if training was too short for the schedule, or other callbacks undid masks."""
+        super().on_train_end(logs)
         self.warn_if_undone(self._reached)
         if self.schedule is not None and self.step < self.schedule.end_step:
             warnings.warn(

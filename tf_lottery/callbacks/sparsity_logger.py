@@ -53,6 +53,7 @@ class SparsityLogger(SparsityCallback):
 
     def on_train_end(self, logs=None):
         """Closes the TensorBoard file."""
+        super().on_train_end(logs)
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -138,6 +138,7 @@ class TicketSearch(SparsityCallback):
 
     def on_train_end(self, logs=None):
         """Warns if the search is not finished."""
+        super().on_train_end(logs)
         _keras.set_first_epoch(self.fitted, None)
         if not self.has_ended():
             warnings.warn(

@@ -13,10 +13,6 @@ def write_edits(edits):
         Function without arguments that restores all of them.
     """
     before = []
-    for target, name, value in edits:
-        own = type(target) if name == "__class__" else vars(target).get(name, _ABSENT)
-        before.append((target, name, own))
-        setattr(target, name, value)
 
     def undo():
         for target, name, value in reversed(before):
@@ -25,4 +21,12 @@ def write_edits(edits):
             else:
                 setattr(target, name, value)
 
+    try:
+        for target, name, value in edits:
+            own = type(target) if name == "__class__" else vars(target).get(name, _ABSENT)
+            setattr(target, name, value)
+            before.append((target, name, own))
+    except BaseException:
+        undo()
+        raise
     return undo

@@ -88,6 +88,11 @@ class Masked(keras.layers.Layer):
             self._kernel_list = KernelList.from_config(self.layer, self._saved_kernels)
         elif self._kernel_list is None:
             self._kernel_list, self.skipped = select_kernels(self.layer, **self._rules)
+        if self.selection.variables:
+            raise ValueError(
+                "Argument `selection` must be new, since it gets variables for the kernels of one "
+                f"layer. Received: {self.selection.name!r}, which another layer has used"
+            )
         for part in self.parts:
             part.create_variables(self.kernels)
         self.built = True
@@ -136,8 +141,16 @@ class Masked(keras.layers.Layer):
         """Adds a part, and creates its variables.
 
         Args:
-            part: A `Part`.
+            part: A `Part`, which is no `Selection`, since there is exactly one.
+
+        Raises:
+            ValueError: If it is a `Selection`, or was added before.
         """
+        if isinstance(part, Selection) or any(part is other for other in self.parts):
+            raise ValueError(
+                "Argument `part` must be a new `tf_lottery.layers.Part`, and no `Selection`. "
+                f"Received: {part!r}"
+            )
         part.create_variables(self.kernels)
         self._set_parts([*self.parts, part])
 

@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -222,8 +223,13 @@ class Selection(Part):
         Args:
             kernels: List of the kernels, Keras variables.
         """
-        pairs = zip(kernels, self.kept(kernels), strict=True)
-        return [ops.convert_to_numpy(kernel) * mask for kernel, mask in pairs]
+        # Not a product: pruned weights that are not finite must become zero too.
+        return [
+            np.where(mask, array, np.zeros((), array.dtype))
+            for mask, array in zip(
+                self.kept(kernels), map(ops.convert_to_numpy, kernels), strict=True
+            )
+        ]
 
     def commit(self, kernels):
         """Makes the masks final. Defaults to nothing.

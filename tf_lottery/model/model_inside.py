@@ -114,9 +114,9 @@ class ModelInside(keras.Model):
         with self.settled() as plain:
             plain.export(filepath, format=format, **kwargs)
 
-    def quantize(self, mode=None, **kwargs):
+    def quantize(self, mode=None, *args, **kwargs):
         """Raises a `ValueError`, since masks do not apply to quantized weights."""
-        del kwargs
+        del args, kwargs
         raise ValueError(
             "A sparse model cannot be quantized with its masks. Strip it first, and quantize the "
             "plain model, whose zeros stay zeros: `tfl.strip(model).quantize(...)`. "

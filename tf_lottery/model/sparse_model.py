@@ -60,6 +60,11 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         wrapper = kwargs.pop("wrapper", None)
         if wrapper is None:
             check_prunable_model(model)
+            if gate is not None and selection is not None:
+                raise ValueError(
+                    "Arguments `gate` and `selection` exclude each other. "
+                    f"Received: gate={gate}, selection={selection!r}"
+                )
             selection = selection if gate is None else Gates(gate)
             wrapper = Masked(model, include, exclude, pattern, selection)
         own = {"dtype": "float32", "autocast": False}
@@ -121,6 +126,9 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
     def add_part(self, part):
         """Adds a part. If it has weights to train, the model must be compiled again.
 
+        A model that contains this one must be compiled again in any case. Otherwise functions
+        that Keras has compiled for it compute without the part.
+
         Args:
             part: A `tf_lottery.layers.Part`.
         """
@@ -129,9 +137,6 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
 
     def remove_part(self, part):
         """Removes a part, and undoes what `strip` may have written for it into the model.
-
-        A model that contains this one must be compiled again in any case. Otherwise functions
-        that Keras has compiled for it compute without the part.
 
         Args:
             part: One of `parts`.
@@ -255,9 +260,9 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
                 kernel.assign(value)
             yield self.model
         finally:
+            undo()
             for kernel, value in zip(kernels, before, strict=True):
                 kernel.assign(value)
-            undo()
 
     def get_config(self):
         """Returns the configuration, which includes that of the wrapped model."""

@@ -71,13 +71,19 @@ class TrainedWithParts(keras.Model):
         return data_loss + added
 
     def fit(self, *args, **kwargs):
-        """Trains like any Keras model; see `keras.Model.fit`.
+        """Trains like any Keras model, and then writes zeros where weights are pruned.
+
+        An optimizer with momentum can move the stored values of pruned weights, without effect on
+        what the model computes. See `keras.Model.fit`.
 
         Raises:
             ValueError: If the model is not compiled.
         """
         self._check_compiled("fit")
-        return super().fit(*args, **kwargs)
+        history = super().fit(*args, **kwargs)
+        if not self.selection.is_soft:
+            self.apply_masks()
+        return history
 
     def evaluate(self, *args, **kwargs):
         """Evaluates like any Keras model; see `keras.Model.evaluate`.
