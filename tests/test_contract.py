@@ -314,8 +314,9 @@ def test_table_has_all_pairs():
         found = {(cell[1 + i], cell[1 + j]) for cell in TABLE}
         assert found == set(itertools.product(axes[i], axes[j])) - IMPOSSIBLE - THOROUGH
     assert sorted(itertools.chain(*FAMILIES)) == sorted(ALGORITHMS)
-    for algorithm in ALGORITHMS:
-        assert any(cell[0] == algorithm for cell in TABLE)
+    met = {cell[0] for cell in TABLE}
+    # The smaller tables of other backends meet every family.
+    assert met == set(ALGORITHMS) if ON_TENSORFLOW else all(met & set(f) for f in FAMILIES)
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="the table is smaller where there are fewer modes")

@@ -24,6 +24,9 @@ THOROUGH = {
     "tf_lottery.experiments.demo.run_demo": LENETS,
     "tf_lottery.experiments.lottery.run_lottery": LENETS,
     "tf_lottery.experiments.lottery.run_rigl": LENETS,
+    "tf_lottery.experiments.retraining.run_retraining": LENETS,
+    "tf_lottery.experiments.stability.run_stability": LENETS,
+    "tf_lottery.experiments.training.run_training": LENETS,
 }
 # These import TFMOT, which changes the process; tests/interop/test_tfmot.py runs them.
 BESIDE_TFMOT = (

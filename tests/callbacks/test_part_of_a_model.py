@@ -90,7 +90,15 @@ def of_generator(gan):
 
 
 @on_tensorflow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=pytest.mark.thorough("shares its code with RigL"))
+        if name in ("set", "snfs")
+        else name
+        for name in METHODS
+    ],
+)
 def test_methods_work_on_a_generator(method, make_gan):
     gan, fit = make_gan(0.5, scores="random")
     before = gan.generator.get_masks()

@@ -67,6 +67,7 @@ def test_help_does_not_wait_for_keras():
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.thorough("imports TensorFlow in a process; the same commands run in this one")
 def test_a_process_prints_nothing_but_its_result(files):
     result = run_process("-m", "tf_lottery_cli", "summary", files["sparse"])
     assert (result.returncode, result.stderr) == (0, "")
@@ -395,6 +396,7 @@ def test_train_on_text(command, tfds_dir, tmp_path):
 
 
 @needs_tensorflow
+@pytest.mark.thorough("tests/experiments/test_demo.py trains the same")
 def test_demo(command, size, tmp_path, monkeypatch):
     # Keras runs several steps per call only in compiled functions.
     steps = {"steps_per_epoch": 20} if size == "full" else {"steps_per_epoch": 4, "frequency": 2}

@@ -74,7 +74,7 @@ CELLS = [
     (lenet, "unstructured", 0.0, None, "auto", "disk", "dense"),
     (lenet, "4x1", 0.9, None, "sparse", "latency", "sparse"),
     (lenet, "16x1", 0.9, "dynamic_int8", "sparse", "latency", "sparse"),
-    (vgg, "unstructured", 0.9, "float16", "auto", "download", "sparse"),
+    (vgg, "unstructured", 0.9, "float16", "auto", "disk", "sparse"),
     (vgg, "unstructured", 0.8, "int8", "sparse", "disk", "sparse"),
     (mobilenet, "2:4", 0.5, "weight_int8", "dense", "disk", "dense"),
     (lstm, "unstructured", 0.9, "weight_int8", "auto", "disk", "sparse"),

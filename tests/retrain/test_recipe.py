@@ -91,6 +91,7 @@ def test_plain_model_is_left_after_each_tweak_and_all(
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the converter needs it")
+@pytest.mark.thorough("converts two models; that the plain model is left is tested without a file")
 def test_file_is_that_of_the_plain_model(prepare, sparse, make_residual, images, tmp_path):
     recipe = prepare()
     train(sparse, images, recipe.callbacks, epochs=4)
