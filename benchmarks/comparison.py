@@ -1,4 +1,4 @@
-"""What the benchmarks that compare methods share: many trainings, resumable, and means."""
+"""Shared by the benchmarks that compare methods: many resumable trainings, and means."""
 
 import argparse
 import dataclasses
@@ -13,11 +13,11 @@ from tf_lottery.experiments.training import run_training
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A method at a sparsity, trained so many times as long as the others.
+    """A method at a sparsity, trained `length` times as long as a case of length 1.
 
     Args:
         method: String, as in `TrainSettings` or what `make_settings` knows.
-        sparsity: Float. Defaults to `None`: none is asked for.
+        sparsity: Float. Defaults to `None`, for methods without a given sparsity.
         length: Integer. Defaults to `1`.
     """
 
@@ -27,7 +27,7 @@ class Case:
 
     @property
     def name(self):
-        """String, fit for a folder."""
+        """String, a name for folders."""
         parts = [self.method, self.sparsity and f"{self.sparsity:g}", f"{self.length}x"]
         return "_".join(filter(None, parts))
 
@@ -35,7 +35,7 @@ class Case:
 def run_benchmark(name, dataset, cases, make_settings, steps, on_results=None):
     """Trains all cases with all seeds and records the results after each.
 
-    A run that was killed goes on when it is started again.
+    A killed run is resumed when it is started again.
 
     Args:
         name: String, the benchmark, which names the file of the results.
@@ -71,7 +71,7 @@ def summarize(rows):
     """Returns mean and standard deviation over seeds of every case.
 
     Args:
-        rows: List of dicts with `method`, `sparsity`, `length`, `seed` and what was tested.
+        rows: List of dicts with `method`, `sparsity`, `length`, `seed` and test results.
 
     Returns:
         List of dicts of `method`, `sparsity`, `length`, `seeds`, and for every entry that begins
@@ -91,7 +91,7 @@ def summarize(rows):
 
 
 def _validated(history):
-    """Returns the accuracy on held-out examples at the end, of a search after every level."""
+    """Returns the final accuracy on held-out examples, for a search also that of each level."""
     if isinstance(history, dict):
         return {"validation_accuracy": history["val_accuracy"][-1]} if history else {}
     levels = [

@@ -3,18 +3,18 @@
 The comparison of "Winning the Lottery with Continuous Sparsification" (arXiv:1912.04427) at a size
 for a CPU: Conv-6 at a quarter of its width, Adam 1.2e-3, batch 60, rounds and levels of 480 steps,
 which is 0.6 of an epoch. Gates take three rounds and a retraining for any density; magnitude
-pruning takes a level for every fifth of the weights. The gates start at 0.05, since at 0 half of
-them close by themselves. Pruning mode is compared with gradual magnitude pruning of as many
-steps. Three seeds.
+pruning takes a level for every 20% of the remaining weights. The gates start at 0.05, since at 0
+half of them close by themselves. Pruning mode is compared with gradual magnitude pruning of the
+same number of steps. Three seeds.
 
     KERAS_BACKEND=tensorflow python benchmarks/continuous_cifar10.py --data-dir DIR
 
 On a CPU, TensorFlow computes convolutions several times as fast as JAX.
 
-What it should show: short rounds train a few epochs in all, a search by magnitude many more;
-where the tickets of gates lose against it, and at which densities they hold.
+What it should show: gates need a few epochs in all, a search by magnitude many more; at which
+densities the tickets of gates are as accurate, and where they are worse.
 
-A killed run goes on when it is started again. About an hour on one CPU core.
+A killed run is resumed when it is started again. About an hour on one CPU core.
 """
 
 import functools
@@ -35,5 +35,5 @@ make_settings = functools.partial(
 )
 
 if __name__ == "__main__":
-    # Four epochs of so many steps are a round.
+    # A round is four epochs of this many steps.
     comparison.run_benchmark("continuous_cifar10", "cifar10", CASES, make_settings, steps=120)

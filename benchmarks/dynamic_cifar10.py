@@ -8,11 +8,11 @@ steps for every method. Three seeds.
 
 On a CPU, TensorFlow computes convolutions several times as fast as JAX.
 
-What it should show: so short a training, in a network without normalization, is too short for
-moving connections to pay. SET is about as accurate as a static mask, RigL and SNFS less, gradual
+What it should show: in such a short training, of a network without normalization, moving
+connections does not help. SET is about as accurate as a static mask, RigL and SNFS less, gradual
 pruning comes close to the dense network.
 
-A killed run goes on when it is started again. About a quarter of an hour on one CPU core.
+A killed run is resumed when it is started again. About a quarter of an hour on one CPU core.
 """
 
 import comparison
@@ -27,7 +27,7 @@ CASES = [
 
 
 def make_settings(case, steps):
-    """Returns the settings of a case: one epoch, so that it is evaluated at its end."""
+    """Returns the settings of a case: one epoch, which is evaluated at its end."""
     return TrainSettings(
         case.method,
         "conv-4-small",

@@ -10,7 +10,7 @@ What it should show: at 98% sparsity RigL is more accurate than SET and a static
 as accurate as RigL; trained longer, RigL comes closer to the dense network; at 90% the
 differences are small.
 
-A killed run goes on when it is started again. About 15 minutes on one CPU core.
+A killed run is resumed when it is started again. About 15 minutes on one CPU core.
 """
 
 import comparison
@@ -27,7 +27,7 @@ CASES = [
 
 
 def make_settings(case, steps):
-    """Returns the settings of a case: one epoch, so that it is evaluated at its end."""
+    """Returns the settings of a case: one epoch, which is evaluated at its end."""
     return TrainSettings(
         case.method,
         "lenet-300-100",
@@ -50,7 +50,7 @@ LABELS = {
 
 
 def plot_lengths(summary, path):
-    """Draws the accuracy of RigL over the length of training, other methods beside it.
+    """Draws the accuracy of RigL over the length of training, together with other methods.
 
     Args:
         summary: List of dicts as `comparison.summarize` returns them.

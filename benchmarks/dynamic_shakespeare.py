@@ -9,7 +9,7 @@ connections are moved every 100 steps until the end of training, as in the paper
 What it should show: RigL needs fewer bits per character than a static mask and more than gradual
 pruning, as in the paper.
 
-A killed run goes on when it is started again. About twenty minutes on one CPU core.
+A killed run is resumed when it is started again. About twenty minutes on one CPU core.
 """
 
 import comparison
@@ -21,7 +21,7 @@ CASES = [Case("dense"), *[Case(method, 0.75) for method in ("static", "rigl", "g
 
 
 def make_settings(case, steps):
-    """Returns the settings of a case: one epoch, so that it is evaluated at its end."""
+    """Returns the settings of a case: one epoch, which is evaluated at its end."""
     rigl = {"drop_fraction": 0.1, "frequency": 100, "end_step": steps}
     return TrainSettings(
         case.method,

@@ -1,15 +1,15 @@
-"""Whether every file that `export_tflite` returns is right, over a grid of a thousand calls.
+"""Checks every file that `export_tflite` returns, over a grid of a thousand calls.
 
     KERAS_BACKEND=tensorflow python benchmarks/export_grid.py
 
 Seven kinds of networks, seven sparsities, four patterns, five precisions. Each file that is
 returned is run once more here, on inputs that the call has not seen, in the default interpreter
-and without delegates, and compared with Keras. An interrupted run goes on where it stopped. A
-network is converted once for its five precisions, and processes serve many calls.
+and without delegates, and compared with Keras. An interrupted run is resumed. A
+network is converted once for its five precisions, and processes are reused for many calls.
 
-What it should show: of the files returned none is wrong (difference from Keras, as a fraction of
-the largest output: 1e-5 in float32, 5e-3 in float16, 3e-2 with 8-bit weights); what is not
-returned is refused with a reason: int8 of recurrent layers that run in a loop.
+What it should show: none of the returned files is wrong (largest difference from Keras, as a
+fraction of the largest output: 1e-5 in float32, 5e-3 in float16, 3e-2 with 8-bit weights); the
+other calls are refused with a reason: int8 of recurrent layers that run in a loop.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def run_network(family, pattern, sparsity):
     name = {"family": family, "pattern": pattern, "sparsity": sparsity}
     try:
         model = export_models.pruned(FAMILIES[family], sparsity, pattern)
-    except ValueError as error:  # No kernel has a width that the pattern divides.
+    except ValueError as error:  # The pattern divides no kernel.
         refused = {"refused": "ValueError", "reason": str(error).split(" Received: ")[0]}
         return [{**name, "quantize": precision, **refused} for precision in PRECISIONS]
     convert, converted = tflite.convert, {}
@@ -88,7 +88,7 @@ def run_network(family, pattern, sparsity):
 
 
 def run_cell(model, precision):
-    """Returns what became of one call."""
+    """Returns the outcome of one call."""
     samples, typical = export_models.example_inputs(model, SETTINGS["compared_examples"], 1), None
     if precision == "int8":
         # Values beyond the ranges of the representative inputs are clipped.

@@ -2,14 +2,14 @@
 
     KERAS_BACKEND=tensorflow python benchmarks/export_latency.py
 
-Each ratio is the median of five measurements, each of 300 runs in turns with the dense-stored
-float32 file, on one thread of the default interpreter. An interrupted run goes on.
+Each ratio is the median of five measurements, each of 300 runs that alternate with the
+dense-stored float32 file, on one thread of the default interpreter. An interrupted run is resumed.
 
 What it should show: a dense layer of 1024 x 1024 with one example at a time takes at most 0.5 of
 the dense file's time with `pattern="4x1"` at 90%, and at most 0.15 with `pattern="16x1"` and
-dynamic int8 at 95%. Single zeros and convolutions gain nothing; with many rows of inputs
-(sequences) blocks pay only at the highest sparsities. Compacted networks gain less than they lose
-in parameters.
+dynamic int8 at 95%. Unstructured zeros, and convolutions, gain nothing; with many rows of inputs
+(sequences) blocks help only at the highest sparsities. The speedup of compacted networks is
+smaller than their reduction in parameters.
 """
 
 import pathlib
@@ -111,7 +111,7 @@ def measure(model, precision, storage):
 
 
 def compact_lenet(sparsity):
-    """Returns what compaction brings to LeNet-300-100, pruned layer by layer."""
+    """Returns the effect of compaction on LeNet-300-100, pruned layer by layer."""
     model = export_models.pruned(export_models.lenet, sparsity)
     compacted, _ = tfl.compact(model, gather_inputs=True)
     samples = export_models.example_inputs(model, 4, seed=1)

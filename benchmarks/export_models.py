@@ -41,7 +41,7 @@ def small_mobilenet():
 
 
 def lstm(units=128, width=28):
-    """One LSTM, whose weights lie in the body of a loop."""
+    """One LSTM, whose weights are used in the body of a loop."""
     inputs = keras.Input((28, width))
     return keras.Model(inputs, layers.Dense(10)(layers.LSTM(units)(inputs)), name="lstm")
 
@@ -64,7 +64,7 @@ def transformer(width=128, length=64):
 
 
 def odd_widths():
-    """Dense layers of 302, 30, 28 and 13 inputs, which no block divides."""
+    """Dense layers of 302, 30, 28 and 13 inputs, which are not multiples of a block."""
     x = inputs = keras.Input((302,))
     for units in (30, 28, 13):
         x = layers.Dense(units, "relu")(x)
@@ -72,7 +72,7 @@ def odd_widths():
 
 
 def pruned(build, sparsity, pattern="unstructured", seed=0, trained=True):
-    """Returns a plain network with pruned kernels whose signals keep their size.
+    """Returns a plain network with pruned kernels, scaled so that signals keep their size.
 
     Args:
         build: Function that returns a network, one of this module.
@@ -80,7 +80,7 @@ def pruned(build, sparsity, pattern="unstructured", seed=0, trained=True):
         pattern: String. Kernels that it does not divide stay dense. Defaults to
             `"unstructured"`.
         seed: Integer, decides the weights. Defaults to `0`.
-        trained: Boolean, whether biases and batch statistics are any numbers, as after
+        trained: Boolean, whether biases and batch statistics are arbitrary, as after
             training, or zeros and ones, as at the start. Defaults to `True`.
     """
     keras.utils.set_random_seed(seed)
@@ -98,7 +98,7 @@ def pruned(build, sparsity, pattern="unstructured", seed=0, trained=True):
         return model
     for weight in model.weights:
         if weight.name in ("bias", "beta"):
-            # Random deep networks blow up every rounding error unless most units are active.
+            # Random deep networks amplify rounding errors unless most units are active.
             mean = 1.5 if weight.name == "beta" else 0.0
             weight.assign(rng.normal(mean, 0.1, size=weight.shape))
     _settle_statistics(model, rng)
@@ -112,9 +112,9 @@ def example_inputs(model, count, seed):
 
 
 def keep_processes():
-    """Lets all exports of this process share the processes that they run files in.
+    """Makes all exports share the processes in which they run files.
 
-    An export starts new ones, which takes longer than what they do for small networks.
+    Otherwise every export starts new ones, which takes longer than running small networks.
     """
     kept = {}
 
@@ -140,7 +140,7 @@ def _settle_statistics(model, rng):
     for norm in norms:
         norm.momentum = 0.0
     if norms:
-        # Statistics of a layer are right once those before it are.
+        # The statistics of a layer depend on those of the layers before.
         model(rng.normal(size=(8, *model.input_shape[1:])).astype("float32"), training=True)
     for norm in norms:
         norm.momentum = 0.99

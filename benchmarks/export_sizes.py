@@ -2,10 +2,10 @@
 
     KERAS_BACKEND=tensorflow python benchmarks/export_sizes.py
 
-What it should show: sparse float32 files of at most 1.36 times the entropy floor (positions coded
-with no bit too many) at 80, 90 and 95% sparsity; at 98% at most half the bytes of the stock
-converter's `EXPERIMENTAL_SPARSITY` where dense layers dominate; MobileNet-v1 at 90%, as it is
-built, with biases of zero, in at most 2.70 MB in float32 and 1.55 MB with 8-bit weights.
+What it should show: sparse float32 files of at most 1.36 times the entropy floor (optimally coded
+positions) at 80, 90 and 95% sparsity; at 98% at most half the bytes of the stock
+converter's `EXPERIMENTAL_SPARSITY` where dense layers dominate; MobileNet-v1 at 90%,
+untrained, with biases of zero, in at most 2.70 MB in float32 and 1.55 MB with 8-bit weights.
 """
 
 import pathlib
@@ -46,7 +46,7 @@ def export(model, samples, precision):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.tflite"
         try:
-            # Rounding is judged by `export_grid.py`; here bytes are.
+            # `export_grid.py` checks rounding; here only bytes count.
             tolerance = None if precision is None else 1.0
             report = tfl.export_tflite(
                 model, path, samples, quantize=precision, tolerance=tolerance, runs=5

@@ -1,4 +1,4 @@
-"""What the README says about exports, from the recorded results."""
+"""The README's tables and sentences about exports, from the recorded results."""
 
 import record
 from markdown import table

@@ -6,8 +6,8 @@
 `lottery_mnist.py` finds the ticket; this script trains it for 12,000 steps and exports it.
 
 What it should show: a file of at most 0.25 times the bytes of the dense-stored one, whose
-probabilities differ from Keras by less than 1e-5. The logits reach 80, where float32 itself is that
-coarse, so their difference is given relative to the largest too.
+probabilities differ from Keras by less than 1e-5. The logits reach 80, where the resolution of
+float32 is about that, so their difference is also given relative to the largest one.
 """
 
 import argparse

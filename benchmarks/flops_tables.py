@@ -1,4 +1,4 @@
-"""The FLOPs tables of "Rigging the Lottery" (arXiv:1911.11134), beside `tfl.flops`.
+"""Compares `tfl.flops` with the FLOPs tables of "Rigging the Lottery" (arXiv:1911.11134).
 
     KERAS_BACKEND=tensorflow python benchmarks/flops_tables.py
 
@@ -31,7 +31,7 @@ RESNET_50 = [
     (0.965, "uniform", True, {"rigl": 0.07}, 0.07),
     (0.99, "erk", True, {"rigl": 0.06}, 0.05),
 ]
-# How many times longer training than the dense network's, and its cost.
+# Length and cost of training, relative to the dense network's.
 STRETCHED = [
     (0.8, "erk", "rigl", 5, 2.09),
     (0.8, "uniform", "rigl", 5, 1.14),

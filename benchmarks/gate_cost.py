@@ -4,10 +4,10 @@
     KERAS_BACKEND=tensorflow python benchmarks/gate_cost.py --jit
     KERAS_BACKEND=jax python benchmarks/gate_cost.py
 
-Only an idle machine gives figures that mean something. LeNet-300-100 and ResNet-20 at batch 128,
-Adam, on one batch that is repeated; plain and gated model train in turns within one process, and
-the ratio is the median over pairs. Beside them trains the plain model with as many further
-weights as gates, which do nothing: what the optimizer alone takes for them.
+Run it on an idle machine. LeNet-300-100 and ResNet-20 at batch 128, Adam, on one batch that is
+repeated; plain and gated model train in turns within one process, and the ratio is the median
+over pairs. A third model is the plain one with as many additional, unused weights as there are
+gates: it shows the cost of the optimizer alone.
 
 What it should show: a step of a convolutional network takes as long with gates as without. In
 LeNet, whose steps are little more than the optimizer's work on its weights, it takes 1.3 to
@@ -29,7 +29,7 @@ MODELS = (step_cost.lenet_300_100, step_cost.resnet_20)
 
 
 class IdleWeights(keras.layers.Layer):
-    """Passes its inputs on, and has weights with a constant gradient.
+    """Returns its inputs, and has weights with a constant gradient.
 
     Args:
         shapes: List of tuples.
@@ -51,7 +51,7 @@ class IdleWeights(keras.layers.Layer):
 
 
 def with_idle_weights(build):
-    """Returns a model with as many further weights as `tfl.sparsify` gives it gates."""
+    """Returns a model with an additional weight for every gate that it would have."""
     model = build(keras)
     shapes = [tuple(kernel.shape) for kernel in tfl.layers.find_kernels(model).kernels]
     inputs = keras.Input(model.input_shape[1:])

@@ -11,7 +11,7 @@ earlier than the dense network (the paper: 38%), the same mask with new weights 
 times later than the ticket (2.51 times); tickets down to 3.6% are as accurate as the dense
 network within 0.3 points; reinitialized networks fall below the tickets at 13% and under.
 
-A killed run goes on when it is started again. About half an hour on one CPU core.
+A killed run is resumed when it is started again. About half an hour on one CPU core.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from tf_lottery.experiments.lottery import LotterySettings, run_lottery
 
 
 def summarize(rows):
-    """Returns the figures the claims are about, means over replicates."""
+    """Returns the numbers that the claims are about, as means over replicates."""
 
     def mean(kind, level, key):
         return statistics.mean(r[key] for r in rows if (r["kind"], r["level"]) == (kind, level))
@@ -71,7 +71,7 @@ def main():
         rows += [{"replicate": seed, **row} for row in found]
         recorded = {**dataclasses.asdict(settings), "replicates": seed + 1}
         record.write("lottery_mnist", recorded, {"summary": summarize(rows), "rows": rows})
-        plot_lottery(rows, record.RESULTS / "lottery_mnist.png", "LeNet-300-100 on MNIST")
+        plot_lottery(rows, record.RESULTS / "lottery_mnist.png", title="LeNet-300-100 on MNIST")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Numbers and tables as the README shows them."""
+"""Formats numbers and tables for the README."""
 
 
 def table(head, rows):
@@ -13,5 +13,5 @@ def table(head, rows):
 
 
 def percent(value):
-    """Returns a fraction as a percentage of two digits, without the sign."""
+    """Returns a fraction as a percentage with two decimals, without the percent sign."""
     return f"{100 * value:.2f}"

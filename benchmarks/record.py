@@ -1,4 +1,4 @@
-"""Write the result of a benchmark with what is needed to judge and repeat it."""
+"""Writes the result of a benchmark, with the information to judge and repeat it."""
 
 import datetime
 import importlib.metadata
@@ -17,7 +17,7 @@ def write(name, settings, results):
     Args:
         name: String, the benchmark.
         settings: Dict of the arguments and seeds.
-        results: What was measured, fit for JSON.
+        results: The measurements, in a form that JSON can store.
     """
     record = {
         "benchmark": name,

@@ -1,4 +1,4 @@
-"""What the benchmarks of retraining share: tickets, every tweak and control, and means."""
+"""Shared by the benchmarks of retraining: tickets, all tweaks and controls, and means."""
 
 import argparse
 import dataclasses
@@ -46,7 +46,7 @@ class Budget:
 def run_benchmark(name, dataset, model, budget, tweaks, controls=CONTROLS):
     """Retrains tickets in every way with all seeds and records the results after each.
 
-    A run that was killed goes on when it is started again.
+    A killed run is resumed when it is started again.
 
     Args:
         name: String, the benchmark, which names the file of the results.
@@ -65,7 +65,7 @@ def run_benchmark(name, dataset, model, budget, tweaks, controls=CONTROLS):
     tickets = [_tickets(arrays, model, budget, folder, seed) for seed in seeds]
     cases = [(control, {"control": control}) for control in controls]
     cases += [(case, {"tweaks": tweaks[case]}) for case in tweaks]
-    # The highest sparsities first, which the claim is about.
+    # The highest sparsities come first, since the claim is about these.
     for level, seed, (case, change) in itertools.product(reversed(LEVELS), seeds, cases):
         settings = RetrainSettings(
             model,

@@ -8,12 +8,13 @@ Soft activations and ghost skips are annealed over the first half. Three seeds.
 
     KERAS_BACKEND=tensorflow python benchmarks/retraining_cifar10.py --data-dir DIR
 
-What it should show: in so short a training soft activations with label smoothing gain half a point
-at 94.5 and 96.9% zeros, with rescaled initialization a whole one at 96.9%; ghost skips lose two
-points and the teacher three or more, and with them the paper's four and all five together; the same
-masks with new weights, and shuffled masks, stay eight points and more below the ticket.
+What it should show: in such a short training, soft activations with label smoothing gain half a
+point at 94.5 and 96.9% zeros, and with rescaled initialization one point at 96.9%. Ghost skips lose
+two points and the teacher three or more, and so do the combinations with them, the paper's four
+tweaks and all five. The same masks with new weights, and shuffled masks, are eight points or more
+below the ticket.
 
-A killed run goes on when it is started again. About two hours on one CPU core.
+A killed run is resumed when it is started again. About two hours on one CPU core.
 """
 
 import retraining

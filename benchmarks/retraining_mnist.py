@@ -7,11 +7,11 @@ for 6,400. There are no ghost skips, since the network has no convolutions. Thre
     KERAS_BACKEND=jax python benchmarks/retraining_mnist.py --data-dir DIR
 
 What it should show: rescaled initialization and label smoothing gain some tenths of a percent, more
-the fewer weights there are, soft activations and the teacher lose some; the paper's tweaks together
+at higher sparsities; soft activations and the teacher lose some tenths; the paper's tweaks together
 gain at 94.5% zeros and above. New weights lose four points at 97%, but almost nothing if they keep
 the signs; shuffled masks lose six.
 
-A killed run goes on when it is started again. About half an hour on one CPU core.
+A killed run is resumed when it is started again. About half an hour on one CPU core.
 """
 
 import retraining

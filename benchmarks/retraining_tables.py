@@ -1,4 +1,4 @@
-"""What the README says about retraining and stability, from the recorded results."""
+"""The README's tables of retraining and stability, from the recorded results."""
 
 import record
 from markdown import percent, table
@@ -60,7 +60,7 @@ def _retraining(benchmark):
 
 
 def _cell(case):
-    """Returns mean and deviation of the accuracy, and the number of seeds if they are few."""
+    """Returns mean and deviation of the accuracy, and the number of seeds if it is small."""
     if case is None:
         return ""
     deviation = "" if case["std"] is None else f" ± {percent(case['std'])}"

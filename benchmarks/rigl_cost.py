@@ -49,7 +49,7 @@ class Window(keras.callbacks.Callback):
 
 
 class TimedRigL(tfl.callbacks.RigL):
-    """RigL that notes how long its updates take."""
+    """RigL that records how long its updates take."""
 
     seconds = 0.0
 
@@ -64,13 +64,13 @@ def train(model, data, steps, windows, callbacks=()):
     """Returns the milliseconds of a step, a median over the windows of one `fit`."""
     window = Window(steps)
     total = steps * (windows + 1)
-    # The window stands last, so that it sees the time of the other callbacks.
+    # The window comes last, so that it includes the time of the other callbacks.
     model.fit(data, epochs=1, steps_per_epoch=total, verbose=0, callbacks=[*callbacks, window])
     return statistics.median(window.seconds) / steps * 1e3
 
 
 def rigl(steps):
-    """Returns RigL with one update in a window, never ending."""
+    """Returns RigL with one update in every window, without an end step."""
     return TimedRigL(frequency=steps, drop_fraction=0.3, end_step=10**9)
 
 
@@ -95,7 +95,7 @@ def measure(build):
             callbacks = [rigl(steps)] if name == "rigl" else []
             milliseconds = train(model, data, steps, windows, callbacks)
             if name == "rigl":
-                # A window shorter than the frequency has more than its share of the update.
+                # In a window shorter than the frequency, the update counts too much.
                 surplus = callbacks[0].seconds * 1e3 * (1 / steps - 1 / FREQUENCY)
                 milliseconds -= surplus
             times[name].append(milliseconds)
@@ -115,7 +115,7 @@ def update_resnet_50():
     method.set_model(model)
     method.on_train_begin()
     rng = np.random.default_rng(0)
-    for gradient in model.masked.growth.gradients:
+    for gradient in model.growth.gradients:
         gradient.assign(rng.normal(size=gradient.shape).astype("float32"))
     method.on_epoch_begin(0)
     method.on_train_batch_begin(0)

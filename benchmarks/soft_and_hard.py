@@ -7,7 +7,7 @@ round the 5,000 held-out examples are evaluated with the gates as they were trai
 above 0 only.
 
 What it should show: differences of less than 0.5 points, and less than 5% undecided gates, except
-where gates are held open above the density that would come by itself.
+where the target holds gates open that would close by themselves.
 """
 
 import argparse
@@ -23,7 +23,7 @@ EPOCHS = 4
 
 
 class SoftAccuracy(keras.callbacks.Callback):
-    """Evaluates with soft gates after every epoch; stands before the search in the list.
+    """Evaluates with soft gates after every epoch; comes before the search in the callbacks.
 
     Args:
         x: Array of inputs.
@@ -41,7 +41,7 @@ class SoftAccuracy(keras.callbacks.Callback):
 
 
 def measure(arrays, target):
-    """Returns a dict for the end of every round."""
+    """Returns a list of dicts, one for the end of every round."""
     keras.utils.set_random_seed(0)
     model = tfl.sparsify(models.lenet_300_100(seed=0), gate=tfl.SoftGate())
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -2,9 +2,9 @@
 
 Instability analysis of "Linear Mode Connectivity and the Lottery Ticket Hypothesis"
 (arXiv:1912.05671): two copies are trained from the same weights, with Adam 1.2e-3 and batches of 60
-in another order, and evaluated at 30 points of the line between them, three seeds. Tickets are
-those of iterative magnitude pruning, 36% of the weights per level (twice a fifth), rewound
-to the initial weights; every training is of three epochs.
+in different orders, and evaluated at 30 points of the line between them, three seeds. Tickets are
+those of iterative magnitude pruning, with 36% of the weights per level (20% twice), rewound
+to the initial weights; every training has three epochs.
 
     KERAS_BACKEND=jax python benchmarks/stability_mnist.py --data-dir DIR
 
@@ -13,7 +13,7 @@ as in the paper, and so are the tickets at 41 to 4.4% density. The same code
 finds barriers of about ten percent and more between two networks with initial weights of their own,
 dense or with the masks of a ticket.
 
-A killed run goes on when it is started again. About ten minutes on one CPU core.
+A killed run is resumed when it is started again. About ten minutes on one CPU core.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def main():
         for row in rows:
             lines.setdefault(row["case"], []).append(read_connectivity(row))
         picture = record.RESULTS / "stability_mnist.png"
-        plot_connectivity(lines, picture, "LeNet-300-100 on MNIST: between two copies")
+        plot_connectivity(lines, picture, title="LeNet-300-100 on MNIST: between two copies")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@
     KERAS_BACKEND=tensorflow python benchmarks/step_cost.py --jit
     KERAS_BACKEND=jax python benchmarks/step_cost.py
 
-Only an idle machine gives figures that mean something: two cores busy with something else make
-every step longer and every ratio closer to one.
+Run it on an idle machine: other load makes every step longer and every ratio closer to one.
 
 LeNet-300-100 at batch 128, ResNet-20 at batch 128 and MobileNet (96 pixels) at batch 16, Adam,
 80% sparsity, on one batch that is repeated. Plain and sparse model train in turns within one
@@ -78,7 +77,7 @@ def timer(k, model, data, steps, callbacks=(), **kwargs):
 
 
 class Repeated(keras.utils.PyDataset):
-    """One batch, again and again."""
+    """A data set that repeats one batch."""
 
     def __init__(self, batch, steps):
         super().__init__()
@@ -92,7 +91,7 @@ class Repeated(keras.utils.PyDataset):
 
 
 def repeated(batch, steps):
-    """Returns the batch as a data set that costs next to nothing to read."""
+    """Returns a data set that repeats the batch and takes almost no time to read."""
     if keras.backend.backend() != "tensorflow":
         return Repeated(batch, steps)
     import tensorflow as tf
@@ -101,7 +100,7 @@ def repeated(batch, steps):
 
 
 def compare(pairs, plain, sparse):
-    """Returns medians of two timers that take turns."""
+    """Returns medians of two timers that alternate."""
     times = [(plain(), sparse()) for _ in range(pairs)]
     return {
         "plain_ms": statistics.median(a for a, _ in times),

@@ -215,7 +215,7 @@ TABLES = (
 
 
 def fill(text):
-    """Returns the README's text with all tables as they are recorded."""
+    """Returns the README's text with all tables filled from the records."""
     for make in TABLES:
         block = re.compile(rf"(<!-- {make.__name__} -->\n).*?(<!-- end -->)", re.DOTALL)
         content = make()

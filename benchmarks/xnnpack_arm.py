@@ -19,10 +19,11 @@ of `ai-edge-litert` and NumPy. On Debian, as root:
     for wheel in WHEELS/*.whl; do unzip -q $wheel -d PACKAGES; done
 
 What it should show: for MobileNet with symmetric padding at most 0.5, 0.35 and 0.25 of the
-dense file's instructions at 80%, 90% and 95%; for the small networks at 90% less than 0.6 and the
-dense file's outputs where `sparse_inference_report` says "sparse", the same count where it says
-"dense", and wrong outputs or no loading where it says "broken". Counts are exact to a
-percent and say nothing about memory: phones are between this and the ratio of multiplications.
+dense file's instructions at 80%, 90% and 95%. For the small networks at 90% it depends on what
+`sparse_inference_report` says: "sparse" means less than 0.6 of the instructions and the same
+outputs, "dense" the same number of instructions, and "broken" wrong outputs or a file that does not
+load. Counts are exact to a percent and do not include the cost of memory: on phones, the ratio of
+times is between this one and that of multiplications.
 """
 
 import argparse
@@ -99,7 +100,7 @@ def _versions(packages):
 
 
 def _compare(model, sparsity, folder, args):
-    """Returns the verdict and what a sparse-stored and a dense-stored file execute."""
+    """Returns the verdict, and the instructions of a sparse-stored and a dense-stored file."""
     networks.draw_weights(model, sparsity)
     inputs = make_inputs(model, None, seed=0)
     names = [f"output_{i}" for i in range(len(model.outputs))]
@@ -127,7 +128,7 @@ def _compare(model, sparsity, folder, args):
 
 
 def _agrees(result):
-    """Returns whether the machine did what the report says."""
+    """Returns whether the machine behaved as the report says."""
     if result["error"] or result["relative_difference"] > TOLERANCE:
         return result["verdict"] == "broken"
     return result["verdict"] == ("sparse" if result["ratio"] < 0.97 else "dense")

@@ -2,8 +2,8 @@
 
     python xnnpack_arm_guest.py PACKAGES FILE ...
 
-The plugin counts what is executed between two calls of `getppid`: the second run. The
-outputs go to `FILE.npz`.
+The plugin counts the instructions between two calls of `getppid`, which is the second run.
+Outputs are written to `FILE.npz`.
 """
 
 import os
@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
 
 def main():
-    """Runs the files; one that does not load leaves no outputs."""
+    """Runs the files; writes no outputs for a file that does not load."""
     for path in sys.argv[2:]:
         print("file", path, file=sys.stderr, flush=True)
         try:

@@ -1,4 +1,4 @@
-"""Small networks that XNNPACK's sparse kernels take, and ones that they do not."""
+"""Small networks that XNNPACK's sparse kernels can run, and ones that they cannot."""
 
 import keras
 import numpy as np
@@ -11,9 +11,9 @@ ACTIVATIONS = ("hard_swish", "gelu", "silu")
 
 
 def mobilenet(size, symmetric_padding=True):
-    """Returns MobileNet-v1, with a dense layer behind a pooling to vectors as its head.
+    """Returns MobileNet-v1 with another head: pooling to vectors and a dense layer.
 
-    The 1x1 convolution that `mobilenet_v1` has there keeps the file from loading.
+    With the head of `mobilenet_v1`, a 1x1 convolution, the file does not load.
     """
     model = mobilenet_v1((size, size, 3), seed=0, symmetric_padding=symmetric_padding)
     x = layers.GlobalAveragePooling2D()(model.get_layer("pool").input)
@@ -24,7 +24,7 @@ def small(variant="base", size=64):
     """Returns a net of a stem and six separable blocks.
 
     Args:
-        variant: String, `"base"` or what to do differently; see `HEADS` and this function.
+        variant: String, `"base"` or a variation of it; see `HEADS` and this function.
         size: Integer, height and width of the images.
     """
     activation = variant if variant in ACTIVATIONS else "relu6"
@@ -99,8 +99,8 @@ VARIANTS = (
 def draw_weights(model, sparsity, seed=0):
     """Draws all kernels anew and prunes those of the 1x1 convolutions by magnitude.
 
-    The kernels are scaled so that values keep their size from layer to layer: a network whose
-    values fade away does not show that channels are mixed up.
+    The kernels are scaled so that values keep their size from layer to layer. If values
+    vanished, mixed-up channels would go unnoticed.
 
     Args:
         model: A Keras model.

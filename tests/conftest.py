@@ -1,9 +1,10 @@
-"""Tiny models of every kind, toy data and the folder of the real data sets."""
+"""Small models of every kind, toy data and the folder of the real data sets."""
 
 import functools
 import os
 import pathlib
 import runpy
+import signal
 
 import keras
 import numpy as np
@@ -15,12 +16,15 @@ from tf_lottery.export.child_process import ChildError
 
 
 def pytest_configure(config):
-    """Prepares the backends, here and in the processes that tests start.
+    """Configures the backends, here and in the processes that tests start.
 
-    XLA compiles these models, which make few steps, without LLVM's optimizations. TensorFlow gets
-    several devices where a test asks for them; see test_backends.py.
+    XLA compiles without LLVM's optimizations, since the models make few steps. TensorFlow gets
+    several devices if a test asks for them; see test_backends.py.
     """
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    # What a shell starts in the background ignores Ctrl-C, which some tests send.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TF_LOTTERY_TEST_DEVICES" in os.environ:
         import tensorflow as tf
 
@@ -29,21 +33,38 @@ def pytest_configure(config):
         )
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, devices)
+    if keras.backend.backend() == "torch":
+        for name in ("assert_allclose", "assert_array_equal"):
+            setattr(np.testing, name, taking_tensors(getattr(np.testing, name)))
+
+
+def taking_tensors(check):
+    """Makes a NumPy assertion accept layer outputs, which on PyTorch may require gradients."""
+
+    @functools.wraps(check)
+    def checked(*arguments, **options):
+        arrays = [
+            keras.ops.convert_to_numpy(argument) if keras.ops.is_tensor(argument) else argument
+            for argument in arguments
+        ]
+        return check(*arrays, **options)
+
+    return checked
 
 
 def pytest_collection_modifyitems(items):
-    """Starts with the longest tests, so that no process waits for another one at the end."""
+    """Runs the longest tests first, so that no process waits for another one at the end."""
     items.sort(key=lambda item: item.path.name != "test_backends.py")
 
 
 @pytest.fixture(autouse=True)
 def seed():
-    """Fixes what Keras draws: initial weights, dropout, the order of the batches."""
+    """Seeds Keras: initial weights, dropout and the order of the batches."""
     keras.utils.set_random_seed(1)
 
 
 class InThisProcess:
-    """Stands in for `ChildProcess`: calls the functions here, where they were loaded once."""
+    """Replaces `ChildProcess`: loads a file once and calls its functions in this process."""
 
     def __init__(self, path):
         self.path = os.fspath(path)
@@ -68,7 +89,7 @@ def _task(path):
 
 @pytest.fixture(scope="session", autouse=True)
 def convert_in_this_process():
-    """Converts in this process: every new one imports TensorFlow, which takes seconds."""
+    """Converts in this process, since a new one takes seconds to import TensorFlow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conversion, "ChildProcess", InThisProcess)
         yield InThisProcess
@@ -76,13 +97,14 @@ def convert_in_this_process():
 
 @keras.saving.register_keras_serializable("tests")
 class Subclassed(keras.Model):
-    """A model that Keras cannot clone: layers without names, made in the constructor."""
+    """A model that Keras cannot clone: its constructor makes layers without names."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.flatten = layers.Flatten()
         self.hidden = layers.Dense(8, "relu")
-        self.dropout = layers.Dropout(0.3)
+        # Without a seed, dropout on PyTorch uses the global generator, whose state is not saved.
+        self.dropout = layers.Dropout(0.3, seed=1)
         self.head = layers.Dense(3, dtype="float32")
 
     def call(self, inputs, training=None):
@@ -119,7 +141,7 @@ def recurrent():
 
 
 def recurrent_deep():
-    """Every recurrent wrapper; it takes long to compile."""
+    """A model with every recurrent wrapper; it is slow to compile."""
     inputs = keras.Input((5,), dtype="int32")
     x = layers.Embedding(11, 4)(inputs)
     x = layers.LSTM(5, return_sequences=True)(x)
@@ -170,7 +192,7 @@ SHAPES = {
 
 @pytest.fixture
 def make_model():
-    """Function of a kind of model to a new model, always with the same initial weights."""
+    """Returns a function that makes a model of a kind, always with the same initial weights."""
 
     def make(kind="dense"):
         model = MODELS[kind]()
@@ -187,9 +209,33 @@ def make_model():
     return make
 
 
+@pytest.fixture(scope="session")
+def small_lenet():
+    """Builder of a network of one hidden layer with the layer names of LeNet-300-100.
+
+    For the digits it has 1480 weights: a half, a quarter, a fifth and so on are integers.
+    """
+    from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
+
+    def build(input_shape=(8, 8, 1), num_classes=10, seed=None):
+        seeds = layer_seeds(seed)
+        hidden, output = (glorot_normal(seeds) for _ in range(2))
+        return keras.Sequential(
+            [
+                keras.Input(input_shape),
+                layers.Flatten(name="flatten"),
+                layers.Dense(20, "relu", kernel_initializer=hidden, name="hidden_1"),
+                layers.Dense(num_classes, kernel_initializer=output, name="output"),
+            ],
+            name="lenet_300_100",
+        )
+
+    return build
+
+
 @pytest.fixture
 def make_data():
-    """Function of a kind of model to 24 examples that fit it."""
+    """Returns a function that makes 24 examples for a kind of model."""
 
     def make(kind="dense", size=24):
         rng = np.random.default_rng(0)
@@ -206,14 +252,20 @@ def make_data():
 
 @pytest.fixture
 def compile_model():
-    """Function that compiles a model as the tests need it."""
+    """Returns a function that compiles a model for tests.
+
+    On TensorFlow models train eagerly unless `run_eagerly=False` is passed, because up to a dozen
+    eager steps take less time than building a graph. Graphs are tested by tests that ask for
+    them or call `compile` themselves, and by `test_contract.py`.
+    """
+    mode = {"run_eagerly": True} if keras.backend.backend() == "tensorflow" else {}
 
     def compile_model(model, optimizer=None, **kwargs):
         model.compile(
             optimizer or keras.optimizers.AdamW(0.01, global_clipnorm=1.0),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
-            **kwargs,
+            **{**mode, **kwargs},
         )
         return model
 
@@ -222,7 +274,7 @@ def compile_model():
 
 @pytest.fixture
 def tfds_dir():
-    """Folder of TensorFlow Datasets with MNIST, or the test is skipped."""
+    """Folder of TensorFlow Datasets with MNIST. Without it the test is skipped."""
     beside = pathlib.Path(__file__).parents[2] / "shared" / "tfds"
     folder = pathlib.Path(os.environ.get("TFDS_DATA_DIR", beside))
     if not (folder / "mnist").is_dir():

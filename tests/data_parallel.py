@@ -1,4 +1,4 @@
-"""Trains on two devices through `keras.distribution.DataParallel`; a script for the tests."""
+"""Script for the tests: trains on two devices with `keras.distribution.DataParallel`."""
 
 import keras
 import numpy as np

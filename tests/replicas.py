@@ -1,11 +1,11 @@
-"""Trains with RigL on several replicas and prints what came out; a script for the tests.
+"""Script for the tests: trains with RigL on several replicas and prints masks and weights.
 
     python tests/replicas.py one
     TF_LOTTERY_TEST_DEVICES=2 python tests/replicas.py mirrored
     python tests/replicas.py process ADDRESS INDEX
 
-All three see the same batches. The last runs in each of two JAX processes, which are two
-replicas of `keras.distribution.DataParallel`. Prints the masks of every replica and the weights.
+All three train on the same batches. The last one runs in each of two JAX processes, which are
+the two replicas of `keras.distribution.DataParallel`.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ BATCHES, BATCH_SIZE = 12, 8
 
 
 def strategy_scope(kind, arguments):
-    """Returns the context in which the model has to be made, and the index of the process."""
+    """Returns the context in which to create the model, and the index of the process."""
     if kind == "mirrored":
         import tensorflow as tf
 
@@ -35,7 +35,7 @@ def strategy_scope(kind, arguments):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         keras.distribution.initialize(address, num_processes=2, process_id=index)
         assert len(keras.distribution.list_devices()) == 2
-        # Keras would shard the data set; here each process brings its own half.
+        # Keras would shard the data set, but here each process already has its own half.
         parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
         keras.distribution.set_distribution(parallel)
         return contextlib.nullcontext(), index
@@ -43,7 +43,7 @@ def strategy_scope(kind, arguments):
 
 
 def make_model():
-    """Returns a compiled sparse model, the same everywhere."""
+    """Returns a compiled sparse model, the same in every process."""
     import tf_lottery as tfl
 
     layers = [keras.Input((6,)), keras.layers.Dense(16, "tanh"), keras.layers.Dense(3)]
@@ -58,7 +58,7 @@ def make_model():
 
 
 def batches(kind, index):
-    """Returns the data set: all examples, or with two processes the half of this one."""
+    """Returns the data set: all examples, or this process's half if there are two."""
     rng = np.random.default_rng(1)
     size = BATCHES * BATCH_SIZE
     x, y = rng.normal(size=(size, 6)).astype("float32"), rng.integers(0, 3, size)
@@ -69,9 +69,9 @@ def batches(kind, index):
 
 
 def replica_masks(model):
-    """Returns a string of the masks for every replica that this process holds."""
+    """Returns the masks as a string for every replica of this process."""
     copies = []
-    for mask in model.masked.masks:
+    for mask in model.selection.masks:
         value = mask.value
         values = getattr(value, "values", None) or [
             shard.data for shard in getattr(value, "addressable_shards", [])
@@ -84,7 +84,7 @@ def replica_masks(model):
 
 
 def main():
-    """Trains and prints a line of JSON."""
+    """Trains, and prints the result as a line of JSON."""
     kind, *arguments = sys.argv[1:]
     scope, index = strategy_scope(kind, arguments)
     import tf_lottery as tfl
@@ -107,7 +107,7 @@ def main():
     if kind == "process":
         import jax
 
-        # Waits for the other process: the first of the two serves both as their coordinator.
+        # Waits for the other process, since the first one is the coordinator of both.
         jax.distributed.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""The same tests on the other backend and on several devices, each in a process of its own."""
+"""Runs tests on the other backends and on several devices, each in a separate process."""
 
 import concurrent.futures
 import json
@@ -35,9 +35,9 @@ def run(arguments, timeout=900, **environment):
 
 @pytest.fixture
 def run_pytest(request):
-    """Function that runs tests of the tier of this run in another process."""
+    """Returns a function that runs tests in another process, in the tier of this run."""
     tier = ["--thorough"] if request.config.option.thorough else []
-    # Without the cache, in which this run keeps which tests failed.
+    # Without pytest's cache, where this run stores which tests failed.
     command = ["-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tier]
     timeout = 7200 if tier else 900
     return lambda *arguments, **kwargs: run([*command, *arguments], timeout=timeout, **kwargs)
@@ -45,9 +45,9 @@ def run_pytest(request):
 
 @pytest.fixture
 def compiled(request, tmp_path):
-    """Variables of the environment that let a backend keep what it compiled, for the next run too.
+    """Environment variables that make a backend cache compiled functions across runs.
 
-    Most of the time goes into compiling. JAX does not lock the folder: one test alone may use it.
+    Compiling takes most of the time. JAX does not lock the folder, so only one test may use it.
     """
     cache = getattr(request.config, "cache", None)
     return {
@@ -62,9 +62,9 @@ def files_with(text):
     return [str(f) for f in files if text in f.read_text() and f != pathlib.Path(__file__)]
 
 
-# One process for a backend: importing it and compiling the same functions again takes long.
+# One process per backend, since importing it and compiling takes long.
 @pytest.mark.runs_pytest("runs the tests marked `backend`, of which each has a limit of its own")
-@pytest.mark.parametrize("backend", ["jax"])
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_core(backend, run_pytest, compiled, request):
     pytest.importorskip(backend)
     files = files_with("pytest.mark.backend")
@@ -74,15 +74,20 @@ def test_core(backend, run_pytest, compiled, request):
     run_pytest(*files, *chosen, KERAS_BACKEND=backend, **compiled)
 
 
-# TensorFlow expects the first sum over replicas in a process to have one shape, whatever model
-# it belongs to: that of the gradients, to which gates and tweaks add.
+# In one process, TensorFlow requires the same shape for the first sum over replicas of every
+# model. Gates and tweaks change that shape, which is that of the gradients.
 @pytest.mark.runs_pytest("TensorFlow gets its devices when it starts")
 @pytest.mark.parametrize(
     ("chosen", "quick", "all_of_them"),
     [
         ("rigl-dense or train_as_one", 2, 2),
         ("cs", 1, 2),
-        ("retraining", 1, 1),
+        pytest.param(
+            "retraining",
+            0,
+            1,
+            marks=pytest.mark.thorough("the quick tier trains RigL and gates on two devices"),
+        ),
         pytest.param(
             "nested and not cs and not retraining",
             0,
@@ -113,7 +118,7 @@ def test_data_parallel_on_jax():
 
 
 def assert_same_masks(*outputs):
-    """Checks what `replicas.py` printed: equal masks on all replicas, almost equal weights."""
+    """Checks the output of `replicas.py`: equal masks on all replicas, almost equal weights."""
     found = [json.loads(output.splitlines()[-1]) for output in outputs]
     masks = {mask for result in found for mask in result["masks"]}
     assert len(masks) == 1
@@ -150,9 +155,9 @@ def test_rigl_in_two_processes_on_jax():
         assert assert_same_masks(*reversed(list(outputs))) == [1, 1, 1]
 
 
-def test_core_needs_no_tensorflow():
+def test_core_needs_no_tensorflow(tmp_path):
     pytest.importorskip("jax")
-    code = """
+    code = f"""
 import sys
 for name in ("tensorflow", "matplotlib", "ai_edge_litert", "tensorflow_datasets", "sklearn"):
     sys.modules[name] = None
@@ -165,5 +170,54 @@ pruning = tfl.callbacks.GradualMagnitudePruning(schedule, frequency=1)
 sparse.fit(keras.ops.ones((8, 4)), keras.ops.ones((8, 3)), batch_size=4, verbose=0,
            callbacks=[pruning])
 print(tfl.summary(sparse), tfl.strip(sparse) is model)
+
+from tf_lottery.analysis.plots import plot_lottery
+from tf_lottery.experiments import data
+logger = tfl.callbacks.SparsityLogger({str(tmp_path)!r})
+for call in (
+    lambda: tfl.inspect_tflite(b"TFL3TFL3"),
+    lambda: plot_lottery([], "lottery.png"),
+    lambda: data.load("digits"),
+    lambda: data.load("mnist"),
+    lambda: sparse.fit(keras.ops.ones((8, 4)), callbacks=[logger]),
+):
+    try:
+        call()
+    except ImportError as error:
+        print(error)
+import tf_lottery_cli
+print(tf_lottery_cli.main(["train", "--method", "static"]))
 """
-    assert "75.00%" in run(["-c", code], KERAS_BACKEND="jax")
+    output = run(["-c", code], KERAS_BACKEND="jax")
+    assert "75.00%" in output
+    found = re.findall(
+        r'(.*) must be installed for this: `pip install "tf_lottery\[(.*)\]"`', output
+    )
+    assert found == [
+        ("ai_edge_litert", "export"),
+        ("matplotlib", "plots"),
+        ("sklearn", "experiments"),
+        ("tensorflow_datasets, tensorflow", "experiments"),
+        ("tensorflow", "tensorflow"),
+    ]
+    assert output.splitlines()[-1] == "2"
+
+
+def test_command_names_a_missing_backend():
+    code = """
+import sys
+sys.modules["tensorflow"] = None
+import tf_lottery_cli
+print(tf_lottery_cli.main(["inspect", "model.tflite"]))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert finished.stdout == "2\n"
+    assert finished.stderr.count("\n") == 1
+    assert '`pip install "tf_lottery[tensorflow]"`' in finished.stderr

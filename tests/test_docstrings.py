@@ -1,4 +1,4 @@
-"""Every example of a docstring runs, and everything public has one."""
+"""Runs the examples in docstrings, and checks that everything public has one."""
 
 import ast
 import doctest
@@ -24,17 +24,19 @@ THOROUGH = {
     "tf_lottery.experiments.demo.run_demo": LENETS,
     "tf_lottery.experiments.lottery.run_lottery": LENETS,
     "tf_lottery.experiments.lottery.run_rigl": LENETS,
+    "tf_lottery.experiments.retraining.run_retraining": LENETS,
+    "tf_lottery.experiments.stability.run_stability": LENETS,
+    "tf_lottery.experiments.training.run_training": LENETS,
 }
-# Import TFMOT, which changes the process; tests/interop/test_tfmot.py has one of its own for it.
+# These import TFMOT, which changes the process; tests/interop/test_tfmot.py runs them.
 BESIDE_TFMOT = (
     "tf_lottery.interop.tfmot.pruning_callback",
     "tf_lottery.interop.tfmot.ticket",
 )
-# What others return, as their examples show, or what others derive from.
+# Classes that other functions return, as their examples show, and base classes.
 NO_EXAMPLE = {
     "CompactionReport": "of `compact`",
     "Connectivity": "of `interpolate`",
-    "DynamicSparseTraining": "base of `RigL`, `SET` and `SNFS`",
     "ExportError": "raised",
     "ExportReport": "of `export_tflite`",
     "FileReport": "of `inspect_tflite`",
@@ -50,7 +52,7 @@ NO_EXAMPLE = {
     "TicketMatch": "of `Ticket.apply`",
     "TicketSearch": "base of `IterativeMagnitudePruning` and `ContinuousSparsification`",
 }
-# Write TFLite files.
+# These write TFLite files.
 ON_TENSORFLOW = (
     "tf_lottery.experiments.demo",
     "tf_lottery.export.inspection",
@@ -58,8 +60,8 @@ ON_TENSORFLOW = (
     "tf_lottery.export.tflite",
     "tf_lottery.export.xnnpack",
 )
-# Reach around Keras, to the functions of a backend.
-ON_EVERY_BACKEND = ("tf_lottery.layers.functional_call", "tf_lottery.layers.gradients")
+# These use functions of a backend directly.
+ON_EVERY_BACKEND = ("tf_lottery.layers._functional_call", "tf_lottery.layers.gradients")
 
 
 def module_name(file):
@@ -67,7 +69,7 @@ def module_name(file):
 
 
 def find_examples(file):
-    """Yields the examples of a file, without importing it: collecting the tests is to be fast."""
+    """Yields the examples of a file without importing it, so that collecting tests is fast."""
 
     def visit(node, name):
         docstring = ast.get_docstring(node, clean=False)
@@ -86,7 +88,7 @@ EXAMPLES = [(file, example) for file in sorted(FILES) for example in find_exampl
 
 def marks(name):
     if name in BESIDE_TFMOT:
-        # A string, which is evaluated when all files are imported.
+        # A string, which pytest evaluates after all files are imported.
         alone = "'tensorflow_model_optimization' not in sys.modules"
         yield pytest.mark.skipif(alone, reason="TFMOT changes the process; see test_tfmot.py")
     if name in THOROUGH:
@@ -99,7 +101,7 @@ def marks(name):
 
 
 class Names:
-    """What the examples take for granted: small objects, made for the example that names them."""
+    """The names that examples may use: small objects, created when an example uses them."""
 
     keras, np, ops, tfl = keras, np, ops, tfl
 
@@ -117,7 +119,7 @@ class Names:
 
     @functools.cached_property
     def model(self):
-        """Has 80 and 20 weights, so that many sparsities are met to a weight."""
+        """A model of 80 and 20 weights, so that many sparsities are met exactly."""
         return self.make_model()
 
     @functools.cached_property
@@ -134,7 +136,7 @@ class Names:
 
     @functools.cached_property
     def ticket(self):
-        """Holds unpruned weights, as those of searches do."""
+        """A ticket with the values of pruned weights, like the tickets of searches."""
         model = self.make_model()
         start = tfl.Snapshot(model)
         return tfl.Ticket.from_model(tfl.sparsify(model, sparsity=0.9), weights=start.weights)
@@ -168,7 +170,7 @@ class Names:
 
 @pytest.fixture
 def names(tmp_path, monkeypatch):
-    """What examples may name, in an empty folder, where `fit` does not compile."""
+    """The names for examples, in an empty working folder, with eager training."""
     monkeypatch.chdir(tmp_path)
     run_eagerly(True)
     yield Names()
@@ -187,7 +189,7 @@ def names_in(example):
     return {node.id for node in ast.walk(code) if isinstance(node, ast.Name)}
 
 
-# An example that warns shows what not to do. Soft gates need more steps than an example has.
+# A warning fails an example, except that of soft gates, which need more steps.
 @pytest.mark.filterwarnings(
     "error::UserWarning", "ignore:Even though the `tf.config", "ignore:.* gates were undecided"
 )
@@ -213,7 +215,7 @@ def test_all_lines_with_a_prompt_are_examples():
 
 
 def public_objects():
-    """Returns the functions and classes that the packages export, by name."""
+    """Returns a dict of names to the functions and classes that the packages export."""
     modules = [importlib.import_module(module_name(f)) for f in FILES if f.name == "__init__.py"]
     found = [pair for module in modules for pair in vars(module).items() if pair[0][0] != "_"]
     return {

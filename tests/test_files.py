@@ -33,6 +33,15 @@ def test_other_kind_is_refused(written):
         files.load_arrays(written, "ticket")
 
 
+@pytest.mark.parametrize("version", [1, 3, "2"])
+def test_other_formats_are_refused(version, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "FORMAT", version)
+    files.save_arrays(tmp_path / "other.npz", "thing", {}, {})
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=f"`path`.*has format {version}.*reads format 2"):
+        files.load_arrays(tmp_path / "other.npz", "thing")
+
+
 @pytest.mark.parametrize("size", [0, 1, 10, 100, -1])
 def test_truncated_file_is_refused(size, written):
     content = written.read_bytes()

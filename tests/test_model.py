@@ -1,4 +1,4 @@
-import functools
+import contextlib
 
 import keras
 import numpy as np
@@ -7,17 +7,6 @@ import pytest
 import tf_lottery as tfl
 
 pytestmark = pytest.mark.backend
-
-
-@pytest.fixture
-def compile_model(compile_model):
-    """Function that compiles a model; TensorFlow makes its steps one by one.
-
-    They are few, and tracing them takes longer.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return compile_model
-    return functools.partial(compile_model, run_eagerly=True)
 
 
 def test_sparsify_starts_dense_and_predicts_the_same(make_model, make_data):
@@ -35,6 +24,22 @@ def test_strip_gives_the_users_model_with_zeros(make_model, make_data):
     assert tfl.strip(sparse) is plain
     np.testing.assert_array_equal(plain(make_data()[0]), predictions)
     assert tfl.summary(plain).sparsity == 0.5
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_lent_model_computes_by_itself_and_gets_its_kernels_back(fails, make_model, make_data):
+    plain = make_model()
+    sparse, (x, _) = tfl.sparsify(plain, 0.5), make_data()
+    for kernel in sparse.kernels.values():
+        kernel.assign(kernel + 1.0)
+    expected, before = keras.ops.convert_to_numpy(sparse(x)), plain.get_weights()
+    error = pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext()
+    with error, sparse.settled() as lent:
+        assert lent is plain
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(lent(x)), expected)
+        1 / (not fails)
+    for found, weight in zip(plain.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, weight)
 
 
 def test_set_masks_writes_zeros_and_leaves_other_kernels(make_model):
@@ -71,7 +76,7 @@ def test_sparse_model_survives_saving(kind, make_model, make_data, tmp_path):
     x, _ = make_data(kind)
     np.testing.assert_array_equal(loaded(x), sparse(x))
     assert loaded.density == sparse.density
-    assert loaded.masked.skipped == sparse.masked.skipped
+    assert loaded.skipped == sparse.skipped
     assert loaded.name == sparse.name
 
 
@@ -81,13 +86,6 @@ def test_weights_survive_saving_alone(make_model, make_data, tmp_path):
     other = tfl.sparsify(make_model())
     other.load_weights(tmp_path / "sparse.weights.h5")
     np.testing.assert_array_equal(other(make_data()[0]), sparse(make_data()[0]))
-
-
-def test_summary_of_the_model_is_printed(make_model):
-    lines = []
-    tfl.sparsify(make_model(), sparsity=0.5).summary(print_fn=lines.append)
-    assert "hidden/kernel" in lines[0]
-    assert "50.00%" in lines[0]
 
 
 def test_unbuilt_model_is_refused():
@@ -150,16 +148,20 @@ def test_pattern_survives_saving_and_rules_what_is_pruned(make_model, tmp_path):
     sparse.save(tmp_path / "sparse.keras")
     loaded = keras.saving.load_model(tmp_path / "sparse.keras")
     assert loaded.pattern == sparse.pattern == tfl.sparsity.NM(2, 4)
-    assert loaded.masked.skipped == sparse.masked.skipped
-    assert "18 inputs" in next(iter(loaded.masked.skipped.values()))
+    assert loaded.skipped == sparse.skipped
+    assert "18 inputs" in next(iter(loaded.skipped.values()))
     assert tfl.SparseModel(make_model(), pattern="channel").pattern == tfl.sparsity.Channel()
 
 
-def test_configurations_without_a_pattern_still_load(make_model):
-    sparse = tfl.sparsify(make_model(), sparsity=0.5)
-    config = sparse.get_config()
-    del config["masked"]["config"]["pattern"]
-    assert tfl.SparseModel.from_config(config).pattern == tfl.sparsity.Unstructured()
+@pytest.mark.parametrize("version", [None, 1, 3])
+def test_configurations_of_other_versions_are_refused(version, make_model):
+    config = tfl.sparsify(make_model(), sparsity=0.5).get_config()
+    if version is None:
+        del config["wrapper"]["config"]["format"]
+    else:
+        config["wrapper"]["config"]["format"] = version
+    with pytest.raises(ValueError, match=f"format 2 is needed. Received: .* {version or 1}, "):
+        tfl.SparseModel.from_config(config)
 
 
 def test_matrices_of_kernels_and_back(make_model):
@@ -187,8 +189,10 @@ def test_model_that_no_pattern_divides_is_refused(make_model):
 
 
 def open_half(sparse):
-    """Sets values of gates of which every second is above 0."""
-    sparse.masked.set_values([np.resize([0.1, -0.1], gate.shape) for gate in sparse.masked.gates])
+    """Sets every second gate value above 0 and the others below."""
+    sparse.selection.set_values(
+        [np.resize([0.1, -0.1], gate.shape) for gate in sparse.selection.gates]
+    )
 
 
 def test_density_of_gates_is_the_share_above_zero(make_model):
@@ -218,7 +222,7 @@ def test_strip_of_soft_gates_leaves_the_scaled_weights_above_zero(make_model, ma
 def test_strip_of_untrained_gates_is_refused(make_model):
     plain = make_model()
     before = plain.get_weights()
-    with pytest.raises(ValueError, match="`model` must have gates above 0.*Received: .* density 0"):
+    with pytest.raises(ValueError, match="`model` must have gates above 0.*Received: density 0"):
         tfl.strip(tfl.sparsify(plain, gate=tfl.SoftGate()))
     for weight, expected in zip(plain.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, expected)
@@ -233,11 +237,11 @@ def test_model_with_gates_survives_saving(kind, make_model, make_data, compile_m
     loaded = keras.saving.load_model(tmp_path / "sparse.keras")
     x, y = make_data(kind)
     np.testing.assert_array_equal(loaded(x), sparse(x))
-    assert loaded.masked.gate == sparse.masked.gate
+    assert loaded.selection.gate == sparse.selection.gate
     assert loaded.density == 0.5
     for either in (sparse, loaded):
         either.fit(x, y, epochs=1, verbose=0, shuffle=False)
-    for values, expected in zip(loaded.masked.values, sparse.masked.values, strict=True):
+    for values, expected in zip(loaded.selection.values, sparse.selection.values, strict=True):
         np.testing.assert_array_equal(values, expected)
 
 
@@ -259,9 +263,9 @@ def test_weights_decay_and_gates_do_not(exclude, make_model):
         optimizer.exclude_from_weight_decay(var_names=["kernel"])
     sparse.compile(optimizer, "mse")
     kernels = list(sparse.get_kernels().values())
-    # Without a signal there are no gradients.
+    # Zero data gives no gradients.
     sparse.train_on_batch(np.zeros((2, 6)), np.zeros((2, 3)))
-    assert all(np.all(values == np.float32(0.5)) for values in sparse.masked.values)
+    assert all(np.all(values == np.float32(0.5)) for values in sparse.selection.values)
     for kernel, expected in zip(sparse.get_kernels().values(), kernels, strict=True):
         np.testing.assert_allclose(kernel, expected * (1.0 if exclude else 0.95), rtol=1e-5)
 

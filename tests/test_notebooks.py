@@ -19,7 +19,7 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 
 @pytest.fixture
 def fast_kernel(monkeypatch):
-    """Environment of the kernel: the fast mode, and the package even if not installed."""
+    """Environment of the kernel: fast mode, with the package importable if not installed."""
     monkeypatch.setenv("TF_LOTTERY_FAST", "1")
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -31,14 +31,14 @@ def code_cells(path):
 
 
 def parse(cell):
-    """Returns the syntax tree of a cell, whose magic commands are calls then."""
+    """Returns the syntax tree of a cell, with magic commands translated into calls."""
     from IPython.core.inputtransformer2 import TransformerManager
 
     return ast.parse(TransformerManager().transform_cell(cell.source))
 
 
 def names_of_the_library(trees):
-    """Returns what notebooks import from the library, by the names they give it."""
+    """Returns a dict of local names to what a notebook imports from the library."""
     found = {}
     for node in (node for tree in trees for node in ast.walk(tree)):
         modules = [node.module] if isinstance(node, ast.ImportFrom) else []
@@ -50,7 +50,7 @@ def names_of_the_library(trees):
 
 
 def resolve(node, names):
-    """Returns what a dotted name of the library stands for, `None` for other expressions."""
+    """Returns the object of a dotted name of the library, `None` for other expressions."""
     if isinstance(node, ast.Name):
         return names.get(node.id)
     parent = resolve(node.value, names) if isinstance(node, ast.Attribute) else None
@@ -58,7 +58,7 @@ def resolve(node, names):
 
 
 def check_calls(trees):
-    """Resolves all names of the library and binds arguments, and returns how many calls it saw."""
+    """Checks the names and arguments of all calls of the library; returns their number."""
     names, calls = names_of_the_library(trees), 0
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Attribute):
@@ -124,7 +124,7 @@ def test_runs(path, fast_kernel, tmp_path):
         notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
     )
     manager = client.create_kernel_manager()
-    # The Python of the tests, whatever kernels the user has installed.
+    # Uses the Python of the tests, not a kernel that the user installed.
     manager.kernel_spec.argv[0] = sys.executable
     client.execute()
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")

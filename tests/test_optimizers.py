@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from keras import layers, optimizers
 
-from tf_lottery.layers.growth_state import GrowthState
+from tf_lottery.layers import GrowthMemory
 from tf_lottery.optimizers import (
+    accumulation_steps,
     add_overwritten,
     clear_slots,
     exclude_from_weight_decay,
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.backend
 
 @pytest.fixture
 def variables():
-    """Kernels and biases, two of one path, and one whose path begins like another's."""
+    """Kernels and biases; two have the same path, one has a path that begins with another's."""
     named = ["a", "a", "a_kernel_momentum", "b"]
     made = [layers.Dense(3, name=name) for name in named]
     for layer in made:
@@ -90,7 +91,8 @@ def test_slots_inside_a_multi_optimizer(variables):
 
 
 def test_overwritten_variables_are_added_once_and_taken_back(variables):
-    state = GrowthState([kernel.shape for kernel in variables[:4:2]], decay=0.0)
+    state = GrowthMemory(decay=0.0)
+    state.create_variables(variables[:4:2])
     state.collect(True)
     optimizer = built(optimizers.Adam(use_ema=True), variables)
     num_variables = len(optimizer.variables)
@@ -108,14 +110,50 @@ def test_overwritten_variables_are_added_once_and_taken_back(variables):
     assert all(np.all(b != np.array(v)) for b, v in zip(before, variables, strict=True))
 
 
-def test_accumulation_of_gradients_is_refused(variables):
-    state = GrowthState([(4, 3)], decay=0.0)
-    optimizer = built(optimizers.Adam(gradient_accumulation_steps=2), variables)
-    with pytest.raises(ValueError, match="gradient_accumulation_steps=2"):
-        add_overwritten(optimizer, state.gradients)
-    inner = optimizers.LossScaleOptimizer(optimizers.Adam(gradient_accumulation_steps=3))
-    with pytest.raises(ValueError, match="gradient_accumulation_steps=3"):
-        add_overwritten(built(inner, variables), state.gradients)
+def test_overwritten_variables_can_stand_between_others(variables):
+    state = GrowthMemory(decay=0.0)
+    state.create_variables(variables[:1])
+    state.collect(True)
+    optimizer = built(optimizers.Adam(use_ema=True), variables)
+    # As in a model with a sparse part in the middle.
+    trained = [*variables[:3], *state.gradients, *variables[3:]]
+    add_overwritten(optimizer, state.gradients, trained)
+    values = [v.value for v in trained], [v.value for v in optimizer.variables]
+    gradients = [float(i) * keras.ops.ones(v.shape) for i, v in enumerate(trained, start=1)]
+    optimizer.apply(gradients)
+    assert float(np.mean(state.gradients[0])) == 4.0
+    momenta = [np.mean(found["momentum"]) for found in slots(optimizer, variables)]
+    np.testing.assert_allclose(momenta, [0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9], rtol=1e-5)
+    if keras.backend.backend() == "jax":
+        found, _ = optimizer.stateless_apply(values[1], gradients, values[0])
+        assert float(np.mean(found[3])) == 4.0
+    remove_overwritten(optimizer, state.gradients)
+    optimizer.apply(gradients[:3] + gradients[4:])
+    optimizer.finalize_variable_values(variables)
+
+
+@pytest.mark.parametrize("wrap", [lambda adam: adam, optimizers.LossScaleOptimizer])
+def test_steps_of_accumulation(wrap, variables):
+    optimizer = built(wrap(optimizers.Adam(gradient_accumulation_steps=3)), variables)
+    assert accumulation_steps(optimizer) == 3
+    assert accumulation_steps(built(wrap(optimizers.Adam()), variables)) == 1
+
+
+def test_overwritten_variables_are_summed_over_the_batches_of_a_step(variables):
+    state = GrowthMemory(decay=0.5)
+    state.create_variables(variables[:1])
+    state.collect(True)
+    optimizer = built(optimizers.SGD(0.1, gradient_accumulation_steps=3), variables[:1])
+    trained = [variables[0], *state.gradients]
+    add_overwritten(optimizer, state.gradients, trained, 0.5)
+    found = []
+    for value in (1.0, -8.0, 3.0, 2.0, 5.0):
+        optimizer.apply([value * keras.ops.ones(v.shape) for v in trained])
+        found.append(float(np.mean(state.gradients[0])))
+    assert found == [1.0, -7.0, -4.0, 0.0, 5.0]
+    remove_overwritten(optimizer, state.gradients)
+    # Keras' own method is restored, which takes the maximum.
+    assert "_overwrite_variables_directly_with_gradients" not in vars(optimizer)
 
 
 def test_loss_scale(variables):
@@ -135,7 +173,7 @@ def test_cleared_slots_are_as_at_the_beginning(variables):
         if i in (0, 5):
             np.testing.assert_array_equal(np.array(average), np.array(variable))
         assert all(np.any(slot) == (i not in (0, 5)) for slot in found.values())
-    # Momentum 0.1 and velocity 0.001 of a first step, and of a second one.
+    # Momentum 0.1 and velocity 0.001 after a first step, and after a second one.
     optimizer.apply([keras.ops.ones(v.shape) for v in variables])
     momenta = [float(np.mean(found["momentum"])) for found in slots(optimizer, variables)]
     np.testing.assert_allclose(momenta, [0.1, *[0.19] * 4, 0.1, 0.19, 0.19], rtol=1e-5)
@@ -190,7 +228,7 @@ def test_variables_excluded_from_weight_decay(wrap, others, variables):
     gradients = [keras.ops.zeros(v.shape) for v in variables]
     found = variables
     if keras.backend.backend() == "jax":
-        # There a loss scale works without side effects only, as in the trainer.
+        # On JAX a loss scale only works without side effects, as in the trainer.
         states = [v.value for v in optimizer.variables], gradients, [v.value for v in variables]
         found, _ = optimizer.stateless_apply(*states)
     else:

@@ -48,10 +48,26 @@ def test_prune_refines_in_any_training_loop(make_model):
 def test_emptied_kernel_is_warned_about_once(make_model):
     sparse = tfl.sparsify(make_model())
     list(sparse.kernels.values())[1].assign(np.full((8, 3), 1e-9))
-    with pytest.warns(UserWarning, match=r"no weight in \['.*output/kernel'\]") as warned:
-        tfl.prune(sparse, 0.5)
-        tfl.prune(sparse, 0.6)
+    with pytest.warns(
+        UserWarning, match=r"no weight in \['.*output/kernel'\].*`floor=1`"
+    ) as warned:
+        tfl.prune(sparse, 0.5, scope="global", floor=0)
+        tfl.prune(sparse, 0.6, scope="global", floor=0)
     assert sum("no weight" in str(warning.message) for warning in warned) == 1
+
+
+def test_floor_leaves_a_weight_in_every_kernel(make_model):
+    sparse = tfl.sparsify(make_model())
+    output = list(sparse.kernels)[1]
+    values = np.full((8, 3), 1e-9)
+    values[4, 1] = 2e-9
+    sparse.kernels[output].assign(values)
+    masks = tfl.prune(sparse, 0.5, scope="global")
+    assert sparse.sparsity == 0.5
+    assert np.argwhere(masks[output]).tolist() == [[4, 1]]
+    with pytest.warns(UserWarning, match="too few weights for `floor=1` in every kernel"):
+        tfl.prune(sparse, 71 / 72, scope="global")
+    assert sparse.sparsity == 71 / 72
 
 
 def test_prune_compares_with_a_snapshot(make_model):
@@ -61,7 +77,7 @@ def test_prune_compares_with_a_snapshot(make_model):
     change = np.zeros(kernel.shape, "float32")
     change[2, 3] = 1.0
     kernel.assign(kernel + change)
-    masks = tfl.prune(sparse, 71 / 72, scores="movement", initial=start)
+    masks = tfl.prune(sparse, 71 / 72, scores="movement", scope="global", floor=0, initial=start)
     assert np.argwhere(next(iter(masks.values()))).tolist() == [[2, 3]]
 
 
@@ -87,14 +103,14 @@ def test_patterns_of_every_kind_of_model(kind, pattern, make_model, make_data):
         group = {"2:4": 1, "4x1": 4, "channel": mask.shape[0]}[pattern]
         assert np.count_nonzero(~mask) == group * round(0.5 * mask.size / group), path
     for path in masks:
-        assert path not in sparse.masked.skipped
+        assert path not in sparse.skipped
     sparse(make_data(kind)[0])
 
 
 def test_pattern_follows_the_equation_of_attention(make_model):
     sparse = tfl.sparsify(make_model("attention"), sparsity=0.5, pattern="3x1")
     query, *_, output, _ = sparse.get_masks().values()
-    # Inputs of the query are its first axis, those of the output projection its first two.
+    # The inputs of the query are its first axis, those of the output projection its first two.
     for blocks in (query.reshape(2, 3, 2, 3), output.reshape(2, 3, 6)):
         assert np.all(blocks.any(axis=1) == blocks.all(axis=1))
         assert 0 < blocks.mean() < 1
@@ -166,6 +182,7 @@ def test_distribution_by_path_alone_leaves_the_rest_dense(make_model):
         ({"distribution": lambda shapes, s: {"a": s}}, "`distribution` must return a sparsity"),
         ({"sparsity": {"output": 0.5}, "distribution": "erk"}, "`sparsity` must be a number"),
         ({"pattern": "2of4"}, "`pattern`"),
+        ({"floor": 0.5}, "`floor` must be an integer"),
     ],
 )
 def test_wrong_distributions_and_patterns_are_named(arguments, message, make_model):
@@ -183,18 +200,18 @@ def test_masks_are_ranked_from_any_scores_without_being_set(make_model):
     output = list(scores)[3]
     scores[output][1, :, 4] = 1.0
     total = sum(score.size for score in scores.values())
-    found = ranked_masks(sparse, scores, 1 - 3 / total)
+    found = ranked_masks(sparse, scores, 1 - 3 / total, scope="global", floor=0)
     assert np.argwhere(found[output]).tolist() == [[1, 0, 4], [1, 1, 4], [1, 2, 4]]
     assert sum(np.count_nonzero(mask) for mask in found.values()) == 3
     assert sparse.density == 1.0
-    again = ranked_masks(sparse, scores, 0.5, masks=found)
+    again = ranked_masks(sparse, scores, 0.5, scope="global", masks=found)
     np.testing.assert_array_equal(again[output], found[output])
 
 
 def test_target_sparsity(make_model):
     sparse = tfl.sparsify(make_model())
     hidden, output = sparse.kernels
-    assert target_sparsity(sparse, 0.9, "global") == 0.9
+    assert target_sparsity(sparse, 0.9, scope="global") == 0.9
     assert target_sparsity(sparse, {hidden: 0.5, output: 0.0}) == {hidden: 0.5, output: 0.0}
     assert target_sparsity(sparse, 0.9, distribution="uniform") == {hidden: 0.9, output: 0.9}
 
@@ -203,9 +220,11 @@ def masks(sparse):
     return list(sparse.get_masks().values())
 
 
-@pytest.mark.parametrize("arguments", [{"sparsity": 0.5}, {"distribution": "erk"}])
+@pytest.mark.parametrize(
+    "arguments", [{"sparsity": 0.5}, {"distribution": "erk"}, {"keep_zeros": True}]
+)
 def test_gates_exclude_a_sparsity(arguments, make_model):
-    with pytest.raises(ValueError, match="`gate` excludes `sparsity` and `distribution`.*Received"):
+    with pytest.raises(ValueError, match="`gate` excludes `sparsity`, .*Received"):
         tfl.sparsify(make_model(), gate=tfl.SoftGate(), **arguments)
 
 
@@ -216,8 +235,8 @@ def test_wrong_gate_is_named(make_model):
 
 def test_gates_of_chosen_kernels(make_model):
     sparse = tfl.sparsify(make_model(), gate=tfl.SoftGate(), exclude="output")
-    assert [tuple(gate.shape) for gate in sparse.masked.gates] == [(6, 8)]
-    assert any("output/kernel" in path for path in sparse.masked.skipped)
+    assert [tuple(gate.shape) for gate in sparse.selection.gates] == [(6, 8)]
+    assert any("output/kernel" in path for path in sparse.skipped)
 
 
 @pytest.mark.parametrize(

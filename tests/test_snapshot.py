@@ -1,24 +1,13 @@
-import functools
-
 import keras
 import numpy as np
 import pytest
 
 import tf_lottery as tfl
+from tf_lottery.growth import prepare_collecting
 from tf_lottery.snapshot import start_averages, training_step
+from tf_lottery.training import Training
 
 pytestmark = pytest.mark.backend
-
-
-@pytest.fixture
-def compile_model(compile_model):
-    """Function that compiles a model; TensorFlow makes its steps one by one.
-
-    They are few, and tracing them takes longer.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return compile_model
-    return functools.partial(compile_model, run_eagerly=True)
 
 
 def values(variables):
@@ -53,7 +42,7 @@ def test_only_the_asked_parts_go_back(trained, make_data):
     trained.fit(*make_data("subclassed"), batch_size=8, epochs=1, verbose=0)
     tfl.prune(trained, 0.75)
     slots = values(trained.optimizer.variables)[1:]
-    snapshot.restore(trained, parts=("weights", "step"))
+    snapshot.restore(trained, kinds=("weights", "step"))
     assert training_step(trained.optimizer) == 3
     assert trained.sparsity == 0.75
     assert_same(values(trained.optimizer.variables)[1:], slots)
@@ -67,6 +56,51 @@ def test_file_keeps_everything(trained, make_data, make_model, compile_model, tm
     tfl.Snapshot.load(tmp_path / "snapshot.npz", other).restore(other)
     assert_same(values(other.variables), values(trained.variables))
     assert_same(values(other.optimizer.variables), values(trained.optimizer.variables))
+
+
+def state_by_kind(model):
+    """Returns the expected variables of every kind of state, listed explicitly."""
+    rate, step = model.optimizer.learning_rate, model.optimizer.iterations
+    kinds = {
+        "weights": model.model.weights,
+        "seeds": model.model.dropout.seed_generator.state,
+        "optimizer": [v for v in model.optimizer.variables if v is not rate and v is not step],
+        "learning_rate": rate,
+        "step": step,
+    }
+    if model.growth is None:
+        return {**kinds, "gates": model.selection.variables}
+    return {
+        **kinds,
+        "masks": model.selection.variables,
+        "growth": model.growth.variables,
+        "tweaks": model.tweaks[0].variables,
+    }
+
+
+@pytest.mark.parametrize("learns_masks", [False, True])
+def test_every_kind_goes_back_and_no_other(learns_masks, make_model, compile_model):
+    gate = tfl.SoftGate(0.1) if learns_masks else None
+    model = compile_model(tfl.sparsify(make_model("subclassed"), gate=gate))
+    model.optimizer.build(model.trainable_variables)
+    if not learns_masks:
+        prepare_collecting(Training.of(model), decay=0.9)
+        tfl.retrain.soft_activations(model)
+    state = {kind: keras.tree.flatten(found) for kind, found in state_by_kind(model).items()}
+    before = {kind: values(variables) for kind, variables in state.items()}
+    assert all(before.values())
+    changed = {
+        kind: [~array if array.dtype == bool else array + 1 for array in arrays]
+        for kind, arrays in before.items()
+    }
+    snapshot = tfl.Snapshot(model)
+    for kind in state:
+        for other, variables in state.items():
+            for variable, array in zip(variables, changed[other], strict=True):
+                variable.assign(array)
+        snapshot.restore(model, kinds=(kind,))
+        for other, variables in state.items():
+            assert_same(values(variables), (before if other == kind else changed)[other])
 
 
 def test_model_without_optimizer(make_model):
@@ -91,9 +125,9 @@ def test_unbuilt_model_is_refused():
         tfl.Snapshot(keras.Sequential([keras.layers.Dense(3)], name="unbuilt"))
 
 
-def test_unknown_part_is_refused(trained):
-    with pytest.raises(ValueError, match="`parts` must be among .*Received: 'weigths'"):
-        tfl.Snapshot(trained).restore(trained, parts=("weigths",))
+def test_unknown_kind_is_refused(trained):
+    with pytest.raises(ValueError, match="`kinds` must be among .*Received: 'weigths'"):
+        tfl.Snapshot(trained).restore(trained, kinds=("weigths",))
 
 
 def test_step_is_that_of_the_innermost_optimizer(make_model, make_data, compile_model):
@@ -103,7 +137,7 @@ def test_step_is_that_of_the_innermost_optimizer(make_model, make_data, compile_
     assert training_step(optimizer) == 6
     snapshot = tfl.Snapshot(model)
     model.fit(*make_data(), batch_size=8, epochs=1, verbose=0)
-    snapshot.restore(model, parts=("step",))
+    snapshot.restore(model, kinds=("step",))
     assert training_step(optimizer) == 6
 
 
@@ -113,7 +147,7 @@ def test_averages_start_at_the_weights(make_model, make_data, compile_model):
     model.fit(*make_data(), batch_size=8, epochs=1, verbose=0)
     for variable in model.trainable_variables:
         variable.assign(variable + 1.0)
-    start_averages(model)
+    start_averages(Training.of(model))
     averages = [v for v in optimizer.variables if v.name.endswith("_average")]
     assert len(averages) == 4
     assert_same(values(averages), values(model.trainable_variables))
@@ -122,21 +156,21 @@ def test_averages_start_at_the_weights(make_model, make_data, compile_model):
 @pytest.fixture
 def gated(make_model, make_data, compile_model):
     model = compile_model(tfl.sparsify(make_model("subclassed"), gate=tfl.SoftGate(0.1)))
-    model.masked.control.anneal(20, 200.0)
+    model.selection.control.anneal(20, 200.0)
     model.fit(*make_data("subclassed"), batch_size=8, epochs=1, verbose=0)
     return model
 
 
 def test_gates_are_a_part_of_their_own(gated, make_data):
     snapshot = tfl.Snapshot(gated)
-    before, expected = gated.masked.values, values(gated.masked.control.variables)
+    before, expected = gated.selection.values, values(gated.selection.control.variables)
     gated.fit(*make_data("subclassed"), batch_size=8, epochs=1, verbose=0)
-    trained = gated.masked.values
-    snapshot.restore(gated, parts=("weights",))
-    assert_same(gated.masked.values, trained)
-    snapshot.restore(gated, parts=("gates",))
-    assert_same(gated.masked.values, before)
-    assert_same(values(gated.masked.control.variables), expected)
+    trained = gated.selection.values
+    snapshot.restore(gated, kinds=("weights",))
+    assert_same(gated.selection.values, trained)
+    snapshot.restore(gated, kinds=("gates",))
+    assert_same(gated.selection.values, before)
+    assert_same(values(gated.selection.control.variables), expected)
     assert not any("gate" in path for path in snapshot.weights)
 
 
@@ -158,3 +192,11 @@ def test_file_keeps_gates(gated, make_model, compile_model, tmp_path):
     plain = compile_model(tfl.sparsify(make_model("subclassed")))
     with pytest.raises(ValueError, match="`model` must have the .* of the snapshot"):
         tfl.Snapshot.load(tmp_path / "snapshot.npz", plain).restore(plain)
+
+
+def test_another_optimizer_must_be_built(make_model):
+    model, optimizer = make_model(), keras.optimizers.SGD()
+    with pytest.raises(ValueError, match="`optimizer` must be built with all variables"):
+        tfl.Snapshot(model, optimizer)
+    optimizer.build(model.trainable_variables)
+    assert tfl.Snapshot(model, optimizer).step == 0

@@ -8,15 +8,16 @@ from tf_lottery import interop as interop
 from tf_lottery import layers as layers
 from tf_lottery import retrain as retrain
 from tf_lottery import sparsity as sparsity
+from tf_lottery._strip import strip as strip
 from tf_lottery._version import __version__ as __version__
+from tf_lottery.analysis._flops import flops as flops
+from tf_lottery.analysis._stability import Stability as Stability
+from tf_lottery.analysis._stability import stability as stability
 from tf_lottery.analysis.connectivity import Connectivity as Connectivity
 from tf_lottery.analysis.connectivity import interpolate as interpolate
-from tf_lottery.analysis.flops import flops as flops
 from tf_lottery.analysis.flops_report import FlopsReport as FlopsReport
 from tf_lottery.analysis.report import Summary as Summary
 from tf_lottery.analysis.report import summary as summary
-from tf_lottery.analysis.stability import Stability as Stability
-from tf_lottery.analysis.stability import stability as stability
 from tf_lottery.export import CompactionReport as CompactionReport
 from tf_lottery.export import ExportError as ExportError
 from tf_lottery.export import ExportReport as ExportReport
@@ -28,6 +29,5 @@ from tf_lottery.model import SparseModel as SparseModel
 from tf_lottery.pruning import prune as prune
 from tf_lottery.pruning import sparsify as sparsify
 from tf_lottery.snapshot import Snapshot as Snapshot
-from tf_lottery.strip import strip as strip
 from tf_lottery.ticket import Ticket as Ticket
 from tf_lottery.ticket import TicketMatch as TicketMatch

@@ -1,5 +1,6 @@
-"""Checks of arguments that several rooms share."""
+"""Argument checks that are used throughout the library."""
 
+import difflib
 import math
 import numbers
 
@@ -15,7 +16,7 @@ def positive_integer(name, value):
 
 
 def natural_number(name, value):
-    """Returns `value`, or raises a `ValueError` if it is not an integer of at least 0.
+    """Returns `value`, or raises a `ValueError` if it is not an integer >= 0.
 
     Args:
         name: String, the argument's name for the message.
@@ -79,7 +80,7 @@ def choice(name, value, choices):
 
 
 def named_function(name, value, functions):
-    """Returns the function that `value` is or names, or raises a `ValueError`.
+    """Returns `value` if it is a function, or the function it names, or raises a `ValueError`.
 
     Args:
         name: String, the argument's name for the message.
@@ -94,3 +95,26 @@ def named_function(name, value, functions):
         f"Argument `{name}` must be a function or one of {sorted(functions)}. "
         f"Received: {name}={value!r}"
     )
+
+
+def nearest(name, choices):
+    """Returns a list of up to three of `choices` whose spelling is closest to a name.
+
+    A path is as close as the closest of its parts.
+
+    Args:
+        name: String.
+        choices: List of strings, names or paths.
+
+    Example:
+
+    >>> nearest("ouput", ["net/hidden/kernel", "net/output/kernel"])
+    ['net/output/kernel']
+    """
+
+    def similarity(path):
+        parts = {path, *path.split("/")}
+        return max(difflib.SequenceMatcher(None, name.lower(), p.lower()).ratio() for p in parts)
+
+    ranked = sorted(((similarity(path), path) for path in dict.fromkeys(choices)), reverse=True)
+    return [path for ratio, path in ranked[:3] if ratio >= 0.6]

@@ -1,4 +1,4 @@
-"""Files of named arrays: written atomically, read without running any code."""
+"""Reads and writes files of named arrays: atomically, and without running code from a file."""
 
 import contextlib
 import errno
@@ -12,14 +12,15 @@ import zlib
 import numpy as np
 
 _HEADER = "tf_lottery"
+FORMAT = 2
 
 
 def save_arrays(path, kind, arrays, metadata):
-    """Writes arrays and metadata into one `.npz` file, or leaves what is there untouched.
+    """Writes arrays and metadata into one `.npz` file. On failure, an existing file is kept.
 
     Args:
         path: The file. Its folder must exist.
-        kind: String that says what the file holds, checked when it is loaded.
+        kind: String that names the kind of content, checked when the file is loaded.
         arrays: Dict of names to arrays.
         metadata: Dict of values fit for JSON.
 
@@ -27,9 +28,9 @@ def save_arrays(path, kind, arrays, metadata):
         OSError: If the file cannot be written.
     """
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    # NumPy's format knows no bfloat16 or float8: it keeps their bytes and loses the type.
+    # NumPy's format has no bfloat16 or float8: it stores their bytes but not the type.
     dtypes = {name: a.dtype.name for name, a in arrays.items() if a.dtype.kind == "V"}
-    header = json.dumps({"kind": kind, "version": 1, "dtypes": dtypes, "metadata": metadata})
+    header = json.dumps({"kind": kind, "version": FORMAT, "dtypes": dtypes, "metadata": metadata})
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **{_HEADER: np.array(header)}, **arrays)
 
@@ -39,15 +40,15 @@ def load_arrays(path, kind):
 
     Args:
         path: The file.
-        kind: String, what the file must hold.
+        kind: String, the kind of content that the file must have.
 
     Returns:
         A dict of names to arrays, and the metadata.
 
     Raises:
         OSError: If there is no such file or it cannot be read.
-        ValueError: If it is truncated, was not written by `tf_lottery`, or holds
-            something else.
+        ValueError: If it is damaged, was not written by `tf_lottery`, has content of another
+            kind, or was written by a version with another format.
     """
     foreign = f"Argument `path` must be a {kind} file of tf_lottery. Received: path={str(path)!r}"
     try:
@@ -56,11 +57,18 @@ def load_arrays(path, kind):
             raise ValueError("an array without names")
         with file:
             header = json.loads(str(file[_HEADER]))
+            kind_found, version = header["kind"], header["version"]
             arrays = {name: file[name] for name in file.files if name != _HEADER}
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{foreign}, which is damaged or of another program ({error})") from error
-    if header["kind"] != kind:
-        raise ValueError(f"{foreign}, a {header['kind']} file")
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{foreign}, which is damaged or of another kind ({error})") from error
+    if kind_found != kind:
+        raise ValueError(f"{foreign}, a {kind_found} file")
+    if version != FORMAT:
+        raise ValueError(
+            f"{foreign}, which has format {version}. This version of tf_lottery reads format "
+            f"{FORMAT}. Use the version that wrote the file, or create the file again with this "
+            "version; to restart a search, give it an empty folder"
+        )
     for name, dtype in header["dtypes"].items():
         arrays[name] = arrays[name].view(np.dtype(dtype))
     return arrays, header["metadata"]
@@ -68,13 +76,13 @@ def load_arrays(path, kind):
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """Gives a temporary file that takes the place of `path` if the block succeeds.
+    """Yields a temporary file that replaces `path` if the block succeeds.
 
     Args:
         path: The file to write. Its folder must exist.
 
     Yields:
-        The path of the temporary file, beside `path`.
+        The path of the temporary file, in the folder of `path`.
 
     Raises:
         OSError: If the folder does not exist or cannot be written, or `path` is a folder;
@@ -88,7 +96,7 @@ def atomic_path(path):
     try:
         temporary.touch(exist_ok=False)
     except OSError as error:
-        message = f"Argument `path` must lie in a folder to write to ({error.strerror}). Received"
+        message = f"Argument `path` must be in a writable folder ({error.strerror}). Received"
         raise OSError(error.errno, message, str(path)) from None
     try:
         yield temporary

@@ -1,4 +1,10 @@
-"""Let a sparse model collect dense gradients, and move its connections."""
+"""Collects dense gradients of a sparse model, and moves its connections.
+
+A callback calls `prepare_collecting` and `start_collecting` when training begins, reads
+`collected_gradients` where an update is due, gives new masks, as `tfl.sparsity.drop_and_grow`
+makes them, to `move_connections`, and calls `stop_collecting` at the end. Its attribute
+`training` is the first argument of most of these functions.
+"""
 
 import contextlib
 
@@ -6,116 +12,149 @@ import numpy as np
 from keras import ops
 
 from tf_lottery import optimizers
+from tf_lottery.layers import GrowthMemory, Masks
 
 
-def prepare_collecting(model, decay=None, gain=1.0):
-    """Gives a model the memory for dense gradients, and stops what collected before.
+def prepare_collecting(training, decay=None, gain=1.0):
+    """Stops a running collection, and gives the model a `GrowthMemory` with these settings.
 
-    Args:
-        model: A compiled `SparseModel`.
-        decay: Float, or `None` for no gradients; see `GrowthState`. Defaults to `None`.
-        gain: Float. Defaults to `1.0`.
-
-    Returns:
-        The model's `GrowthState`.
-    """
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    stop_collecting(model)
-    with _scope(model):
-        return model.masked.remember_growth(decay, gain)
-
-
-def start_collecting(model):
-    """Starts to collect dense gradients in the memory that was prepared, if it is for some.
+    An existing memory with the same settings is kept. The record of weights that have ever been
+    active is kept in any case.
 
     Args:
-        model: A compiled `SparseModel`.
+        training: A `Training` of a `SparseModel`.
+        decay: Float, or `None` for no gradients; see `GrowthMemory`. Defaults to `None`.
+        gain: Float; see `GrowthMemory`. Defaults to `1.0`.
 
     Raises:
-        ValueError: If the optimizer accumulates gradients.
+        ValueError: If the model has no masks, but gates.
     """
-    growth = model.masked.growth
-    if not growth.gradients:
-        return
-    optimizers.add_overwritten(model.optimizer, growth.gradients)
-    growth.collect(True)
-    model.make_train_function(force=True)
+    model = training.model
+    if not isinstance(model.selection, Masks):
+        raise ValueError(
+            "Argument `model` must have masks for a method that grows connections; make it with "
+            "`tfl.sparsify(model, sparsity)`. Received: a model with "
+            f"{type(model.selection).__name__}"
+        )
+    training.build_optimizer()
+    stop_collecting(training)
+    _set_memory(training, decay, gain)
 
 
-def stop_collecting(model):
-    """Stops to collect dense gradients and frees those that the next step would replace.
+def start_collecting(training):
+    """Starts to collect dense gradients, if the prepared memory has variables for them.
 
     Args:
-        model: A compiled `SparseModel`.
+        training: A `Training` of a `SparseModel`.
+
+    Raises:
+        ValueError: If another method already uses the memory.
     """
-    masked = model.masked
-    if masked.growth is None or not masked.growth.gradients:
+    model, memory = training.model, training.model.growth
+    if memory.in_use:
+        raise ValueError(
+            "Argument `callbacks` must have only one method that moves connections per model. "
+            f"Received: two of them for the model {model.name!r}"
+        )
+    memory.in_use = True
+    if memory.gradients:
+        memory.collect(True)
+        trained = training.trained_variables
+        optimizers.add_overwritten(training.optimizer, memory.gradients, trained, memory.decay)
+        training.make_train_function()
+
+
+def stop_collecting(training):
+    """Stops collecting dense gradients, and removes those that are not needed any more.
+
+    Args:
+        training: A `Training` of a `SparseModel`.
+    """
+    memory = training.model.growth
+    if memory is None:
         return
-    optimizers.remove_overwritten(model.optimizer, masked.growth.gradients)
-    masked.growth.collect(False)
-    if not masked.growth.decay:
-        with _scope(model):
-            masked.remember_growth()
-    # `fit` makes it anew.
-    model.train_function = None
+    memory.in_use = False
+    if not memory.gradients:
+        return
+    optimizers.remove_overwritten(training.optimizer, memory.gradients)
+    memory.collect(False)
+    if not memory.lasts:
+        _set_memory(training)
+    training.forget_functions()
+
+
+def _set_memory(training, decay=None, gain=1.0):
+    """Gives a model a `GrowthMemory` with these settings, unless it already has one."""
+    model, old = training.model, training.model.growth
+    steps = 1 if decay is None else optimizers.accumulation_steps(training.optimizer)
+    with _scope(training.fitted):
+        if old is None or (old.decay, old.gain, old.steps) != (decay, gain, steps):
+            new = GrowthMemory(decay, gain, steps)
+            if old is not None:
+                model.remove_part(old)
+            model.add_part(new)
+            if old is not None:
+                new.explore([ops.convert_to_numpy(explored) for explored in old.explored])
+        model.growth.explore(list(model.get_masks().values()))
 
 
 def collected_gradients(model):
-    """Returns a dict of kernel paths to the collected arrays, or to `None` without gradients.
+    """Returns a dict of kernel names to gradient arrays, or to `None` if none are collected.
 
     Args:
-        model: A `SparseModel` with a `GrowthState`.
+        model: A `SparseModel` with a `GrowthMemory`.
     """
-    paths, gradients = model.masked.paths, model.masked.growth.gradients
+    names, gradients = list(model.kernels), model.growth.gradients
     if not gradients:
-        return dict.fromkeys(paths)
-    return dict(zip(paths, map(ops.convert_to_numpy, gradients), strict=True))
+        return dict.fromkeys(names)
+    return dict(zip(names, map(ops.convert_to_numpy, gradients), strict=True))
 
 
-def descent_step(model, gradient):
-    """Returns the step that plain gradient descent makes, `-learning_rate * gradient`.
+def descent_step(training, gradient):
+    """Returns the update of plain gradient descent, `-learning_rate * gradient`.
 
     Args:
-        model: A compiled `SparseModel`, whose optimizer has a learning rate.
-        gradient: Array, collected while that optimizer trained.
+        training: A `Training` whose optimizer has a learning rate.
+        gradient: Array, collected during training with this optimizer.
     """
-    strategy = _strategy(model)
-    # Keras divides the loss by the number of replicas, to sum their gradients.
+    strategy, optimizer = _strategy(training.fitted), training.optimizer
+    # Keras divides the loss by the number of replicas, since their gradients are summed.
     replicas = strategy.num_replicas_in_sync if strategy else 1
-    scale = replicas / optimizers.loss_scale(model.optimizer)
-    learning_rate = float(ops.convert_to_numpy(model.optimizer.learning_rate))
+    scale = replicas / optimizers.loss_scale(optimizer)
+    learning_rate = float(ops.convert_to_numpy(optimizer.learning_rate))
     return -learning_rate * scale * gradient
 
 
-def move_connections(model, masks, values=None):
-    """Sets masks, and lets connections that are new begin with empty optimizer slots.
+def move_connections(training, masks, values=None):
+    """Sets masks, and resets the values and optimizer slots of new connections.
 
     Args:
-        model: A compiled `SparseModel`.
-        masks: Dict of kernel paths to boolean arrays; kernels it leaves out keep theirs.
-        values: Dict of kernel paths to arrays, the values of new connections; other entries
-            do not matter. Defaults to `None`: zeros.
+        training: A `Training` of a `SparseModel`.
+        masks: Dict of kernel paths to boolean arrays. Other kernels keep their masks.
+        values: Dict of kernel paths to arrays, the values of new connections. Other entries are
+            ignored. Defaults to `None`: zeros.
 
     Returns:
         Integer, the number of new connections.
 
     Raises:
-        ValueError: If masks do not fit the model.
+        ValueError: If the masks do not fit the model.
 
     Example:
 
+    >>> from tf_lottery.training import Training
     >>> sparse.optimizer.build(sparse.trainable_variables)
     >>> path, mask = next(iter(sparse.get_masks().items()))
-    >>> move_connections(sparse, {path: ~mask})
+    >>> move_connections(Training.of(sparse), {path: ~mask})
     72
     """
-    # Effective values: what an optimizer did to hidden ones must not come to light.
+    model = training.model
+    # `get_kernels` gives zeros for pruned weights, whose stored values an optimizer may have moved.
     before, weights = model.get_masks(), model.get_kernels()
     model.set_masks(masks)
-    kernels, trained = model.kernels, model.trainable_variables
+    kernels, trained = model.kernels, training.trained_variables
     positions = {id(variable): i for i, variable in enumerate(trained)}
-    slots = optimizers.slots(model.optimizer, trained)
+    slots = optimizers.slots(training.optimizer, trained)
     num_new = 0
     for path, mask in masks.items():
         new, weight = mask & ~before[path], weights[path] * mask
@@ -126,10 +165,10 @@ def move_connections(model, masks, values=None):
         # The kernel of a frozen layer has no slots.
         position = positions.get(id(kernels[path]))
         for kind, slot in ({} if position is None else slots[position]).items():
-            start = optimizers.initial_value(model.optimizer, kind, weight)
+            start = optimizers.initial_value(training.optimizer, kind, weight)
             slot.assign(ops.where(new, start, slot.value))
-    if model.masked.growth is not None:
-        model.masked.growth.explore(list(model.get_masks().values()))
+    if model.growth is not None:
+        model.growth.explore(list(model.get_masks().values()))
     return num_new
 
 
@@ -139,6 +178,6 @@ def _strategy(model):
 
 
 def _scope(model):
-    """Returns the context in which variables of the model have to be made."""
+    """Returns the context in which variables of the model must be created."""
     strategy = _strategy(model)
     return contextlib.nullcontext() if strategy is None else strategy.scope()

@@ -1,25 +1,27 @@
-"""What lies inside Keras optimizers: the slots of a variable, and which variables they know."""
+"""Access to the variables of Keras optimizers: their slots, and the variables they train."""
 
 import collections
 
 import numpy as np
 from keras import ops
 
+from tf_lottery import _keras
+
 
 def slots(optimizer, variables):
-    """Finds the optimizer's variables that belong to weights of a model.
+    """Finds the slots of an optimizer: its variables that belong to weights of a model.
 
-    Momentum, second moments, moving averages and so on, of every optimizer inside
-    `LossScaleOptimizer` and `MultiOptimizer`. Slots of another shape than the weight, such
-    as the factors of Adafactor, are left out.
+    Slots are momentum, second moments, moving averages and so on. Optimizers inside
+    `LossScaleOptimizer` and `MultiOptimizer` are included. Slots whose shape differs from that
+    of the weight, such as the factors of Adafactor, are left out.
 
     Args:
         optimizer: A built Keras optimizer.
         variables: List of all trainable variables of the model.
 
     Returns:
-        List, for every variable a dict of the slot's kind, such as `"momentum"`, to its
-        variable.
+        List with a dict for every variable, from kinds of slots, such as `"momentum"`, to the
+        slots.
 
     Example:
 
@@ -28,8 +30,8 @@ def slots(optimizer, variables):
     >>> [sorted(found) for found in slots(optimizer, weights)]
     [['momentum', 'velocity'], ['momentum', 'velocity']]
     """
-    # A slot is called after the path of its weight. Several weights can have one path;
-    # their slots come in the order of the weights.
+    # The name of a slot begins with the path of its weight. If several weights have the same
+    # path, their slots come in the order of the weights.
     positions = collections.defaultdict(list)
     for i, variable in enumerate(variables):
         positions[variable.path.replace("/", "_")].append(i)
@@ -49,89 +51,115 @@ def slots(optimizer, variables):
 
 
 def clear_slots(optimizer, trainable, variables):
-    """Sets the slots of some weights to what they begin with: zero, or a copy of the weight.
+    """Resets the slots of some weights to their initial values; see `initial_value`.
 
     Args:
         optimizer: A built Keras optimizer.
         trainable: List of all trainable variables of the model.
-        variables: List of those whose slots are cleared.
+        variables: List of the variables whose slots are reset.
     """
     chosen = {id(variable) for variable in variables}
     for variable, found in zip(trainable, slots(optimizer, trainable), strict=True):
         for kind, slot in found.items() if id(variable) in chosen else ():
-            # By value: on JAX the two would share a buffer, which a step cannot donate twice.
+            # A copy: on JAX the two would share a buffer, which a step cannot donate twice.
             weight = ops.convert_to_numpy(variable).copy()
             start = initial_value(optimizer, kind, weight)
             slot.assign(np.broadcast_to(start, slot.shape))
 
 
-def add_overwritten(optimizer, variables):
-    """Makes an optimizer accept variables that it overwrites with their gradients.
+def add_overwritten(optimizer, variables, trained=(), decay=0.0):
+    """Adds variables to an optimizer that it overwrites with their gradients.
 
-    Keras lets an optimizer know its variables only when it is built, but these need no
-    slots, so they can be added to its lists. They have to be the last of the model.
+    If the optimizer accumulates gradients, theirs are summed over the batches of a step.
 
     Args:
         optimizer: A built Keras optimizer.
         variables: List of variables with `overwrite_with_gradient=True`.
-
-    Raises:
-        ValueError: If an optimizer accumulates gradients, which Keras does by the maximum
-            for such variables.
+        trained: List of all trainable variables of the model that has them, in its order. The
+            optimizer may train others, too. Defaults to `()`: `variables` are the last ones.
+        decay: Float, the factor by which a variable is multiplied when a step with accumulated
+            gradients begins. Defaults to `0.0`.
     """
     for part in _parts(optimizer):
+        position = _first_built(part) if hasattr(part, "optimizers") else None
+        _keras.add_overwritten(part, variables, position, trained)
         if part.gradient_accumulation_steps:
-            raise ValueError(
-                "Dense gradients cannot be collected with `gradient_accumulation_steps` in the "
-                "optimizer. Use the `grad_accumulation` of `RigL`, or `SET`, which needs no "
-                "gradients. Received: gradient_accumulation_steps="
-                f"{part.gradient_accumulation_steps}"
-            )
-    for part in _parts(optimizer):
-        # There is no public way: `build` would create all slots a second time.
-        known = part._trainable_variables_indices
-        new = [v for v in variables if part._var_key(v) not in known]
-        for variable in new:
-            known[part._var_key(variable)] = len(known)
-            if hasattr(part, "_var_to_optimizer_idx"):
-                part._var_to_optimizer_idx[part._var_key(variable)] = _first_built(part)
-        # In place, since an attribute that is set has its variables saved with the optimizer.
-        part._trainable_variables.extend(new)
-        if part.use_ema:
-            # Each is its own average, so that writing averages into weights changes nothing.
-            part._model_variables_moving_average.extend(new)
+            _keras.overwrite_at_every_batch(part, {id(v): decay for v in variables})
 
 
 def remove_overwritten(optimizer, variables):
-    """Takes back `add_overwritten`.
+    """Undoes `add_overwritten`.
 
     Args:
         optimizer: A built Keras optimizer.
         variables: The list that was added.
     """
     for part in _parts(optimizer):
-        known = part._trainable_variables_indices
-        num_removed = 0
-        for variable in variables:
-            num_removed += known.pop(part._var_key(variable), None) is not None
-        # They are the last ones.
-        if num_removed:
-            del part._trainable_variables[-num_removed:]
-            if part.use_ema:
-                del part._model_variables_moving_average[-num_removed:]
+        _keras.remove_overwritten(part, variables)
+        _keras.overwrite_as_keras(part)
+
+
+def build_optimizer(optimizer, model):
+    """Creates the variables of a model's optimizer, unless they exist.
+
+    Args:
+        optimizer: A Keras optimizer.
+        model: The `keras.Model` that is fitted.
+
+    Raises:
+        ValueError: If the optimizer is not built and is not that of `model`. It may train other
+            models as well, and can be built only once, for all variables.
+    """
+    if optimizer.built:
+        return
+    if optimizer is not getattr(model, "optimizer", None):
+        raise ValueError(
+            "Argument `optimizer` must be built with all variables that it trains, if the model "
+            f"{model.name!r} is not compiled with it: call "
+            "`optimizer.build(model.trainable_variables)` before, with the whole model that it "
+            f"trains. Received: {optimizer.name!r}, which is not built"
+        )
+    optimizer.build(model.trainable_variables)
+
+
+def inner_optimizers(optimizer):
+    """Returns a list of all optimizers inside an optimizer, such as a `LossScaleOptimizer`.
+
+    Args:
+        optimizer: A Keras optimizer.
+    """
+    if hasattr(optimizer, "inner_optimizer"):
+        return [optimizer.inner_optimizer, *inner_optimizers(optimizer.inner_optimizer)]
+    return list(getattr(optimizer, "optimizers", []))
+
+
+def accumulation_steps(optimizer):
+    """Returns the number of batches per optimizer step, 1 without gradient accumulation.
+
+    Args:
+        optimizer: A built Keras optimizer.
+    """
+    return max(part.gradient_accumulation_steps or 1 for part in _parts(optimizer))
 
 
 def exclude_from_weight_decay(optimizer, variables):
-    """Keeps variables out of the weight decay of an optimizer and of those inside it.
+    """Excludes variables from the weight decay of an optimizer and the optimizers inside it.
 
     Args:
         optimizer: A Keras optimizer.
         variables: List of variables.
     """
-    for part in [optimizer, *_inner(optimizer)]:
-        # The public method would replace what the user has excluded.
-        excluded = getattr(part, "_exclude_from_weight_decay", set())
-        part._exclude_from_weight_decay = excluded | {part._var_key(v) for v in variables}
+    for part in [optimizer, *inner_optimizers(optimizer)]:
+        _keras.exclude_from_weight_decay(part, variables)
+
+
+def step_variables(optimizer):
+    """Returns the iteration counters of an optimizer and those inside it, the innermost last.
+
+    Args:
+        optimizer: A built Keras optimizer.
+    """
+    return [variable for variable in optimizer.variables if variable.name == "iteration"]
 
 
 def loss_scale(optimizer):
@@ -147,19 +175,19 @@ def loss_scale(optimizer):
 
 
 def initial_value(optimizer, kind, weight):
-    """Returns what a slot begins with: zero, a constant of the optimizer, or the weight.
+    """Returns the initial value of a slot: zero, a constant of the optimizer, or the weight.
 
     Args:
         optimizer: A Keras optimizer.
         kind: String, as in `slots`.
         weight: Array, the value of the weight that the slot belongs to.
     """
-    parts = [optimizer, *_inner(optimizer)]
-    # Where schedule-free optimizers look for their next point is called momentum, too.
+    parts = [optimizer, *inner_optimizers(optimizer)]
+    # Schedule-free optimizers name a copy of the weights "momentum".
     schedule_free = any(type(part).__name__.startswith("ScheduleFree") for part in parts)
     if kind == "average" or (schedule_free and kind == "momentum"):
         return weight
-    # Adagrad and Ftrl divide by their accumulators, and begin them above zero.
+    # Adagrad and Ftrl divide by their accumulators, which therefore start above zero.
     if kind != "accumulator":
         return 0.0
     return max(getattr(part, "initial_accumulator_value", 0.0) for part in parts)
@@ -169,15 +197,8 @@ def _first_built(multi_optimizer):
     return [part.built for part in multi_optimizer.optimizers].index(True)
 
 
-def _inner(optimizer):
-    """Returns all optimizers inside one."""
-    if hasattr(optimizer, "inner_optimizer"):
-        return [optimizer.inner_optimizer, *_inner(optimizer.inner_optimizer)]
-    return list(getattr(optimizer, "optimizers", []))
-
-
 def _parts(optimizer):
-    """Returns the optimizers, one in the other, that have to know an overwritten variable."""
+    """Returns the nested optimizers to which an overwritten variable must be added."""
     parts = [optimizer]
     if hasattr(optimizer, "inner_optimizer"):
         parts += _parts(optimizer.inner_optimizer)

@@ -1,15 +1,72 @@
 """Results that print as a table."""
 
+import dataclasses
+import inspect
 import io
+import os
+
+_LONGEST = 100
 
 
 class Printable:
-    """Base of objects with a method `__rich__`: `print` shows what rich would show."""
+    """Base class of objects with a method `__rich__`: `print` shows the same text as rich."""
 
     def __str__(self):
         from rich.console import Console
 
-        # A file of its own and no colors: the text is for whoever asked for it, also in Jupyter.
+        # Writing to a string gives plain text without colors, even in Jupyter.
         console = Console(file=io.StringIO(), width=110, force_jupyter=False)
         console.print(self)
         return console.file.getvalue()
+
+
+class ShowsArguments:
+    """Base class of objects whose `repr` shows the arguments that differ from the defaults."""
+
+    def __new__(cls, *args, **kwargs):
+        """Creates the object, and stores its arguments."""
+        instance = super().__new__(cls)
+        # The attributes of an object can differ from its arguments.
+        instance._arguments = (args, kwargs)
+        return instance
+
+    def __repr__(self):
+        args, kwargs = self._arguments
+        parameters = list(inspect.signature(type(self).__init__).parameters.values())[1:]
+        names = [parameter.name for parameter in parameters]
+        defaults = {parameter.name: parameter.default for parameter in parameters}
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        changed = {n: v for n, v in given.items() if not _equal(v, defaults.get(n))}
+        return short_repr(type(self).__name__, changed)
+
+
+def short_repr(name, arguments):
+    """Returns a call with its arguments as a short line. Long values are shown as their types.
+
+    Args:
+        name: String, the name of the function or class.
+        arguments: Dict of names to values.
+
+    Example:
+
+    >>> short_repr("RigL", {"frequency": 5, "scores": np.abs})
+    'RigL(frequency=5, scores=absolute)'
+    """
+    values = (f"{key}={_short(value)}" for key, value in arguments.items())
+    return f"{name}({', '.join(values)})"
+
+
+def _short(value):
+    if callable(value) and hasattr(value, "__name__"):
+        return value.__name__
+    # Arrays and models are long, and variables on a device are slow to show.
+    if isinstance(value, str | int | float | dict | os.PathLike) or dataclasses.is_dataclass(value):
+        text = repr(value)
+        if len(text) <= _LONGEST:
+            return text
+    return f"<{type(value).__name__}>" if value is not None else "None"
+
+
+def _equal(value, default):
+    """Returns whether an argument is its default. Arrays, which compare elementwise, are not."""
+    return value is default or (isinstance(value, str | int | float) and value == default)

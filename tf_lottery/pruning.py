@@ -1,10 +1,11 @@
-"""Make a model sparse: at once, and without training."""
+"""Makes a model sparse in one step, without training."""
 
 import warnings
 
 import numpy as np
 
-from tf_lottery.checks import choice, fraction
+from tf_lottery.checks import choice, fraction, natural_number
+from tf_lottery.existing_zeros import adopt_zeros, warn_of_zeros
 from tf_lottery.layers.kernels import misfit
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.sparsity import distributions, patterns
@@ -15,59 +16,72 @@ from tf_lottery.sparsity import scores as score_functions
 def sparsify(
     model,
     sparsity=0.0,
+    *,
     distribution=None,
     pattern="unstructured",
     scores="magnitude",
     scope="layer",
     include=None,
     exclude=None,
-    seed=0,
+    floor=1,
+    keep_zeros=False,
     gate=None,
+    selection=None,
+    seed=0,
 ):
-    """Wraps a model so that its kernels can be pruned, and prunes them at once if asked.
+    """Wraps a model so that its kernels can be pruned, and prunes them if `sparsity` is given.
 
-    Prunable are the kernels of rank two or more of dense, einsum, convolutional and
-    recurrent layers, of attention and the pointwise kernels of separable convolutions,
-    at any depth, in sequential, functional and subclassed models; never biases,
-    normalization, embeddings or depthwise kernels unless asked.
+    By default, prunable kernels are those of rank two or more of dense, einsum, convolutional,
+    recurrent and attention layers, and the pointwise kernels of separable convolutions, at any
+    depth, in sequential, functional and subclassed models. Biases, normalization weights,
+    embeddings, depthwise and frozen kernels are pruned only if `include` selects them.
 
     Args:
-        model: A built `keras.Model`. It is wrapped, not copied.
-        sparsity: Float in [0, 1), the fraction of zeros to start with. Defaults to `0.0`:
-            nothing is pruned yet.
-        distribution: How much of the sparsity each kernel bears: `"uniform"`, `"erk"`, `"er"`
-            or a function as in `tf_lottery.sparsity.distributions`, options of which
-            `functools.partial` sets, as in `partial(uniform, dense_first=True)`; or a dict of
-            paths, or regular expressions of which the first found in a path counts, to sparsities,
-            kernels that none fits having `sparsity`. Needs `scope="layer"`. Defaults to
+        model: A built `keras.Model`. It is wrapped, not copied. With a `sparsity` above 0, its
+            pruned weights become zero; take a `tfl.Snapshot` before if they are needed later.
+        sparsity: Float in [0, 1), the initial fraction of zeros. Zeros that `keep_zeros` keeps
+            count too. Defaults to `0.0`: nothing is pruned yet.
+        distribution: How the sparsity is distributed over the kernels. `"uniform"`, `"erk"`,
+            `"er"` or a function as in `tf_lottery.sparsity.distributions`, with options set by
+            `functools.partial`, as in `partial(uniform, dense_first=True)`. Or a dict from paths
+            or regular expressions to sparsities: the first expression that is found in a path
+            counts, and kernels without one get `sparsity`. Needs `scope="layer"`. Defaults to
             `None`: uniform.
         pattern: The pattern that this and later pruning follows, or its name:
             `"unstructured"`, `"2:4"` for two of four consecutive inputs, `"4x1"` for blocks of
             four inputs by one unit, `"channel"` for whole units. Kernels that it does not
-            divide are not pruned. A sparsity below that of an N:M pattern reaches it part of
-            the way. Defaults to `"unstructured"`.
-        scores: Which weights start as zeros: those with the lowest scores, `"magnitude"`,
-            `"random"`, or a function as in `tf_lottery.sparsity.scores`. Defaults to
-            `"magnitude"`.
-        scope: `"layer"` gives every kernel the asked sparsity, `"global"` ranks all weights
-            together. Defaults to `"layer"`, since the magnitudes of untrained layers show
-            the scale of their initializers rather than their importance.
+            divide are not pruned. With an N:M pattern, a sparsity below that of the pattern
+            prunes only some of the groups. Defaults to `"unstructured"`.
+        scores: The weights with the lowest scores are pruned. `"magnitude"`, `"random"`, or a
+            function as in `tf_lottery.sparsity.scores`. Defaults to `"magnitude"`.
+        scope: `"layer"` gives every kernel the same sparsity, or that of `distribution`.
+            `"global"` ranks all weights together. Defaults to `"layer"`, as everywhere, since it
+            also suits untrained weights, whose magnitudes show the scale of the initializer and
+            not their importance. For a trained network `"global"` is often better; see
+            `tfl.prune`.
         include: Which weights to prune instead of the default: a regular expression searched
             for in `variable.path`, a layer class, a callable `(variable, layer) -> bool`, or
             a list of these. Defaults to `None`.
         exclude: Which weights not to prune, in the same form. Defaults to `None`.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
+            `tfl.prune`. Defaults to `1`.
+        keep_zeros: Whether weights that are already zero stay pruned, for example in a model
+            that another program has pruned. Kernels that are completely zero stay dense, and a
+            warning lists them. Cannot be combined with `gate`. Defaults to `False`: a warning
+            lists kernels whose zeros training would change.
+        gate: A `tfl.SoftGate`, to learn with `tfl.callbacks.ContinuousSparsification` which
+            weights to prune. Weights count as kept where their gates are above 0, so the density
+            is not meaningful before training. Defaults to `None`: no gates.
+        selection: A `tf_lottery.layers.Selection`, for another way to learn or choose which
+            weights to keep. Defaults to `None`: masks, or gates with `gate`.
         seed: Integer, for `scores="random"`. Defaults to `0`.
-        gate: A `tfl.SoftGate`, for a model that learns what to prune further, with
-            `tfl.callbacks.ContinuousSparsification`. Weights count as kept where their gates
-            are above 0, so the density means little before it has trained. Defaults to
-            `None`: no gates.
 
     Returns:
-        A `SparseModel`, to be compiled before training.
+        A `SparseModel`. Compile it before training.
 
     Raises:
-        ValueError: If `model` is not built or has no prunable kernel, or an argument is
-            outside its range or fits no kernel.
+        ValueError: If `model` is not built or has no prunable kernel, an argument is outside
+            its range or fits no kernel, or existing zeros do not follow the pattern.
 
     Example:
 
@@ -80,47 +94,62 @@ def sparsify(
     fraction("sparsity", sparsity)
     choice("scope", scope, mask_ops.SCOPES)
     score_functions.get(scores)
-    if gate is not None and (sparsity or distribution is not None):
+    natural_number("floor", floor)
+    if gate is not None and (sparsity or distribution is not None or keep_zeros or selection):
         raise ValueError(
-            "Argument `gate` excludes `sparsity` and `distribution`: gates learn what to prune. "
-            "Ask `tfl.callbacks.ContinuousSparsification` for a `target_density`. "
-            f"Received: gate={gate}, sparsity={sparsity}, distribution={distribution!r}"
+            "Argument `gate` excludes `sparsity`, `distribution`, `keep_zeros` and `selection`: "
+            "gates learn what to prune. Set `target_density` of "
+            "`tfl.callbacks.ContinuousSparsification`. "
+            f"Received: gate={gate}, sparsity={sparsity}, distribution={distribution!r}, "
+            f"keep_zeros={keep_zeros}, selection={selection!r}"
         )
-    sparse = SparseModel(model, include, exclude, pattern, gate)
-    sparsity = target_sparsity(sparse, sparsity, scope, distribution)
+    sparse = SparseModel(model, include, exclude, pattern, gate, selection)
+    sparsity = target_sparsity(sparse, sparsity, distribution=distribution, scope=scope)
+    if keep_zeros:
+        adopt_zeros(check_settled(sparse))
     if max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
-        prune(sparse, sparsity, scores=scores, scope=scope, seed=seed)
+        prune(sparse, sparsity, scores=scores, scope=scope, floor=floor, seed=seed)
+    if not keep_zeros:
+        warn_of_zeros(sparse)
     return sparse
 
 
 def prune(
     model,
     sparsity,
-    scores="magnitude",
-    scope="global",
-    pattern=None,
+    *,
     distribution=None,
+    pattern=None,
+    scores="magnitude",
+    scope="layer",
+    floor=1,
     initial=None,
     seed=0,
 ):
     """Prunes a sparse model once, without training.
 
-    Pruned weights stay pruned: a lower sparsity than the model has changes nothing.
+    Pruned weights stay pruned: a sparsity below that of the model changes nothing.
 
     Args:
         model: A `SparseModel`.
-        sparsity: Float in [0, 1), the fraction of zeros after pruning; with `scope="layer"`
-            also a dict of kernel paths to fractions.
+        sparsity: Float in [0, 1), the fraction of zeros after pruning. With `scope="layer"`,
+            it can be a dict of kernel paths to fractions.
+        distribution: How the sparsity is distributed over the kernels, with `scope="layer"`; see
+            `tfl.sparsify`. Defaults to `None`: uniform.
+        pattern: A pattern, or its name. Kernels that it does not divide keep their masks, and
+            a warning lists them. `sparsity` then applies to the others. Defaults to `None`: the
+            pattern of the model.
         scores: The weights with the lowest scores are pruned; `"magnitude"`, `"movement"`,
             `"magnitude_increase"`, `"large_final_same_sign"`, `"random"` or a function as
             in `tf_lottery.sparsity.scores`. Defaults to `"magnitude"`.
-        scope: `"global"` ranks all weights together, `"layer"` each kernel by itself.
-            Defaults to `"global"`.
-        pattern: A pattern, or its name. Kernels that it does not divide keep their masks, and
-            a warning lists them; `sparsity` is then that of the others. Defaults to `None`:
-            the pattern that the model was made for.
-        distribution: How much of the sparsity each kernel bears, with `scope="layer"`; see
-            `tfl.sparsify`. Defaults to `None`: uniform.
+        scope: `"layer"` ranks each kernel separately, which suits untrained and small networks
+            (arXiv:1803.03635). `"global"` ranks all weights together, so that layers with many
+            unimportant weights are pruned more. The papers use it for deep trained networks
+            (arXiv:1912.05671). Defaults to `"layer"`.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps. They are
+            those with the highest scores, in whole groups of the pattern. With `scope="global"`
+            other kernels keep fewer, so that the total is exact. Empty kernels stay empty. With
+            `0`, pruning can empty kernels. Defaults to `1`.
         initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
             scores that compare with them. Defaults to `None`.
         seed: Integer or list of integers, for `scores="random"`. Defaults to `0`.
@@ -134,35 +163,55 @@ def prune(
     Example:
 
     >>> sparse = tfl.sparsify(model)
-    >>> masks = tfl.prune(sparse, sparsity=0.8, scope="layer")
+    >>> masks = tfl.prune(sparse, sparsity=0.8, scope="global")
     """
     check_settled(model)
-    score = score_functions.get(scores)
-    sparsity = target_sparsity(model, sparsity, scope, distribution)
-    initial = getattr(initial, "weights", initial) or {}
-    rng = np.random.default_rng(seed)
-    values = {
-        path: score(kernel, initial_weights=initial.get(path), rng=rng)
-        for path, kernel in model.get_kernels().items()
-    }
-    masks = ranked_masks(model, values, sparsity, scope, pattern)
-    warn_of_emptied(model.get_masks(), masks)
+    sparsity = target_sparsity(model, sparsity, distribution=distribution, scope=scope)
+    values = kernel_scores(model, scores, initial=initial, seed=seed)
+    masks = ranked_masks(model, values, sparsity, pattern=pattern, scope=scope, floor=floor)
+    warn_of_emptied(model.get_masks(), masks, advice_for_emptied(floor))
     model.set_masks(masks)
     return masks
 
 
-def ranked_masks(model, scores, sparsity, scope="global", pattern=None, masks=None):
-    """Returns the masks that keep a model's highest scores, and sets nothing.
+def kernel_scores(model, scores="magnitude", *, initial=None, seed=0):
+    """Returns a dict of kernel paths to the scores of their weights.
 
     Args:
         model: A `SparseModel`.
-        scores: Dict of the paths of all kernels to float arrays in their shapes.
-        sparsity: Float in [0, 1), or what `target_sparsity` returns.
-        scope: `"global"` or `"layer"`. Defaults to `"global"`.
+        scores: Name or function; see `tfl.prune`. Defaults to `"magnitude"`.
+        initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
+            scores that compare with them. Defaults to `None`.
+        seed: Integer or list of integers, for `scores="random"`. Defaults to `0`.
+
+    Example:
+
+    >>> {path: array.shape for path, array in kernel_scores(sparse, "random").items()}
+    {'net/hidden/kernel': (8, 10), 'net/output/kernel': (10, 2)}
+    """
+    score = score_functions.get(scores)
+    initial = getattr(initial, "weights", initial) or {}
+    rng = np.random.default_rng(seed)
+    return {
+        path: score(kernel, initial_weights=initial.get(path), rng=rng)
+        for path, kernel in model.get_kernels().items()
+    }
+
+
+def ranked_masks(model, scores, sparsity, *, pattern=None, scope="layer", masks=None, floor=1):
+    """Returns the masks that keep a model's highest scores. The model does not change.
+
+    Args:
+        model: A `SparseModel`.
+        scores: Dict of the paths of all kernels to float arrays with their shapes.
+        sparsity: Float in [0, 1), or the result of `target_sparsity`.
         pattern: A pattern, or its name; see `tfl.prune`. Defaults to `None`: that of the
             model.
-        masks: Dict of the paths of all kernels to masks to refine. Defaults to `None`: those
-            of the model.
+        scope: `"layer"` or `"global"`. Defaults to `"layer"`.
+        masks: Dict of the paths of all kernels to masks. Weights that they prune stay pruned.
+            Defaults to `None`: those of the model.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
+            `tfl.prune`. Defaults to `1`.
 
     Returns:
         Dict of kernel paths to boolean arrays.
@@ -182,39 +231,59 @@ def ranked_masks(model, scores, sparsity, scope="global", pattern=None, masks=No
     ranked, refined = (
         model.to_matrices({path: arrays[path] for path in paths}) for arrays in (scores, before)
     )
-    kept = mask_ops.top_k_masks(ranked, sparsity, scope, pattern, refined)
+    kept = mask_ops.top_k_masks(
+        ranked, sparsity, pattern=pattern, scope=scope, masks=refined, floor=floor
+    )
     return {**before, **model.from_matrices(kept)}
 
 
-def warn_of_emptied(before, masks, stacklevel=3):
+def warn_of_emptied(before, masks, advice, stacklevel=3):
     """Warns if pruning left no weight in a kernel.
 
     Args:
         before: Dict of kernel paths to boolean arrays.
         masks: Dict of the same paths to the masks after pruning.
-        stacklevel: Integer, who is warned. Defaults to `3`: the caller of the function that
-            calls this one.
+        advice: String, what the user can do about it.
+        stacklevel: Integer, as in `warnings.warn`. Defaults to `3`: the caller of the function
+            that calls this one.
     """
     emptied = [path for path in masks if before[path].any() and not masks[path].any()]
     if emptied:
         warnings.warn(
-            f"Pruning left no weight in {emptied}: no signal passes. Prune less, use "
-            "`scope='layer'`, or exclude these kernels.",
+            f"Pruning left no weight in {emptied}, so that no signal passes them. {advice}",
             stacklevel=stacklevel,
         )
 
 
-def target_sparsity(model, sparsity, scope="layer", distribution=None):
-    """Returns the sparsity that a model is to have, for each kernel if it is distributed.
+def advice_for_emptied(floor):
+    """Returns advice for the user if pruning has emptied a kernel.
+
+    Args:
+        floor: Integer, the minimum number of weights that was requested for every kernel.
+    """
+    if floor:
+        return (
+            f"The sparsity leaves too few weights for `floor={floor}` in every kernel. Prune the "
+            "original model again, with a lower sparsity."
+        )
+    return (
+        "Pruned weights stay pruned, so prune the original model again with `floor=1`, which "
+        "keeps weights in every kernel, or `exclude` these kernels in `tfl.sparsify`."
+    )
+
+
+def target_sparsity(model, sparsity, *, distribution=None, scope="layer"):
+    """Returns the target sparsity of a model, or of each kernel if there is a distribution.
 
     Args:
         model: A `SparseModel`.
-        sparsity: Float in [0, 1); with `scope="layer"` also a dict of kernel paths to floats.
-        scope: `"global"` or `"layer"`. Defaults to `"layer"`.
+        sparsity: Float in [0, 1). With `scope="layer"`, it can be a dict of kernel paths to
+            floats.
         distribution: See `tfl.sparsify`. Defaults to `None`.
+        scope: `"layer"` or `"global"`. Defaults to `"layer"`.
 
     Returns:
-        `sparsity`, or with a distribution a dict of kernel paths to floats.
+        `sparsity`, or a dict of kernel paths to floats if there is a distribution.
 
     Raises:
         ValueError: If an argument is outside its range or fits no kernel.
@@ -231,27 +300,17 @@ def target_sparsity(model, sparsity, scope="layer", distribution=None):
         return sparsity
     if scope != "layer":
         raise ValueError(
-            "Argument `distribution` must be `None` unless `scope='layer'`: ranked together, "
-            f"kernels share the sparsity by their scores. Received: {distribution!r}"
+            "Argument `distribution` must be `None` unless `scope='layer'`. With `scope='global'` "
+            f"the scores decide how sparse each kernel is. Received: {distribution!r}"
         )
-    if isinstance(distribution, dict):
-        paths = list(model.kernels)
-        result = distributions.values_by_path("distribution", distribution, paths, sparsity)
-    else:
-        shapes = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
-        result = distributions.get(distribution)(shapes, sparsity)
-        if set(result) != set(shapes):
-            raise ValueError(
-                "Argument `distribution` must return a sparsity for every kernel, "
-                f"{sorted(shapes)}. Received: {sorted(result)}"
-            )
-    return {path: fraction(f"distribution[{path!r}]", value) for path, value in result.items()}
+    shapes = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
+    return distributions.spread(distribution, shapes, sparsity)
 
 
 def divided_kernels(model, pattern=None):
     """Returns the paths of the kernels that a pattern divides, and the pattern.
 
-    Warns the caller of the calling function of kernels that it does not divide.
+    Warns if it does not divide some kernels. The warning points two calls up.
 
     Args:
         model: A `SparseModel`.
@@ -272,8 +331,8 @@ def divided_kernels(model, pattern=None):
         )
     if left_out:
         warnings.warn(
-            f"Some kernels keep their masks: {left_out}. Exclude them, or make the model with "
-            f"`tfl.sparsify(model, pattern='{pattern}')`, which does.",
+            f"Some kernels keep their masks: {left_out}. Leave them out with `exclude`, or create "
+            f"the model with `tfl.sparsify(model, pattern='{pattern}')`, which leaves them out.",
             stacklevel=4,
         )
     return [path for path in reasons if path not in left_out], pattern

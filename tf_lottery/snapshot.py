@@ -1,15 +1,21 @@
-"""The training state of a model at one moment, and how to go back to it."""
+"""`tfl.Snapshot`: saves the training state of a model and restores it."""
+
+import os
+from typing import Self
 
 import keras
+import numpy as np
 from keras import ops
 
 from tf_lottery import files
-from tf_lottery.layers import Gated, Masked
+from tf_lottery.layers import GrowthMemory
 from tf_lottery.layers.kernels import unique_paths
-from tf_lottery.layers.tweak import all_layers
-from tf_lottery.optimizers import slots
+from tf_lottery.layers.masked import masked_layers
+from tf_lottery.model import SparseModel
+from tf_lottery.optimizers import build_optimizer, slots, step_variables
 
-PARTS = (
+# Custom parts can add further kinds.
+KINDS = (
     "weights",
     "masks",
     "gates",
@@ -25,104 +31,120 @@ PARTS = (
 class Snapshot:
     """A copy of everything that training changes in a model.
 
-    It has nine parts: `"weights"`, with batch statistics; `"masks"`; `"gates"`, their
-    temperature included; `"growth"`, what methods that grow connections remember; `"tweaks"`,
-    what tweaks of retraining train and anneal; `"seeds"`, the states of random layers;
-    `"optimizer"`, its slots and loss scale; `"learning_rate"`, unless it is a schedule; and
-    `"step"`, the optimizer's iteration count, which schedules follow.
+    It has several kinds of state: `"weights"`, with batch statistics; `"seeds"`, the states of
+    random layers; `"optimizer"`, its slots and loss scale; `"learning_rate"`, unless it is a
+    schedule; `"step"`, the optimizer's iteration count, which schedules follow. The parts of a
+    sparse model add the kind that each part names: `"masks"`; `"gates"`, with their
+    temperature; `"growth"`, the state of methods that grow connections; `"tweaks"`, the
+    variables of retraining tweaks.
 
     Args:
-        model: A built model, sparse or not. Without an optimizer the last three parts
-            are empty.
+        model: A built model, sparse or not. Without an optimizer, the kinds `"optimizer"`,
+            `"learning_rate"` and `"step"` are empty.
+        optimizer: The Keras optimizer to include. Defaults to `None`: that of the model. Another
+            one must be built with all variables that it trains.
 
     Raises:
-        ValueError: If the model is not built.
+        ValueError: If the model is not built, or an optimizer that is not that of the model.
 
     Example:
 
     >>> start = tfl.Snapshot(sparse)
     >>> history = sparse.fit(x, y, verbose=0)
-    >>> start.restore(sparse, parts=("weights", "step"))
+    >>> start.restore(sparse, kinds=("weights", "step"))
     """
 
-    def __init__(self, model):
-        variables = _variables(model)
-        self._values = {part: _to_numpy(variables[part]) for part in PARTS}
-        self._paths = unique_paths(variables["weights"])
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+    ) -> None:
+        state = _State(model, optimizer)
+        self._values = {kind: _to_numpy(variables) for kind, variables in state.by_kind.items()}
+        self._names = state.names
 
     @property
-    def weights(self):
-        """Dict of paths to the weights, masks not applied."""
-        return dict(zip(self._paths, self._values["weights"], strict=True))
+    def weights(self) -> dict[str, np.ndarray]:
+        """Dict of names to the weights, without masks applied."""
+        return dict(zip(self._names, self._values["weights"], strict=True))
 
     @property
     def step(self):
         """Number of training steps made, 0 without an optimizer."""
         return int(self._values["step"][-1]) if self._values["step"] else 0
 
-    def restore(self, model, parts=PARTS):
+    def restore(
+        self,
+        model: keras.Model,
+        kinds: tuple[str, ...] | None = None,
+        optimizer: keras.optimizers.Optimizer | None = None,
+    ) -> None:
         """Sets a model to the state of this snapshot.
 
         Args:
-            model: The model the snapshot is of, or another instance of its architecture.
-            parts: Tuple of the parts to restore. Defaults to all of them. What a method
-                remembers of its growth is forgotten if the snapshot is of a time before it.
+            model: The model that was saved, or another model of the same architecture.
+            kinds: Tuple of the kinds of state to restore. Defaults to `None`: all of them. If
+                the snapshot was taken before a method began to grow connections, the state of
+                that method is reset.
+            optimizer: The Keras optimizer to restore. Defaults to `None`: that of the model.
 
         Raises:
-            ValueError: If a part is unknown or the model has another architecture or
-                optimizer; then nothing is changed.
+            ValueError: If a kind is unknown or the model has another architecture or
+                optimizer. Nothing is changed then.
         """
-        for part in parts:
-            if part not in PARTS:
-                raise ValueError(f"Argument `parts` must be among {PARTS}. Received: {part!r}")
-        variables = _variables(model)
-        # Methods that grow connections can have begun or ended since then.
-        same_growth = _shapes(variables["growth"]) == _shapes(self._values["growth"])
-        plain = [part for part in parts if part != "growth" or same_growth]
-        for part in plain:
-            _check_fits(part, variables[part], self._values[part])
-        for part in plain:
-            for variable, value in zip(variables[part], self._values[part], strict=True):
+        state = _State(model, optimizer)
+        known = list(dict.fromkeys([*KINDS, *state.by_kind, *self._values]))
+        for kind in kinds or ():
+            if kind not in known:
+                raise ValueError(f"Argument `kinds` must be among {known}. Received: {kind!r}")
+        chosen = known if kinds is None else kinds
+        values = {kind: list(self._values.get(kind, [])) for kind in chosen}
+        for kind in chosen:
+            if kind not in state.may_differ:
+                _check_fits(kind, state.by_kind.get(kind, []), values[kind])
+        for kind in state.of_model:
+            for variable, value in zip(state.by_kind[kind], values.get(kind, ()), strict=False):
                 variable.assign(value)
-        if "growth" in parts and not same_growth:
-            for layer in _masked_layers(model):
-                if layer.growth is not None:
-                    layer.growth.reset([ops.convert_to_numpy(mask) for mask in layer.masks])
+        for part, kept in state.parts:
+            if part.kind in values:
+                _restore_part(part, values[part.kind], kept())
 
-    def to_arrays(self, prefix=""):
-        """Returns the parts as a dict of names to arrays, fit for one file.
+    def to_arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
+        """Returns the state as a dict of names to arrays, fit for one file.
 
         Args:
             prefix: String put before every name. Defaults to `""`.
         """
         return {
-            f"{prefix}{part}/{i}": value
-            for part in PARTS
-            for i, value in enumerate(self._values[part])
+            f"{prefix}{kind}/{i}": value
+            for kind, values in self._values.items()
+            for i, value in enumerate(values)
         }
 
     @classmethod
-    def from_arrays(cls, model, arrays, prefix=""):
-        """Returns the snapshot that `to_arrays` took apart.
+    def from_arrays(
+        cls, model: keras.Model, arrays: dict[str, np.ndarray], prefix: str = ""
+    ) -> Self:
+        """Returns the snapshot whose arrays `to_arrays` returned.
 
         Args:
             model: A model of the same architecture.
-            arrays: Dict of names to arrays; others than those of `prefix` are ignored.
-            prefix: String that stands before every name. Defaults to `""`.
+            arrays: Dict of names to arrays; names without the prefix are ignored.
+            prefix: String with which the names begin. Defaults to `""`.
         """
-        snapshot = cls.__new__(cls)
-        snapshot._paths = unique_paths(_variables(model)["weights"])
-        snapshot._values = {}
-        for part in PARTS:
-            start = f"{prefix}{part}/"
-            names = [name for name in arrays if name.startswith(start)]
-            names.sort(key=lambda name, start=start: int(name.removeprefix(start)))
-            snapshot._values[part] = [arrays[name] for name in names]
-        if len(snapshot._values["weights"]) != len(snapshot._paths):
-            _check_fits("weights", _variables(model)["weights"], snapshot._values["weights"])
+        snapshot, state = cls.__new__(cls), _State(model)
+        snapshot._names = state.names
+        snapshot._values = {kind: [] for kind in state.by_kind}
+        found = {}
+        for name in arrays:
+            if name.startswith(prefix):
+                kind, _, number = name.removeprefix(prefix).partition("/")
+                found.setdefault(kind, {})[int(number)] = arrays[name]
+        for kind, values in found.items():
+            snapshot._values[kind] = [values[i] for i in sorted(values)]
+        if len(snapshot._values["weights"]) != len(snapshot._names):
+            _check_fits("weights", state.by_kind["weights"], snapshot._values["weights"])
         return snapshot
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the snapshot into a file, atomically.
 
         Args:
@@ -134,7 +156,7 @@ class Snapshot:
         files.save_arrays(path, "snapshot", self.to_arrays(), {})
 
     @classmethod
-    def load(cls, path, model):
+    def load(cls, path: str | os.PathLike, model: keras.Model) -> Self:
         """Reads a snapshot from a file.
 
         Args:
@@ -143,7 +165,7 @@ class Snapshot:
 
         Raises:
             OSError: If there is no such file.
-            ValueError: If the file is damaged, or of something or somebody else.
+            ValueError: If the file is damaged or is not a snapshot.
         """
         return cls.from_arrays(model, files.load_arrays(path, "snapshot")[0])
 
@@ -151,8 +173,8 @@ class Snapshot:
 def training_step(optimizer):
     """Returns the number of training steps an optimizer has made.
 
-    Batches count, also those that only accumulate gradients; batches a loss scale skipped
-    do not. It is the step that learning-rate schedules see.
+    Every batch counts, also if it only accumulates gradients, except batches that a loss-scale
+    optimizer skipped. Learning-rate schedules use this step.
 
     Args:
         optimizer: A Keras optimizer.
@@ -160,71 +182,89 @@ def training_step(optimizer):
     return int(ops.convert_to_numpy(step_variables(optimizer)[-1]))
 
 
-def start_averages(model):
-    """Lets the moving averages of an optimizer with `use_ema` start at the weights.
+def start_averages(training):
+    """Sets the moving averages of an optimizer with `use_ema` to the weights.
 
-    Averages start from zero only at iteration 0, so after rewinding to a later step they
-    have to be set.
+    Keras initializes averages only at iteration 0, so they must be set after rewinding to a
+    later step.
 
     Args:
-        model: A compiled model.
+        training: A `Training`.
     """
-    trained = model.trainable_variables
-    for variable, found in zip(trained, slots(model.optimizer, trained), strict=True):
+    trained = training.trained_variables
+    for variable, found in zip(trained, slots(training.optimizer, trained), strict=True):
         if "average" in found:
-            # By value: on JAX the two would share a buffer, which a step cannot donate twice.
+            # A copy: on JAX the two would share a buffer, which a step cannot donate twice.
             found["average"].assign(ops.convert_to_numpy(variable).copy())
 
 
-def step_variables(optimizer):
-    """Returns the iteration counters, the one of the innermost optimizer last.
+class _State:
+    """The variables of a model that training changes.
 
-    Args:
-        optimizer: A built Keras optimizer.
+    Attributes:
+        by_kind: Dict of kinds of state to lists of variables.
+        of_model: List of the kinds that do not belong to parts.
+        parts: List of pairs of a part and a function that returns the masks of its wrapper.
+        may_differ: Set of the kinds for which a snapshot may have other shapes than the model.
+        names: List of the names of the weights.
     """
-    return [variable for variable in optimizer.variables if variable.name == "iteration"]
+
+    def __init__(self, model, optimizer=None):
+        if not model.built:
+            raise ValueError(
+                "Argument `model` must be built, so that its weights exist. "
+                f"Received: {model.name!r}, which is not built"
+            )
+        wrappers = masked_layers(model)
+        self.parts = [(part, wrapper.get_masks) for wrapper in wrappers for part in wrapper.parts]
+        of_parts = {id(variable) for part, _ in self.parts for variable in part.variables}
+        weights = [weight for weight in model.weights if id(weight) not in of_parts]
+        self.names = _names(model, weights)
+        known = {id(weight) for weight in model.weights} | of_parts
+        known |= {id(variable) for variable in model.metrics_variables}
+        self.by_kind = {
+            "weights": weights,
+            "seeds": [v for v in model.variables if id(v) not in known],
+            **_optimizer_state(model, optimizer),
+        }
+        self.of_model = list(self.by_kind)
+        for part, _ in self.parts:
+            self.by_kind.setdefault(part.kind, []).extend(part.state())
+        self.may_differ = {part.kind for part, _ in self.parts if part.may_begin}
+        self.may_differ.add(GrowthMemory.kind)
 
 
-def _variables(model):
-    """Returns the variables of each part of the training state."""
-    if not model.built:
-        raise ValueError(
-            "Argument `model` must be built, so that its weights exist. "
-            f"Received: {model.name!r}, which is not built"
-        )
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    masked = _masked_layers(model)
-    masks = [mask for layer in masked for mask in layer.masks]
-    states = [layer.growth for layer in masked if layer.growth is not None]
-    known = {id(variable) for variable in model.weights}
-    metrics = {id(variable) for variable in model.metrics_variables}
-    steps = [] if optimizer is None else step_variables(optimizer)
-    rates = [v for v in optimizer.variables if v.name == "learning_rate"] if optimizer else []
-    growth = [v for state in states for v in state.variables]
-    tweaks = [tweak for layer in masked for tweak in layer.tweaks]
-    gates = [v for layer in masked if isinstance(layer, Gated) for v in layer.gate_variables]
-    tweaked = [v for tweak in tweaks for v in tweak.variables]
-    counted = {id(v) for v in [*masks, *gates, *growth, *tweaked, *rates, *steps]}
-    return {
-        "weights": [v for v in model.weights if id(v) not in counted],
-        "masks": masks,
-        "gates": gates,
-        "growth": [v for state in states for v in state.lasting],
-        "tweaks": [v for tweak in tweaks for v in tweak.state],
-        "seeds": [v for v in model.variables if id(v) not in known | metrics | counted],
-        "optimizer": [v for v in optimizer.variables if id(v) not in counted] if optimizer else [],
-        "learning_rate": rates,
-        "step": steps,
-    }
+def _names(model, weights):
+    """Returns the names of the weights: frozen ones of a `SparseModel`, otherwise paths."""
+    frozen = {}
+    if isinstance(model, SparseModel):
+        frozen = {id(weight): name for name, weight in model.named_weights.items()}
+    paths = unique_paths(weights)
+    return [frozen.get(id(v), path) for v, path in zip(weights, paths, strict=True)]
 
 
-def _masked_layers(model):
-    found = [layer for layer in all_layers(model) if isinstance(layer, Masked)]
-    # A teacher can be sparse too, and stays as it is.
-    inside = {id(sub) for layer in found for tweak in layer.tweaks for sub in all_layers(tweak)}
-    return [layer for layer in found if id(layer) not in inside]
+def _optimizer_state(model, optimizer):
+    """Returns the variables of an optimizer by their kinds of state."""
+    if optimizer is None:
+        optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return {"optimizer": [], "learning_rate": [], "step": []}
+    build_optimizer(optimizer, model)
+    steps = step_variables(optimizer)
+    rates = [v for v in optimizer.variables if v.name == "learning_rate"]
+    # Dense gradients for growth are among the optimizer's variables, but are not slots.
+    others = {id(v) for v in [*steps, *rates, *model.variables]}
+    slots = [v for v in optimizer.variables if id(v) not in others]
+    return {"optimizer": slots, "learning_rate": rates, "step": steps}
+
+
+def _restore_part(part, values, kept):
+    """Sets the state of a part to the first of the values, and removes these from the list."""
+    variables = part.state()
+    share = values[: len(variables)]
+    fits = _shapes(share) == _shapes(variables)
+    part.restore(share if fits else None, kept)
+    del values[: len(variables)]
 
 
 def _shapes(arrays):
@@ -232,7 +272,7 @@ def _shapes(arrays):
 
 
 def _to_numpy(variables):
-    # A copy: on the CPU a NumPy array can share memory with the variable.
+    # A copy, since on the CPU a NumPy array can share memory with the variable.
     return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
 
 

@@ -1,8 +1,9 @@
-"""A lottery ticket: which weights are kept and the values they start from."""
+"""A lottery ticket: masks, and the weights from which training starts."""
 
 import collections
 import dataclasses
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -10,36 +11,37 @@ from keras import ops
 
 from tf_lottery import files
 from tf_lottery._version import __version__
-from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.model import check_sparse_model
+from tf_lottery.printable import short_repr
 from tf_lottery.sparsity import masks as mask_ops
 
 
 @dataclasses.dataclass(frozen=True)
 class TicketMatch:
-    """What `Ticket.apply` found in a model.
+    """The result of `Ticket.apply`.
 
     Args:
         matched: List of the paths of the model's weights that were set.
-        unmatched: Dict of paths to the reason why nothing was set, those of the ticket that
-            the model lacks and those of kernels that the ticket lacks.
+        unmatched: Dict from paths to the reason why nothing was set: weights of the ticket that
+            the model does not have, and kernels of the model that the ticket does not have.
     """
 
     matched: list
     unmatched: dict
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Ticket:
-    """The masks of a sparse network with the weights its training starts from.
+    """The masks of a sparse network, and the weights from which its training starts.
 
     Args:
         masks: Dict of kernel paths to boolean arrays, True meaning kept.
-        weights: Dict of paths to all weights of the model, biases and batch statistics
-            included. Of a search with rewound weights they are not masked: a control
-            experiment may need what the masks hide.
+        weights: Dict of paths to all weights of the model, including biases and batch
+            statistics. A search that rewinds stores them without masks applied, since control
+            experiments may need the values of pruned weights.
         level: Integer, how many times the network was pruned. Defaults to `0`.
-        provenance: Dict of values fit for JSON that say where the ticket comes from.
+        provenance: Dict that describes the origin of the ticket, with values that fit into JSON.
+            Defaults to an empty dict.
 
     Example:
 
@@ -70,28 +72,32 @@ class Ticket:
                     f"{self.weights[path].shape}. Received: {mask.shape}"
                 )
 
+    def __repr__(self):
+        shown = {"density": round(self.density, 4), "kernels": len(self.masks), "level": self.level}
+        return short_repr("Ticket", shown)
+
     @classmethod
     def from_model(cls, model, weights=None, level=0, provenance=None):
-        """Makes a ticket of a model's masks.
+        """Makes a ticket from a model's masks.
 
         Args:
             model: A `SparseModel`.
-            weights: Dict of paths to weights, for example `Snapshot.weights` of the moment to
-                rewind to. Defaults to the model's weights as they are.
+            weights: Dict of paths to weights, for example `Snapshot.weights` of a rewind point.
+                Defaults to `None`: the current weights of the model.
             level: Integer, how many times the model was pruned. Defaults to `0`.
-            provenance: Dict fit for JSON. Versions, the model's name and its pattern are added.
+            provenance: Dict that fits into JSON. Versions, the model's name and its pattern are
+                added. Defaults to `None`.
 
         Returns:
             A `Ticket`.
 
         Raises:
-            ValueError: If `model` is not a `SparseModel` or `weights` lacks some.
+            ValueError: If `model` is not a `SparseModel`, or `weights` is incomplete.
         """
         inner = check_sparse_model(model).model
-        paths = unique_paths(inner.weights)
+        variables = model.named_weights
         if weights is None:
-            values = [ops.convert_to_numpy(variable).copy() for variable in inner.weights]
-            weights = dict(zip(paths, values, strict=True))
+            weights = {name: ops.convert_to_numpy(v).copy() for name, v in variables.items()}
         origin = {
             "model": inner.name,
             "pattern": str(model.pattern),
@@ -99,43 +105,42 @@ class Ticket:
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
         }
-        if not set(paths) <= set(weights):
+        if not set(variables) <= set(weights):
             raise ValueError(
                 "Argument `weights` must have all weights of the model. "
-                f"Received: none for {sorted(set(paths) - set(weights))}"
+                f"Received: none for {sorted(set(variables) - set(weights))}"
             )
-        weights = {path: np.asarray(weights[path]) for path in paths}
+        weights = {name: np.asarray(weights[name]) for name in variables}
         return cls(model.get_masks(), weights, level, {**origin, **(provenance or {})})
 
     @property
     def density(self):
-        """The fraction of weights the masks keep."""
+        """The fraction of weights that the masks keep."""
         return mask_ops.density(self.masks)
 
     def apply(self, model, weights=True):
-        """Sets the masks of a model and the weights to start from.
+        """Sets the masks and weights of a model.
 
-        Weights are matched by path and shape. Should the automatic numbers in layer names
-        differ (`dense_3` and `dense`), because the model was built a second time, or the name
-        of an enclosing model, because it was loaded, then the order of equally named layers
-        counts instead. Optimizer and masks of kernels the
-        ticket does not know stay as they are.
+        Weights are matched by path and shape. Automatic numbers in layer names can differ
+        (`dense_3` and `dense`) if the model was built twice, and the name of an enclosing model
+        can differ if it was loaded. Then layers with the same name are matched by their order.
+        The optimizer and the masks of other kernels do not change.
 
         Args:
-            model: A `SparseModel` of the ticket's architecture, or one that shares a part
-                of it, as with another output layer.
-            weights: Whether to set the weights too. `False` keeps the model's own, as the
-                control experiment with a random reinitialization needs. Defaults to `True`.
+            model: A `SparseModel` with the ticket's architecture, or with a part of it, for
+                example with another output layer.
+            weights: Whether to set the weights too. `False` keeps the model's own weights, as for
+                the control experiment with random reinitialization. Defaults to `True`.
 
         Returns:
-            A `TicketMatch` that lists what fitted and what did not.
+            A `TicketMatch` that lists the matched and unmatched weights. A warning lists the
+            unmatched ones, if any.
 
         Raises:
-            ValueError: If `model` is not a `SparseModel` or no mask fits; then nothing is
-                changed.
+            ValueError: If `model` is not a `SparseModel` or no mask fits. Nothing is changed
+                then.
         """
-        variables = check_sparse_model(model).model.weights
-        targets = dict(zip(unique_paths(variables), variables, strict=True))
+        targets = check_sparse_model(model).named_weights
         kernels = model.kernels
         shapes = {path: tuple(variable.shape) for path, variable in targets.items()}
         sources = {path: weight.shape for path, weight in self.weights.items()}
@@ -147,9 +152,15 @@ class Ticket:
                 f"Received: {model.name!r} with {sorted(kernels)}"
             )
         unmatched = {
-            path: _mismatch(path, sources, shapes) for path in sources if path not in pairs
+            path: _mismatch(path, sources, shapes, pairs.values()) or "not in the model"
+            for path in sources
+            if path not in pairs
         }
-        missing = {path: "not in the ticket" for path in kernels if path not in masks}
+        missing = {
+            path: _mismatch(path, shapes, sources, pairs) or "not in the ticket"
+            for path in kernels
+            if path not in masks
+        }
         missing.update(
             {
                 path: "has a mask in the ticket, but is not pruned in the model"
@@ -157,23 +168,33 @@ class Ticket:
                 if path in pairs and pairs[path] not in kernels
             }
         )
+        # First what can be refused.
+        model.set_masks(masks)
         if weights:
             for source, target in pairs.items():
                 targets[target].assign(self.weights[source])
-        model.set_masks(masks)
-        return TicketMatch(
+            model.apply_masks()
+        match = TicketMatch(
             list(pairs.values()) if weights else list(masks), {**missing, **unmatched}
         )
+        names = {*kernels, *self.masks, *(match.unmatched if weights else ())}
+        if reasons := {path: why for path, why in match.unmatched.items() if path in names}:
+            warnings.warn(
+                f"The ticket fitted in part: {len(masks)} of the {len(kernels)} kernels of "
+                f"{model.name!r} got their masks. These weights did not change: {reasons}",
+                stacklevel=2,
+            )
+        return match
 
     def overlap(self, other):
-        """Measures how far two tickets keep the same weights.
+        """Measures to what extent two tickets keep the same weights.
 
         Args:
             other: A `Ticket` of the same architecture.
 
         Returns:
-            Float in [0, 1]: the number of weights that both keep over the number that at
-            least one keeps, over all kernels found in both (intersection over union).
+            Float in [0, 1], the intersection over union: the number of weights that both keep
+            divided by the number that at least one keeps, over all kernels in both tickets.
 
         Raises:
             ValueError: If the tickets share no kernel.
@@ -190,10 +211,10 @@ class Ticket:
         return float(both / either) if either else 1.0
 
     def save(self, path):
-        """Writes the ticket into one file, masks as bits, atomically.
+        """Writes the ticket into one file atomically, with masks as bits.
 
         Args:
-            path: The `.npz` file. An existing one is replaced, or kept if writing fails.
+            path: The `.npz` file. An existing file is replaced, or kept if writing fails.
 
         Raises:
             OSError: If the file cannot be written.
@@ -236,16 +257,16 @@ class Ticket:
 def match_paths(sources, targets):
     """Pairs the weights of two instances of an architecture, by path and shape.
 
-    Should the automatic numbers in the names of layers or the names of enclosing models differ,
-    then the order of equally named layers counts; of these ways the one that pairs most is
-    taken.
+    It tries exact paths, paths without automatic numbers in layer names, and paths without the
+    names of enclosing models too. Layers whose names are then equal are paired by their order. It
+    uses the way that gives most pairs.
 
     Args:
         sources: Dict of paths to shapes.
         targets: Dict of paths to shapes.
 
     Returns:
-        Dict of paths of `sources` to paths of `targets`, those without a partner left out.
+        Dict of paths of `sources` to paths of `targets`. Paths without a partner are left out.
 
     Example:
 
@@ -270,7 +291,7 @@ def _unnumbered(paths):
 
 
 def _unnumbered_ends(paths):
-    """Returns keys that do not depend on enclosing models either.
+    """Returns keys that depend neither on automatic numbers nor on enclosing models.
 
     Keras drops the name of a sequential model from its paths when it loads one.
     """
@@ -288,11 +309,22 @@ def _ordered(stems):
     return keys
 
 
-# From the strictest to the loosest; of those that pair as many the first is taken.
+# From the strictest to the loosest. If several give the same number of pairs, the first is used.
 _KEYS = (_exact, _unnumbered, _unnumbered_ends)
 
 
-def _mismatch(path, sources, targets):
-    if path in targets:
-        return f"has shape {sources[path]} in the ticket, {targets[path]} in the model"
-    return "not in the model"
+def _mismatch(path, paths, others, matched):
+    """Returns how the shape of a weight with the same name differs, or `None` without one.
+
+    Args:
+        path: String, a path in `paths` without a partner.
+        paths: Dict of paths to shapes.
+        others: Dict of the paths of the other side to shapes.
+        matched: Collection of the paths in `others` with a partner.
+    """
+    for make_keys in _KEYS:
+        by_key = {key: other for other, key in make_keys(others).items()}
+        other = by_key.get(make_keys(paths)[path])
+        if other is not None and other not in matched:
+            return f"has shape {paths[path]} here and {others[other]} there, as {other!r}"
+    return None

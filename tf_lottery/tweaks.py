@@ -1,4 +1,4 @@
-"""Give tweaks of retraining to a sparse model, find them and take them away."""
+"""Adds, finds and removes tweaks of retraining in a sparse model."""
 
 import re
 
@@ -6,48 +6,36 @@ from tf_lottery.model import SparseModel, check_sparse_model
 
 
 def add_tweak(model, tweak):
-    """Gives a model a tweak.
+    """Adds a tweak to a model.
 
     Args:
-        model: A `SparseModel`. It has to be compiled afterwards if the tweak has weights that
-            are trained.
-        tweak: A `Tweak`.
+        model: A `SparseModel`. It must be compiled afterwards if the tweak has trainable weights.
+        tweak: A `tf_lottery.layers.Part`.
 
     Returns:
         The tweak.
 
     Raises:
-        ValueError: If `model` is not a `SparseModel` or has a tweak of that kind.
+        ValueError: If `model` is not a `SparseModel` or already has a tweak of that class.
     """
-    if find_tweak(model, type(tweak)) is not None:
+    if check_sparse_model(model).find_part(type(tweak)) is not None:
         raise ValueError(
-            f"Argument `model` must not have {_name(type(tweak))} yet; take them away first. "
+            f"Argument `model` must not have {_name(type(tweak))} yet; remove them first. "
             f"Received: {model.name!r}"
         )
-    _set_tweaks(model, [*model.masked.tweaks, tweak])
+    model.add_part(tweak)
     return tweak
 
 
-def find_tweak(model, kind):
-    """Returns the tweak of a model that is of a class, or `None`.
-
-    Args:
-        model: A `SparseModel`.
-        kind: Subclass of `Tweak`.
-    """
-    tweaks = check_sparse_model(model).masked.tweaks
-    return next((tweak for tweak in tweaks if isinstance(tweak, kind)), None)
-
-
 def require_tweak(model, kind, advice):
-    """Returns the tweak of a model that is of a class, or raises a `ValueError`.
+    """Returns the tweak of a given class, or raises a `ValueError` if the model has none.
 
     Args:
         model: A `SparseModel`.
-        kind: Subclass of `Tweak`.
-        advice: String, what to call to give it one.
+        kind: Subclass of `tf_lottery.layers.Part`.
+        advice: String, the call that adds the tweak.
     """
-    tweak = find_tweak(model, kind)
+    tweak = check_sparse_model(model).find_part(kind)
     if tweak is None:
         raise ValueError(
             f"Argument `model` must have {_name(kind)}; call `{advice}` first. "
@@ -63,35 +51,24 @@ def check_untweaked(model, name="model"):
         model: Any `keras.Model`.
         name: String, the argument's name for the message. Defaults to `"model"`.
     """
-    tweaks = model.masked.tweaks if isinstance(model, SparseModel) else []
+    tweaks = model.tweaks if isinstance(model, SparseModel) else []
     if found := [_name(type(tweak)) for tweak in tweaks if tweak.changes_call]:
         raise ValueError(
-            f"Argument `{name}` must not have tweaks of retraining in its forward pass; take them "
-            f"away first, see `tfl.retrain`. Received: {model.name!r} with {found}"
+            f"Argument `{name}` must not have tweaks of retraining in its forward pass; remove "
+            f"them first, see `tfl.retrain`. Received: {model.name!r} with {found}"
         )
 
 
 def remove_tweak(model, kind):
-    """Takes a tweak from a model.
+    """Removes a tweak from a model.
 
     Args:
-        model: A `SparseModel`. It has to be compiled again, before it is trained, if the
-            tweak has weights that are trained.
-        kind: Subclass of `Tweak`. Nothing happens if the model has none.
+        model: A `SparseModel`. It must be compiled again before training if the tweak has
+            trainable weights.
+        kind: Subclass of `tf_lottery.layers.Part`. Nothing happens if the model has none.
     """
-    if (tweak := find_tweak(model, kind)) is not None:
-        tweak.leave(model.model)
-        _set_tweaks(model, [other for other in model.masked.tweaks if other is not tweak])
-
-
-def _set_tweaks(model, tweaks):
-    before = [id(variable) for variable in model.trainable_variables]
-    model.masked.set_tweaks(tweaks)
-    # Keras keeps the functions it has compiled, which compute what the model did before.
-    model.train_function = model.test_function = model.predict_function = None
-    if model.compiled and before != [id(v) for v in model.trainable_variables]:
-        # The optimizer has no slots for the new weights, or too many.
-        model.compiled = False
+    if (tweak := check_sparse_model(model).find_part(kind)) is not None:
+        model.remove_part(tweak)
 
 
 def _name(kind):

@@ -1,21 +1,24 @@
 """The command `tf-lottery`.
 
-A package of its own, since importing `tf_lottery` imports Keras. Every subcommand is a module with
-`add_parser`, which is light, and `run`, which imports Keras: help and typing errors are answered
-at once.
+It is a separate package, since importing `tf_lottery` imports Keras. Every subcommand is a module
+with `add_parser`, which is fast, and `run`, which imports Keras. So help and errors in arguments
+are printed without delay.
 """
 
 import argparse
+import importlib.util
 import os
+import pathlib
+import runpy
 import sys
 
 from tf_lottery_cli import demo, export, inspect, retrain, stability, summary, train
 from tf_lottery_cli.parser import Parser
-from tf_lottery_cli.terminal import import_keras, one_line
+from tf_lottery_cli.terminal import one_line
 
 DESCRIPTION = """\
 Sparse neural networks in Keras 3: find lottery tickets, prune while training, look into the
-result and write it to a TFLite file that was run and compared before it is handed out.
+result and write it to a TFLite file, which is run and compared with Keras first.
 
 Start with `tf-lottery demo`, which needs no data and no network. `tf-lottery COMMAND -h`
 explains a command and gives an example."""
@@ -52,7 +55,7 @@ def main(argv=None):
         print("tf-lottery: interrupted", args.when_interrupted, file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output left, as `head` does; there is nobody to tell.
+        # The reader of the output, such as `head`, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, OSError, ImportError, RuntimeError) as error:
@@ -62,16 +65,16 @@ def main(argv=None):
 
 
 class _Version(argparse.Action):
-    """Prints the version, for which alone the library is imported."""
+    """Prints the version, without importing the library."""
 
     def __init__(self, option_strings, dest, help=None):
         super().__init__(option_strings, dest, nargs=0, help=help)
 
     def __call__(self, parser, namespace, values, option_string=None):
-        import_keras()
-        from tf_lottery import __version__
-
-        print(f"tf-lottery {__version__}")
+        # Importing `tf_lottery` would import Keras.
+        folder = pathlib.Path(importlib.util.find_spec("tf_lottery").origin).parent
+        version = runpy.run_path(str(folder / "_version.py"))["__version__"]
+        print(f"tf-lottery {version}")
         parser.exit()
 
 

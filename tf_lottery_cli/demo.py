@@ -12,7 +12,7 @@ DESCRIPTION = """\
 Finds lottery tickets in LeNet-300-100: trains, prunes 20% of the weights, rewinds the rest to
 their initial values and trains again, level by level down to about 5% density. Then it trains the
 same masks from new random weights, and with RigL a network as sparse as the last ticket, writes a
-few of the networks to TFLite files, prints a table of all that and says in words what it shows.
+few of the networks to TFLite files, prints a table of the results and summarizes it in words.
 Use it to see what the library does: with the digits that come with scikit-learn it takes a minute
 or two and no network, with mnist a quarter of an hour, with cifar10 more.
 
@@ -43,7 +43,7 @@ def add_parser(commands):
         type=whole(1),
         default=3,
         metavar="N",
-        help="how often to make the experiment; the table shows means (default: 3)",
+        help="how often to run the experiment; the table shows means (default: 3)",
     )
     add_run_options(parser, "runs/demo")
 
@@ -56,7 +56,7 @@ def run(args):
 
     Raises:
         ValueError: If the folder holds a run with other arguments.
-        OSError: If the data set is not there or the folder cannot be written.
+        OSError: If the data set is missing or the folder cannot be written.
         RuntimeError: If the backend is not TensorFlow.
     """
     start = time.monotonic()
@@ -89,10 +89,10 @@ def run(args):
 
 @contextlib.contextmanager
 def show_progress(levels, replicates):
-    """Shows how far the demonstration is: a bar on a terminal, else a line a step.
+    """Shows the progress of the demonstration: a bar on a terminal, else a line per step.
 
     Args:
-        levels: Integer, of every replicate.
+        levels: Integer, the levels of every replicate.
         replicates: Integer.
 
     Yields:
@@ -105,7 +105,7 @@ def show_progress(levels, replicates):
     if not console.is_terminal:
         yield lambda row: console.print(_describe(row), highlight=False)
         return
-    # Trainings of the dense network, two per level and RigL's; the exports take the last share.
+    # One training of the dense network, two per level and one of RigL; then the exports.
     trainings = 2 * levels + 2
     columns = (BarColumn(10), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:

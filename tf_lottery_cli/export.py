@@ -52,14 +52,14 @@ def _add_form_options(group):
     group.add_argument(
         "--quantize",
         choices=PRECISIONS,
-        help="fewer bits: for weights alone (float16, weight_int8), also in products "
+        help="fewer bits: for weights only (float16, weight_int8), also in products "
         "(dynamic_int8), or throughout (int8, needs --representative-data); default: float32",
     )
     group.add_argument(
         "--storage",
         choices=STORAGES,
         default="auto",
-        help="leave the zeros out (sparse), store them (dense), or what is better (auto, default)",
+        help="omit the zeros (sparse), store them (dense), or what is better (auto, default)",
     )
     group.add_argument(
         "--optimize-for",
@@ -173,14 +173,14 @@ def run(args):
 
 
 def _in_options(message):
-    """Returns a message with the names of options in place of those of arguments."""
+    """Replaces the names of arguments in a message by those of options."""
     for option in ("quantize", "storage", "representative_data"):
         message = message.replace(f"Argument `{option}`", f"--{option.replace('_', '-')}")
     return message.replace("Argument `sample_inputs`", "--verify-data")
 
 
 def _pruned(model, sparsity, pattern):
-    """Returns the model pruned once, in one pattern, where it was dense or sparser before."""
+    """Prunes a model by magnitude, without regard to the masks that it had before."""
     import tf_lottery as tfl
 
     plain = tfl.strip(model) if isinstance(model, tfl.SparseModel) else model

@@ -1,4 +1,4 @@
-"""Files that users name: which kind they are, and models read with clear errors."""
+"""Reads the files that users name, with clear errors."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import zipfile
 import keras
 import numpy as np
 
-# Importing it registers the classes of sparse models with Keras.
+# The import registers the classes of sparse models with Keras.
 import tf_lottery.model as _model  # noqa: F401
 
 

@@ -8,8 +8,8 @@ from tf_lottery_cli.terminal import import_keras
 DESCRIPTION = """\
 Lists the constants of a TFLite file, of any converter: which operator reads each, its shape and
 type, whether it is stored dense or sparse, its sparsity and its bytes. With --arm it also says,
-operator by operator, whether XNNPACK's sparse kernels (ARM, WebAssembly) take the network and,
-if not, what to change. Use it to see where the bytes of a file are and why zeros do not pay.
+operator by operator, whether XNNPACK's sparse kernels (ARM, WebAssembly) can run the network and,
+if not, what to change. Use it to see where the bytes of a file are and why zeros do not save time.
 
   tf-lottery inspect model.tflite
   tf-lottery inspect model.tflite --arm"""
@@ -26,7 +26,7 @@ def add_parser(commands):
     )
     parser.add_argument("file", metavar="FILE", help="a .tflite file")
     parser.add_argument(
-        "--arm", action="store_true", help="say whether ARM's sparse kernels take the network"
+        "--arm", action="store_true", help="say whether ARM's sparse kernels can run it"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

@@ -1,8 +1,8 @@
-"""Arguments: their types, and errors in one line."""
+"""The argument parser: common options, types of arguments, and errors in one line."""
 
 import argparse
 
-# Written out here, since the modules that know them import Keras.
+# Repeated here, since the modules that define them import Keras.
 IMAGES = ("digits", "mnist", "cifar10")
 DATASETS = (*IMAGES, "tiny_shakespeare")
 MODELS = (
@@ -38,7 +38,7 @@ _STATIC = ("sparsity", "distribution", "pattern")
 _DYNAMIC = (*_STATIC, "drop_fraction", "frequency", "end_step")
 _AT_INIT = (*_STATIC, "scope")
 
-# What can be asked of each method beside the options that all have.
+# The options of each method beside those of all methods.
 METHODS = {
     "rigl": _DYNAMIC,
     "set": _DYNAMIC,
@@ -53,7 +53,7 @@ METHODS = {
     "dense": (),
 }
 
-# Tweaks of retraining by the names that the library has for them.
+# Tweaks of retraining: the names in the command and in the library.
 TWEAKS = {
     "soft-activation": "soft_activations",
     "ghost-skips": "ghost_skips",
@@ -64,7 +64,7 @@ TWEAKS = {
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Leaves room for the indentation of subcommands, which Python forgets."""
+    """Leaves room for the indentation of subcommands, which Python does not count."""
 
     def add_argument(self, action):
         super().add_argument(action)
@@ -72,7 +72,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that keeps the line breaks of its texts and says what is wrong in one line."""
+    """A parser that keeps the line breaks of descriptions and reports errors in one line."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs, formatter_class=_HelpFormatter, allow_abbrev=False)
@@ -102,12 +102,12 @@ def add_command(commands, name, run, summary, description, when_interrupted=""):
 
 
 def add_data_options(parser, datasets=DATASETS, default="digits", note=""):
-    """Adds what `experiments.data.load` asks for.
+    """Adds the arguments of `experiments.data.load`.
 
     Args:
         parser: A `Parser`.
         datasets: Tuple of strings. Defaults to all.
-        default: String, or `None` if the command finds out. Defaults to `"digits"`.
+        default: String, or `None` if the command finds the data set itself. Defaults to `"digits"`.
         note: String, what the help says about the default in that case. Defaults to `""`.
     """
     parser.add_argument(
@@ -138,7 +138,7 @@ def add_run_options(parser, out, seed="initial weights and the order of the data
         "--out",
         metavar="DIR",
         default=out,
-        help="folder for the results (default: %(default)s); an interrupted run in it goes on",
+        help="folder for the results (default: %(default)s); an interrupted run is resumed",
     )
     parser.add_argument(
         "--fresh", action="store_true", help="delete the files of an earlier run in --out first"
@@ -157,7 +157,7 @@ def add_step_options(parser, rate="of Adam"):
 
     Args:
         parser: A `Parser`.
-        rate: String, what the learning rate is one of. Defaults to `"of Adam"`.
+        rate: String, the help for the learning rate. Defaults to `"of Adam"`.
     """
     parser.add_argument(
         "--batch-size", type=whole(1), default=60, metavar="N", help="(default: 60)"
@@ -178,7 +178,7 @@ def options_of_method(args):
         args: The parsed arguments, `None` for options that were not given.
 
     Raises:
-        ValueError: If an option is one of other methods.
+        ValueError: If an option belongs to other methods.
 
     Example:
 
@@ -187,15 +187,17 @@ def options_of_method(args):
     >>> options_of_method(argparse.Namespace(**{**dict.fromkeys(names), **given}))
     {'frequency': 50}
     """
-    takers = {}
+    methods_with = {}
     for method, names in METHODS.items():
         for name in names:
-            takers.setdefault(name, []).append(method)
-    given = {name: getattr(args, name) for name in takers if getattr(args, name) is not None}
+            methods_with.setdefault(name, []).append(method)
+    options = {name: getattr(args, name) for name in methods_with}
+    given = {name: value for name, value in options.items() if value is not None}
     for name in given:
-        if args.method not in takers[name]:
+        if args.method not in methods_with[name]:
+            methods = ", ".join(methods_with[name])
             raise ValueError(
-                f"--{name.replace('_', '-')} is an option of --method {', '.join(takers[name])}. "
+                f"--{name.replace('_', '-')} is an option of --method {methods}. "
                 f"Received: --method {args.method}"
             )
     return given

@@ -25,9 +25,10 @@ DESCRIPTION = """\
 Trains a lottery ticket once more, from its masks and weights, with tweaks that help sparse
 networks learn and are gone at the end: model.keras is the plain network. soft-activation trains
 with a smooth function that turns into ReLU, ghost-skips with 1x1 convolutions beside the masked
-ones that fade out, rescaled-init with initial weights whose first step gets far, label-smoothing
-with softer labels, distill with a dense network as the teacher. Use --tweaks none to compare with
-plain retraining, and --control to see what the ticket owes to its weights or its masks.
+ones that fade out, rescaled-init with initial weights rescaled for a better first step,
+label-smoothing with softer labels, distill with a dense network as the teacher. Use --tweaks none
+to compare with plain retraining, and --control to see whether the ticket's weights and masks
+matter.
 
   tf-lottery train --method imp --dataset mnist --sparsity 0.95 --epochs 3
   tf-lottery retrain runs/train/ticket.npz --tweaks soft-activation,rescaled-init
@@ -38,8 +39,8 @@ plain retraining, and --control to see what the ticket owes to its weights or it
 
 RESUME = "(the same command goes on from the last epoch)"
 
-# The tweaks that have a use for each option.
-_TAKERS = {
+# The tweaks that use each option.
+_TWEAKS_WITH = {
     "teacher": ("distill",),
     "alpha": ("distill",),
     "temperature": ("distill",),
@@ -68,15 +69,15 @@ def add_parser(commands):
         type=_tweaks,
         default="all",
         metavar="T[,T...]",
-        help=f"{', '.join(TWEAKS)}; none; or all (default), which leaves out those that the "
-        "network cannot have, and distill without --teacher",
+        help=f"{', '.join(TWEAKS)}; none; or all (default), without those that the network "
+        "cannot have, and without distill if there is no --teacher",
     )
     parser.add_argument(
         "--control",
         choices=CONTROLS,
-        help="train in place of the ticket: its masks with new random weights, or with new ones of "
-        "the same signs, its weights with the masks shuffled within each layer, or with random "
-        "masks (ERK), its masks and signs with one magnitude per layer",
+        help="train in place of the ticket: its masks with new random weights, or with new weights "
+        "of the same signs; its weights with the masks shuffled within each layer, or with random "
+        "masks (ERK); or its masks and signs with one magnitude per layer",
     )
     note = " (default: that of the run the ticket lies in)"
     add_data_options(parser, default=None, note=note)
@@ -123,7 +124,7 @@ def run(args):
     Raises:
         ValueError: If arguments do not fit, the ticket is of another network, or the folder
             holds a run with other arguments or the ticket itself.
-        OSError: If the ticket or the data set is not there or the folder cannot be written.
+        OSError: If the ticket or the data set is missing or the folder cannot be written.
     """
     options = _options(args)
     _check_out(args)
@@ -178,7 +179,7 @@ def _tweaks(text):
 
 def _options(args):
     """Returns the options of the tweaks that were given, checked before anything is imported."""
-    given = {name: getattr(args, name) for name in _TAKERS if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in _TWEAKS_WITH if getattr(args, name) is not None}
     if args.tweaks is None:
         chosen, received = set(TWEAKS), "all"
         if "teacher" not in given:
@@ -186,9 +187,9 @@ def _options(args):
     else:
         chosen, received = set(args.tweaks), ",".join(args.tweaks) or "none"
     for name in given:
-        if not chosen & set(_TAKERS[name]):
+        if not chosen & set(_TWEAKS_WITH[name]):
             raise ValueError(
-                f"--{name} is an option of --tweaks {', '.join(_TAKERS[name])}. "
+                f"--{name} is an option of --tweaks {', '.join(_TWEAKS_WITH[name])}. "
                 f"Received: --tweaks {received}"
             )
     if "distill" in chosen and "teacher" not in given:
@@ -200,7 +201,7 @@ def _options(args):
 
 
 def _check_out(args):
-    """Refuses to write a run over the one that the ticket or the teacher is from."""
+    """Refuses to overwrite the run that the ticket or the teacher is from."""
     out = pathlib.Path(args.out).resolve()
     for name, path in (("TICKET", args.ticket), ("--teacher", args.teacher)):
         if path is not None and out in pathlib.Path(path).resolve().parents:
@@ -231,7 +232,7 @@ def _origin(args, ticket, console):
     for name in missing:
         chosen[name], origin = settings.get(name), path
         if name == "model" and chosen[name] is None:
-            # Other experiments have one network, which their tickets name.
+            # Experiments that have one network only name it in their tickets.
             chosen[name] = str(ticket.provenance.get("model")).replace("_", "-")
             origin = args.ticket
         if chosen[name] not in {"dataset": DATASETS, "model": MODELS}[name]:

@@ -88,7 +88,7 @@ def _add_training_options(parser):
         "--rewind-to-step",
         type=whole(0),
         metavar="K",
-        help="train the dense networks for so many steps before the copies are made (default: 0); "
+        help="train the dense networks for this many steps before they are copied (default: 0); "
         "a ticket has its own step",
     )
 
@@ -101,7 +101,7 @@ def run(args):
 
     Raises:
         ValueError: If arguments do not fit, or a folder holds a run with others.
-        OSError: If a ticket or the data set is not there or the folder cannot be written.
+        OSError: If a ticket or the data set is missing or the folder cannot be written.
     """
     kinds = list(dict.fromkeys(args.dense or ([] if args.tickets else STARTS)))
     if args.rewind_to_step and not kinds:
@@ -154,7 +154,7 @@ def _settings(args, start, rewind_to_step):
 
 
 def names_of(paths):
-    """Returns a dict of names, fit for folders, to the paths of tickets.
+    """Returns a dict of names for folders to the paths of tickets.
 
     Args:
         paths: List of the paths as they were given.
@@ -175,8 +175,8 @@ def names_of(paths):
         if name in names:
             raise ValueError(
                 "TICKET must be files with different names, or in folders with different names, "
-                f"since their results go to folders of these names. Received: {str(path)!r}, for "
-                f"which {name!r} is taken"
+                f"since their results go to folders of these names. Received: {str(path)!r}, whose "
+                f"name {name!r} is taken"
             )
         names[name] = path
     return {name: path for name, path in names.items() if path is not None}
@@ -190,7 +190,7 @@ def _draw(results, path, dataset):
         f"{name}, density {result['density']:.1%}": read_connectivity(result)
         for name, result in results.items()
     }
-    plot_connectivity(lines, path, f"Between two copies on {dataset}")
+    plot_connectivity(lines, path, title=f"Between two copies on {dataset}")
 
 
 def _table(results):

@@ -1,4 +1,4 @@
-"""What the command prints, and what it keeps from being printed."""
+"""Prints results, and hides the log messages of TensorFlow."""
 
 import contextlib
 import gc
@@ -8,8 +8,8 @@ import re
 import sys
 import tempfile
 
-_NOTE = re.compile(r"[IW]\d{4} |WARNING: All log messages |To enable the following")
-_MOST_CHARACTERS = 600
+_LOG_MESSAGE = re.compile(r"[IW]\d{4} |WARNING: All log messages |To enable the following")
+_MAX_CHARACTERS = 600
 
 
 def one_line(error):
@@ -19,27 +19,28 @@ def one_line(error):
         error: An exception.
     """
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]} ..."
 
 
 def import_keras():
-    """Imports Keras without the notes that TensorFlow logs, and returns it.
+    """Imports Keras without the messages that TensorFlow logs, and returns it.
 
-    A user who sets `TF_CPP_MIN_LOG_LEVEL` gets what it asks for.
+    The log level is not changed if the user has set `TF_CPP_MIN_LOG_LEVEL`.
+
+    Raises:
+        ImportError: If Keras' backend is not installed.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        import keras
-
-        return keras
+        return _keras()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    # A Ctrl-C that falls into a callback of the garbage collector would be lost.
+    # A Ctrl-C during a callback of the garbage collector would be lost.
     gc.disable()
     try:
-        with _without_notes(), contextlib.suppress(ImportError):
-            import keras
-
+        with _without_log_messages():
+            keras = _keras()
             # Keras imports it anyway to save and load models, whatever its backend.
-            import tensorflow  # noqa: F401
+            with contextlib.suppress(ImportError):
+                import tensorflow  # noqa: F401
     finally:
         gc.enable()
     for name in ("absl", "tensorflow"):
@@ -47,8 +48,19 @@ def import_keras():
     return keras
 
 
+def _keras():
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{error.name} must be installed for Keras, or KERAS_BACKEND set to another backend: "
+            '`pip install "tf_lottery[tensorflow]"`'
+        ) from error
+    return keras
+
+
 def print_run(console, folder, results, note=None):
-    """Prints what a training has left in its folder.
+    """Prints the results of a training and the files in its folder.
 
     Args:
         console: A `rich.console.Console`.
@@ -79,10 +91,10 @@ def _achieved(results):
 
 
 @contextlib.contextmanager
-def _without_notes():
-    """Drops known notes from the standard error output and passes on all else afterwards.
+def _without_log_messages():
+    """Drops known log messages from standard error, and prints all else afterwards.
 
-    TensorFlow writes them while it is imported, in C++, before its log level counts.
+    TensorFlow writes them from C++ during its import, before its log level takes effect.
     """
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -96,7 +108,7 @@ def _without_notes():
             os.close(terminal)
             log.seek(0)
             for line in log.read().decode(errors="replace").splitlines(keepends=True):
-                if not _NOTE.match(line):
+                if not _LOG_MESSAGE.match(line):
                     sys.stderr.write(line)
 
 

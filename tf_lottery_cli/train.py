@@ -16,14 +16,14 @@ from tf_lottery_cli.parser import (
 from tf_lottery_cli.terminal import import_keras, print_run, verbosity
 
 DESCRIPTION = """\
-Trains a network to a sparsity and saves it as plain Keras model, as ticket and as results.json.
+Trains a network to a sparsity and saves a plain Keras model, a ticket and results.json.
 Use rigl to train sparse from the first step to the last: it moves connections to where the
 gradient is largest (set: at random; snfs: by momentum; static: never). Use gmp for a good sparse
 network from one training that starts dense and is pruned little by little. Use imp for a lottery
-ticket: it trains, prunes and rewinds level by level, a training per level. Use cs for a ticket of
-any density in a few trainings: gates learn which weights to keep; several densities are as many
-runs of their own. snip, grasp and synflow prune once, before training; dense prunes nothing, to
-compare with.
+ticket: it trains, prunes and rewinds level by level, with a training per level. Use cs for a
+ticket of any density in a few trainings: gates learn which weights to keep; several densities are
+separate runs. snip, grasp and synflow prune once, before training; dense prunes nothing, for
+comparison.
 
   tf-lottery train --method rigl --dataset mnist --sparsity 0.98 --epochs 10
   tf-lottery train --method gmp --dataset digits --sparsity 0.9 --epochs 20
@@ -64,7 +64,7 @@ def add_parser(commands):
         type=whole(1),
         default=10,
         metavar="N",
-        help="epochs, of imp per level, of cs per round (default: 10)",
+        help="epochs; for imp per level, for cs per round (default: 10)",
     )
     add_step_options(parser)
     train_options.add_sparsity_options(parser.add_argument_group("how sparse and where"))
@@ -84,7 +84,7 @@ def run(args):
 
     Raises:
         ValueError: If arguments do not fit, or the folder holds a run with others.
-        OSError: If the data set is not there or the folder cannot be written.
+        OSError: If the data set is missing or the folder cannot be written.
     """
     options = _options(args)
     import_keras()
@@ -100,22 +100,22 @@ def run(args):
             epochs=args.epochs,
             batch_size=args.batch_size,
             learning_rate=args.learning_rate,
-            **some,
+            **run_options,
         )
-        for folder, some in _runs(args.out, options).items()
+        for folder, run_options in _runs(args.out, options).items()
     }
     if rate is not None:
-        settings = {folder: some.with_rate(rate) for folder, some in settings.items()}
+        settings = {folder: chosen.with_rate(rate) for folder, chosen in settings.items()}
     arrays = data.load(args.dataset, args.data_dir, args.download)
     verbose = verbosity()
     results = {}
     console = Console()
-    for folder, some in settings.items():
+    for folder, chosen in settings.items():
         if args.fresh:
             training.remove_training(folder)
         if len(settings) > 1:
             console.print(f"Run in {folder}", highlight=False, soft_wrap=True)
-        results[folder] = training.run_training(arrays, some, folder, args.seed, verbose)
+        results[folder] = training.run_training(arrays, chosen, folder, args.seed, verbose)
     if len(results) > 1:
         console.print(_table(results))
     else:
@@ -123,7 +123,7 @@ def run(args):
 
 
 def _runs(out, options):
-    """Returns the options of every run by its folder, one for each combination of lists."""
+    """Returns the options of each run by its folder: a run for each combination of lists."""
     lists = {name: values for name, values in options.items() if isinstance(values, list)}
     runs = {}
     for values in itertools.product(*lists.values()):

@@ -13,7 +13,7 @@ from tf_lottery_cli.parser import (
 
 
 def add_sparsity_options(group):
-    """Adds how sparse the network becomes, and where.
+    """Adds the options for sparsity, distribution and pattern.
 
     Args:
         group: An argument group of the parser.
@@ -24,8 +24,8 @@ def add_sparsity_options(group):
     group.add_argument(
         "--distribution",
         choices=DISTRIBUTIONS,
-        help="how layers share the sparsity that starts random or is scored before training: erk "
-        "(default of rigl, set, snfs, static without a pattern), er, or uniform",
+        help="how layers share the sparsity, for masks that start random or are scored before "
+        "training: erk (default of rigl, set, snfs, static without a pattern), er, or uniform",
     )
     group.add_argument(
         "--scope",
@@ -41,7 +41,7 @@ def add_sparsity_options(group):
 
 
 def add_update_options(group):
-    """Adds what methods ask for that change masks while they train.
+    """Adds the options of methods that change masks during training.
 
     Args:
         group: An argument group of the parser.
@@ -62,12 +62,12 @@ def add_update_options(group):
         "--end-step",
         type=whole(1),
         metavar="N",
-        help="the step that ends them, also of gmp (default: at 75%% of the training)",
+        help="the step at which updates end, also of gmp (default: at 75%% of the training)",
     )
 
 
 def add_imp_options(group):
-    """Adds what iterative magnitude pruning asks for.
+    """Adds the options of iterative magnitude pruning.
 
     Args:
         group: An argument group of the parser.
@@ -95,7 +95,7 @@ def add_imp_options(group):
 
 
 def add_cs_options(group):
-    """Adds what Continuous Sparsification asks for.
+    """Adds the options of Continuous Sparsification.
 
     Args:
         group: An argument group of the parser.
@@ -104,21 +104,21 @@ def add_cs_options(group):
         "--target-density",
         type=several(fraction),
         metavar="D[,D...]",
-        help="the density to steer to; several are a run each, in folders of their own (default: "
-        "what comes of --initial-value)",
+        help="the density to aim at; several values are separate runs, each in its own folder "
+        "(default: the density that results from --initial-value)",
     )
     group.add_argument(
         "--exact-density",
         action="store_const",
         const=True,
-        help="meet that density to a weight, wherever the gates then are",
+        help="keep exactly that density, whatever the values of the gates",
     )
     group.add_argument(
         "--initial-value",
         type=several(number),
         metavar="S[,S...]",
-        help="what the gates start from: the higher, the denser; several are a run each, before a "
-        "minus with an equals sign: --initial-value=-0.1,0.1 (default: 0)",
+        help="initial value of the gates: the higher, the denser; several values are separate "
+        "runs; a minus needs an equals sign: --initial-value=-0.1,0.1 (default: 0)",
     )
     group.add_argument("--rounds", type=whole(1), metavar="N", help="(default: 3)")
     group.add_argument(

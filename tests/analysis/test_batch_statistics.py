@@ -59,7 +59,7 @@ def test_one_batch_is_the_population():
     mean, variance = statistics(model, "first")
     np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(variance, x.var(axis=0), rtol=1e-5)
-    # In evaluation the outputs are then what they are in training.
+    # With the new statistics, evaluation gives the outputs of training.
     np.testing.assert_allclose(model(x, training=False), model(x, training=True), atol=1e-5)
 
 
@@ -99,7 +99,7 @@ def test_the_state_of_random_layers_stays():
     seed = next(i for i, v in enumerate(model.non_trainable_variables) if "seed" in v.name)
     np.testing.assert_array_equal(model.non_trainable_variables[seed], before[seed])
     np.testing.assert_array_equal(*found)
-    # Dropout is on: it doubles what it keeps.
+    # Dropout is active: it doubles the values that it keeps.
     assert (found[0] > 1.3 * batches(64)[0][0].var(axis=0)).all()
 
 

@@ -10,7 +10,7 @@ RESULT = Connectivity([0.0, 0.5, 1.0], [1.0, 4.0, 2.0], [0.1, 0.5, 0.12])
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Lists of the lines, bands and labels of axes that were drawn."""
+    """Records the lines, bands and labels of axes that are drawn."""
     from matplotlib.axes import Axes
 
     calls = {"plot": [], "fill_between": [], "set_ylabel": []}
@@ -26,7 +26,7 @@ def drawn(monkeypatch):
 
 
 def test_one_line_a_result(tmp_path, drawn):
-    plot_connectivity({"dense": RESULT, "ticket": RESULT}, tmp_path / "x.png", "LeNet")
+    plot_connectivity({"dense": RESULT, "ticket": RESULT}, tmp_path / "x.png", title="LeNet")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     labels = [kwargs["label"] for _, kwargs in drawn["plot"]]
     assert labels == [

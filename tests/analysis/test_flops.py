@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import keras
@@ -6,12 +7,12 @@ import pytest
 from keras import layers
 
 import tf_lottery as tfl
-from tf_lottery.analysis.flops import NOT_CALLED
+from tf_lottery.analysis._flops import NOT_CALLED, READ_ELSEWHERE
 from tf_lottery.analysis.flops_conventions import CONVENTIONS, kernel_flops
 
 
 class Scale(layers.Layer):
-    """A layer that no rule knows."""
+    """A layer of a kind without a rule."""
 
     def build(self, input_shape):
         self.scale = self.add_weight(shape=(input_shape[-1],), name="scale")
@@ -21,7 +22,7 @@ class Scale(layers.Layer):
 
 
 class Cell(layers.Layer):
-    """A recurrent cell that no rule knows, with a layer that one does."""
+    """A recurrent cell without a rule, which contains a layer with one."""
 
     state_size = output_size = 3
 
@@ -47,6 +48,28 @@ class Unused(keras.Model):
 
     def call(self, inputs):
         return self.used(inputs)
+
+
+class Tied(layers.Layer):
+    """Looks tokens up, then multiplies directly with the transposed embedding."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = layers.Embedding(7, 4, name="embedding")
+
+    def call(self, tokens):
+        x = self.embedding(tokens)
+        return keras.ops.matmul(x, keras.ops.transpose(self.embedding.embeddings))
+
+
+class Experts(layers.Layer):
+    """A layer with two experts, whose kernel has an axis for the experts."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(2, input_shape[-1], 3), name="kernel")
+
+    def call(self, inputs):
+        return keras.ops.sum(keras.ops.einsum("bi,eio->beo", inputs, self.kernel), axis=1)
 
 
 def totals(model, **kwargs):
@@ -76,7 +99,7 @@ def test_masks_are_counted(make_model, convention, expected):
     ("kind", "macs"),
     [
         ("dense", 6 * 8 + 8 * 3),
-        # Twice a 3x3 convolution over 6x6; separable over 4x4 and depthwise over 2x2 positions.
+        # Two calls of a 3x3 convolution at 6x6 positions, separable at 4x4, depthwise at 2x2.
         ("nested", 2 * 36 * 72 + 16 * (72 + 32) + 4 * 36 + 16 * 3),
         ("recurrent_deep", 5 * (4 * 20 + 5 * 20) + 2 * 5 * (5 * 12 + 4 * 12) + 8 * 3),
         # Queries, keys, values and outputs of 2 heads of size 3, over 4 positions.
@@ -107,8 +130,8 @@ def test_weights_without_a_mask_are_dense_though_they_are_zero(make_model):
 def test_masks_inside_a_model_are_counted():
     masked = tfl.layers.Masked(layers.Dense(4))
     model = keras.Sequential([keras.Input((3,)), masked, layers.Dense(2)])
-    masked.masks[0].assign(np.eye(3, 4, dtype=bool))
-    masked.remember_growth(decay=0.9)
+    masked.selection.masks[0].assign(np.eye(3, 4, dtype=bool))
+    masked.add_part(tfl.layers.GrowthMemory(decay=0.9))
     report = tfl.flops(model, "mac")
     assert (report.dense, report.sparse, report.not_counted) == (12 + 8, 3 + 8, {})
 
@@ -139,7 +162,7 @@ def test_mixed_precision():
 
 
 def not_counted(model):
-    """Returns the last part of the paths of weights that are not counted, with the reasons."""
+    """Returns the reasons for weights that are not counted, by the last part of their paths."""
     reasons = tfl.flops(model).not_counted
     return {path.split("/")[-1]: reason for path, reason in reasons.items()}
 
@@ -164,6 +187,85 @@ def test_layer_that_is_not_called():
     model.build((None, 4))
     assert not_counted(model) == {"kernel": NOT_CALLED, "bias": NOT_CALLED}
     assert tfl.flops(model, "mac").dense == 12
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_convolutional_recurrence(return_sequences):
+    """3 steps, 4 x 2 positions, 4 gates of 5 channels, kernels of 3 x 2."""
+    layer = layers.ConvLSTM2D(5, (3, 2), strides=(1, 2), return_sequences=return_sequences)
+    sparse = tfl.sparsify(keras.Sequential([keras.Input((3, 6, 4, 2)), layer]), sparsity=0.5)
+    macs = 3 * 4 * 2 * (3 * 2 * 2 * 20 + 3 * 2 * 5 * 20)
+    assert totals(sparse, convention="mac") == (macs, macs // 2)
+    assert tfl.flops(sparse).coverage == 1.0
+
+
+@pytest.mark.skipif(
+    not hasattr(layers, "ReversibleEmbedding"), reason="Keras has no ReversibleEmbedding"
+)
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_embedding_that_projects_back(tie_weights):
+    """5 tokens, a vocabulary of 7 and 4 features; the lookup costs nothing."""
+    embedding = layers.ReversibleEmbedding(7, 4, tie_weights=tie_weights)
+    tokens = keras.Input((5,), dtype="int32")
+    model = keras.Model(tokens, embedding(layers.Dense(4)(embedding(tokens)), reverse=True))
+    report = tfl.flops(model, "mac")
+    assert (report.dense, report.not_counted) == (5 * 4 * 4 + 5 * 4 * 7, {})
+    costs = {row.path.split("/")[-1]: row.dense for row in report.rows}
+    expected = {"embeddings": 140} if tie_weights else {"embeddings": 0, "reverse_embeddings": 140}
+    assert costs == {"kernel": 80, **expected}
+
+
+@pytest.mark.backend
+def test_embedding_that_other_code_multiplies_with():
+    model = keras.Sequential([keras.Input((5,), dtype="int32"), Tied(), layers.Dense(4)])
+    report = tfl.flops(model, "mac")
+    assert report.dense == 5 * 7 * 4
+    assert not_counted(model) == {"embeddings": READ_ELSEWHERE}
+    assert report.coverage == 28 / (28 + 28)
+    assert "cover only 50.0% of the weights" in str(report)
+
+
+def test_embedding_that_is_only_read():
+    class Projection(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.embedding = layers.Embedding(7, 4)
+            self.embedding.build()
+
+        def call(self, x):
+            return keras.ops.matmul(x, keras.ops.transpose(self.embedding.embeddings))
+
+    model = keras.Sequential([keras.Input((4,)), Projection()])
+    assert not_counted(model) == {"embeddings": READ_ELSEWHERE}
+    assert tfl.flops(model).coverage == 0.0
+
+
+@pytest.mark.backend
+def test_mixture_of_experts():
+    """The 2 x 4 x 3 weights of the experts are not counted, the 9 of the dense layer are."""
+    model = keras.Sequential([keras.Input((4,)), Experts(), layers.Dense(3)])
+    report = tfl.flops(tfl.sparsify(model, sparsity=0.5), "mac")
+    assert report.dense == 9
+    assert not_counted(model) == {"kernel": "no rule for layers of type Experts"}
+    assert report.coverage == 9 / (9 + 24)
+    assert report.to_dict()["coverage"] == report.coverage
+
+
+def test_uses_elsewhere_are_found_inside_a_sparse_model():
+    inner = keras.Sequential([keras.Input((5,), dtype="int32"), Tied(), layers.Dense(4)])
+    sparse = tfl.sparsify(inner, sparsity=0.5)
+    model = keras.Sequential([keras.Input((5,), dtype="int32"), sparse, layers.Dense(2)])
+    report = tfl.flops(model, "mac")
+    assert [(row.dense, row.sparse) for row in report.rows if row.dense] == [(140, 70), (40, 40)]
+    assert list(not_counted(model).values()) == [READ_ELSEWHERE]
+
+
+def test_coverage_is_never_rounded_to_all():
+    x = keras.Input((100,))
+    model = keras.Model(x, Scale()(layers.Dense(100)(x)))
+    assert tfl.flops(model).coverage == 10000 / 10100
+    text = str(dataclasses.replace(tfl.flops(model), num_not_counted=1))
+    assert "cover only 99.9% of the weights" in text
 
 
 def test_micronet_assumes_same_padding():

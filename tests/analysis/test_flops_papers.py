@@ -1,4 +1,4 @@
-"""The FLOPs tables of "Rigging the Lottery" (arXiv:1911.11134) and of its code."""
+"""Compares FLOPs with the tables of "Rigging the Lottery" (arXiv:1911.11134) and its code."""
 
 import keras
 import pytest
@@ -12,7 +12,7 @@ from tf_lottery.sparsity.distributions import erdos_renyi_kernel, uniform
 
 @pytest.fixture(scope="module")
 def resnet_50():
-    """The dense ResNet-50's reports, by convention."""
+    """The reports of the dense ResNet-50, by convention."""
     model = models.resnet_50(seed=0)
     return {name: tfl.flops(model, name) for name in ("mac", "mac2", "micronet")}
 
@@ -145,7 +145,7 @@ def test_mobilenet(mobilenet, sparsity, erk_mf, erk_mb, uniform_mf, uniform_mb):
     dense = {path: 0.0 for path in shapes(mobilenet) if "depthwise" in path}
     for make, cost, size in ((erk, erk_mf, erk_mb), (even, uniform_mf, uniform_mb)):
         report = make(mobilenet, sparsity, custom=dense)
-        # The published Erdos-Renyi numbers are of an older rounding of the number of zeros.
+        # The published Erdos-Renyi numbers were made with an older rounding of the zero counts.
         assert report.sparse / 1e6 == pytest.approx(cost, abs=0.02 if make is erk else 5e-4)
         assert report.num_bytes["bitmask"] / 1e6 == pytest.approx(size, abs=1e-3)
 
@@ -201,7 +201,7 @@ def test_rigl_on_mnist(sizes, sparsities, gflops):
         ((245, 160, 55, 10), 0.0, 97.1, 195_100),
         ((266, 88, 33, 10), 0.0, 53.3, 107_092),
         ((97, 71, 33, 10), 0.0, 19.1, 38_696),
-        # The paper rounds the sparsities, here and in its bytes: 31,914 and 16,113.
+        # The paper uses rounded sparsities, here and for its bytes: 31,914 and 16,113.
         ((408, 100, 69, 10), 0.870, 12.6, 31_928),
         ((375, 62, 51, 10), 0.886, 6.1, 16_134),
     ],

@@ -27,6 +27,8 @@ CASES = {
     "lstm": (layers.LSTM(3), (1, 5, 4), [5, 5]),
     "gru": (layers.GRU(3, return_sequences=True), (1, 5, 4), [5, 5]),
     "stacked": (layers.RNN([layers.GRUCell(3), layers.LSTMCell(2)]), (1, 5, 4), [5] * 4),
+    "conv lstm 1d": (layers.ConvLSTM1D(3, 3), (2, 5, 9, 4), [2 * 5 * 7] * 2),
+    "conv lstm 3d": (layers.ConvLSTM3D(3, 2), (1, 5, 2, 3, 4, 1), [5 * 1 * 2 * 3] * 2),
     "embedding": (layers.Embedding(7, 3), (1, 5), [0]),
 }
 
@@ -39,7 +41,7 @@ def test_uses(name):
 
 
 def convolve(x, kernel, strides):
-    """Returns a valid 2D convolution and the multiplications it took, one by one."""
+    """Returns a valid 2D convolution, computed with loops, and its number of multiplications."""
     (rows, columns, _), (high, wide, _, filters) = x.shape, kernel.shape
     y = np.zeros(((rows - high) // strides + 1, (columns - wide) // strides + 1, filters))
     count = 0
@@ -67,6 +69,11 @@ def test_channels_first():
     layer.build((1, 2, 9, 7))
     assert kernel_uses(layer, (1, 2, 9, 7), output_shape)[0][1] == 4 * 3
     assert same_padded_shape(layer, (1, 2, 9, 7), output_shape) == (1, 3, 5, 4)
+    layer = layers.ConvLSTM2D(3, 3, data_format="channels_first")
+    layer.build((1, 5, 2, 9, 7))
+    assert [uses for _, uses in kernel_uses(layer, (1, 5, 2, 9, 7), (1, 3, 7, 5))] == [
+        5 * 7 * 5
+    ] * 2
 
 
 def test_same_padding_is_assumed_of_convolutions_alone():

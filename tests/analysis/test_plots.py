@@ -68,7 +68,7 @@ def test_input_connections_share_one_scale(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(Figure, "suptitle", lambda self, text: texts.append(text))
     path = tmp_path / "pixels.png"
-    plots.plot_input_connections(BEFORE, AFTER, path, (2, 2), title="LeNet")
+    plots.plot_input_connections(BEFORE, AFTER, path, image_shape=(2, 2), title="LeNet")
     assert path.read_bytes().startswith(b"\x89PNG")
     scale = {"vmin": 0, "vmax": 3}
     assert drawn == [([[1, 2], [2, 3]], scale), ([[0, 3], [0, 3]], scale)]
@@ -88,5 +88,5 @@ def test_masks_that_are_no_image(tmp_path, shape):
         with pytest.raises(
             ValueError, match=rf"`{name}` .* \(4, units\), .*\(2, 2\). Received: .*"
         ):
-            plots.plot_input_connections(*masks, tmp_path / "x.png", (2, 2))
+            plots.plot_input_connections(*masks, tmp_path / "x.png", image_shape=(2, 2))
     assert not list(tmp_path.iterdir())

@@ -37,6 +37,7 @@ def test_dict_is_fit_for_json(make_model):
         "sparse": 72,
         "dense": 144,
         "ratio": 0.5,
+        "coverage": 1.0,
         "not_counted": {},
     }
 
@@ -88,9 +89,19 @@ def test_layers_without_flops_are_listed(make_model):
 
     text = str(tfl.summary(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), Scale()])))
     assert "no rule for layers of type Scale" in text
+    assert "These FLOPs cover only 80.0% of the weights" in text
 
 
 @pytest.mark.parametrize("model", [None, "model.keras"])
 def test_something_else_is_refused(model):
     with pytest.raises(ValueError, match="`model` must be a built Keras model.*Received"):
         tfl.summary(model)
+
+
+def test_frozen_kernels_are_listed_or_counted(make_model):
+    model = make_model()
+    model.layers[0].trainable = False
+    summary = tfl.summary(tfl.sparsify(model, 0.5))
+    assert [row.path.split("/")[-2] for row in summary.rows] == ["output"]
+    assert "hidden/kernel: frozen, so not trained" in str(summary)
+    assert len(tfl.summary(model).rows) == 2

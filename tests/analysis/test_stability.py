@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tf_lottery as tfl
-from tf_lottery.analysis.stability import stability
+from tf_lottery.analysis._stability import stability
 from tf_lottery.snapshot import training_step
 
 
@@ -94,7 +94,7 @@ def test_from_a_ticket(make_model, make_data, compile_model):
     result = stability(model, train, make_data(), start=ticket, points=3)
     assert begun == [(0.25, 40), (0.25, 40)]
     assert result.first.step == 43
-    # Both copies saw the same batches here, so nothing lies between them.
+    # Both copies see the same batches here, so there is no barrier between them.
     assert len(set(result.connectivity.losses)) == 1
     assert result.barrier_loss == 0 and result.is_stable
     assert (model.density, training_step(model.optimizer)) == (1.0, 0)

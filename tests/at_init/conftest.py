@@ -1,6 +1,5 @@
-"""Small networks whose scores can be derived by hand, and a look at those scores."""
+"""Small networks whose scores can be derived by hand, and a fixture that records scores."""
 
-import functools
 import importlib
 
 import keras
@@ -11,7 +10,7 @@ from keras import layers
 
 @pytest.fixture
 def linear_net():
-    """Function of activations to a new bias-free net of 3, 4 and 2 units, always the same."""
+    """Returns a function that makes a bias-free net of 3, 4 and 2 units with fixed weights."""
 
     def make(hidden=None, output=None, use_bias=False):
         model = keras.Sequential(
@@ -31,7 +30,7 @@ def linear_net():
 
 @pytest.fixture
 def normalized_net():
-    """A net of 3, 4 and 2 units with batch normalization whose statistics are untrained."""
+    """A net of 3, 4 and 2 units with batch normalization whose statistics are the initial ones."""
     return keras.Sequential(
         [
             keras.Input((3,)),
@@ -54,10 +53,10 @@ def regression_batches():
 
 @pytest.fixture
 def scores_of(monkeypatch):
-    """Function that calls a method of `at_init` and returns the scores it first ranked."""
+    """Returns a function that calls a method of `at_init` and returns its first scores."""
 
     def call(method, *args, **kwargs):
-        module = importlib.import_module(f"tf_lottery.at_init.{method}")
+        module = importlib.import_module(f"tf_lottery.at_init._{method}")
         ranked, keep_highest = [], module.keep_highest
 
         def spy(model, scores, *rest):
@@ -70,14 +69,3 @@ def scores_of(monkeypatch):
         return ranked[0]
 
     return call
-
-
-@pytest.fixture
-def compile_model(compile_model):
-    """Function that compiles a model; TensorFlow computes its scores without a graph.
-
-    Tracing takes most of the time. Models that are not compiled get a graph.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return compile_model
-    return functools.partial(compile_model, run_eagerly=True)

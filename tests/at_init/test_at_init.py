@@ -1,10 +1,11 @@
-"""What all methods promise: exact masks, and nothing else of the model is touched."""
+"""Tests for all methods: masks are exact, and nothing else in the model changes."""
 
 import keras
 import numpy as np
 import pytest
 
 import tf_lottery as tfl
+from tf_lottery._keras import all_layers
 from tf_lottery.sparsity import distributions
 
 METHODS = ["snip", "grasp", "synflow", "random"]
@@ -19,8 +20,8 @@ def apply(method, model, data, sparsity=0.75, **kwargs):
 
 
 def state(model):
-    """All variables of a model and its optimizer but the kernels and masks."""
-    own = {id(v) for v in (*model.masked.kernels, *model.masked.masks)}
+    """Returns all variables of a model and its optimizer except kernels and masks."""
+    own = {id(v) for v in (*model.wrapper.kernels, *model.selection.masks)}
     variables = [v for v in (*model.variables, *model.optimizer.variables) if id(v) not in own]
     return [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
 
@@ -32,7 +33,7 @@ def test_every_model_is_left_as_it_was_but_for_masks(
     method, kind, make_model, make_data, compile_model
 ):
     data = make_data(kind)
-    # One kind with a graph, which could keep what belongs to the model.
+    # One kind runs in a graph, which could hold references to the model.
     mode = {"run_eagerly": False} if kind == "nested" else {}
     model = compile_model(tfl.sparsify(make_model(kind)), **mode)
     model.optimizer.build(model.trainable_variables)
@@ -40,7 +41,7 @@ def test_every_model_is_left_as_it_was_but_for_masks(
     for weight in model.model.weights:
         weight.assign(weight.value + rng.uniform(0, 0.5, weight.shape))
     kernels, before = model.get_kernels(), state(model)
-    sublayers = list(model.model._flatten_layers())
+    sublayers = list(all_layers(model.model))
     policies = [layer.dtype_policy for layer in sublayers]
     mode = {"training": True} if method in ("snip", "grasp") else {}
     masks = apply(method, model, data, scope="global", **mode)
@@ -132,4 +133,7 @@ def test_scores_that_are_not_finite_are_refused(method, make_model, make_data, c
 def test_a_kernel_without_weights_is_warned_of(make_model):
     model = tfl.sparsify(make_model())
     with pytest.warns(UserWarning, match="left no weight in .*output/kernel"):
-        tfl.at_init.random(model, 0.5, scope="layer", distribution={"output": 0.999})
+        tfl.at_init.random(model, 0.5, distribution={"output": 0.999}, floor=0)
+    model = tfl.sparsify(make_model())
+    masks = tfl.at_init.random(model, 0.5, distribution={"output": 0.999})
+    assert [np.count_nonzero(mask) for mask in masks.values()] == [24, 1]

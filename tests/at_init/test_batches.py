@@ -10,7 +10,7 @@ BATCHES = [(np.full((2, 3), i, "float64"), np.array([i, i])) for i in range(3)]
 
 
 class Dataset(keras.utils.PyDataset):
-    """The batches, or endless ones."""
+    """A data set with a few batches, or with endlessly many."""
 
     def __init__(self, size):
         super().__init__()
@@ -64,14 +64,14 @@ def test_a_tuple_is_one_batch_of_nested_arrays():
     "endless", [lambda: Dataset(None), lambda: tf_dataset().repeat()], ids=["py_dataset", "tf"]
 )
 def test_endless_batches_need_steps(endless):
-    with pytest.raises(ValueError, match="`steps` must say how many.*Received: steps=None"):
+    with pytest.raises(ValueError, match="`steps` must be given.*Received: steps=None"):
         next(read_batches(endless()))
     assert len(list(read_batches(endless(), steps=4))) == 4
 
 
 @pytest.mark.parametrize("empty", [[], (batch for batch in []), Dataset(0)])
 def test_no_batch(empty):
-    with pytest.raises(ValueError, match="`batches` must have a batch"):
+    with pytest.raises(ValueError, match="`batches` must not be empty"):
         list(read_batches(empty))
 
 

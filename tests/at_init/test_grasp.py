@@ -7,14 +7,14 @@ from tf_lottery.sparsity.masks import top_k_masks
 
 
 def gradient(weights, x, y):
-    """Gradient of the mean squared error of `x @ a @ b`, for all weights in one vector."""
+    """Returns the gradient of the mean squared error of `x @ a @ b` as one vector."""
     a, b = weights[:12].reshape(3, 4), weights[12:].reshape(4, 2)
     error = 2 * (x @ a @ b - y) / y.size
     return np.concatenate([(x.T @ error @ b.T).ravel(), ((x @ a).T @ error).ravel()])
 
 
 def expected_scores(model, batches):
-    """`w * (H g)` of sums over batches, with the Hessian product by central differences."""
+    """Returns `w * (H g)`, with the Hessian product from central differences."""
     kernels = tfl.sparsify(model).get_kernels().values()
     weights = np.concatenate([kernel.ravel() for kernel in kernels]).astype("float64")
 
@@ -41,7 +41,7 @@ def test_scores_are_weight_times_hessian_times_gradient(linear_net, regression_b
 def test_highest_scores_are_kept(scope, linear_net, regression_batches):
     model = tfl.sparsify(linear_net())
     scores = expected_scores(model.model, regression_batches)
-    expected = top_k_masks(dict(zip(model.kernels, scores, strict=True)), 0.5, scope)
+    expected = top_k_masks(dict(zip(model.kernels, scores, strict=True)), 0.5, scope=scope)
     masks = tfl.at_init.grasp(model, regression_batches, 0.5, scope=scope, loss="mse")
     for path, mask in masks.items():
         np.testing.assert_array_equal(mask, expected[path])
@@ -52,8 +52,8 @@ def test_example_by_hand():
     """The loss `sum((w - t)**2) / 2` has the gradient `w - t` and the identity as Hessian.
 
     With `w = (1, 2, 3)` and `t = (0, 0, 4)` the scores `w * (w - t)` are 1, 4 and -3: pruning
-    the largest weight turns its gradient -1 into -4, so it goes first; of the others pruning
-    the first costs a gradient of 1, the second one of 2.
+    the largest weight turns its gradient -1 into -4, so it goes first. Of the others, pruning
+    the first costs a gradient of 1 and pruning the second a gradient of 2.
     """
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
     model.layers[0].kernel.assign([[1.0], [2.0], [3.0]])

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from tf_lottery._keras import all_layers
 from tf_lottery.at_init.overrides import computing_in, remembered_activations, without_noise
 
 
@@ -48,7 +49,7 @@ def test_logits_of_outputs():
 
 
 class Drawing(layers.Layer):
-    """Multiplies by a random number in training."""
+    """Multiplies inputs by a random number in training."""
 
     def __init__(self):
         super().__init__()
@@ -72,7 +73,7 @@ def test_layers_that_draw_do_not_while_others_train():
     np.testing.assert_array_equal(outputs[0], quiet[0])
     np.testing.assert_array_equal(outputs[1], quiet[1])
     np.testing.assert_allclose(outputs[2], [[-1, -1], [1, 1]], atol=1e-2)
-    assert not any("call" in vars(layer) for layer in model._flatten_layers())
+    assert not any("call" in vars(layer) for layer in all_layers(model))
     drawn = model(x, training=True)
     assert np.any(drawn[0] != quiet[0]) and np.any(drawn[1] != quiet[1])
 

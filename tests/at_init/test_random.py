@@ -24,7 +24,7 @@ def test_counts_are_exact(scope, counts, make_model):
 
 def test_masks_do_not_depend_on_the_weights(make_model):
     models = [tfl.sparsify(make_model()) for _ in range(2)]
-    for kernel in models[1].masked.kernels:
+    for kernel in models[1].wrapper.kernels:
         kernel.assign(-3 * kernel.value)
     masks = [tfl.at_init.random(model, 0.5).values() for model in models]
     for a, b in zip(*masks, strict=True):

@@ -7,7 +7,7 @@ from tf_lottery.sparsity.masks import top_k_masks
 
 
 def gradients(kernels, x, y):
-    """Gradients of the mean squared error of `x @ a @ b`, derived by hand."""
+    """Returns the gradients of the mean squared error of `x @ a @ b`, derived by hand."""
     a, b = kernels
     error = 2 * (x @ a @ b - y) / y.size
     return [x.T @ error @ b.T, (x @ a).T @ error]
@@ -34,7 +34,7 @@ def test_scores_are_magnitudes_of_weight_times_summed_gradient(
 def test_highest_scores_are_kept(scope, sparsity, linear_net, regression_batches):
     model = tfl.sparsify(linear_net())
     scores = expected_scores(model.model, regression_batches)
-    expected = top_k_masks(dict(zip(model.kernels, scores, strict=True)), sparsity, scope)
+    expected = top_k_masks(dict(zip(model.kernels, scores, strict=True)), sparsity, scope=scope)
     masks = tfl.at_init.snip(model, regression_batches, sparsity, scope=scope, loss="mse")
     for path, mask in masks.items():
         np.testing.assert_array_equal(mask, expected[path])

@@ -7,7 +7,7 @@ import tf_lottery as tfl
 
 
 def flow_scores(kernels):
-    """Scores of two dense layers: what enters a weight, times it, times what leaves it."""
+    """Returns the scores of two dense layers: flow into a weight * weight * flow out of it."""
     a, b = (np.abs(kernel).astype("float64") for kernel in kernels)
     return [a * b.sum(axis=1), a.sum(axis=0)[:, None] * b]
 
@@ -35,14 +35,14 @@ def test_scores_are_shares_of_the_flow(linear_net, scores_of):
 def test_masks_of_several_rounds(rounds, linear_net):
     model = tfl.sparsify(linear_net("relu"))
     expected = prune_in_rounds(list(model.get_kernels().values()), 0.3, rounds)
-    masks = tfl.at_init.synflow(model, 0.7, rounds=rounds)
+    masks = tfl.at_init.synflow(model, 0.7, scope="global", floor=0, rounds=rounds)
     for path, wanted in zip(masks, expected, strict=True):
         np.testing.assert_array_equal(masks[path], wanted)
         np.testing.assert_array_equal(model.get_masks()[path], wanted)
 
 
 def test_flow_is_conserved_from_layer_to_layer(scores_of):
-    """The shares of every bias-free layer that all paths lead through add up to one."""
+    """The scores of a bias-free layer add up to 1 if all paths go through it."""
     model = keras.Sequential(
         [
             keras.Input((6, 6, 2)),
@@ -89,7 +89,7 @@ def test_activations_do_not_saturate(hidden, output, linear_net, scores_of):
 
 
 def test_no_layer_is_cut_off_at_extreme_sparsity():
-    """The claim of the paper: rounds leave a path where a single one cuts layers off."""
+    """As the paper claims, pruning in rounds keeps a path where one round cuts layers off."""
     widths = [64, 100, 4, 100, 10]
     model = keras.Sequential(
         [keras.Input((widths[0],))]
@@ -98,10 +98,11 @@ def test_no_layer_is_cut_off_at_extreme_sparsity():
     rng = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign(rng.normal(size=weight.shape))
+    asked = {"sparsity": 0.998, "scope": "global", "floor": 0}
     with pytest.warns(UserWarning, match="left no weight"):
-        tfl.at_init.synflow(tfl.sparsify(keras.models.clone_model(model)), 0.998, rounds=1)
+        tfl.at_init.synflow(tfl.sparsify(keras.models.clone_model(model)), rounds=1, **asked)
     sparse = tfl.sparsify(model)
-    masks = tfl.at_init.synflow(sparse, 0.998, rounds=30)
+    masks = tfl.at_init.synflow(sparse, rounds=30, **asked)
     assert all(mask.any() for mask in masks.values())
     path = np.ones(widths[0])
     for kernel in sparse.get_kernels().values():
@@ -111,7 +112,7 @@ def test_no_layer_is_cut_off_at_extreme_sparsity():
 
 @pytest.mark.parametrize("depth", [25, 50])
 def test_flow_of_deep_networks_stays_in_range(depth, scores_of):
-    """Every layer multiplies by 100: 1e50 passes float32, 1e100 even from the smallest input."""
+    """Every layer multiplies by 100: 1e50 overflows float32, 1e100 even with tiny inputs."""
     model = keras.Sequential(
         [keras.Input((20,))]
         + [layers.Dense(20, "relu", kernel_initializer="ones") for _ in range(depth)]
@@ -120,11 +121,11 @@ def test_flow_of_deep_networks_stays_in_range(depth, scores_of):
         weight.assign(5 * weight.value)
     sparse = tfl.sparsify(model)
     if depth == 50 and keras.backend.backend() == "jax":
-        with pytest.raises(ValueError, match="grow from its inputs by less than 1e68"):
+        with pytest.raises(ValueError, match="grow by a factor of 1e68"):
             tfl.at_init.synflow(sparse, 0.5, rounds=1)
         return
     with pytest.warns(UserWarning, match="left no weight"):
-        scores = scores_of("synflow", sparse, 0.5, rounds=1)
+        scores = scores_of("synflow", sparse, 0.5, scope="global", floor=0, rounds=1)
     for score in scores:
         np.testing.assert_allclose(score, 1 / 400, rtol=1e-3)
 

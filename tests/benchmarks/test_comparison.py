@@ -12,7 +12,7 @@ NAMES = ("dynamic_mnist", "dynamic_cifar10", "dynamic_shakespeare")
 
 @pytest.fixture
 def comparison(monkeypatch, tmp_path):
-    """The module, which trains nothing and records into a folder of the test."""
+    """The module, changed so that it does not train and writes results into a temporary folder."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import comparison
 

@@ -8,8 +8,8 @@ import tf_lottery as tfl
 from tf_lottery.callbacks import ContinuousSparsification
 from tf_lottery.snapshot import training_step
 
-STEPS = 6  # an epoch, of batches of 4
-# Gates that decide within a dozen steps.
+STEPS = 6  # per epoch, with batches of 4
+# With these settings gates open or close within a dozen steps.
 MOVING = tfl.SoftGate(learning_rate_multiplier=20.0)
 
 
@@ -18,7 +18,7 @@ def array(variable):
 
 
 class Watch(keras.callbacks.Callback):
-    """Remembers the state when a batch begins, and the temperature it was trained with."""
+    """Records the state before every batch, and the temperature of its training step."""
 
     def __init__(self):
         super().__init__()
@@ -27,8 +27,8 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         model = self.model
-        self.kernels.append([array(kernel) for kernel in model.masked.kernels])
-        self.values.append(model.masked.values)
+        self.kernels.append([array(kernel) for kernel in model.wrapper.kernels])
+        self.values.append(model.selection.values)
         self.steps.append(training_step(model.optimizer))
         slots = [v for v in model.optimizer.variables if v.name.endswith("momentum")]
         self.momenta.append({v.name: array(v) for v in slots})
@@ -36,12 +36,12 @@ class Watch(keras.callbacks.Callback):
         self.statistics.append([array(v) for v in moving])
 
     def on_train_batch_end(self, batch, logs=None):
-        self.temperatures.append(float(array(self.model.masked.control.temperature)))
+        self.temperatures.append(float(array(self.model.selection.control.temperature)))
 
 
 @pytest.fixture
 def search(make_model, make_data, compile_model):
-    """Function that runs a search of 6 steps an epoch; returns it, what was watched, the model."""
+    """Returns a function that runs a search: 6 steps per epoch; returns callback, watch, model."""
 
     def run(gate=None, optimizer=None, kind="dense", others=(), model=None, fit=None, **kwargs):
         callback = ContinuousSparsification(
@@ -69,7 +69,7 @@ def finished():
 
 @pytest.fixture
 def ticket_search(search, finished):
-    """What `search` returns, of one search that many tests look at and none changes."""
+    """The result of one search that many tests read and none changes."""
     if not finished:
         finished[None] = search(
             tfl.SoftGate(penalty=1e-3, learning_rate_multiplier=20.0),
@@ -156,7 +156,7 @@ def test_three_rounds_against_the_algorithm_by_hand(anneal, exponents, gate, see
     values = np.array([values[0] for values in watch.values])
     gates = sigmoid(temperatures[:, None, None] * values[:36])
     assert_close(gates, sigmoid(temperatures[:, None, None] * expected["values"][:36]))
-    # The reset multiplies rounding errors by 200, of values that have become irrelevant.
+    # The reset multiplies the rounding errors of values that no longer matter by 200.
     np.testing.assert_allclose(values, expected["values"], rtol=1e-5, atol=1e-6)
     assert_close(logs["loss"], np.reshape(expected["losses"], (7, STEPS)).mean(axis=1))
     found = [record["logs"].get("gate_penalty", []) for record in search.history]
@@ -204,8 +204,8 @@ def test_logs_and_history(ticket_search):
     assert [record["round"] for record in callback.history] == [0, 1, 2]
     densities = [record["density"] for record in callback.history]
     assert densities == [callback.tickets[i].density for i in (0, 1, 1)]
-    assert mean_open(model.masked.values) == model.density
-    # What the reset made of the values of the first round shows how many were open.
+    assert mean_open(model.selection.values) == model.density
+    # The values after the reset show how many gates were open in the first round.
     assert np.mean(last == 0) == pytest.approx(callback.tickets[0].density, abs=0.03)
     searching, retraining = callback.history[0]["logs"], callback.history[2]["logs"]
     assert set(searching) - set(retraining) == {"temperature", "undecided", "gate_penalty"}
@@ -238,9 +238,9 @@ class HardLoss(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.plain.set_weights([array(weight) for weight in self.model.model.weights])
-        scale = float(array(self.model.masked.scale))
+        scale = float(array(self.model.selection.scale))
         kernels = [w for w in self.plain.weights if len(w.shape) == 2]
-        for kernel, values in zip(kernels, self.model.masked.values, strict=True):
+        for kernel, values in zip(kernels, self.model.selection.values, strict=True):
             kernel.assign(array(kernel) * scale * (values > 0))
         x, y = self.data
         probabilities = keras.ops.softmax(self.plain(x), axis=-1)
@@ -262,7 +262,7 @@ def test_validation_is_that_of_hard_gates_and_training_stays_soft(search, make_m
 
 
 class Interrupt(keras.callbacks.Callback):
-    """Stops training as a signal would, in the second evaluation."""
+    """Raises `KeyboardInterrupt` in the second evaluation."""
 
     evaluations = 2
 
@@ -284,7 +284,7 @@ def test_interrupted_evaluation_leaves_no_hard_gates(
     with pytest.raises(KeyboardInterrupt):
         search(model=model, others=[Interrupt()], directory=tmp_path, **arguments)
     assert model.has_soft_gates
-    # What was saved is of the first epoch's end.
+    # The saved state is that of the end of the first epoch.
     _, watch, _ = search(model=model, directory=tmp_path, **arguments)
     np.testing.assert_allclose(watch.temperatures, 200 ** (np.arange(6, 12) / 11), rtol=1e-6)
 
@@ -294,7 +294,7 @@ def test_ticket_is_rewound_and_its_gates_are_frozen(rewind_to_epoch, kind, searc
     callback, watch, model = search(
         kind=kind, rewind_to_epoch=rewind_to_epoch, optimizer=keras.optimizers.AdamW(0.03)
     )
-    # Batch statistics are rewound too.
+    # Batch statistics are rewound, too.
     assert len(watch.statistics[0]) == (kind == "nested")
     assert len(watch.steps) == 6 * STEPS
     assert not model.has_soft_gates
@@ -305,7 +305,7 @@ def test_ticket_is_rewound_and_its_gates_are_frozen(rewind_to_epoch, kind, searc
         np.testing.assert_array_equal(watch.kernels[retraining][i], rewound)
         assert not np.array_equal(watch.kernels[-1][i], rewound)
         for values in watch.values[retraining:]:
-            np.testing.assert_array_equal(values[i], model.masked.values[i])
+            np.testing.assert_array_equal(values[i], model.selection.values[i])
             np.testing.assert_array_equal(values[i] > 0, mask)
     for found, expected in zip(watch.statistics[retraining], watch.statistics[origin], strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -326,11 +326,11 @@ def test_weights_are_kept_between_rounds_and_in_prune_mode(search):
     for path, kernel in model.get_kernels().items():
         mask = model.get_masks()[path]
         np.testing.assert_array_equal(kernel != 0, mask)
-        # The scale of two is part of the weights that are left.
+        # The gate scale of 2 is multiplied into the remaining weights.
         np.testing.assert_array_equal(kernel, callback.tickets[-1].weights[path] * mask)
     rewritten = callback.tickets[-1].weights[next(iter(model.kernels))] / 2
     assert np.abs(rewritten - watch.kernels[-1][0]).max() < 0.3
-    assert float(array(model.masked.scale)) == 1.0
+    assert float(array(model.selection.scale)) == 1.0
 
 
 @pytest.mark.backend
@@ -339,7 +339,7 @@ def test_masks_are_taken_before_the_reset(ticket_search):
     path = next(iter(callback.tickets[0].masks))
     kept = callback.tickets[0].masks[path]
     assert 0 < kept.mean() < 1
-    # After the reset no value is above the initial one, 0.
+    # After the reset no value is above the initial value 0.
     first = watch.values[2 * STEPS][0]
     assert first.max() == 0.0
     assert np.all(first[kept] == 0.0)
@@ -353,6 +353,16 @@ def test_velocity_of_gates_starts_again_and_that_of_weights_goes_on(ticket_searc
     for name, momentum in second.items():
         assert np.any(momentum) == ("gate" not in name)
     assert not any(np.any(momentum) for momentum in watch.momenta[4 * STEPS].values())
+
+
+def test_a_ticket_is_retrained_with_a_fresh_optimizer(search, make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model(), gate=MOVING))
+    model.fit(*make_data(), batch_size=4, verbose=0)
+    _, watch, _ = search(model=model, epochs_per_round=1, rounds=1)
+    momenta = [np.concatenate([*map(np.ravel, m.values())]) for m in watch.momenta]
+    assert np.any(momenta[0])
+    assert not np.any(momenta[STEPS])
+    assert np.any(momenta[STEPS + 1])
 
 
 @pytest.mark.parametrize(("mode", "starts"), [("ticket", [0, 0, 0]), ("prune", [0, 0, 12])])
@@ -388,7 +398,7 @@ def test_target_density_is_met(target_density):
         x / 16, y, batch_size=16, epochs=search.epochs, verbose=0, callbacks=[search]
     ).history
     assert model.density == pytest.approx(target_density, rel=0.1)
-    # Every round leads to it by the same factor.
+    # Every round multiplies by the same factor.
     assert search.tickets[0].density == pytest.approx(target_density**0.5, rel=0.5)
     assert logs["undecided"][-1] < 0.05
     assert model.evaluate(x / 16, y, verbose=0)[1] > 0.85
@@ -397,7 +407,7 @@ def test_target_density_is_met(target_density):
 
 def test_exact_density_keeps_the_highest_values(search, make_model):
     callback, _, model = search(target_density=0.25, exact_density=True, mode="prune")
-    values = np.concatenate([values.ravel() for values in model.masked.values])
+    values = np.concatenate([values.ravel() for values in model.selection.values])
     masks = np.concatenate([mask.ravel() for mask in callback.tickets[-1].masks.values()])
     assert masks.sum() == np.count_nonzero(values > 0) == 0.25 * 72
     assert model.density == callback.history[-1]["density"] == 0.25
@@ -448,7 +458,7 @@ def test_emptied_kernel_is_warned_about(search, make_model, compile_model):
 
     class Close(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            model.masked.gates[1].assign(np.full((8, 3), -1.0))
+            model.selection.gates[1].assign(np.full((8, 3), -1.0))
 
     with pytest.warns(UserWarning, match=r"no weight in \['.*output/kernel'\]"):
         search(model=model, others=[Close()], epochs_per_round=1, rounds=1, retrain_epochs=0)
@@ -457,7 +467,7 @@ def test_emptied_kernel_is_warned_about(search, make_model, compile_model):
 def test_second_search_keeps_what_was_pruned_pruned(search):
     _, _, model = search(mode="prune", rounds=1)
     before = model.get_masks()
-    kernels = [array(kernel) for kernel in model.masked.kernels]
+    kernels = [array(kernel) for kernel in model.wrapper.kernels]
     assert 0 < model.density < 1
     callback, watch, _ = search(model=model, rounds=1, retrain_epochs=0)
     for i, (path, mask) in enumerate(before.items()):
@@ -520,7 +530,7 @@ def test_model_saved_in_the_middle_of_a_round_goes_on(search, make_data, tmp_pat
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for either in (model, loaded):
         either.fit(*make_data("subclassed"), batch_size=4, shuffle=False, verbose=0)
-        assert float(array(either.masked.control.temperature)) == 200.0
+        assert float(array(either.selection.control.temperature)) == 200.0
         assert either.has_soft_gates
     pairs = zip(
         [*model.variables, *model.optimizer.variables],

@@ -44,7 +44,7 @@ def fit(model, data, *callbacks, epochs=1, batch_size=4):
 
 
 def steps_of_change(model, data, method, epochs):
-    """Returns the steps after which the masks were others."""
+    """Returns the steps after which the masks had changed."""
     changed, last = [], model.get_masks()
 
     def look(model, step):
@@ -69,7 +69,7 @@ def steps_of_change(model, data, method, epochs):
     ],
 )
 def test_steps_of_updates(begin_step, end_step, frequency, expected, make_sparse, make_data):
-    method = SET(frequency, Constant(0.5), begin_step, end_step)
+    method = SET(frequency, Constant(0.5), begin_step=begin_step, end_step=end_step)
     assert steps_of_change(make_sparse(), make_data(), method, epochs=2) == expected
 
 
@@ -162,7 +162,7 @@ OPTIMIZERS = {
 }
 
 
-# Slots are cleared in one place for all methods: RigL meets every optimizer.
+# All methods share the code that clears slots, so only RigL is tested with every optimizer.
 @pytest.mark.parametrize(
     ("method", "optimizer"),
     [
@@ -234,7 +234,7 @@ def test_gradient_as_initial_value_is_unscaled(make_sparse, make_data):
         np.testing.assert_allclose(kernel, scaled, rtol=1e-5)
 
 
-# Connections are dropped and grown in one place for all methods: RigL meets every pattern.
+# All methods share the code that drops and grows, so only RigL is tested with every pattern.
 @pytest.mark.parametrize(
     ("method", "pattern"),
     [
@@ -292,6 +292,20 @@ def test_kernels_that_are_frozen_or_dense_stay_as_they_are(make_sparse, make_dat
     np.testing.assert_array_equal(model.get_masks()[path], masks[path])
 
 
+def test_model_without_zeros_is_warned_of_at_the_beginning(make_sparse, make_data):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            raise RuntimeError("before the first step")
+
+    model, (x, y) = make_sparse(sparsity=0.0), make_data()
+    with (
+        pytest.warns(UserWarning, match="no zeros in kernels.*`tfl.sparsify") as warned,
+        pytest.raises(RuntimeError, match="before the first step"),
+    ):
+        model.fit(x, y, batch_size=4, verbose=0, callbacks=[RigL(2, end_step=9), Stop()])
+    assert sum("no zeros" in str(warning.message) for warning in warned) == 1
+
+
 @pytest.mark.backend
 def test_gradients_that_are_not_finite_move_nothing(make_sparse, make_data):
     model, (x, y) = make_sparse(), make_data()
@@ -335,7 +349,7 @@ def test_nothing_but_memory_is_left_after_training(method, make_sparse, make_dat
     num_trainable = len(model.trainable_variables)
     fit(model, make_data(), METHODS[method](2))
     assert len(model.trainable_variables) == num_trainable
-    assert len(model.masked.growth.gradients) == (2 if method == "snfs" else 0)
+    assert len(model.growth.gradients) == (2 if method == "snfs" else 0)
     fit(model, make_data())
     assert len(model.trainable_variables) == num_trainable
 
@@ -377,14 +391,11 @@ def test_mask_that_does_not_follow_the_pattern_is_refused(compile_model):
         fit(partly, data, SET(1, end_step=9))
 
 
-def test_accumulating_optimizer_is_refused_where_gradients_are_needed(make_sparse, make_data):
-    for method, needs_gradients in ((RigL, True), (SNFS, True), (SET, False)):
-        model = make_sparse(optimizer=keras.optimizers.Adam(gradient_accumulation_steps=2))
-        if needs_gradients:
-            with pytest.raises(ValueError, match="gradient_accumulation_steps"):
-                fit(model, make_data(), method(2))
-        else:
-            fit(model, make_data(), method(2))
+def test_updates_wait_for_an_accumulating_optimizer(make_sparse, make_data):
+    for method in (RigL, SNFS, SET):
+        model = make_sparse(optimizer=keras.optimizers.Adam(gradient_accumulation_steps=4))
+        method = method(3, Constant(0.5), end_step=12)
+        assert steps_of_change(model, make_data(), method, epochs=2) == [4, 8, 12]
 
 
 @pytest.mark.parametrize(
@@ -441,7 +452,7 @@ def test_two_methods_at_once_are_refused(make_sparse, make_data):
             fit(make_sparse(), make_data(), *methods)
 
 
-# Killed in the second epoch and in the third one.
+# Killed in the second and the third epoch.
 @pytest.mark.parametrize(
     ("method", "batches"),
     [
@@ -454,7 +465,7 @@ def test_two_methods_at_once_are_refused(make_sparse, make_data):
 def test_skipped_step_does_not_shift_what_follows_a_kill(
     method, batches, make_sparse, make_data, tmp_path
 ):
-    """Step 3 overflows, so that the optimizer has made fewer steps than batches were seen."""
+    """Step 3 overflows, so the optimizer has made fewer steps than there were batches."""
     x, y = make_data()
     x[8:12] = 1e30
 
@@ -504,9 +515,9 @@ def test_weights_of_another_method_can_be_loaded(make_sparse, make_data, tmp_pat
     fit(model, data, RigL(2, end_step=11))
     model.save_weights(tmp_path / "rigl.weights.h5")
     fit(model, data, SNFS(2, end_step=11))
-    assert any(np.any(gradient) for gradient in model.masked.growth.gradients)
+    assert any(np.any(gradient) for gradient in model.growth.gradients)
     model.load_weights(tmp_path / "rigl.weights.h5")
-    assert not any(np.any(gradient) for gradient in model.masked.growth.gradients)
+    assert not any(np.any(gradient) for gradient in model.growth.gradients)
 
 
 def test_evaluation_collects_nothing(make_sparse, make_data):

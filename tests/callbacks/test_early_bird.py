@@ -11,7 +11,7 @@ from tf_lottery.snapshot import training_step
 
 @pytest.fixture
 def make(make_model, compile_model):
-    """Function to a compiled sparse model with a learning rate that lets masks settle slowly."""
+    """Returns a function that compiles a sparse model whose masks settle slowly."""
 
     def make(rate=0.02, **kwargs):
         model = tfl.sparsify(make_model(), **kwargs)
@@ -32,7 +32,7 @@ def assert_same(first, second):
 
 
 class Masks(keras.callbacks.Callback):
-    """Keeps what `tfl.prune` would set at the end of every epoch."""
+    """Records at the end of every epoch the masks that `tfl.prune` would set."""
 
     def __init__(self, **kwargs):
         super().__init__()
@@ -62,6 +62,7 @@ def distances_of(masks, window):
         {"sparsity": 0.5, "pattern": "channel"},
         {"sparsity": 0.6, "scope": "layer", "distribution": "erk"},
         {"sparsity": 0.5, "scores": "movement"},
+        {"sparsity": 0.5, "scope": "global", "floor": 16},
     ],
 )
 def test_distances_of_the_masks_that_pruning_would_give(make, make_data, how):
@@ -139,7 +140,7 @@ class Killed(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-# Killed in the last but one epoch, and in the last one.
+# Killed in the second-to-last and in the last epoch.
 @pytest.mark.parametrize(
     "shift",
     [pytest.param(4, marks=pytest.mark.thorough("is resumed as with 1, but trains longer")), 1, 0],
@@ -152,7 +153,7 @@ def test_a_killed_search_goes_on_to_the_same_ticket(make, make_data, tmp_path, s
 
     whole = callbacks(tmp_path / "a")
     train(make(), make_data(), whole)
-    # The search has recorded the epoch, the checkpoint has not: it is trained again.
+    # The search has saved the epoch but the checkpoint has not, so it is trained again.
     killed = callbacks(tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
         train(make(), make_data(), [*killed, Killed(whole[1].epoch - shift)])
@@ -165,7 +166,7 @@ def test_a_killed_search_goes_on_to_the_same_ticket(make, make_data, tmp_path, s
     stored = tfl.Ticket.load(tmp_path / "b" / "search" / "ticket.npz")
     assert_same(again[1].ticket, whole[1].ticket)
     assert_same(stored, whole[1].ticket)
-    # A search that has ended trains no further.
+    # A finished search does not train on.
     step = training_step(model.optimizer)
     ended, model = callbacks(tmp_path / "b"), make()
     train(model, make_data(), ended)
@@ -203,6 +204,7 @@ def test_mask_distance():
         ({"scores": "size"}, "`scores` must be"),
         ({"scope": "all"}, "`scope` must be one of"),
         ({"pattern": "2:x"}, "`pattern` must be"),
+        ({"floor": -1}, "`floor` must be an integer >= 0"),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -213,7 +215,7 @@ def test_wrong_arguments(arguments, message):
 def test_what_does_not_fit_the_model(make, make_data, make_model, compile_model):
     data = make_data()
     with pytest.raises(ValueError, match="`distribution`"):
-        train(make(), data, [EarlyBird(0.5, distribution="erk")])
+        train(make(), data, [EarlyBird(0.5, distribution="erk", scope="global")])
     with pytest.raises(ValueError, match="need|initial"):
         train(make(), data, [EarlyBird(0.5, scores="movement")])
     with pytest.raises(ValueError, match="soft gates"):

@@ -15,7 +15,7 @@ def array(variable):
 
 
 class Break(keras.callbacks.Callback):
-    """Sets all gates after a certain batch."""
+    """Sets the values of all gates after a given batch."""
 
     def __init__(self, batch, value):
         super().__init__()
@@ -24,13 +24,13 @@ class Break(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.batch -= 1
         if self.batch == 0:
-            for gate in self.model.masked.gates:
+            for gate in self.model.selection.gates:
                 gate.assign(np.full(gate.shape, self.value))
 
 
 @pytest.fixture
 def fail(make_model, make_data, compile_model):
-    """Function that runs a search that breaks after a batch; returns it, the model, its start."""
+    """Returns a function: runs a search that breaks; returns callback, model, initial weights."""
 
     def run(batch, value, mode="ticket"):
         gate = tfl.SoftGate(learning_rate_multiplier=20.0)

@@ -146,7 +146,7 @@ def test_collapse_in_an_early_round_is_found_before_an_exact_one(make_gated, dat
 
 def test_interrupted_evaluation_does_not_close_the_gates(make_gated, data):
     model = make_gated(learning_rate_multiplier=1.0)
-    control = model.masked.control
+    control = model.selection.control
     control.anneal(100, 200.0)
     control.harden(True)
     fit(model, data)
@@ -155,7 +155,7 @@ def test_interrupted_evaluation_does_not_close_the_gates(make_gated, data):
 
 
 def test_settled_gates_outlive_a_loss_that_is_not_finite(make_gated, data):
-    # Without clipping by a norm, by which one bad gradient spoils all.
+    # No clipping by norm: with it, one NaN gradient would make all gradients NaN.
     model = make_gated(OPTIMIZERS["adam"]())
     path, mask = next(iter(model.get_masks().items()))
     kept = {path: np.resize([True, False, True], mask.shape)}
@@ -166,7 +166,7 @@ def test_settled_gates_outlive_a_loss_that_is_not_finite(make_gated, data):
 
 
 def test_reset_of_gates(make_gated):
-    gated = make_gated(initial_value=0.5).masked
+    gated = make_gated(initial_value=0.5).selection
     gated.set_values([np.resize([-0.01, 0.001, 3.0], gate.shape) for gate in gated.gates])
     reset_gates(gated, final_temperature=200.0)
     np.testing.assert_allclose(gated.values[0].flat[:3], [-2.0, 0.2, 0.5], rtol=1e-6)
@@ -183,6 +183,6 @@ def test_exact_density_that_needs_closed_gates_is_warned_about(make_gated):
 def test_steering_is_saved(make_gated, data, tmp_path):
     model = make_gated()
     search(model, data, target_density=0.5, retrain_epochs=0)
-    model.masked.control.steers = True
+    model.selection.control.steers = True
     model.save(tmp_path / "gated.keras")
-    assert keras.saving.load_model(tmp_path / "gated.keras").masked.control.steers
+    assert keras.saving.load_model(tmp_path / "gated.keras").selection.control.steers

@@ -28,12 +28,22 @@ def train(model, data, callback, epochs=2, **kwargs):
 def test_masks_follow_the_schedule(make_model, make_data, compile_model):
     schedule = Polynomial(final_value=0.9, begin_step=2, end_step=11, initial_value=0.2)
     model = compile_model(tfl.sparsify(make_model()))
-    found = train(model, make_data(), GradualMagnitudePruning(schedule, frequency=4))
-    # Updates after steps 2, 6, 10 and, though no multiple of 4 later, 11.
+    pruning = GradualMagnitudePruning(schedule, frequency=4, scope="global")
+    found = train(model, make_data(), pruning)
+    # Updates after steps 2, 6 and 10, and at the end step 11.
     due = [0, 2, 2, 2, 2, 6, 6, 6, 6, 10, 11, 11]
     expected = [round(schedule(step) * 72) / 72 for step in due]
     assert found == pytest.approx(expected)
     assert found[-1] == round(0.9 * 72) / 72
+
+
+@pytest.mark.parametrize(("floor", "kept"), [(0, [4, 0]), (2, [2, 2])])
+def test_floor_is_that_of_pruning(floor, kept, make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model()), keras.optimizers.SGD(0.0))
+    list(model.kernels.values())[1].assign(np.full((8, 3), 1e-9))
+    pruning = GradualMagnitudePruning(Constant(68 / 72), scope="global", floor=floor)
+    train(model, make_data(), pruning, epochs=1)
+    assert [np.count_nonzero(mask) for mask in model.get_masks().values()] == kept
 
 
 def test_constant_prunes_once_before_the_first_step(make_model, make_data, compile_model):
@@ -42,6 +52,9 @@ def test_constant_prunes_once_before_the_first_step(make_model, make_data, compi
     assert found == [0.5] * 6
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras on PyTorch has no `steps_per_execution`"
+)
 def test_chunks_of_steps_still_end_at_the_final_sparsity(make_model, make_data, compile_model):
     schedule = Polynomial(final_value=0.75, end_step=10)
     model = compile_model(tfl.sparsify(make_model()), run_eagerly=False, steps_per_execution=4)
@@ -109,8 +122,12 @@ def test_pattern_is_the_models_unless_given(make_model, make_data, compile_model
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"schedule": 0.5}, "`schedule` must be a schedule"),
-        ({"schedule": lambda step: 0.5}, "`schedule` must be a schedule"),
+        ({"schedule": 1.5}, "`schedule` must be in"),
+        ({"schedule": "0.5"}, "`schedule` must be a number or a schedule"),
+        ({"begin_step": 3}, "`begin_step` and `end_step` need a number"),
+        ({"schedule": 0.5, "begin_step": 4, "end_step": 4}, "`end_step` must lie after"),
+        ({"schedule": 0.5, "begin_step": -1, "end_step": 4}, "`begin_step` must be an integer"),
+        ({"schedule": lambda step: 0.5}, "`schedule` must be a number or a schedule"),
         ({"frequency": 0}, "`frequency` must be an integer > 0"),
         ({"scope": "gobal"}, "`scope`"),
         ({"scores": "magnitud"}, "`scores`"),
@@ -120,3 +137,96 @@ def test_pattern_is_the_models_unless_given(make_model, make_data, compile_model
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=f"{message}.*Received"):
         GradualMagnitudePruning(**{"schedule": Constant(0.5), **arguments})
+
+
+def test_a_number_is_the_end_of_a_schedule_over_three_quarters(
+    make_model, make_data, compile_model
+):
+    model, whole = (compile_model(tfl.sparsify(make_model())) for _ in range(2))
+    # Pruning starts at step 6 of 24, after one epoch without pruning.
+    schedule = Polynomial(final_value=0.75, begin_step=6 + 2, end_step=6 + 18)
+    expected = []
+    for steps, sparse in ((expected, whole), (found := [], model)):
+        sparse.fit(*make_data(), batch_size=4, verbose=0, shuffle=False)
+        callback = GradualMagnitudePruning(
+            *((schedule, 3) if sparse is whole else (0.75, 3)),
+            **({} if sparse is whole else {"begin_step": 2}),
+        )
+        steps += train(sparse, make_data(), callback, epochs=4, shuffle=False)
+    assert found == expected
+    assert found[1] == 0 < found[5] < found[-7] == found[-1] == 0.75
+
+
+def test_a_training_that_goes_on_keeps_the_schedule_to_a_number(
+    make_model, make_data, compile_model
+):
+    whole, parts = (compile_model(tfl.sparsify(make_model())) for _ in range(2))
+    expected = train(whole, make_data(), GradualMagnitudePruning(0.75, 2), shuffle=False)
+    found = []
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            found.append(self.model.sparsity)
+
+    how = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+    with pytest.warns(UserWarning, match="before the end of the schedule at step 9"):
+        parts.fit(*make_data(), **how, callbacks=[GradualMagnitudePruning(0.75, 2), Stop()])
+    callbacks = [GradualMagnitudePruning(0.75, 2), Stop()]
+    parts.fit(*make_data(), **how, initial_epoch=1, callbacks=callbacks)
+    assert found == expected
+
+
+def test_a_number_needs_a_known_end(make_model, make_data, compile_model):
+    def batches():
+        for _ in range(3):
+            yield make_data()
+
+    model = compile_model(tfl.sparsify(make_model()))
+    with pytest.raises(ValueError, match="`end_step` must be given.*steps per epoch: None"):
+        model.fit(batches(), verbose=0, callbacks=[GradualMagnitudePruning(0.5)])
+    callback = GradualMagnitudePruning(0.5, end_step=1)
+    model.fit(batches(), verbose=0, callbacks=[callback])
+    assert model.sparsity == 0.5
+
+
+class KeepTheFirst(keras.callbacks.Callback):
+    """Saves like `ModelCheckpoint(save_best_only=True)` if the first epoch is the best."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.model.save_weights(self.path)
+
+
+def test_a_best_checkpoint_from_before_the_end_is_warned_of(
+    make_model, make_data, compile_model, tmp_path
+):
+    model = compile_model(tfl.sparsify(make_model()))
+    pruning, path = GradualMagnitudePruning(0.75, 2), str(tmp_path / "best.weights.h5")
+    last = keras.callbacks.ModelCheckpoint(tmp_path / "last.keras")
+    with pytest.warns(UserWarning, match="best.weights.h5' was last written at sparsity 0.722"):
+        model.fit(
+            *make_data(),
+            batch_size=4,
+            epochs=2,
+            verbose=0,
+            callbacks=[pruning, KeepTheFirst(path), last],
+        )
+
+
+@pytest.mark.filterwarnings("error:The file")
+@pytest.mark.parametrize("name", ["last.keras", "epoch_{epoch:02d}.keras"])
+def test_a_checkpoint_of_the_end_is_not(name, make_model, make_data, compile_model, tmp_path):
+    model = compile_model(tfl.sparsify(make_model()))
+    # A file from before this training causes no warning.
+    model.save(tmp_path / "start.keras")
+    save = keras.callbacks.ModelCheckpoint(tmp_path / name)
+    how = {"batch_size": 4, "epochs": 2, "verbose": 0}
+    model.fit(*make_data(), **how, callbacks=[GradualMagnitudePruning(0.75, 2), save])
+    assert list(model.saves.values()) == [0.75]

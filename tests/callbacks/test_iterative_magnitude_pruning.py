@@ -9,7 +9,7 @@ from tf_lottery.snapshot import training_step
 
 
 class Watch(keras.callbacks.Callback):
-    """Remembers kernels, batch statistics, optimizer and step when a batch begins."""
+    """Records kernels, batch statistics, optimizer and step before every batch."""
 
     def __init__(self):
         super().__init__()
@@ -27,7 +27,7 @@ class Watch(keras.callbacks.Callback):
 
 @pytest.fixture
 def search(make_model, make_data, compile_model):
-    """Function that runs a search of 6 steps an epoch and returns it with what was watched."""
+    """Returns a function that runs a search, 6 steps per epoch; it returns callback and watch."""
 
     def run(optimizer=None, kind="dense", others=(), **kwargs):
         arguments = {"levels": 2, "epochs_per_level": 2, "rate": 0.5, "verbose": 0, **kwargs}
@@ -51,7 +51,7 @@ def finished():
 
 @pytest.fixture
 def rewound_search(search, finished):
-    """What `search` returns, of one search that many tests look at and none changes."""
+    """The result of one search that many tests read and none changes."""
     if not finished:
         finished[None] = search(rewind_to_step=3)
     return finished[None]
@@ -194,7 +194,7 @@ def test_averaging_optimizer_starts_at_the_rewound_weights(search):
     optimizer = keras.optimizers.SGD(0.0, use_ema=True)
     callback, _, model = search(optimizer, rewind_to_step=3)
     assert model.density == 0.25
-    # With a learning rate of zero the average of the weights is the weights themselves.
+    # With a learning rate of zero the averages equal the weights.
     for path, kernel in model.get_kernels().items():
         expected = callback.tickets[2].weights[path] * callback.tickets[2].masks[path]
         np.testing.assert_allclose(kernel, expected, rtol=1e-5)
@@ -249,7 +249,7 @@ def test_short_fit_is_warned_about(make_model, make_data, compile_model):
 def test_masks_that_a_callback_takes_back_are_warned_about(make_model, make_data, compile_model):
     class TakeBack(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
-            for mask in self.model.masked.masks:
+            for mask in self.model.selection.masks:
                 mask.assign(np.ones(mask.shape, bool))
 
     callback = IterativeMagnitudePruning(1, 1, rate=0.5, verbose=0)
@@ -308,7 +308,7 @@ def test_rewind_step_beyond_the_first_level_is_refused_at_once(search):
 
 
 def test_rate_for_no_kernel_is_refused_at_once(search):
-    with pytest.raises(ValueError, match=r"\['ouput'\], of no use"):
+    with pytest.raises(ValueError, match=r"{'ouput': \['.*output/kernel'\]}, of no use"):
         search(rate={"ouput": 0.1, ".": 0.2}, scope="layer")
 
 
@@ -329,10 +329,11 @@ def test_tickets_name_their_pattern(pattern, name, search):
         ({"epochs_per_level": 0}, "`epochs_per_level`"),
         ({"rate": 0.0}, "`rate`"),
         ({"rate": 1.0}, "`rate`"),
-        ({"rate": {".": 0.2}}, "`rate` must be one number"),
+        ({"rate": {".": 0.2}, "scope": "global"}, "`rate` must be one number"),
         ({"scope": "gobal"}, "`scope`"),
         ({"scores": "magnitud"}, "`scores`"),
         ({"pattern": "2of4"}, "`pattern`"),
+        ({"floor": -1}, "`floor` must be an integer >= 0"),
         ({"rewind": "weight"}, "`rewind` must be one of"),
         ({"optimizer_state": "old"}, "`optimizer_state`"),
         ({"rewind_to_step": -1}, "`rewind_to_step`"),

@@ -13,7 +13,7 @@ INPUTS, UNITS, BATCH = 6, 5, 4
 
 @pytest.fixture
 def model():
-    """One linear layer, whose gradient is known, half of it pruned."""
+    """One linear layer with a known gradient, half of it pruned."""
     model = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(UNITS, use_bias=False)])
     rng = np.random.default_rng(3)
     model.layers[0].kernel.assign(rng.normal(size=(INPUTS, UNITS)))
@@ -30,7 +30,7 @@ def data(num_batches):
 
 
 def rigl_by_hand(kernel, mask, x, y, frequency, num_summed, share, learning_rate=0.1):
-    """Algorithm 1 of arXiv:1911.11134 for a linear layer and the mean squared error."""
+    """Runs algorithm 1 of arXiv:1911.11134 for a linear layer and the mean squared error."""
     kernel = kernel * mask
     gradients = []
     for step, (a, b) in enumerate(
@@ -101,7 +101,7 @@ def test_updates_go_on_after_the_step_was_set_back(model):
     class Rewind(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             replaced.append(logs["replaced"])
-            start.restore(self.model, parts=("weights", "optimizer", "step"))
+            start.restore(self.model, kinds=("weights", "optimizer", "step"))
 
     method = RigL(2, Constant(0.4), end_step=6)
     model.fit(
@@ -114,4 +114,4 @@ def test_sums_do_not_leak_into_the_next_training(model):
     x, y = data(6)
     method = RigL(2, Constant(0.4), end_step=5, grad_accumulation=2)
     model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[method])
-    assert not any(np.any(gradient) for gradient in model.masked.growth.gradients)
+    assert not any(np.any(gradient) for gradient in model.growth.gradients)

@@ -18,7 +18,7 @@ def test_seed_decides_what_grows(make_model, make_data, compile_model):
 
 def test_growth_is_uniform(make_model, make_data, compile_model):
     """Over many updates every position is active about equally often."""
-    # With a graph, since it makes 300 steps.
+    # In a graph, which pays off for 300 steps.
     sparse = tfl.sparsify(make_model("dense"), 0.5, scores="random")
     model = compile_model(sparse, run_eagerly=False)
     x, y = make_data("dense", size=1200)
@@ -32,7 +32,7 @@ def test_growth_is_uniform(make_model, make_data, compile_model):
     method = Count(1, Constant(0.99), end_step=10**4)
     model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[method])
     assert times.sum() == 300 * 24
-    # Of 24 the one or two largest weights are never dropped.
+    # The one or two largest of the 24 weights are never dropped.
     times = np.sort(times, axis=None)[:-4]
     assert np.ptp(times) < 0.5 * times.mean()
 
@@ -40,4 +40,4 @@ def test_growth_is_uniform(make_model, make_data, compile_model):
 def test_no_gradients_are_collected(make_model, compile_model):
     model = compile_model(tfl.sparsify(make_model("dense"), 0.5))
     SET().set_model(model)
-    assert model.masked.growth.gradients == []
+    assert model.growth.gradients == []

@@ -82,6 +82,6 @@ def test_snapshot_forgets_the_momentum_of_later_training(make_model, make_data, 
         start.restore(model)
         method = SNFS(2, Constant(0.4), end_step=5)
         model.fit(*make_data("dense"), batch_size=4, shuffle=False, verbose=0, callbacks=[method])
-        found.append([*model.get_masks().values(), *map(np.array, model.masked.growth.explored)])
+        found.append([*model.get_masks().values(), *map(np.array, model.growth.explored)])
     for first, second in zip(*found, strict=True):
         np.testing.assert_array_equal(first, second)

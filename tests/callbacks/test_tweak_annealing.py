@@ -9,7 +9,7 @@ SGD = keras.optimizers.SGD
 
 
 class Values(keras.callbacks.Callback):
-    """Remembers the variables of the tweaks after every batch."""
+    """Records the variables of the tweaks after every batch."""
 
     def __init__(self, *names):
         super().__init__()
@@ -19,7 +19,7 @@ class Values(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         found = [
             float(ops.convert_to_numpy(getattr(tweak, name)))
-            for tweak in self.model.masked.tweaks
+            for tweak in self.model.tweaks
             for name in self.names
             if hasattr(tweak, name)
         ]
@@ -39,7 +39,7 @@ def convolutional():
 
 
 def train(model, data, callback, compile_model, epochs=1, **kwargs):
-    """Trains for six steps an epoch and returns what the annealed variable was after each."""
+    """Trains for six steps per epoch and returns the annealed variable after each step."""
     watch = Values("softness", "factor", "alpha")
     compile_model(model, SGD(0.01), **kwargs)
     model.fit(*data, batch_size=4, epochs=epochs, verbose=0, callbacks=[callback, watch])
@@ -188,3 +188,19 @@ def test_optimizer_beyond_the_end_is_reported(convolutional, make_data, compile_
         annealing = tfl.callbacks.ActivationAnnealing(5)
         convolutional.fit(*data, batch_size=4, verbose=0, callbacks=[annealing])
     assert tweak.beta == np.inf
+
+
+@pytest.mark.backend
+def test_a_compiled_outer_model_gets_the_tweak(convolutional, make_data):
+    outer = keras.Sequential([keras.Input((6, 6, 2)), convolutional])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    outer.compile(SGD(0.0), loss)
+    (x, y), how = make_data("nested"), {"batch_size": 24, "verbose": 0}
+    before = outer.fit(x, y, **how).history["loss"][0]
+    tfl.retrain.soft_activations(convolutional, beta=0.5)
+    expected = float(ops.convert_to_numpy(loss(y, outer(x))))
+    annealing = tfl.callbacks.ActivationAnnealing(9, frequency=9, sparse_model=convolutional)
+    with pytest.warns(UserWarning, match="the tweak still changes the model"):
+        [found] = outer.fit(x, y, **how, callbacks=[annealing]).history["loss"]
+    assert abs(before - expected) > 1e-3
+    assert found == pytest.approx(expected, rel=1e-4)

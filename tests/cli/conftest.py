@@ -1,4 +1,4 @@
-"""The command, run in this process, and files for it."""
+"""Runs the command in this process, and makes files for it."""
 
 import keras
 import pytest
@@ -6,22 +6,6 @@ import pytest
 import tf_lottery as tfl
 import tf_lottery_cli as cli
 from tf_lottery.experiments import lottery, networks
-from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
-
-
-def small_lenet(input_shape=(8, 8, 1), num_classes=10, seed=None):
-    """Builds a network of one hidden layer under the names that LeNet-300-100 has.
-
-    Of the digits' 1480 weights a half, a quarter, a fifth and so on are integers.
-    """
-    seeds = layer_seeds(seed)
-    layers = [
-        keras.Input(input_shape),
-        keras.layers.Flatten(name="flatten"),
-        keras.layers.Dense(20, "relu", kernel_initializer=glorot_normal(seeds), name="hidden_1"),
-        keras.layers.Dense(num_classes, kernel_initializer=glorot_normal(seeds), name="output"),
-    ]
-    return keras.Sequential(layers, name="lenet_300_100")
 
 
 @pytest.fixture(
@@ -31,11 +15,11 @@ def small_lenet(input_shape=(8, 8, 1), num_classes=10, seed=None):
         pytest.param("full", marks=pytest.mark.thorough("compiles LeNet-300-100 in every run")),
     ],
 )
-def size(request):
+def size(request, small_lenet):
     """Trains as a user does (`"full"`) or faster.
 
-    `"compiled"` has a small network in the place of LeNet-300-100, `"small"` also makes step by
-    step, since to compile a step takes longer than a dozen of them.
+    `"compiled"` replaces LeNet-300-100 by a small network. `"small"` also trains eagerly, since
+    compiling a step takes longer than a dozen steps.
     """
     compile_model = keras.Model.compile
 
@@ -53,14 +37,14 @@ def size(request):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """Starts without a log level, as a new user does, and restores what the command sets."""
+    """Starts without a log level, as for a new user, and restores what the command sets."""
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
 
 
 @pytest.fixture
 def command(capsys):
-    """Function of arguments to exit code, standard output and standard error output."""
+    """Returns a function: runs arguments; returns exit code, standard output, standard error."""
 
     def run(*arguments):
         capsys.readouterr()
@@ -76,7 +60,7 @@ def command(capsys):
 
 @pytest.fixture
 def refused(command):
-    """Function of arguments to the one line that the command refuses them with."""
+    """Returns a function of arguments that the command refuses; it returns the error line."""
 
     def run(*arguments):
         code, out, err = command(*arguments)
@@ -90,7 +74,7 @@ def refused(command):
 
 @pytest.fixture
 def files(tmp_path, make_model):
-    """Paths of a sparse model, the same stripped, and its ticket, which are 75% sparse."""
+    """Paths of a 75% sparse model, its stripped model and its ticket."""
     sparse = tfl.sparsify(make_model(), sparsity=0.75)
     sparse.save(tmp_path / "sparse.keras")
     tfl.Ticket.from_model(sparse, level=3).save(tmp_path / "ticket.npz")
@@ -100,7 +84,7 @@ def files(tmp_path, make_model):
 
 @pytest.fixture
 def contents():
-    """Function of a folder to the bytes of all files in it."""
+    """Returns a function that reads all files in a folder as bytes."""
 
     def read(folder):
         return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -67,6 +67,7 @@ def test_help_does_not_wait_for_keras():
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.thorough("imports TensorFlow in a process; the same commands run in this one")
 def test_a_process_prints_nothing_but_its_result(files):
     result = run_process("-m", "tf_lottery_cli", "summary", files["sparse"])
     assert (result.returncode, result.stderr) == (0, "")
@@ -86,7 +87,7 @@ def test_choices_are_the_library_s():
     assert candidates.GOALS == options.GOALS
     assert quantization.STORAGES == options.STORAGES
     assert (None, *options.PRECISIONS) == tuple(quantization.TOLERANCES)
-    # The rate is another way to say the levels.
+    # The rate is another way to give the levels.
     known = {method: {*names} - {"rate"} for method, names in options.METHODS.items()}
     assert known == {method: {*names} for method, names in methods.OPTIONS.items()}
     assert tuple(options.METHODS) == methods.METHODS
@@ -326,7 +327,7 @@ def test_several_densities(command, tmp_path):
         assert f"Run in {folder}" in out
         ticket = tfl.Ticket.load(folder / "ticket.npz")
         assert ticket.density == pytest.approx(float(density), abs=1e-4)
-        # Rounds and retraining of two epochs, against levels of two epochs.
+        # Rounds and retraining of two epochs each, compared with levels of two epochs.
         assert re.search(rf"{float(density):.2%} .*\D4 .*\D{cost} ", out)
 
 
@@ -395,8 +396,9 @@ def test_train_on_text(command, tfds_dir, tmp_path):
 
 
 @needs_tensorflow
+@pytest.mark.thorough("tests/experiments/test_demo.py trains the same")
 def test_demo(command, size, tmp_path, monkeypatch):
-    # Keras makes several steps at once in compiled functions alone.
+    # Keras runs several steps per call only in compiled functions.
     steps = {"steps_per_epoch": 20} if size == "full" else {"steps_per_epoch": 4, "frequency": 2}
     at_once = {"steps_per_execution": 1} if size == "small" else {}
     few = dataclasses.replace(demo.SETTINGS["digits"], **steps, **at_once)

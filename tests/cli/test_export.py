@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def wide(tmp_path):
-    """Path of a dense model that is large enough for sparse storage to pay."""
+    """Path of a dense model, large enough for sparse storage to make the file smaller."""
     model = keras.Sequential([keras.Input((64,)), layers.Dense(64, "relu"), layers.Dense(16)])
     model.save(tmp_path / "wide.keras")
     return tmp_path / "wide.keras"
@@ -23,7 +23,7 @@ def wide(tmp_path):
 def test_export(command, files, tmp_path):
     code, out, err = command("export", files["sparse"], "-o", tmp_path / "new.tflite", "--runs", 3)
     assert (code, err) == (0, "")
-    # Too small a network for sparse storage.
+    # The network is too small for sparse storage.
     assert "dense float32 (written)" in out
     assert (tmp_path / "new.tflite").stat().st_size > 0
 
@@ -65,7 +65,7 @@ def test_export_in_another_precision_and_pattern(command, wide):
     )
     assert (report["quantize"], report["storage"]) == ("weight_int8", "sparse")
     kernels = [tensor for tensor in report["tensors"] if tensor["dtype"] == "int8"]
-    # A small weight or two may round to zero.
+    # One or two small weights may be rounded to zero.
     assert [tensor["sparsity"] for tensor in kernels] == pytest.approx([0.75, 0.75], abs=2e-3)
     assert kernels[0]["storage"] == "blocks of 16, unpacked at load"
 

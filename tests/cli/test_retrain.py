@@ -16,7 +16,7 @@ QUICK = ("--epochs", 1, "--batch-size", 400)
 
 @pytest.fixture(scope="module", autouse=True)
 def few_iterations():
-    """Rescales in two iterations instead of 180."""
+    """Reduces rescaling from 180 iterations to two."""
     recipe = retraining.recipe
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -29,7 +29,7 @@ def few_iterations():
 
 @pytest.fixture(scope="module")
 def runs(size, tmp_path_factory):
-    """Folder with a search for tickets of LeNet in `imp` and a dense network in `dense`."""
+    """Folder with a ticket search for LeNet in `imp` and a dense network in `dense`."""
     folder = tmp_path_factory.mktemp("runs")
     methods = {"imp": ("--sparsity", "0.5", "--levels", "1"), "dense": ()}
     for method, arguments in methods.items():
@@ -93,7 +93,7 @@ def test_every_option(command, runs, tmp_path):
         *(*arguments.split(), "--teacher", teacher, *QUICK, "--out", tmp_path),
     )
     assert (code, err) == (0, "")
-    # Level 1 lies in a folder of the run.
+    # The ticket of level 1 in the folder of the run.
     assert f"From {runs / 'imp' / 'settings.json'}: dataset digits, model lenet-300-100\n" in out
     assert "Left out" not in out and "Rescaled" not in out
     assert "Control: shuffled-masks\n" in out
@@ -116,7 +116,7 @@ def test_every_option(command, runs, tmp_path):
 
 
 def test_explicit_options_win(command, runs, tmp_path, monkeypatch):
-    # A ticket of the demonstration, whose settings name no model.
+    # A ticket of `tf-lottery demo`, whose settings do not name a model.
     ticket = tfl.Ticket.load(runs / "imp" / "ticket.npz")
     assert ticket.provenance["model"] == "lenet_300_100"
     ticket.save(tmp_path / "ticket.npz")

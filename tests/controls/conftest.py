@@ -1,6 +1,4 @@
-"""Tickets with literal weights, and models that train without a graph."""
-
-import functools
+"""Tickets with literal weights."""
 
 import keras
 import numpy as np
@@ -11,7 +9,7 @@ import tf_lottery as tfl
 
 @pytest.fixture
 def ticket():
-    """Two small kernels with literal masks and unmasked weights, none 0 but a bias."""
+    """A ticket of two small kernels with literal masks and weights; only a bias is 0."""
     return tfl.Ticket(
         {
             "a/kernel": np.array([[1, 0, 0], [0, 1, 1]], bool),
@@ -29,7 +27,7 @@ def ticket():
 
 @pytest.fixture
 def masked_ticket(ticket):
-    """The same with the weights that a pruned model has: 0 wherever it is pruned."""
+    """The same ticket with zeros for pruned weights."""
     weights = {
         path: weight * ticket.masks.get(path, True) for path, weight in ticket.weights.items()
     }
@@ -38,7 +36,7 @@ def masked_ticket(ticket):
 
 @pytest.fixture
 def model_ticket(make_model):
-    """Function of a kind of model to a pruned ticket of it with unmasked weights."""
+    """Returns a function that makes a pruned ticket with unmasked weights for a kind of model."""
 
     def make(kind="dense", sparsity=0.75, **kwargs):
         sparse = tfl.sparsify(make_model(kind), **kwargs)
@@ -51,7 +49,7 @@ def model_ticket(make_model):
 
 @pytest.fixture
 def check_training(make_model, make_data, compile_model):
-    """Function that applies a ticket, trains one epoch and checks that its zeros have stayed."""
+    """Returns a function that applies a ticket, trains one epoch and checks its zeros."""
 
     def check(ticket):
         sparse = compile_model(tfl.sparsify(make_model()))
@@ -66,15 +64,3 @@ def check_training(make_model, make_data, compile_model):
             assert (kernel != before[path]).any()
 
     return check
-
-
-@pytest.fixture
-def compile_model(compile_model):
-    """Function that compiles a model; TensorFlow makes its steps one by one.
-
-    These trainings make few steps, and tracing them takes longer. Graphs are trained by the tests
-    that ask for them or call `compile` themselves, and by `test_contract.py`.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return compile_model
-    return functools.partial(compile_model, run_eagerly=True)

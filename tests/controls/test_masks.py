@@ -38,7 +38,7 @@ def test_shuffling_keeps_the_count_of_every_kernel(ticket):
 def test_every_place_is_as_likely():
     ticket = make_ticket([[1, 0, 0, 0]])
     places = [flat(controls.shuffle_masks(ticket, seed)).argmax() for seed in range(400)]
-    # 100 each are expected, with a standard deviation below 9.
+    # The expected count is 100 each, with a standard deviation below 9.
     assert np.bincount(places, minlength=4).min() > 60
 
 

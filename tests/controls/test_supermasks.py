@@ -52,6 +52,7 @@ def test_the_best_known_criterion_is_the_default():
             "sparsity": 0.5,
             "criterion": "large_final_same_sign",
             "scope": "layer",
+            "floor": 1,
             "seed": 0,
         }
     ]
@@ -75,7 +76,7 @@ def test_pruned_weights_stay_pruned():
 
 def test_kernel_without_a_weight_left_is_warned_of():
     with pytest.warns(UserWarning, match=r"left no weight in \['b/kernel'\]") as caught:
-        controls.supermask(make_ticket(), TRAINED, {"^a": 0.5, "^b": 0.9})
+        controls.supermask(make_ticket(), TRAINED, {"^a": 0.5, "^b": 0.9}, floor=0)
     assert caught[0].filename == __file__
 
 
@@ -139,7 +140,7 @@ def test_wrong_arguments_are_named(arguments, message):
 
 
 def numpy_logits(ticket, x, rescale=False):
-    """Predicts with the masked weights of the `dense` model."""
+    """Computes the outputs of the `dense` model with masked weights in NumPy."""
     kernels = [ticket.weights[path] * mask for path, mask in ticket.masks.items()]
     biases = [weight for weight in ticket.weights.values() if weight.ndim == 1]
     if rescale:
@@ -233,13 +234,13 @@ def test_wrong_models_are_named(make_model, make_data, compile_model, model_tick
 
 
 def test_masks_of_training_predict_with_untrained_weights(compile_model):
-    """Three blobs: chance is a third, and a tenth of the initial weights does far better."""
+    """Data in three clusters: chance is 1/3; a tenth of the initial weights does far better."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 600)
     x = (rng.normal(size=(3, 20))[y] + 0.5 * rng.normal(size=(600, 20))).astype("float32")
     layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(3, name="output")]
     plain = keras.Sequential([keras.Input((20,)), *layers])
-    # With a graph, since it makes 190 steps.
+    # In a graph, which pays off for 190 steps.
     sparse = compile_model(tfl.sparsify(plain), run_eagerly=False)
     start = tfl.Ticket.from_model(sparse)
     sparse.fit(x, y, epochs=10, verbose=0)

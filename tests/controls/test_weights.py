@@ -17,7 +17,7 @@ NEW = {
 
 
 def build(seed):
-    """A model with biases and batch statistics that a fresh one does not share."""
+    """A model whose biases and batch statistics are not the initial ones."""
     keras.utils.set_random_seed(seed)
     layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(), keras.layers.Dense(3)]
     return keras.Sequential([keras.Input((6,)), *layers])
@@ -126,7 +126,7 @@ def test_the_same_weights_are_refused_as_new(make_model, model_ticket):
         controls.random_reinitialization(ticket, lambda seed: make_model(), 3)
     model = make_model()
     model.layers[0].kernel.assign(model.layers[0].kernel + 1.0)
-    with pytest.warns(UserWarning, match=r"those of the ticket in \['.*output/kernel'\]"):
+    with pytest.warns(UserWarning, match=r"equal those of the ticket in \['.*output/kernel'\]"):
         controls.random_reinitialization(ticket, model)
 
 
@@ -204,7 +204,7 @@ def test_reshuffling_among_all_permutes_kernels(ticket):
 
 def test_constants_are_the_deviation_with_the_signs_kept(ticket):
     control = controls.constant_weights(ticket)
-    # Of 1, -2, 3, 4, -5, 6 the mean is 7/6 and the mean of squares 91/6.
+    # 1, -2, 3, 4, -5, 6 have the mean 7/6 and the mean square 91/6.
     constant = np.sqrt(91 / 6 - (7 / 6) ** 2)
     np.testing.assert_allclose(
         control.weights["a/kernel"], constant * np.array([[1, -1, 1], [1, -1, 1]]), rtol=1e-6

@@ -1,4 +1,4 @@
-"""Small networks, a few digits, and steps that are not compiled."""
+"""Small networks, a few digits, and eager training."""
 
 import keras
 import pytest
@@ -7,23 +7,8 @@ from tf_lottery.experiments import data, lottery, models, networks
 from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
 
 
-def small_lenet(input_shape=(8, 8, 1), num_classes=10, seed=None):
-    """Builds a network of one hidden layer under the names that LeNet-300-100 has.
-
-    Of the digits' 1480 weights a half, a quarter, a fifth and so on are integers.
-    """
-    seeds = layer_seeds(seed)
-    layers = [
-        keras.Input(input_shape),
-        keras.layers.Flatten(name="flatten"),
-        keras.layers.Dense(20, "relu", kernel_initializer=glorot_normal(seeds), name="hidden_1"),
-        keras.layers.Dense(num_classes, kernel_initializer=glorot_normal(seeds), name="output"),
-    ]
-    return keras.Sequential(layers, name="lenet_300_100")
-
-
 def small_conv_4(input_shape, num_classes, seed=None):
-    """Builds a network of two convolutions under the name that Conv-4 has."""
+    """Builds a network of two convolutions with the name of Conv-4."""
     seeds = layer_seeds(seed)
 
     def conv(name):
@@ -48,8 +33,8 @@ def small_gru(input_shape, num_classes, seed=None):
 
 
 @pytest.fixture(scope="module")
-def small_networks():
-    """Puts small networks in the place of those that the experiments train by default."""
+def small_networks(small_lenet):
+    """Replaces the networks that the experiments train by default by small ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(networks.MODELS, "lenet-300-100", small_lenet)
         patch.setitem(networks.MODELS, "conv-4-small", small_conv_4)
@@ -60,7 +45,7 @@ def small_networks():
 
 @pytest.fixture(scope="session")
 def digits():
-    """A hundred digits to train with, and fifty each to validate and to test."""
+    """A hundred digits for training, and fifty each for validation and test."""
     every = data.load("digits")
     sizes = ((every.train, 100), (every.validation, 50), (every.test, 50))
     return data.Data("digits", *(tuple(a[:size] for a in part) for part, size in sizes))
@@ -74,7 +59,7 @@ def digits():
     ],
 )
 def mode(request):
-    """Trains step by step, since to compile a step takes longer than a dozen of them."""
+    """Trains eagerly, since compiling a step takes longer than a dozen steps."""
     compile_model = keras.Model.compile
 
     def compile_eagerly(self, *args, **kwargs):

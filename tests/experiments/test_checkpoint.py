@@ -7,7 +7,7 @@ from tf_lottery.experiments.checkpoint import Checkpoint
 
 
 class LogEpoch(keras.callbacks.Callback):
-    """Logs behind the checkpoint, and stops training dead at an epoch."""
+    """Logs after the checkpoint callback, and aborts training at a given epoch."""
 
     def __init__(self, die_at=None):
         super().__init__()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 
 @pytest.fixture(scope="module")
 def settings(mode):
-    # Keras makes several steps at once in compiled functions alone.
+    # Keras runs several steps per call only in compiled functions.
     return dataclasses.replace(
         demo.SETTINGS["digits"],
         levels=2,

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 
 @pytest.fixture(scope="module")
 def settings(mode):
-    # Keras makes several steps at once in compiled functions alone.
+    # Keras runs several steps per call only in compiled functions.
     return dataclasses.replace(SETTINGS, steps_per_execution=2 if mode == "compiled" else 1)
 
 
@@ -43,7 +43,7 @@ def test_rows(run):
         ("reinitialized", 1),
         ("reinitialized", 2),
     ]
-    # 20% of the hidden layers' weights and 10% of the output layer's are pruned per level.
+    # Each level prunes 20% of the hidden layers' weights and 10% of the output layer's.
     kept = [(1, 1), (0.8, 0.9), (0.64, 0.81), (0.8, 0.9), (0.64, 0.81)]
     for row, (hidden, output) in zip(rows, kept, strict=True):
         assert row["density"] == pytest.approx((1280 * hidden + 200 * output) / 1480, 1e-3)

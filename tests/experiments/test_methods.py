@@ -39,7 +39,7 @@ def test_methods_that_start_sparse(digits, method, distribution):
         path: round(s, 2) for path, s in expected.items()
     }
     magnitudes = np.abs(first(model.get_kernels()))[first(model.get_masks())]
-    # Random masks keep small weights too.
+    # Random masks keep some small weights, too.
     assert magnitudes.min() < 1e-3
 
 
@@ -132,7 +132,7 @@ def test_search_by_gates(digits, tmp_path):
     model, settings = start(
         digits, method="cs", epochs=3, rounds=2, target_density=0.1, initial_value=-0.1
     )
-    assert (model.masked.gate.initial_value, model.has_soft_gates) == (-0.1, True)
+    assert (model.selection.gate.initial_value, model.has_soft_gates) == (-0.1, True)
     search = methods.ticket_search(settings, 10, tmp_path)
     assert (search.rounds, search.target_density, search.mode) == (2, 0.1, "ticket")
     assert (search.epochs, search.exact_density) == (9, False)

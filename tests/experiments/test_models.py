@@ -4,7 +4,7 @@ import pytest
 import tf_lottery as tfl
 from tf_lottery.experiments import models
 
-# The smallest images that survive the strides, for the networks that need more than 8 pixels.
+# The smallest image sizes for networks that need more than 8 pixels.
 SMALLEST = {models.lenet_5: 16, models.mobilenet_v1: 32}
 
 
@@ -13,10 +13,10 @@ SMALLEST = {models.lenet_5: 16, models.mobilenet_v1: 32}
     [
         (models.lenet_300_100, 3, 266_200, (None, 10)),
         (models.lenet_5, 5, 150 + 2400 + 256 * 120 + 120 * 84 + 840, (None, 10)),
-        # 0.27 million in the paper, with 1x1 convolutions a little more.
+        # 0.27 million in the paper; the 1x1 convolutions add some.
         (models.resnet_20, 22, 270_896, (None, 10)),
         (models.wide_resnet_22_2, 23, 1_076_912, (None, 10)),
-        # Three gates see the embedding and the state.
+        # Three gates, each with weights for the embedding and for the state.
         (
             models.gru_language_model,
             3,
@@ -36,7 +36,7 @@ def test_networks_have_the_papers_size(make, num_kernels, size, outputs):
 @pytest.mark.parametrize(
     ("make", "num_kernels", "size", "num_trainable"),
     [
-        # The trainable weights are those of torchvision and `keras.applications`.
+        # The numbers of trainable weights in torchvision and `keras.applications`.
         (models.resnet_50, 54, 25_502_912, 25_557_032),
         (models.mobilenet_v1, 28, 4_209_088, 4_231_976),
     ],
@@ -121,7 +121,7 @@ def test_mobilenet_pads_as_asked():
 
 
 def test_width_of_mobilenet():
-    # Half the width of table 6 of arXiv:1704.04861: 1.3 million.
+    # Half the width: 1.3 million in table 6 of arXiv:1704.04861.
     assert tfl.summary(models.mobilenet_v1(width=0.5)).num_parameters == 1_342_536
     with pytest.raises(ValueError, match="`width` must be > 0. Received: width=0"):
         models.mobilenet_v1(width=0)

@@ -9,7 +9,7 @@ from tf_lottery import files
 from tf_lottery.experiments import data, networks, retraining
 from tf_lottery.experiments.retraining import RetrainSettings, run_retraining
 
-# Annealed until step 6 of 8, in epochs of two steps.
+# Annealing ends at step 6 of 8; epochs have two steps.
 LENET = RetrainSettings(
     "lenet-300-100",
     ("soft_activations", "label_smoothing", "distillation"),
@@ -29,7 +29,7 @@ trains = pytest.mark.usefixtures("mode")
 
 @pytest.fixture(scope="module", autouse=True)
 def few_iterations():
-    """Rescales in two iterations instead of 180."""
+    """Reduces rescaling from 180 iterations to two."""
     recipe = retraining.recipe
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -42,12 +42,12 @@ def few_iterations():
 
 @pytest.fixture(scope="module")
 def digits(digits):
-    """The digits to test with are those to validate with."""
+    """Uses the validation digits as test digits, too."""
     return data.Data("digits", digits.train, digits.test, digits.test)
 
 
 def make_ticket(name, digits, sparsity=0.6):
-    """A ticket of pruned initial weights, which also has those that its masks hide."""
+    """A ticket of pruned initial weights, with the values of the pruned weights."""
     sparse = tfl.sparsify(networks.build(name, digits, seed=3))
     start = tfl.Snapshot(sparse).weights
     tfl.prune(sparse, sparsity)
@@ -90,7 +90,7 @@ class Run:
     ],
 )
 def run(request, mode, small_networks, digits, tmp_path_factory):
-    """A ticket retrained with tweaks, the convolutional network with all of them."""
+    """A ticket retrained with tweaks; the convolutional network gets all of them."""
     settings, folder, recipes = request.param, tmp_path_factory.mktemp("run"), []
     ticket = make_ticket(settings.model, digits)
     teacher = networks.build(settings.model, digits, seed=9)
@@ -130,7 +130,7 @@ def test_results(run):
     assert run.results["test_accuracy"] == pytest.approx(accuracy, abs=1e-6)
     losses = np.log(np.exp(logits).sum(axis=-1)) - logits[np.arange(len(labels)), labels]
     assert run.results["test_loss"] == pytest.approx(losses.mean(), rel=1e-5)
-    # Validation examples are the same; of these the loss of the recipe is kept, 0.9 on the label.
+    # The recipe's loss on the same validation examples, with 0.9 on the label.
     log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     smoothed = (-log_p * 0.1 / 9).sum(axis=-1) + losses * (0.9 - 0.1 / 9)
     assert run.results["history"]["val_loss"][-1] == pytest.approx(smoothed.mean(), rel=1e-5)
@@ -179,7 +179,7 @@ def test_a_run_killed_while_tweaks_are_annealed_goes_on(run, tmp_path, monkeypat
         save(path, kind, *args)
         saves.append(kind)
         if saves.count("checkpoint") == 2:
-            for tweak in recipes[0].model.masked.tweaks:
+            for tweak in recipes[0].model.tweaks:
                 left.extend(v for v in tweak.variables if v.name in ("softness", "factor"))
             raise KeyboardInterrupt
 
@@ -300,7 +300,7 @@ def test_all_tweaks_that_fit(digits, teacher, tmp_path, monkeypatch, model, taug
 
 
 def retrain(digits, ticket, folder, settings, seed=0):
-    """Retrains and returns masks and kernels as they were before the first step."""
+    """Retrains and returns the masks and kernels before the first step."""
     starts = []
 
     def on_recipe(recipe):
@@ -319,7 +319,7 @@ def test_plain_retraining_starts_from_the_ticket(digits, ticket, teacher, tmp_pa
         np.testing.assert_array_equal(kernels[path], ticket.weights[path] * mask)
     progress = files.load_arrays(tmp_path / "checkpoint.npz", "checkpoint")[0]
     assert progress["step/0"] == 3
-    # Without distillation it does not count that there is a teacher.
+    # Without distillation the teacher does not matter.
     found = run_retraining(digits, settings, ticket, tmp_path, teacher)
     assert found["settings"]["tweaks"] == []
     (tmp_path / "notes.txt").write_text("mine")

@@ -63,7 +63,7 @@ def test_copies_start_together_or_apart(run):
     first, second = (copy["weights/0"].reshape(-1) for copy in copies(folder))
     kept = first != 0
     assert kept.mean() == pytest.approx(0.2 if "ticket" in arguments else 1.0, abs=0.05)
-    # After six steps, copies from the same weights still resemble each other.
+    # After six steps, copies with the same initial weights are still similar.
     similarity = np.corrcoef(first[kept], second[kept])[0, 1]
     assert (similarity > 0.5) == (settings.start == "shared")
     assert similarity < 0.9999
@@ -77,7 +77,7 @@ def test_second_call_returns_the_results(run, digits):
 @pytest.mark.parametrize(
     ("run", "saves"),
     [
-        # Killed in the second copy, with the weights that both start from in a file.
+        # Killed while training the second copy; the initial weights of both are in a file.
         ("later", 3),
         *(
             pytest.param(*case, marks=pytest.mark.thorough("others stand for these epochs"))
@@ -153,8 +153,8 @@ def test_batch_normalization(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(BatchStatistics, "update", spy)
     monkeypatch.setattr(stability, "_STATISTICS_STEPS", 10)
     run_stability(digits, SETTINGS, tmp_path, verbose=0)
-    # The inputs do not depend on the weights: ten batches, which are all training images
-    # twice, the same at every point.
+    # The inputs do not depend on the weights. Ten batches are all training images twice,
+    # the same at every point.
     assert len(statistics) == 3
     np.testing.assert_array_equal(statistics[0], statistics[2])
     expected = digits.train[0].reshape(-1, 64).mean(axis=0)

@@ -9,7 +9,7 @@ import tf_lottery as tfl
 from tf_lottery import files
 from tf_lottery.experiments import data, training
 
-# Five steps an epoch.
+# Five steps per epoch.
 GMP = training.TrainSettings(method="gmp", sparsity=0.8, epochs=3, batch_size=20)
 RIGL = training.TrainSettings(
     method="rigl", sparsity=0.8, epochs=3, batch_size=20, frequency=2, drop_fraction=0.4
@@ -49,7 +49,7 @@ def test_results(run, digits):
     ticket = tfl.Ticket.load(folder / "ticket.npz")
     assert ticket.density == results["density"]
     assert ticket.level == {"imp": 2, "cs": 1}.get(settings.method, 0)
-    # A third of the epochs retrains the last ticket, or trains another level.
+    # A third of the epochs retrains the last ticket or trains another level.
     assert results["epochs"] == (6 if settings.method in training.methods.SEARCHES else 3)
 
 
@@ -61,7 +61,7 @@ def test_second_call_returns_the_results(run, digits):
 @pytest.mark.parametrize(
     "run",
     [
-        # The one goes on from a checkpoint, the other from a search.
+        # One continues from a checkpoint, the other from a search.
         GMP,
         IMP,
         pytest.param(RIGL, marks=pytest.mark.thorough("goes on from a checkpoint, as gmp does")),
@@ -142,7 +142,7 @@ def test_every_method(method, tmp_path):
     assert results["density"] == pytest.approx(density, abs=1e-3)
     assert results["settings"]["model"] == "lenet-300-100"
     assert set(results["settings"]) >= set(training.methods.OPTIONS[method])
-    # Of what SET grew some weights have not left zero yet.
+    # Some weights that SET grew are still zero.
     plain = keras.saving.load_model(tmp_path / "model.keras")
     assert tfl.summary(plain).density == pytest.approx(density, abs=5e-3)
 

@@ -1,4 +1,4 @@
-"""TFLite files built by hand, ways to run them, and tasks that need no process of their own."""
+"""Builds TFLite files by hand, runs them, and runs the export tasks in this process."""
 
 import gc
 
@@ -11,7 +11,7 @@ from tf_lottery.export import child_process, conversion, quantization, verificat
 
 @pytest.fixture(autouse=True)
 def tasks_in_this_process(convert_in_this_process, monkeypatch):
-    """Interpreters and quantizers run here too; a child imports NumPy and LiteRT each time.
+    """Runs interpreters and quantizers here: a child process imports NumPy and LiteRT anew.
 
     `real_processes` switches it off.
     """
@@ -21,17 +21,17 @@ def tasks_in_this_process(convert_in_this_process, monkeypatch):
 
 @pytest.fixture
 def real_processes(tasks_in_this_process, monkeypatch):
-    """Lets conversion, quantization and verification run in processes of their own."""
+    """Lets conversion, quantization and verification run in separate processes."""
     for module in (conversion, quantization, verification):
         monkeypatch.setattr(module, "ChildProcess", child_process.ChildProcess)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def keep_what_is_loaded():
-    """Hides all objects that are there from the garbage collection.
+    """Excludes all existing objects from garbage collection.
 
-    The converter collects in every call. Its own process has little to go through, but this one
-    holds Keras and the tests too.
+    The converter collects garbage in every call. That is fast in a separate process but slow in
+    this one, which has also loaded Keras and the tests.
     """
     gc.collect()
     gc.freeze()
@@ -40,7 +40,7 @@ def keep_what_is_loaded():
 
 
 class FileBuilder:
-    """A TFLite file with one graph, made of the schema's objects without the converter."""
+    """Builds a TFLite file with one graph from the objects of the schema, without the converter."""
 
     def __init__(self):
         from ai_edge_litert import schema_py_generated as schema
@@ -56,7 +56,7 @@ class FileBuilder:
         )
 
     def tensor(self, shape, values=None, dtype="float32", buffer=None):
-        """Adds a tensor, a constant if it has values, and returns its index."""
+        """Adds a tensor, or a constant if values are given, and returns its index."""
         if values is not None:
             dtype, buffer = values.dtype.name, len(self.model.buffers)
             data = np.frombuffer(np.ascontiguousarray(values).tobytes(), "uint8")
@@ -75,7 +75,7 @@ class FileBuilder:
         return self.tensor(values.shape, values)
 
     def operator(self, name, inputs, outputs, options=None, version=1):
-        """Adds an operator; its options are fields of the schema's `<Name>Options`."""
+        """Adds an operator. Its options are the fields of `<Name>Options` in the schema."""
         code = getattr(self.schema.BuiltinOperator, name)
         self.model.operatorCodes.append(
             self.schema.OperatorCodeT(
@@ -94,7 +94,7 @@ class FileBuilder:
         self.graph.operators.append(operator)
 
     def fully_connected(self, x, weights, bias=-1):
-        """Adds a dense layer over tensors of the graph and returns its output."""
+        """Adds a dense layer that reads tensors of the graph, and returns its output."""
         rows, units = self.graph.tensors[x].shape[0], self.graph.tensors[weights].shape[0]
         y = self.tensor((rows, units))
         options = "FullyConnectedOptions", {}
@@ -110,7 +110,7 @@ class FileBuilder:
         return y
 
     def content(self, inputs, outputs):
-        """Returns the bytes of the file, with a signature as the quantizer needs it."""
+        """Returns the bytes of the file, with the signature that the quantizer needs."""
         from ai_edge_litert.tools import flatbuffer_utils
 
         self.graph.inputs, self.graph.outputs = list(inputs), list(outputs)
@@ -139,7 +139,7 @@ def builder():
 
 @pytest.fixture(scope="session")
 def dense_file():
-    """Function of kernels as Keras has them, (inputs, units), to a file of dense layers."""
+    """Returns a function that makes a file of dense layers from kernels (inputs, units)."""
 
     def make(*kernels, rows=1):
         built = FileBuilder()
@@ -154,7 +154,7 @@ def dense_file():
 
 @pytest.fixture(scope="session")
 def convolution_file():
-    """Function of kernels (height, width, inputs, filters) to a file of convolutions."""
+    """Returns a function: makes a file from kernels (height, width, inputs, filters)."""
 
     def make(*kernels, size=6):
         built = FileBuilder()
@@ -175,9 +175,9 @@ def biases(size):
 
 @pytest.fixture(scope="session")
 def pruned():
-    """Function of a shape and a sparsity to a kernel, zero without the largest groups.
+    """Returns a function that makes a kernel in which only the largest blocks are not zero.
 
-    Groups of `block` consecutive inputs, the axis before the last, are zero or not.
+    A block has `block` consecutive inputs, which are the axis before the last.
     """
 
     def make(shape, sparsity, block=1, seed=0):
@@ -194,7 +194,7 @@ def pruned():
 
 @pytest.fixture(scope="session")
 def run_file():
-    """Function of the bytes of a file and its inputs to its outputs, in this process."""
+    """Returns a function that runs the bytes of a file on inputs in this process."""
 
     def run(content, *arrays, delegates=True):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -216,7 +216,7 @@ def run_file():
 
 @pytest.fixture(scope="session")
 def quantize_file(convert_in_this_process):
-    """Function of the bytes of a float file and a mode to those of the quantized file."""
+    """Returns a function that quantizes the bytes of a float file with a mode."""
 
     def quantize(content, mode, steps=()):
         task = convert_in_this_process(child_process.TASKS / "quantize.py")
@@ -227,7 +227,7 @@ def quantize_file(convert_in_this_process):
 
 @pytest.fixture(scope="session")
 def convert_model():
-    """Function of a Keras model to its dense-stored float32 file."""
+    """Returns a function that converts a Keras model to its dense-stored float32 file."""
 
     def convert(model, sample_inputs=None):
         from tf_lottery.export.inputs import make_inputs
@@ -240,7 +240,7 @@ def convert_model():
 
 
 def pytest_collection_modifyitems(items):
-    """Skips tests that convert a model where no converter is."""
+    """Skips tests that convert a model if there is no converter."""
     if keras.backend.backend() != "tensorflow":
         reason = pytest.mark.skip(reason="TFLite's converter needs Keras on TensorFlow")
         for item in items:

@@ -18,7 +18,7 @@ def inputs():
 
 @pytest.fixture
 def make(dense_file, inputs):
-    """Function of a kernel and options to the candidates of its file."""
+    """Returns a function that makes the candidates for the file of a kernel."""
 
     def make(kernel, storage="auto", optimize_for="disk", content=None):
         outputs = inputs.arrays[0] @ kernel + np.linspace(-0.1, 0.1, kernel.shape[1])
@@ -101,7 +101,7 @@ def test_smaller_download_is_better():
     [
         ({"sparse": 1.0, "dense": 0.5}, "dense", "0.5000 milliseconds, sparse 1.0000"),
         ({"sparse": 0.5, "dense": 1.0}, "sparse", "0.5000 milliseconds, dense 1.0000"),
-        # Closer than noise: the smaller file.
+        # The latencies differ by less than noise, so the smaller file is chosen.
         ({"sparse": 1.04, "dense": 1.0}, "sparse", "1.0400 milliseconds, dense 1.0000"),
         ({"sparse": 1.06, "dense": 1.0}, "dense", "1.0000 milliseconds, sparse 1.0600"),
     ],

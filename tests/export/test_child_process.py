@@ -148,7 +148,7 @@ def test_interrupted_call_leaves_no_process(task):
 
 
 def test_process_ends_when_its_parent_is_gone(task):
-    # The module is loaded without its package, which imports TensorFlow.
+    # The module is loaded without its package, which would import TensorFlow.
     code = (
         "import os, runpy, sys, types\n"
         "errors = types.SimpleNamespace(ExportError=RuntimeError)\n"
@@ -165,5 +165,5 @@ def test_process_ends_when_its_parent_is_gone(task):
 @pytest.mark.parametrize("executable", [None, "", "/no/python"])
 def test_missing_python_is_told(task, monkeypatch, executable):
     monkeypatch.setattr("sys.executable", executable)
-    with pytest.raises(ExportError, match="processes of their own.*sys.executable="):
+    with pytest.raises(ExportError, match="separate processes.*sys.executable="):
         ChildProcess(task).__enter__()

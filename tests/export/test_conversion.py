@@ -40,7 +40,7 @@ def test_names_of_outputs(names, expected):
     model = keras.Model(inputs, outputs)
     found = outputs_of(model)
     assert list(found) == expected
-    # By the order of `keras.tree`, which sorts the names.
+    # In the order of `keras.tree`, which sorts the names.
     assert [values.shape[-1] for values in found.values()] == [1, 2]
 
 
@@ -137,5 +137,5 @@ def test_other_types_than_float32_name_the_way_out(policy):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype=policy)])
     made = make_inputs(model, np.ones((1, 3), "float32"), seed=0)
     dtype = policy.removeprefix("mixed_")
-    with pytest.raises(ExportError, match=rf"compute in {dtype} do not: build .* 'float32'"):
+    with pytest.raises(ExportError, match=rf"layers compute in {dtype}: build .* 'float32'"):
         convert(model, made, ["output_0"])

@@ -5,7 +5,7 @@ from tf_lottery.export import flatbuffer
 
 
 def offsets_of_buffers(content):
-    """Returns where the bytes of all buffers of a file start, read without our own code."""
+    """Returns where the bytes of every buffer of a file start, read without `tf_lottery`."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAsModel(content, 0)
@@ -22,7 +22,7 @@ def file(dense_file, pruned):
 
 
 def move_weights_outside(content, limit=64):
-    """Returns the file with its large buffers behind the flatbuffer, as quantized files are."""
+    """Returns the file with its large buffers after the flatbuffer, as in quantized files."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(content)
@@ -30,10 +30,10 @@ def move_weights_outside(content, limit=64):
     for index, buffer in enumerate(model.buffers):
         if buffer.data is not None and len(buffer.data) >= limit:
             outside[index], buffer.data = bytes(buffer.data), None
-            buffer.offset, buffer.size = 2, len(outside[index])  # Written, so not the default.
+            buffer.offset, buffer.size = 2, len(outside[index])  # The writer omits zeros.
     assert outside
     for _ in range(2):
-        # The second time the size of the flatbuffer is known.
+        # In the second pass the size of the flatbuffer is known.
         written = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
         end, tail = -(-len(written) // 16) * 16, b""
         for index, data in outside.items():
@@ -107,7 +107,7 @@ def test_truncated_file_is_refused_or_has_lost_nothing(file):
 
 def test_truncated_file_with_weights_outside_is_refused(file):
     outside = move_weights_outside(file)
-    with pytest.raises(ValueError, match="`content` must be a whole TFLite file"):
+    with pytest.raises(ValueError, match="`content` must be a complete TFLite file"):
         flatbuffer.read_model(outside[:-100])
 
 

@@ -11,7 +11,7 @@ from tf_lottery.export import FileReport, TensorRow, sparsify_flatbuffer
 
 
 def floor(kernel):
-    """Bytes of the non-zero values and of the entropy of their positions."""
+    """Returns the bytes of the non-zero values plus the entropy of their positions."""
     p = np.count_nonzero(kernel) / kernel.size
     bits = -p * math.log(p) / math.log(2) - (1 - p) * math.log(1 - p) / math.log(2)
     return math.ceil(p * kernel.size * kernel.itemsize + bits * kernel.size / 8)
@@ -52,11 +52,11 @@ def test_unpacked_weights(kernel, dense_file):
     report = tfl.inspect_tflite(sparsify_flatbuffer(dense_file(kernel)))
     assert report.name == "TFLite file"
     (row,) = (row for row in report.rows if row.storage != "dense")
-    # The row is that of the layer's weights, not of what unpacks them.
+    # The row describes the layer's weights, not the operator that unpacks them.
     assert (row.name, row.operator, row.shape) == ("tensor_1", "FULLY_CONNECTED", (32, 64))
     assert row.storage == "CSR, unpacked at load"
     assert (row.num_stored, row.nonzeros) == (205, 205)
-    # 4 bytes a value, 1 a position, 33 ends of rows.
+    # 4 bytes per value, 1 per position, 33 row pointers.
     assert row.num_bytes == 5 * 205 + 33
     assert row.dense_bytes == 8192 and row.sparsity == 1 - 205 / 2048
     assert report.stored_sparsity == pytest.approx(1 - (205 + 32) / (2048 + 32))
@@ -153,7 +153,7 @@ def test_floor_of_a_dense_constant_is_its_bytes():
     row = TensorRow("w", "CONV_2D", (10, 10), "int8", "dense", 100, 99, 100)
     assert row.floor_bytes == 100
     half = TensorRow("w", "CONV_2D", (10, 10), "float32", "dense", 100, 50, 400)
-    # 50 values of 4 bytes and one bit for each of 100 positions.
+    # 50 values of 4 bytes, and one bit for each of the 100 positions.
     assert half.floor_bytes == 200 + 13
     report = FileReport("f", 1000, 900, [row, half])
     assert report.floor_bytes == 1000 - 400 + 213

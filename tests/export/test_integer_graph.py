@@ -9,7 +9,7 @@ BIAS = np.array([0.5, -0.8, 0.0, 2.0, -1.0, 0.3, 1e-3, 0.7], "float32")
 
 
 def with_dead_units(kernel):
-    """Makes units 1, 2 and 3 dead, and unit 4 all but dead."""
+    """Makes units 1, 2 and 3 dead, and unit 4 almost dead."""
     kernel = kernel.copy()
     kernel[..., 1:4] = 0.0
     kernel[..., 4] *= 1e-12
@@ -47,7 +47,7 @@ def test_dead_units_keep_their_bias(kind, builder, pruned, quantize_file, run_fi
     assert len(mended) < len(quantized) + 500
     (expected,) = run_file(content, inputs)
     np.testing.assert_allclose(expected[..., 1:5], np.broadcast_to(BIAS, expected.shape)[..., 1:5])
-    # A step of the outputs' 8 bits, and for the living units the rounding of the weights.
+    # The rounding of the 8-bit outputs and, for living units, of the weights.
     step = (expected.max() - expected.min()) / 255
     for file in (mended, sparsify_flatbuffer(mended)):
         for delegates in (True, False):

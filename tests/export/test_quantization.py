@@ -119,7 +119,7 @@ def test_float16_rounds_the_weights(pruned, dense_file):
 
 
 def test_ranges_of_int8_are_those_of_all_steps(dense_file):
-    # Moving averages over the steps would shrink what only one of them has.
+    # Moving averages over the steps would shrink a range that only one step has.
     inputs = steps_of([1.0, -2.0], [0.5, 12.0], [-7.0, 0.0], *30 * [[0.1, 0.1]])
     kernel = np.array([[2.0], [1.0]], "float32")
     model = flatbuffer.read_model(quantized(dense_file(kernel), "int8", inputs))
@@ -133,7 +133,7 @@ def test_ranges_of_int8_are_those_of_all_steps(dense_file):
     x, y = graph.tensors[layer.inputs[0]], graph.tensors[layer.outputs[0]]
     assert flatbuffer.dtype_name(x) == flatbuffer.dtype_name(y) == "int8"
     assert x.quantization.scale[0] == pytest.approx((12 + 7) / 255, rel=1e-5)
-    # The only bias of such a file is -0.1: outputs reach from -14.1 to 12.9.
+    # The file has one bias, -0.1, so the outputs range from -14.1 to 12.9.
     assert y.quantization.scale[0] == pytest.approx((12.9 + 14.1) / 255, rel=1e-4)
     assert [flatbuffer.dtype_name(graph.tensors[i]) for i in graph.inputs] == ["float32"]
     assert [flatbuffer.dtype_name(graph.tensors[i]) for i in graph.outputs] == ["float32"]

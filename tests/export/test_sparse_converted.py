@@ -1,4 +1,4 @@
-"""Sparse storage in files of the converter, and what its own flag for that does."""
+"""Sparse storage of converted files, compared with the converter's own flag for it."""
 
 import functools
 
@@ -31,7 +31,7 @@ def sparse_tensors_of_graphs(content):
 
 @pytest.fixture(scope="module")
 def loop(convert_model):
-    """Function of the name of a recurrent layer to a pruned model of it and its dense file."""
+    """Returns a function that makes a pruned model with a recurrent layer, and its dense file."""
 
     @functools.cache
     def loop(layer):
@@ -67,7 +67,7 @@ def test_blocks_of_integers_in_the_body_of_a_loop(convert_model, quantize_file, 
     model = keras.Sequential([keras.Input((4, 28)), layer, layers.Dense(3)])
     kernel, recurrent, bias = layer.get_weights()
     blocks = np.random.default_rng(0).random((2, 128)) < 0.2
-    # The converter's flag drops inputs 16 to 28 of the first kernel.
+    # With the converter's flag, inputs 16 to 28 of the first kernel are lost.
     layer.set_weights([kernel, recurrent * np.repeat(blocks, 16, axis=0), bias])
     dense = quantize_file(convert_model(model), "dynamic_int8")
     content = sparsify_flatbuffer(dense)
@@ -93,7 +93,7 @@ def test_layer_that_is_called_twice(convert_model, run_file):
 
 
 def test_flag_of_the_converter_is_wrong_where_this_is_right(run_file):
-    """The reason for storing weights sparse here; drop it when the converter is mended."""
+    """The reason for the library's own sparse storage; delete it when the converter is fixed."""
     import tensorflow as tf
 
     rng = np.random.default_rng(0)

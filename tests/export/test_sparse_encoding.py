@@ -7,11 +7,11 @@ from tf_lottery.export.sparse_encoding import decode, encode, from_parameters, t
 
 
 def unpacked(parameters, shape, values):
-    """Unpacks an array by walking the dimensions, as TFLite's format defines them.
+    """Unpacks an array dimension by dimension, as TFLite's format defines it.
 
-    The traversal order lists the dimensions from the outermost to the innermost, first those
-    of the array and then those inside of blocks. `blockMap[i]` is the dimension of the array
-    that the i-th inner one divides.
+    The traversal order lists the dimensions from the outermost to the innermost: first those
+    of the array, then those inside blocks. `blockMap[i]` is the dimension of the array that is
+    divided by the i-th dimension inside blocks.
     """
     order = [int(i) for i in parameters.traversalOrder]
     block_map = [] if parameters.blockMap is None else [int(i) for i in parameters.blockMap]
@@ -93,7 +93,7 @@ def test_parameters_of_rows():
     rows, columns = parameters.dimMetadata
     assert parameters.traversalOrder == [0, 1] and parameters.blockMap == []
     assert (rows.format, rows.denseSize) == (0, 3) and columns.format == 1
-    # Kinds of vectors in the schema: 1 has 32 bits, 2 has 16, 3 has 8.
+    # Types of index vectors in the schema: 1 has 32 bits, 2 has 16, 3 has 8.
     assert columns.arraySegmentsType == columns.arrayIndicesType == 3
 
 

@@ -6,7 +6,7 @@ from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 
 
 def operators(content):
-    """Returns the name and the version of every operator of a file."""
+    """Returns the names and versions of the operators of a file."""
     model = flatbuffer.read_model(content)
     return [
         (flatbuffer.operator_name(model, op), model.operatorCodes[op.opcodeIndex].version)
@@ -26,7 +26,9 @@ def inputs_of(shape, seed=1):
 
 @pytest.fixture
 def assert_same_outputs(run_file):
-    """Function that compares two files, with and without delegates, to the bit."""
+    """Returns a function that compares the outputs of two files bit by bit, with and without
+    delegates.
+    """
 
     def check(content, other, *inputs, delegates=(True, False)):
         for choice in delegates:
@@ -50,7 +52,7 @@ def two_of_four(kernel):
 
 @pytest.fixture
 def kernels(pruned):
-    """Function of a width to kernels of all patterns and sparsities."""
+    """Returns a function that makes kernels of a width with all patterns and sparsities."""
 
     def make(width, units=40):
         yield two_of_four(pruned((width, units), 0.0))
@@ -165,7 +167,7 @@ def test_dynamic_int8(
 def test_smallest_form_is_taken(pruned, dense_file):
     kernel = pruned((1000, 100), 0.9)
     (tensor,) = sparse_tensors(sparsify_flatbuffer(dense_file(kernel)))
-    # 100 outputs have positions of 8 bits, 1000 inputs of 16.
+    # Positions among 100 outputs take 8 bits, among 1000 inputs 16.
     assert list(tensor.sparsity.traversalOrder) == [1, 0]
     (tensor,) = sparse_tensors(sparsify_flatbuffer(dense_file(kernel.T)))
     assert list(tensor.sparsity.traversalOrder) == [0, 1]
@@ -176,7 +178,7 @@ def test_size_is_that_of_the_positions_and_values(pruned, dense_file):
     content = dense_file(kernel)
     packed = sparsify_flatbuffer(content)
     nonzeros = np.count_nonzero(kernel)
-    # Values of 4 bytes, positions of 1, segments of 2, and some tables.
+    # 4 bytes per value, 1 per position, 2 per segment, and some tables.
     assert 0 < len(packed) - (len(content) - 4 * kernel.size + 5 * nonzeros + 2 * 101) < 500
 
 
@@ -268,7 +270,7 @@ def test_dequantized_constant_that_is_an_output_too(builder, pruned, assert_same
     content = builder.content([x], [y, unpacked])
     packed = sparsify_flatbuffer(content)
     assert len(sparse_tensors(packed)) == 1
-    # XNNPACK leaves that output of the dense-stored file undefined.
+    # XNNPACK does not define that output of the dense-stored file.
     assert_same_outputs(packed, content, inputs_of((1, 64)), delegates=[False])
 
 
@@ -288,5 +290,5 @@ def test_other_bytes_are_refused(content):
 
 def test_truncated_file_is_refused(pruned, dense_file, quantize_file):
     content = quantize_file(dense_file(pruned((64, 64), 0.9)), "weight_int8")
-    with pytest.raises(ValueError, match="Argument `content` must be a whole TFLite file"):
+    with pytest.raises(ValueError, match="Argument `content` must be a complete TFLite file"):
         sparsify_flatbuffer(content[:-1000])

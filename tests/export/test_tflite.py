@@ -190,5 +190,5 @@ def test_input_is_called_the_same_after_loading(tmp_path):
     mlp().save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     report = export_tflite(loaded, tmp_path / "loaded.tflite", storage="dense", runs=1)
-    # As in the file of the model that was not saved.
+    # The same names as in the file of the model before it was saved.
     run(report.path, input_0=np.zeros((1, 64), "float32"))

@@ -1,4 +1,4 @@
-"""Whatever goes wrong in an export: a clear error, no partial file, the old one untouched."""
+"""Failing exports raise a clear error, leave no partial file and keep the old file."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ def sparse(pruned):
 
 @pytest.fixture
 def content(sparse, dense_file):
-    """The file that the converter would make of the model."""
+    """The file that the converter makes from the model."""
     return dense_file(sparse.model.get_weights()[0])
 
 
@@ -49,7 +49,7 @@ def refuse_to_convert(monkeypatch):
 
 @pytest.fixture
 def path(tmp_path):
-    """An existing file, which has to be there untouched after the test."""
+    """An existing file, which must be unchanged after the test."""
     path = tmp_path / "out" / "model.tflite"
     path.parent.mkdir()
     path.write_bytes(b"before")
@@ -60,7 +60,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def replace_task(tmp_path, monkeypatch, real_processes):
-    """Function that replaces a file of tasks by Python source with its pid written down."""
+    """Returns a function that replaces a task file by Python source that records its pid."""
 
     def replace(module, source):
         for name in ("convert.py", "quantize.py", "interpret.py"):
@@ -159,11 +159,11 @@ def test_folder_without_permission(sparse, tmp_path, refuse_to_convert):
     folder = tmp_path
     tmp_path.chmod(0o500)
     if os.access(tmp_path, os.W_OK):
-        # Nobody may make files here, whatever the user.
+        # Not even root can create files here.
         folder = pathlib.Path("/sys")
     if not folder.is_dir():
         pytest.skip("this user may write into any folder")
-    with pytest.raises(OSError, match=r"`path` must lie in a folder to write to .*Received: '"):
+    with pytest.raises(OSError, match=r"`path` must be in a writable folder .*Received: '"):
         export_tflite(sparse, folder / "model.tflite")
     assert not (folder / "model.tflite").exists()
 

@@ -1,4 +1,4 @@
-"""A cut of the grid of models, sparsities, patterns and precisions that an export covers."""
+"""A selection from all combinations of models, sparsities, patterns and precisions."""
 
 import keras
 import numpy as np
@@ -69,12 +69,12 @@ def transformer():
 
 TOLERANCES = {None: 1e-5, "float16": 5e-3, "weight_int8": 3e-2, "dynamic_int8": 0.1, "int8": 0.1}
 CELLS = [
-    # model, pattern, sparsity, quantize, storage, optimize_for, storage that is written
+    # model, pattern, sparsity, quantize, storage, optimize_for, storage written
     (odd_widths, "unstructured", 0.98, None, "sparse", "disk", "sparse"),
     (lenet, "unstructured", 0.0, None, "auto", "disk", "dense"),
     (lenet, "4x1", 0.9, None, "sparse", "latency", "sparse"),
     (lenet, "16x1", 0.9, "dynamic_int8", "sparse", "latency", "sparse"),
-    (vgg, "unstructured", 0.9, "float16", "auto", "download", "sparse"),
+    (vgg, "unstructured", 0.9, "float16", "auto", "disk", "sparse"),
     (vgg, "unstructured", 0.8, "int8", "sparse", "disk", "sparse"),
     (mobilenet, "2:4", 0.5, "weight_int8", "dense", "disk", "dense"),
     (lstm, "unstructured", 0.9, "weight_int8", "auto", "disk", "sparse"),

@@ -25,7 +25,7 @@ def content(kernel, dense_file):
 
 @pytest.fixture
 def expected(inputs, kernel):
-    """What the file computes, in NumPy: an array of three steps of one row."""
+    """The outputs of the file, computed with NumPy: an array of three steps of one row."""
     bias = np.linspace(-0.1, 0.1, 16, dtype="float32")
     return {"output_0": (inputs.arrays[0] @ kernel + bias)[:, None]}
 
@@ -66,7 +66,7 @@ def test_output_of_another_shape(content, inputs, expected):
 
 def test_output_of_zeros_is_compared_with_a_smallest_scale(dense_file, inputs):
     zeros = {"output_0": np.zeros((3, 1, 1), "float32")}
-    # The one bias of such a file is -0.1.
+    # The file has one bias, -0.1.
     verdict = verify(dense_file(np.zeros((32, 1), "float32")), inputs, zeros, tolerance=0.5)
     assert "differs from Keras by 0.1, allowed is 5e-07" in verdict.problem
 

@@ -34,7 +34,7 @@ def mean_head(x):
 
 
 def net(head=mean_head, stem="symmetric", depthwise="symmetric", channels=3, activation="relu6"):
-    """A stem and two separable blocks, with 32 x 48 + 48 x 48 weights in 1x1 convolutions."""
+    """A model with a stem and two separable blocks: 32 x 48 + 48 x 48 weights in 1x1 kernels."""
     inputs = keras.Input((32, 32, channels))
     x = strided(inputs, layers.Conv2D, 32, 3, padding=stem)
     x = layers.Conv2D(48, 1)(layers.DepthwiseConv2D(3, padding="same")(x))
@@ -60,20 +60,20 @@ def dense_file(model):
 
 
 def report_of(model):
-    """Returns the report of a model, which is run on one example to know its outputs' names."""
+    """Returns the report of a model, converted with its outputs on one example."""
     return sparse_inference_report(model, np.zeros((1, *model.input_shape[1:]), "float32"))
 
 
 @pytest.fixture(scope="module")
 def base_files():
-    """A dense-stored and a sparse-stored file of the base net."""
+    """The files of the base net, stored dense and stored sparse."""
     keras.utils.set_random_seed(0)
     dense = dense_file(prune(net()))
     return dense, sparsify_flatbuffer(dense)
 
 
 def every_operator(x):
-    """Goes through all kinds of operators that fit."""
+    """A model with all kinds of operators that fit."""
     x = layers.Add()([x, layers.Conv2D(48, 1, activation="hard_swish")(x)])
     x = layers.DepthwiseConv2D(5, padding="same", activation="silu")(x)
     x = layers.DepthwiseConv2D(5, 2)(layers.ZeroPadding2D(2)(x))
@@ -268,7 +268,7 @@ def test_int8_storage_of_weights(base_files):
 
 
 def with_int8_weights(content):
-    """Lets a DEQUANTIZE operator make the weights of all convolutions from int8."""
+    """Returns the file with int8 weights, each read through a DEQUANTIZE operator."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = flatbuffer.read_model(content)

@@ -122,7 +122,7 @@ def test_models_of_keras_3_are_refused(make_model):
             tfl.interop.tfmot.ticket(model)
 
 
-# What is left out on JAX only reads models of TFMOT.
+# The tests that are left out on JAX only read models of TFMOT.
 @needs_tfmot
 @pytest.mark.parametrize(
     ("backend", "number", "tests"),

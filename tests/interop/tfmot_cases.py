@@ -1,4 +1,4 @@
-"""What needs TFMOT, which changes the process: test_tfmot.py runs these tests in one of its own."""
+"""Tests that import TFMOT, which changes the process; test_tfmot.py runs them in another one."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import tf_lottery as tfl
 
-# What is loaded and set by the library, before TFMOT is there.
+# The modules and environment after importing the library, before TFMOT is imported.
 LOADED, ENVIRONMENT, KERAS_VERSION = set(sys.modules), dict(os.environ), tf.keras.__version__
 
 tf_keras = pytest.importorskip("tf_keras")
@@ -38,7 +38,7 @@ def test_first_use_leaves_the_process_alone(monkeypatch):
 
 
 def convolutional(keras_of):
-    """A functional model with a sequential block, a functional block and all kinds of kernels."""
+    """Makes a functional model with sequential and functional blocks and all kinds of kernels."""
     layers = keras_of.layers
     inputs = keras_of.Input((6, 6, 3))
     x = layers.Conv2D(4, 3, padding="same")(inputs)
@@ -122,7 +122,7 @@ def pruned(make):
 
 
 def assert_same(ticket, make, model, include=None):
-    """Checks that the ticket makes a Keras 3 model predict what a `tf_keras` model does."""
+    """Checks that a Keras 3 model with the ticket predicts the same as the `tf_keras` model."""
     sparse = tfl.sparsify(make(keras), include=include)
     assert ticket.apply(sparse).unmatched == {}
     inputs = batch(model)
@@ -134,11 +134,11 @@ def assert_same(ticket, make, model, include=None):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model that TFMOT pruned while it trained."""
+    """Returns a model that TFMOT pruned during training."""
     schedule = pruning.PolynomialDecay(0.2, 0.6, 2, 10, frequency=2)
     model = wrapped(convolutional, pruning_schedule=schedule)
     loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, run_eagerly=True)  # Compiling takes longer than its few steps.
+    model.compile("adam", loss, run_eagerly=True)  # Compiling takes longer than the few steps.
     labels = np.arange(16) % 3
     model.fit(
         batch(model),
@@ -178,10 +178,10 @@ def test_other_architectures(make):
 
 @pytest.mark.parametrize("form", ["model.keras", "model.h5", "folder"])
 def test_loaded_models(form, request, tmp_path):
-    # Writing a folder takes long with many layers.
+    # With many layers, writing the folder is slow.
     model = pruned(sequential) if form == "folder" else request.getfixturevalue("trained")
     model.save(tmp_path / form)
-    # A SavedModel comes back with classes made for it.
+    # A loaded SavedModel has generated classes.
     with pruning.prune_scope() if form != "folder" else tf_keras.utils.custom_object_scope({}):
         loaded = tf_keras.models.load_model(tmp_path / form)
     ticket = tfl.interop.tfmot.ticket(loaded)
@@ -293,7 +293,7 @@ def test_models_that_are_not_pruned_are_refused():
 
 def test_subclasses_of_schedules_are_refused():
     class Own(pruning.ConstantSparsity):
-        """A schedule that may compute anything."""
+        """A subclass of a schedule, which may compute anything."""
 
     with pytest.raises(ValueError, match="`pruning_schedule` must be .*Received.*Own"):
         tfl.interop.tfmot.schedule(Own(0.5, 0))
@@ -325,7 +325,7 @@ def test_schedule_has_the_values_of_tfmot(theirs):
 
 
 class SizesByBatch:
-    """Notes the number of active weights of each kernel after every batch."""
+    """Records the number of active weights of each kernel after every batch."""
 
     def __init__(self, count):
         self.sizes = []
@@ -336,11 +336,11 @@ class SizesByBatch:
 
 
 class TheirSizes(SizesByBatch, tf_keras.callbacks.Callback):
-    """For a model of `tf_keras`."""
+    """Records those of a `tf_keras` model."""
 
 
 class OurSizes(SizesByBatch, keras.callbacks.Callback):
-    """For a sparse model."""
+    """Records those of a sparse model."""
 
 
 @pytest.mark.parametrize("kind", ["decay", "constant"])

@@ -3,7 +3,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tf_lottery.layers.call_trace import symbolic_inputs, trace_calls
+import tf_lottery as tfl
+from tf_lottery._keras import all_layers
+from tf_lottery.layers.call_trace import trace, trace_calls
+from tf_lottery.layers.inputs import symbolic_inputs
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -19,21 +22,6 @@ class Failing(keras.Model):
     def call(self, inputs):
         self.dense(inputs)
         raise RuntimeError("no more layers")
-
-
-class Pair(keras.Model):
-    """A subclassed model that is built without being called."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = layers.Dense(3), layers.Dense(2)
-
-    def build(self, input_shape):
-        self.first.build(input_shape)
-        self.second.build((*input_shape[:-1], 3))
-
-    def call(self, inputs):
-        return self.second(self.first(inputs))
 
 
 def shapes(model, kinds=(layers.Dense,), **kwargs):
@@ -91,7 +79,7 @@ def test_model_is_as_before(make_model, make_data):
     x, _ = make_data("nested")
     before, weights = model.predict(x, verbose=0), model.get_weights()
     shapes(model, (layers.Layer,))
-    assert not any("call" in vars(layer) for layer in model._flatten_layers())
+    assert not any("call" in vars(layer) for layer in all_layers(model))
     np.testing.assert_array_equal(model.predict(x, verbose=0), before)
     for old, new in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -112,44 +100,29 @@ def test_a_call_method_of_the_instances_own_stays(make_model):
     assert vars(layer)["call"] is own
 
 
-def test_inputs_have_the_models_structure_dtypes_and_batch(make_model):
-    inputs = symbolic_inputs(make_model("dict_inputs"))
-    assert {name: tensor.shape for name, tensor in inputs.items()} == {"a": (1, 4), "b": (1, 5)}
-    assert symbolic_inputs(make_model("recurrent")).dtype == "int32"
-    fixed = keras.Sequential([keras.Input(batch_shape=(8, 2)), layers.Dense(1)])
-    assert symbolic_inputs(fixed).shape == (8, 2)
+@pytest.mark.backend
+def test_variables_that_other_code_reads_are_listed():
+    class Squared(layers.Layer):
+        """Multiplies with the kernel of a layer, before and after calling the layer."""
+
+        def __init__(self):
+            super().__init__()
+            self.dense, self.own = layers.Dense(2), layers.Dense(2)
+            self.dense.build((None, 2))
+            self.own.build((None, 2))
+
+        def call(self, inputs):
+            return keras.ops.matmul(self.own(self.dense(inputs)), self.dense.kernel)
+
+    layer = Squared()
+    found = trace(layer, keras.KerasTensor((1, 2)), (layers.Dense,))
+    assert [call.layer for call in found.calls] == [layer.dense, layer.own]
+    assert [id(v) for v in found.read_elsewhere] == [id(layer.dense.kernel)]
 
 
-def test_input_shape_fixes_what_the_model_leaves_open():
-    inputs = [keras.Input((None, 2)), keras.Input((None,), dtype="int32")]
-    model = keras.Model(inputs, [layers.Dense(1)(inputs[0]), layers.Embedding(3, 1)(inputs[1])])
-    found = symbolic_inputs(model, [(7, 2), (5,)])
-    assert [(tensor.shape, tensor.dtype) for tensor in found] == [
-        ((1, 7, 2), "float32"),
-        ((1, 5), "int32"),
-    ]
-
-
-def test_input_shape_of_a_subclassed_model(make_model):
-    model = Pair()
-    model.build((24, 4))
-    assert symbolic_inputs(model).shape == (1, 4)
-    assert symbolic_inputs(make_model("subclassed"), (2, 4)).shape == (1, 2, 4)
-
-
-@pytest.mark.parametrize("input_shape", [None, (None,)])
-def test_open_shape_is_refused(input_shape):
-    model = keras.Sequential([keras.Input((None,)), layers.Embedding(3, 2)])
-    with pytest.raises(ValueError, match=r"`input_shape` must give.*Received: .*\(.*None\)"):
-        symbolic_inputs(model, input_shape)
-
-
-def test_model_that_does_not_know_its_shape_is_refused():
-    with pytest.raises(ValueError, match="`input_shape` must give"):
-        symbolic_inputs(Failing())
-
-
-@pytest.mark.parametrize("input_shape", [(4,), [(4,), (5,)], {"a": (4,)}])
-def test_input_shape_that_does_not_fit_is_refused(make_model, input_shape):
-    with pytest.raises(ValueError, match="`input_shape` must have a shape for every input"):
-        symbolic_inputs(make_model("dict_inputs"), input_shape)
+def test_masks_do_not_count_as_reading():
+    masked = tfl.layers.Masked(layers.Dense(4, name="inside"))
+    model = keras.Sequential([keras.Input((3,)), masked, layers.Dense(2)])
+    found = trace(model, symbolic_inputs(model), (layers.Dense,))
+    assert [call.layer.name for call in found.calls][0] == "inside"
+    assert found.read_elsewhere == []

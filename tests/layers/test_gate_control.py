@@ -82,7 +82,7 @@ def penalize(control, density):
 
 
 def steered_by_hand(densities, last, num_steps, gain):
-    """Integrates the logarithm of the strength; the plan holds from 70% of the round on."""
+    """Integrates the logarithm of the strength; the target is constant after 70% of the round."""
     strength, penalties = np.log(1e-7), []
     for step, density in enumerate(densities):
         done = min(step / (num_steps - 1) / 0.7, 1.0)
@@ -122,7 +122,7 @@ def test_every_round_is_led_from_its_first_density_with_the_strength_reached(con
         control.steer(100, first / 2)
         penalize(control, first)
         control.move_to(99)
-        # At the end of the plan the density should have become half.
+        # At the end of the plan the density should be one half.
         penalize(control, first * np.exp(error) / 2)
         assert number(control.strength) == pytest.approx(
             before + 0.1 * (error - 2 * 0.03), rel=1e-5
@@ -132,7 +132,7 @@ def test_every_round_is_led_from_its_first_density_with_the_strength_reached(con
 def test_nothing_is_steered_without_a_plan(control):
     assert penalize(control, 0.1) == pytest.approx(1e-3)
     before = [number(variable) for variable in control.variables]
-    # Compiled for steering, but in no round.
+    # Compiled for steering, but outside of any round.
     control.steers = True
     assert penalize(control, 0.1) == pytest.approx(1e-3)
     assert [number(variable) for variable in control.variables] == before

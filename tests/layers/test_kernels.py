@@ -46,7 +46,9 @@ def test_include_takes_classes_and_callables_and_lists(make_model):
     model = make_model("nested")
     depthwise = find_kernels(model, include=keras.layers.DepthwiseConv2D)
     assert len(depthwise.kernels) == 1
-    wide = find_kernels(model, include=[lambda v, layer: v.shape[-1] == 3, "conv2d/kernel"])
+    wide = find_kernels(
+        model, include=[lambda v, layer: v.shape[-1] == 3, r"/conv2d(_\d+)?/kernel"]
+    )
     assert len(wide.kernels) >= 2
 
 
@@ -62,10 +64,50 @@ def test_exclude_wins(make_model):
     assert list(selection.skipped.values()) == ["selected by `exclude`"]
 
 
-def test_frozen_kernels_count_as_kernels(make_model):
+def test_frozen_kernels_are_pruned_only_if_asked_for(make_model):
     model = make_model("dense")
-    model.trainable = False
-    assert len(find_kernels(model).kernels) == 2
+    model.layers[0].trainable = False
+    selection = find_kernels(model)
+    assert [path.split("/")[-2] for path in names(selection.kernels)] == ["output"]
+    assert list(selection.skipped.values()) == [
+        "frozen, so not trained: pruned only if `include` asks for it"
+    ]
+    for include in (".", layers.Dense, lambda variable, layer: len(variable.shape) == 2):
+        assert len(find_kernels(model, include=include).kernels) == 2
+    assert len(find_kernels(model, frozen=True).kernels) == 2
+
+
+def test_classes_never_select_what_is_not_trained():
+    class Whitened(layers.Dense):
+        def build(self, shape):
+            super().build(shape)
+            self.statistic = self.add_weight(shape=(3, 3), name="statistic", trainable=False)
+
+    model = keras.Sequential([keras.Input((3,)), Whitened(3)])
+    for frozen in (False, True):
+        model.layers[0].trainable = not frozen
+        found = find_kernels(model, include=Whitened).kernels
+        assert [variable.name for variable in found] == ["kernel"]
+        found = find_kernels(model, exclude=Whitened, frozen=True)
+        assert found.kernels == []
+        assert sorted(found.skipped.values())[0].startswith("not the kernel of a known kind")
+    assert len(find_kernels(model, include="statistic").kernels) == 1
+
+
+@pytest.mark.parametrize("argument", ["include", "exclude"])
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("ouput", r"'ouput', which fits none; the nearest are \['.*output/kernel'\]"),
+        ("bias", r"'bias', which fits none; the weights are \['.*output/kernel'\]"),
+        (["hidden", "zzz"], "'zzz', which fits none; the weights are .*hidden"),
+        (layers.Embedding, r"Embedding'>, which fits none; the layers are \['Dense'\]"),
+        (lambda variable, layer: False, "fits none; the weights are .*hidden"),
+    ],
+)
+def test_rules_that_fit_nothing_are_refused(argument, rule, message, make_model):
+    with pytest.raises(ValueError, match=f"`{argument}` must have rules that fit.*{message}"):
+        find_kernels(make_model("dense"), **{argument: rule})
 
 
 def test_custom_layer_is_skipped_with_the_reason():
@@ -146,8 +188,8 @@ def test_kernels_that_a_pattern_does_not_divide_are_skipped(make_model):
     assert len(selection.kernels) == 2
     assert list(found.values()) == [
         "its 18 inputs and 4 outputs are not divided by the pattern 4x1",
-        "its axes are not inputs and then outputs, as the pattern 4x1 needs them",
-        "its axes are not inputs and then outputs, as the pattern 4x1 needs them",
+        "its axes are not inputs followed by outputs, which the pattern 4x1 needs",
+        "its axes are not inputs followed by outputs, which the pattern 4x1 needs",
     ]
     assert len(find_kernels(make_model("nested"), include="kernel").kernels) == 5
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.backend
 def test_computes_with_the_masked_kernel():
     masked = Masked(layers.Dense(1, use_bias=False, kernel_initializer="ones"))
     masked.build((None, 2))
-    masked.masks[0].assign([[True], [False]])
+    masked.selection.masks[0].assign([[True], [False]])
     np.testing.assert_array_equal(masked(np.array([[3.0, 5.0]])), [[3.0]])
     np.testing.assert_array_equal(masked.kernels[0], np.ones((2, 1)))
 
@@ -20,7 +20,7 @@ def test_computes_with_the_masked_kernel():
 def test_apply_masks_writes_zeros():
     masked = Masked(layers.Dense(1, use_bias=False, kernel_initializer="ones"))
     masked.build((None, 2))
-    masked.masks[0].assign([[True], [False]])
+    masked.selection.masks[0].assign([[True], [False]])
     masked.apply_masks()
     np.testing.assert_array_equal(masked.layer.kernel, [[1.0], [0.0]])
 
@@ -29,7 +29,7 @@ def test_layer_in_a_functional_model_is_built_and_trains(make_data):
     inputs = keras.Input((6,))
     masked = Masked(layers.Dense(4, activation="relu"))
     model = keras.Model(inputs, layers.Dense(3)(masked(inputs)))
-    masked.masks[0].assign(np.eye(6, 4, dtype=bool))
+    masked.selection.masks[0].assign(np.eye(6, 4, dtype=bool))
     before = np.array(keras.ops.convert_to_numpy(masked.layer.kernel))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(*make_data(), epochs=2, verbose=0)
@@ -44,8 +44,8 @@ def test_two_wrappers_within_each_other():
     inner.build((None, 2))
     outer = Masked(keras.Sequential([keras.Input((2,)), inner]), include="kernel")
     outer.build((None, 2))
-    inner.masks[0].assign([[False], [True]])
-    outer.masks[0].assign([[True], [True]])
+    inner.selection.masks[0].assign([[False], [True]])
+    outer.selection.masks[0].assign([[True], [True]])
     np.testing.assert_array_equal(outer(np.array([[3.0, 5.0]])), [[5.0]])
 
 
@@ -56,14 +56,14 @@ def test_several_call_arguments():
     masked = Masked(attention)
     masked.build()
     np.testing.assert_allclose(masked(x, x), expected, rtol=1e-6)
-    assert len(masked.masks) == 4
+    assert len(masked.selection.masks) == 4
 
 
 def test_functional_model_with_a_wrapper_survives_saving(tmp_path):
     inputs = keras.Input((6,))
-    masked = Masked(layers.Dense(4), exclude="nothing")
+    masked = Masked(layers.Dense(4), include="kernel")
     model = keras.Model(inputs, masked(inputs))
-    masked.masks[0].assign(np.eye(6, 4, dtype=bool))
+    masked.selection.masks[0].assign(np.eye(6, 4, dtype=bool))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     x = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
@@ -87,7 +87,7 @@ def test_pattern_survives_serialization():
 def test_kernels_that_the_pattern_does_not_divide_get_no_mask():
     masked = Masked(layers.Dense(2), pattern="2:4")
     masked.build((None, 6))
-    assert masked.masks == []
+    assert masked.selection.masks == []
     assert list(masked.skipped.values()) == [
         "its 6 inputs and 2 outputs are not divided by the pattern 2:4"
     ]

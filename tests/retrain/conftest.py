@@ -1,4 +1,4 @@
-"""Small networks with rectifiers and convolutions, which train without a graph."""
+"""Small networks with rectifiers and convolutions."""
 
 import functools
 
@@ -12,7 +12,7 @@ import tf_lottery as tfl
 
 @pytest.fixture
 def make_residual():
-    """Function that returns a small residual network, its statistics and weights not trivial."""
+    """Returns a function: makes a small residual network with random statistics and weights."""
 
     def make(seed=0):
         conv = functools.partial(layers.Conv2D, kernel_size=3, padding="same")
@@ -52,24 +52,12 @@ def sparse(make_residual):
 
 @pytest.fixture
 def fade():
-    """Function that ends the annealing of all tweaks of a model."""
+    """Returns a function that ends the annealing of all tweaks of a model."""
 
     def fade(model):
-        for tweak in model.masked.tweaks:
+        for tweak in model.tweaks:
             for name in ("softness", "factor", "alpha"):
                 if hasattr(tweak, name):
                     getattr(tweak, name).assign(0.0)
 
     return fade
-
-
-@pytest.fixture
-def compile_model(compile_model):
-    """Function that compiles a model; TensorFlow makes its steps one by one.
-
-    These trainings make few steps, and tracing them takes longer. Graphs are trained by the tests
-    that ask for them or call `compile` themselves, and by `test_contract.py`.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return compile_model
-    return functools.partial(compile_model, run_eagerly=True)

@@ -4,6 +4,7 @@ import pytest
 from keras import layers, ops
 
 import tf_lottery as tfl
+from tf_lottery._keras import all_layers
 
 EPSILON = 1e-5
 
@@ -13,7 +14,7 @@ def outputs(model, x, **kwargs):
 
 
 def set_branches(tweak, seed=5):
-    """Gives the branches weights and statistics that are not trivial; returns them as arrays."""
+    """Sets the branches' weights and statistics to random values; returns them as arrays."""
     rng, found = np.random.default_rng(seed), []
     for branch in tweak.branches:
         for weight in branch.weights:
@@ -34,7 +35,7 @@ def test_convolutions_larger_than_1x1_get_skips(make_residual):
     tweak = tfl.retrain.ghost_skips(model)
     assert tweak.layer_names == ["stem", "first", "second", "third"]
     assert tweak.skipped == {"output/kernel": "not the kernel of a Conv1D, Conv2D or Conv3D layer"}
-    names = [layer.name for layer in model.model._flatten_layers()]
+    names = [layer.name for layer in all_layers(model.model)]
     behind = [skip["after"] for skip in tweak.skips]
     assert [i and names[i] for i in behind] == [None, "first_norm", "second_norm", None]
 
@@ -49,7 +50,7 @@ def test_branch_is_added_inside_of_a_convolution_with_activation():
         ops.conv(x, plain.layers[0].kernel, strides=2, padding="same") + plain.layers[0].bias
     )
     tweak = tfl.retrain.ghost_skips(model)
-    # At first all weights are 1e-4, and statistics those of no data.
+    # Initially all weights are 1e-4, and the statistics are not trained.
     skip = 1e-4 * x[:, ::2, ::2].sum(-1, keepdims=True) / np.sqrt(1 + EPSILON)
     np.testing.assert_allclose(
         outputs(model, x), np.maximum(convolved + skip, 0), rtol=1e-5, atol=1e-6
@@ -227,7 +228,7 @@ def test_wrong_arguments_are_named(sparse, make_model):
 
 
 class Interleaved(keras.Model):
-    """Calls a convolution twice before the normalization, which is called twice too."""
+    """Calls a convolution twice, and then a normalization twice."""
 
     def __init__(self):
         super().__init__()

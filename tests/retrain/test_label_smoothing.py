@@ -7,7 +7,7 @@ from tf_lottery.retrain import SmoothedCrossentropy, keras_label_smoothing
 
 
 def smoothed(labels, num_classes, mass):
-    """The papers' targets: `1 - mass` on the true class, the rest shared by the others."""
+    """Returns the papers' targets: `1 - mass` on the true class, `mass` on the others."""
     targets = np.full((*labels.shape, num_classes), mass / (num_classes - 1))
     np.put_along_axis(targets, labels[..., None], 1 - mass, axis=-1)
     return targets
@@ -72,7 +72,7 @@ def test_labels_of_one_axis(logits, labels):
 
 
 def test_mixed_labels_are_smoothed_in_proportion(logits):
-    """Half one class and half another costs the mean of what both would cost."""
+    """A label of half one class and half another has the mean loss of the two."""
     loss = SmoothedCrossentropy(0.1, from_logits=True)
     one, other = np.eye(5)[[[0, 1, 2]] * 4], np.eye(5)[[[3, 3, 4]] * 4]
     mean = (float(loss(one, logits)) + float(loss(other, logits))) / 2

@@ -12,7 +12,7 @@ KERNEL = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]], "float32")
 
 @pytest.fixture
 def sparse():
-    """A layer of three units with 1, 4 and 0 of 4 inputs, ten in the pruned places."""
+    """A layer of three units with 1, 4 and 0 of 4 inputs; pruned weights have the value ten."""
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, bias_initializer="ones")])
     sparse = tfl.sparsify(model)
     [path] = sparse.kernels
@@ -111,7 +111,7 @@ def test_units_see_the_variance_of_a_dense_layer(per):
 @pytest.mark.parametrize("kind", ["nested", "recurrent_deep", "attention", "subclassed"])
 def test_every_model(kind, make_model):
     sparse = tfl.sparsify(make_model(kind), sparsity=0.5)
-    chosen = {id(kernel) for kernel in sparse.masked.kernels}
+    chosen = {id(kernel) for kernel in sparse.wrapper.kernels}
     before = {id(w): np.array(keras.ops.convert_to_numpy(w)) for w in sparse.model.weights}
     kernels, factors = sparse.to_matrices(sparse.get_kernels()), rescale_to_density(sparse)
     after = sparse.to_matrices(sparse.get_kernels())

@@ -1,4 +1,4 @@
-"""Networks of linear units are small enough to derive everything with NumPy."""
+"""Tests with small linear networks, for which NumPy derives all expected values."""
 
 import itertools
 import json
@@ -9,6 +9,7 @@ import pytest
 from keras import layers, ops
 
 import tf_lottery as tfl
+from tf_lottery._keras import all_layers
 from tf_lottery.retrain import rescaled_initialization
 
 SHAPES = [(3, 4), (4,), (4, 2)]
@@ -31,7 +32,7 @@ def make_batches(count, seed=4):
 
 @pytest.fixture
 def sparse():
-    """A linear net `(x @ a + c) @ b` with masks, a bias and junk in the pruned places."""
+    """A linear net `(x @ a + c) @ b` with masks, a bias and arbitrary pruned weights."""
     model = keras.Sequential(
         [
             keras.Input((3,)),
@@ -49,7 +50,7 @@ def sparse():
 
 
 def loss_and_gradient(weights, batches):
-    """Mean squared error of batches that count alike, and its masked gradient."""
+    """Returns the mean squared error, averaged over batches, and its masked gradient."""
     a, c, b = weights
     loss, gradient = 0, [np.zeros(shape) for shape in SHAPES]
     for x, y in batches:
@@ -71,14 +72,14 @@ def scaled(scales, weights):
 
 
 def step(weights, batches, size):
-    """The weights after a step of the given length down the gradient."""
+    """Returns the weights after a gradient descent step of the given length."""
     _, gradient = loss_and_gradient(weights, batches)
     norm = norm_of(gradient)
     return [w - size * g / norm for w, g in zip(weights, gradient, strict=True)]
 
 
 def gradinit(batches, iterations, rate, size, limit, least):
-    """The scales after each iteration, by the formulas of the paper and finite differences."""
+    """Returns the scales after each iteration, by the paper's formulas and finite differences."""
     weights, batches = initial_weights(), itertools.cycle(batches)
     scales, first, second = np.ones(3), {True: np.zeros(3), False: np.zeros(3)}, np.zeros(3)
     steps, kinds = {True: 0, False: 0}, []
@@ -154,7 +155,7 @@ def test_the_loss_after_one_step_goes_down(sparse):
 
 
 def test_smallest_scales(sparse):
-    """Zero targets make all weights shrink: kernels to the bound, the bias to nothing."""
+    """Zero targets make all weights shrink: kernels to the lower bound, the bias to zero."""
     batches = [(x, np.zeros_like(y)) for x, y in make_batches(3)]
     options = {"learning_rate": 0.5, "max_gradient_norm": 1e9, "iterations": 4}
     scales = rescaled_initialization(sparse, batches, min_scale=0.3, **options).scales
@@ -173,7 +174,7 @@ def test_the_length_of_the_step(sparse):
 
 
 def state(model):
-    """All variables of a model and its optimizer but the trainable weights."""
+    """Returns all variables of a model and its optimizer except the trainable weights."""
     trainable = {id(variable) for variable in model.model.trainable_weights}
     variables = [
         v for v in (*model.variables, *model.optimizer.variables) if id(v) not in trainable
@@ -195,7 +196,7 @@ def test_every_model_is_left_as_it_was_but_for_scales(kind, make_model, make_dat
     masks, before = model.get_masks(), state(model)
     weights = model.model.trainable_weights
     values = [np.array(ops.convert_to_numpy(weight)) for weight in weights]
-    sublayers = model.model._flatten_layers()
+    sublayers = all_layers(model.model)
     settings = [(layer.dtype_policy, vars(layer).get("call")) for layer in sublayers]
     report = rescaled_initialization(model, make_data(kind), iterations=2, max_gradient_norm=1e-6)
     assert report.history["one_step_loss"] == [None, None]
@@ -231,7 +232,7 @@ def test_weights_that_are_all_zeros_are_left_out(sparse):
 
 @pytest.fixture
 def subclassed_run(make_model, make_data, compile_model):
-    """Function of batches to the scales and losses of a model with dropout, made anew."""
+    """Returns a function of batches that returns scales and losses of a new model with dropout."""
     x, y = make_data("subclassed")
     batches = [(x[i : i + 6], y[i : i + 6]) for i in range(0, 24, 6)]
 
@@ -303,7 +304,7 @@ def test_batches_are_normalized_by_their_own_statistics_and_dropout_is_off():
 
     expected = losses(0.0, 0.0)
     np.testing.assert_allclose(losses(0.5, 3.0), expected, rtol=1e-5)
-    # Keras runs a frozen layer in inference, as fine-tuning needs it.
+    # Keras runs a frozen layer in inference mode, as fine-tuning needs.
     assert losses(0.0, 3.0, trainable=False)[0] > 2 * expected[0]
 
 
@@ -370,7 +371,7 @@ def test_models_and_batches_that_do_not_fit(sparse, linear_zeros):
         rescaled_initialization(sparse.model, batches)
     with pytest.raises(ValueError, match="`loss` must be given.*not compiled"):
         rescaled_initialization(tfl.sparsify(sparse.model), batches)
-    with pytest.raises(ValueError, match="`batches` must have a batch"):
+    with pytest.raises(ValueError, match="`batches` must not be empty"):
         rescaled_initialization(sparse, [])
     with pytest.raises(ValueError, match="`model` must have trainable weights that are not zero"):
         rescaled_initialization(linear_zeros, batches, "mse")

@@ -16,7 +16,7 @@ def sigmoid(x):
 
 
 def derived(name, x, beta):
-    """The published functions, f(beta x) / beta."""
+    """Returns the values of the published functions, f(beta x) / beta."""
     u = beta * x.astype("float64")
     values = {
         "swish": u * sigmoid(u),
@@ -229,14 +229,14 @@ def test_layers_are_left_alone_if_the_model_cannot_be_stripped(sparse):
 
 
 class Shifted(layers.ReLU):
-    """A rectifier with a `call` of its own."""
+    """A rectifier with its own `call`."""
 
     def call(self, inputs, training=None):
         return super().call(inputs) + 1.0
 
 
 class Unhashable:
-    """An activation that cannot be the key of a dict."""
+    """An activation that is not hashable."""
 
     __hash__ = None
 

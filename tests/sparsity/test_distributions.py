@@ -11,7 +11,7 @@ LENET = {"h1": (784, 300), "h2": (300, 100), "output": (100, 10)}
 
 
 def resnet_50():
-    """The 54 kernels of ResNet-50: every block has 1x1, 3x3, 1x1, every stage a shortcut."""
+    """Returns the shapes of the 54 kernels of ResNet-50, with a shortcut in every stage."""
     shapes, inputs = {"conv1": (7, 7, 3, 64)}, 64
     for stage, (width, blocks) in enumerate([(64, 3), (128, 4), (256, 6), (512, 3)], start=1):
         shapes[f"{stage}/shortcut"] = (1, 1, inputs, 4 * width)
@@ -199,3 +199,11 @@ def test_a_path_comes_before_expressions_and_the_rest_has_the_default():
 def test_broken_expressions_are_refused():
     with pytest.raises(ValueError, match=r"`rate` must have valid regular expressions.*'\('"):
         distributions.values_by_path("rate", {"(": 0.1}, ["a"])
+
+
+def test_spread_gives_each_kernel_its_sparsity():
+    shapes = {"hidden": (10, 10), "output": (10, 2)}
+    assert distributions.spread("uniform", shapes, 0.5) == {"hidden": 0.5, "output": 0.5}
+    assert distributions.spread({"out": 0.25}, shapes, 0.5) == {"hidden": 0.5, "output": 0.25}
+    with pytest.raises(ValueError, match=r"must return a sparsity for every.*Received: \['hidden"):
+        distributions.spread(lambda shapes, sparsity: {"hidden": sparsity}, shapes, 0.5)

@@ -10,7 +10,7 @@ GROW = np.array([[0.0, 0.3, 0.1], [0.2, 0.9, 0.0]])
 
 
 def by_sorting(weights, mask, grow_scores, drop_fraction):
-    """The independent derivation, from the algorithm box of arXiv:1911.11134."""
+    """An independent implementation, from the algorithm box of arXiv:1911.11134."""
     weights, mask, grow_scores = (array.reshape(-1) for array in (weights, mask, grow_scores))
     num_dropped = int(mask.sum() * drop_fraction)
     active = [i for i in np.argsort(-np.abs(weights), kind="stable") if mask[i]]
@@ -30,7 +30,7 @@ def random_update(shape, sparsity, pattern="unstructured", seed=0):
 def test_smallest_weights_make_room_for_the_highest_scores():
     found = drop_and_grow(WEIGHTS, MASK, GROW, 0.25)
     np.testing.assert_array_equal(found, [[1, 1, 0], [0, 1, 1]])
-    # Of -1 and 2, both dropped, the latter has the highest score of all and grows again.
+    # -1 and 2 are dropped; 2 has the highest score of all and is grown again.
     found = drop_and_grow(WEIGHTS, MASK, GROW, 0.5)
     np.testing.assert_array_equal(found, [[1, 1, 0], [0, 1, 1]])
 
@@ -48,7 +48,7 @@ def test_agrees_with_sorting(drop_fraction):
 
 
 def test_inactive_weights_are_never_kept():
-    # All active weights are zero, as are the inactive ones: only active ones may be kept.
+    # Active and inactive weights are all zero, and only active ones may be kept.
     mask = np.arange(1000) < 600
     found = drop_and_grow(np.zeros(1000), mask, np.arange(1000.0), 0.3)
     np.testing.assert_array_equal(found, (np.arange(1000) < 420) | (np.arange(1000) >= 820))
@@ -114,7 +114,7 @@ def test_nm_grows_only_where_a_group_has_a_place():
     scores = np.array([[0.0], [0.0], [0.9], [0.8], [0.1], [0.0], [0.2], [0.3]])
     found = drop_and_grow(weights, weights != 0, scores, 0.25, "2:4")
     np.testing.assert_array_equal(found.reshape(-1), [1, 1, 0, 0, 0, 1, 0, 1])
-    # With one place more than the first group keeps, its highest score takes it.
+    # One more weight is kept than the groups need: the highest score of the first group.
     found = drop_and_grow(weights[::-1], (weights != 0)[::-1], scores, 0.75, "2:4")
     np.testing.assert_array_equal(found.reshape(-1), [0, 0, 1, 1, 0, 0, 1, 1])
 

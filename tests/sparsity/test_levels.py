@@ -32,7 +32,7 @@ def test_first_expression_found_counts():
     ("rate", "message"),
     [
         ({"output": 0.1}, "none fits 'h1/kernel'"),
-        ({"ouput": 0.1, ".": 0.2}, r"\['ouput'\], of no use"),
+        ({"ouput": 0.1, ".": 0.2}, r"{'ouput': \['output/kernel'\]}, of no use"),
     ],
 )
 def test_expressions_that_do_not_fit_are_named(rate, message):

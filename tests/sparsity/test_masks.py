@@ -21,14 +21,14 @@ def test_equal_scores_keep_the_lower_flat_index():
 
 def test_equal_scores_across_arrays_keep_the_first_array():
     scores = {"b": np.ones(3), "a": np.ones(3)}
-    found = masks.top_k_masks(scores, 0.5)
+    found = masks.top_k_masks(scores, 0.5, scope="global", floor=0)
     np.testing.assert_array_equal(found["b"], [True, True, True])
     np.testing.assert_array_equal(found["a"], [False, False, False])
 
 
 def test_global_scope_ranks_all_arrays_together():
     scores = {"small": np.array([1.0, 2.0, 3.0]), "large": np.array([4.0, 5.0, 6.0])}
-    found = masks.top_k_masks(scores, 0.5, scope="global")
+    found = masks.top_k_masks(scores, 0.5, scope="global", floor=0)
     np.testing.assert_array_equal(found["small"], [False, False, False])
     np.testing.assert_array_equal(found["large"], [True, True, True])
 
@@ -40,11 +40,68 @@ def test_layer_scope_ranks_each_array_by_itself():
     np.testing.assert_array_equal(found["large"], [False, True])
 
 
+@pytest.mark.parametrize(
+    ("floor", "large", "small"),
+    [
+        (0, [1, 1, 1, 1], [0, 0, 0]),
+        (1, [0, 1, 1, 1], [0, 0, 1]),
+        (2, [0, 0, 1, 1], [0, 1, 1]),
+        # Three per kernel would be too many: the highest among each kernel's top three are kept.
+        (3, [0, 1, 1, 1], [0, 0, 1]),
+    ],
+)
+def test_floor_leaves_the_total_exact(floor, large, small):
+    scores = {"large": np.array([4.0, 5.0, 6.0, 7.0]), "small": np.array([1.0, 2.0, 3.0])}
+    found = masks.top_k_masks(scores, 3 / 7, scope="global", floor=floor)
+    np.testing.assert_array_equal(found["large"], large)
+    np.testing.assert_array_equal(found["small"], small)
+
+
+def test_floor_of_a_layer_of_its_own_wins_over_its_sparsity():
+    scores = np.array([1.0, 3.0, 2.0])
+    for floor, expected in ((0, [0, 0, 0]), (1, [0, 1, 0]), (2, [0, 1, 1]), (9, [1, 1, 1])):
+        np.testing.assert_array_equal(masks.top_k_masks(scores, 0.9, floor=floor), expected)
+
+
+def test_floor_revives_nothing():
+    scores = {"a": np.array([4.0, 5.0, 6.0]), "b": np.array([1.0, 2.0, 3.0]), "c": np.ones(3)}
+    alive = {"a": np.ones(3, bool), "b": np.array([True, False, False]), "c": np.zeros(3, bool)}
+    found = masks.top_k_masks(scores, 7 / 9, scope="global", masks=alive, floor=2)
+    assert {name: mask.tolist() for name, mask in found.items()} == {
+        "a": [False, True, True],
+        "b": [False, False, False],
+        "c": [False, False, False],
+    }
+    found = masks.top_k_masks(scores, 7 / 9, scope="global", masks=alive)
+    assert found["a"].tolist() == [False, False, True]
+    assert found["b"].tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sparsity", "kept"), [("2x1", 0.75, 2), ("2:4", 0.75, 1), ("channel", 0.5, 4)]
+)
+def test_floor_keeps_whole_groups_that_follow_the_pattern(pattern, sparsity, kept):
+    scores = {"large": 10 + np.arange(8.0).reshape(4, 2), "small": np.arange(8.0).reshape(4, 2)}
+    found = masks.top_k_masks(scores, sparsity, pattern=pattern, scope="global", floor=0)
+    assert not found["small"].any()
+    found = masks.top_k_masks(scores, sparsity, pattern=pattern, scope="global")
+    assert sum(np.count_nonzero(mask) for mask in found.values()) == 16 - sparsity * 16
+    assert np.count_nonzero(found["small"]) == kept
+    assert found["small"][3, 1] and patterns.get(pattern).holds(found["small"])
+
+
+def test_floor_of_channels_of_different_size():
+    scores = {"wide": np.array([[5.0, 6.0, 7.0]] * 4), "narrow": np.array([[1.0, 2.0, 3.0]] * 2)}
+    found = masks.top_k_masks(scores, 0.45, pattern="channel", scope="global")
+    np.testing.assert_array_equal(found["wide"], [[False, True, True]] * 4)
+    np.testing.assert_array_equal(found["narrow"], [[False, False, True]] * 2)
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000, 12345])
 @pytest.mark.parametrize("sparsity", [0.0, 0.1, 1 / 3, 0.5, 0.9, 0.999])
 def test_counts_are_exact(size, sparsity):
     scores = np.random.default_rng(size).normal(size=size).astype("float32")
-    pruned = size - np.count_nonzero(masks.top_k_masks(scores, sparsity))
+    pruned = size - np.count_nonzero(masks.top_k_masks(scores, sparsity, floor=0))
     assert pruned == round(sparsity * size)
 
 
@@ -84,7 +141,7 @@ def test_refining_chain_is_nested_and_exact():
     scores = {"a": rng.normal(size=(30, 7)), "b": rng.normal(size=(11, 5))}
     before, size = None, 30 * 7 + 11 * 5
     for sparsity in (0.2, 0.36, 0.8, 0.97):
-        after = masks.top_k_masks(scores, sparsity, masks=before)
+        after = masks.top_k_masks(scores, sparsity, scope="global", masks=before)
         assert sum(np.count_nonzero(~m) for m in after.values()) == round(sparsity * size)
         if before is not None:
             assert all(np.all(before[name] >= after[name]) for name in after)
@@ -116,10 +173,11 @@ def test_density_counts_over_all_arrays():
         ({"sparsity": True}, "must be a number"),
         ({"sparsity": 0.5, "scope": "gobal"}, "`scope` must be one of .*Received: scope='gobal'"),
         ({"sparsity": 0.5, "pattern": "2of4"}, "`pattern`"),
-        ({"sparsity": {"scores": 0.5}}, "single number with `scope='global'`"),
+        ({"sparsity": {"scores": 0.5}, "scope": "global"}, "single number with `scope='global'`"),
         ({"sparsity": {"other": 0.5}, "scope": "layer"}, "names of `scores`"),
         ({"sparsity": 0.5, "masks": np.ones((2, 3))}, "boolean array"),
         ({"sparsity": 0.5, "masks": np.ones((3, 2), bool)}, "shape"),
+        ({"sparsity": 0.5, "floor": -1}, "`floor` must be an integer >= 0. Received: floor=-1"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
@@ -144,7 +202,7 @@ def test_masks_of_other_names_are_refused():
 
 def test_nm_is_reached_part_of_the_way():
     scores = np.array([[8.0], [1.0], [7.0], [6.0], [3.0], [2.0], [5.0], [4.0]])
-    # The third of the first group outscores the best of the second, and still goes first.
+    # The third of the first group is pruned, though its score exceeds all of the second group.
     expected = {
         0.125: [1, 0, 1, 1, 1, 1, 1, 1],
         0.375: [1, 0, 1, 1, 0, 0, 1, 1],
@@ -164,7 +222,7 @@ def test_nm_counts_are_exact_and_the_pattern_holds_from_its_sparsity_on(scope, p
     scores = {"a": rng.normal(size=(40, 7)), "b": rng.normal(size=(2, 4, 50))}
     before = None
     for sparsity in (0.1, 0.2, exact, 0.8, 0.95):
-        found = masks.top_k_masks(scores, sparsity, scope, pattern, before)
+        found = masks.top_k_masks(scores, sparsity, pattern=pattern, scope=scope, masks=before)
         pruned = {name: np.count_nonzero(~mask) for name, mask in found.items()}
         assert sum(pruned.values()) == round(sparsity * 680)
         if scope == "layer":
@@ -190,7 +248,7 @@ def test_blocks_are_kept_whole():
     scores = np.array([[1.0, 2.0, 0.0, 9.0], [1.0, 2.0, 3.0, 0.0], [0.0, 1.0, 8.0, 8.0]])
     scores = np.concatenate([scores, np.ones((1, 4))])
     found = masks.top_k_masks(scores, 0.5, pattern="2x1")
-    # Means of the columns: 1, 2, 1.5, 4.5 above, 0.5, 1, 4.5, 4.5 below.
+    # Means of the columns: 1, 2, 1.5, 4.5 in the upper rows, 0.5, 1, 4.5, 4.5 in the lower.
     np.testing.assert_array_equal(found, [[0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1]])
 
 
@@ -199,7 +257,7 @@ def test_blocks_count_as_groups_and_refine():
     scores = {"a": rng.normal(size=(12, 5)), "b": rng.normal(size=(2, 2, 3, 7))}
     before = None
     for sparsity in (0.3, 0.55, 0.9):
-        found = masks.top_k_masks(scores, sparsity, pattern="4x1", masks=before)
+        found = masks.top_k_masks(scores, sparsity, pattern="4x1", scope="global", masks=before)
         pruned = sum(np.count_nonzero(~mask) for mask in found.values())
         assert pruned == 4 * round(sparsity * 36)
         assert all(patterns.get("4x1").holds(mask) for mask in found.values())
@@ -215,7 +273,7 @@ def test_blocks_keep_what_an_earlier_mask_pruned():
 
 def test_channels_of_different_size_come_closest_to_the_sparsity_over_weights():
     scores = {"wide": np.array([[1.0, 6.0, 3.0]] * 8), "narrow": np.array([[5.0, 2.0, 4.0]] * 2)}
-    # From the highest mean down 8, 2, 2, 8, 2 and 8 of the 30 weights.
+    # From the highest mean to the lowest: 8, 2, 2, 8, 2 and 8 of the 30 weights.
     expected = {
         0.27: ([0, 1, 1], [1, 1, 1]),
         0.4: ([0, 1, 1], [1, 0, 1]),
@@ -224,7 +282,7 @@ def test_channels_of_different_size_come_closest_to_the_sparsity_over_weights():
         0.95: ([0, 0, 0], [0, 0, 0]),
     }
     for sparsity, (wide, narrow) in expected.items():
-        found = masks.top_k_masks(scores, sparsity, pattern="channel")
+        found = masks.top_k_masks(scores, sparsity, pattern="channel", scope="global", floor=0)
         np.testing.assert_array_equal(found["wide"], [wide] * 8)
         np.testing.assert_array_equal(found["narrow"], [narrow] * 2)
 
@@ -232,7 +290,7 @@ def test_channels_of_different_size_come_closest_to_the_sparsity_over_weights():
 def test_channels_refine():
     scores = {"wide": np.array([[1.0, 6.0, 3.0]] * 8), "narrow": np.array([[5.0, 2.0, 4.0]] * 2)}
     before = {"wide": np.ones((8, 3), bool), "narrow": np.zeros((2, 3), bool)}
-    found = masks.top_k_masks(scores, 0.5, pattern="channel", masks=before)
+    found = masks.top_k_masks(scores, 0.5, pattern="channel", scope="global", masks=before)
     np.testing.assert_array_equal(found["wide"][0], [False, True, True])
     assert not found["narrow"].any()
 

@@ -18,13 +18,13 @@ INITIAL = np.array([[1.0, -3.0], [2.0, 0.0]])
         ("small_final", [[-3.0, -2.0], [-1.0, -0.5]]),
         ("large_init", [[1.0, 3.0], [2.0, 0.0]]),
         ("small_init", [[-1.0, -3.0], [-2.0, 0.0]]),
-        # Ranks are 3, 2, 1, 0 by the final and 1, 3, 2, 0 by the initial magnitude.
+        # The ranks are 3, 2, 1, 0 by final and 1, 3, 2, 0 by initial magnitude.
         ("large_init_large_final", [[0.25, 0.5], [0.25, 0.0]]),
         ("small_init_small_final", [[0.0, 0.0], [0.25, 0.75]]),
         ("movement_same_sign", [[2.0, 1.0], [0.0, 0.0]]),
         ("movement_different_sign", [[0.0, 0.0], [3.0, 0.5]]),
         ("magnitude_different_sign", [[0.0, 0.0], [1.0, 0.5]]),
-        # What does not count is as low as the lowest.
+        # Entries that do not count get the lowest score.
         ("magnitude_increase_same_sign", [[2.0, -1.0], [-1.0, -1.0]]),
     ],
 )

@@ -5,7 +5,7 @@ from tf_lottery.sparsity.selection import check_numbers, highest, highest_of_siz
 
 
 def by_sorting(scores, eligible, count):
-    """The independent derivation: a stable sort of what is eligible."""
+    """An independent implementation: a stable sort of the eligible entries."""
     order = [i for i in np.argsort(-scores, kind="stable") if eligible[i]]
     mask = np.zeros(scores.size, bool)
     mask[order[:count]] = True

@@ -1,1 +1,1 @@
-"""Look at sparse networks and at what experiments found."""
+"""Analyzes sparse networks (costs, sparsity, connectivity) and plots results of experiments."""

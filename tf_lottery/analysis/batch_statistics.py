@@ -1,4 +1,4 @@
-"""Measure the statistics of batch normalization anew, after weights were set by other means."""
+"""Recomputes the statistics of batch normalization after weights were changed directly."""
 
 import contextlib
 
@@ -6,25 +6,26 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery._keras import all_layers
 from tf_lottery.layers.gradients import compile_function
-from tf_lottery.layers.tweak import all_layers
 
 
 class BatchStatistics:
-    """Measures means and variances for the batch normalization of a model.
+    """Recomputes the means and variances of a model's batch normalization layers.
 
-    Moving averages belong to the weights they were collected with. Weights that were averaged,
-    interpolated or pruned need statistics of their own: here the mean over batches, weighted by
-    the number of their examples, of the mean and variance of each batch, whatever the
-    momentum. A layer that is called several times for a batch has the mean over its calls.
-    The layers behave as in training, dropout included; frozen ones keep their statistics.
+    The moving averages of a layer fit only the weights with which they were collected. After
+    weights were averaged, interpolated or pruned, they must be recomputed. The new statistics
+    are the means and variances of the batches, averaged over all batches with the numbers of
+    examples as weights, independent of the momentum. If a layer is called several times per
+    batch, its calls are averaged. Layers run as in training, with dropout; frozen layers keep
+    their statistics.
 
-    What is compiled is compiled once, so an instance serves for any values of the weights.
+    The measuring function is compiled once; an instance can be used for any weight values.
 
     Args:
-        model: A built `keras.Model`; for a `SparseModel` the one it wraps, whose kernels must
-            hold the zeros.
-        run_eagerly: Whether to compile nothing. Defaults to `False`.
+        model: A built `keras.Model`; for a `SparseModel`, the model that it wraps, with zeros
+            written into its kernels.
+        run_eagerly: Whether to run without compilation. Defaults to `False`.
 
     Example:
 
@@ -49,10 +50,10 @@ class BatchStatistics:
         self._measure = measure if run_eagerly else compile_function(measure)
 
     def update(self, batches):
-        """Sets the statistics to those that the weights now have.
+        """Sets the statistics to those of the current weights.
 
         Args:
-            batches: Iterable of batches `(x, y, sample_weight)`, of which `x` counts.
+            batches: Iterable of batches `(x, y, sample_weight)`, of which only `x` is used.
         """
         values = [ops.convert_to_tensor(variable) for variable in self.model.variables]
         totals = [np.zeros(variable.shape, "float64") for variable in self._statistics]
@@ -80,14 +81,14 @@ class BatchStatistics:
 
 
 class _Record(keras.StatelessScope):
-    """A scope that keeps every value some variables are assigned, not the last one alone."""
+    """A stateless scope that records every value assigned to some variables."""
 
     def __init__(self, values, variables):
         super().__init__(values)
         self.assigned = {id(variable): [] for variable in variables}
 
     def add_update(self, update):
-        """Takes an update as any stateless scope, and remembers it."""
+        """Adds an update, and records it."""
         variable, value = update
         if id(variable) in self.assigned:
             self.assigned[id(variable)].append(value)
@@ -96,7 +97,7 @@ class _Record(keras.StatelessScope):
 
 @contextlib.contextmanager
 def _without_momentum(layers):
-    """Lets batch normalization assign the statistics of every batch as they are."""
+    """Sets the momentum to 0, so that layers assign the statistics of the batch itself."""
     before = [layer.momentum for layer in layers]
     try:
         for layer in layers:

@@ -1,4 +1,4 @@
-"""Linear mode connectivity: the loss on the straight line between two trained networks."""
+"""`tfl.interpolate`: the loss on the straight line between two networks (mode connectivity)."""
 
 import collections.abc
 import contextlib
@@ -10,13 +10,13 @@ import numpy as np
 from keras import ops
 
 from tf_lottery.analysis.batch_statistics import BatchStatistics
+from tf_lottery.analysis.network_weights import weights_of
 from tf_lottery.at_init.batches import read_batches
 from tf_lottery.checks import positive_integer
-from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.printable import Printable
 from tf_lottery.snapshot import Snapshot
-from tf_lottery.ticket import match_paths
+from tf_lottery.ticket import Ticket
 from tf_lottery.tweaks import check_untweaked
 
 STABLE_BELOW = 0.02
@@ -42,12 +42,12 @@ class Connectivity(Printable):
 
     @property
     def barrier_loss(self):
-        """The highest loss minus the mean of those of the two networks."""
+        """The highest loss minus the mean loss of the two networks."""
         return _barrier(self.losses)
 
     @property
     def barrier_error(self):
-        """The highest error minus the mean of those of the two networks, or `None`."""
+        """The highest error minus the mean error of the two networks, or `None`."""
         return None if self.errors is None else _barrier(self.errors)
 
     @property
@@ -81,16 +81,17 @@ class Connectivity(Printable):
 
 
 def interpolate(
-    model,
-    first,
-    second,
+    model: keras.Model,
+    first: Snapshot | Ticket | keras.Model | dict,
+    second: Snapshot | Ticket | keras.Model | dict,
     data,
-    points=30,
+    *,
+    points: int = 30,
     batches=None,
-    steps=None,
-    accuracy=None,
-    batch_size=1000,
-):
+    steps: int | None = None,
+    accuracy: str | None = None,
+    batch_size: int = 1000,
+) -> Connectivity:
     """Evaluates a model at points on the straight line between two sets of weights.
 
     The barrier of the result is the linear interpolation instability of "Linear Mode
@@ -99,27 +100,28 @@ def interpolate(
     rises less than 2% between them.
 
     All floating-point weights are interpolated, those of pruned connections being zeros.
-    Statistics of batch normalization are measured at every point, both ends included, as in
-    `tf_lottery.analysis.batch_statistics`. What `fit` has compiled to evaluate is used at all
-    points. The model is left exactly as it was.
+    The statistics of batch normalization are recomputed at every point, both ends included, as
+    in `tf_lottery.analysis.batch_statistics`. The model's own `evaluate` is used at all points.
+    The model is left exactly as it was.
 
     Args:
         model: A compiled model, sparse or not, of the architecture of the two networks.
-        first: The network at 1: a `Snapshot`, a `Ticket`, a model, or a dict of paths to
-            weights, matched as in `Ticket.apply`. Its masks hold for its weights; those of
-            `model` if it has none.
-        second: The network at 0, in the same forms.
+        first: The network at alpha 1: a `Snapshot`, a `Ticket`, a model, or a dict of paths to
+            weights, matched as in `Ticket.apply`. If it has masks, they are applied to its
+            weights, else those of `model`.
+        second: The network at alpha 0, in the same forms.
         data: Examples to evaluate on: a tuple of arrays `(x, y)` or `(x, y, sample_weight)`,
-            or what `evaluate` takes and can be read again and again, such as a
+            or a data set for `evaluate` that can be read repeatedly, such as a
             `tf.data.Dataset` or `keras.utils.PyDataset`.
         points: Integer >= 2, the number of points, both ends included. Defaults to `30`.
-        batches: Training examples for the statistics, needed if the model has batch
-            normalization: a tuple `(x, y)`, which is one batch, or an iterable of such.
+        batches: Training examples for the statistics, required if the model has batch
+            normalization: a tuple `(x, y)`, which is one batch, or an iterable of such tuples.
             Defaults to `None`.
-        steps: Integer > 0, how many of the batches to use at most. Defaults to `None`: all.
-        accuracy: String, the compiled metric that 1 minus the error is. Defaults to `None`: the
-            first whose name ends with "accuracy" or "acc".
-        batch_size: Integer > 0. Examples per batch if `data` are arrays. Defaults to `1000`.
+        steps: Integer > 0, the largest number of batches to use. Defaults to `None`: all.
+        accuracy: String, the name of the compiled metric that is `1 - error`. Defaults to
+            `None`: the first metric whose name ends with "accuracy" or "acc".
+        batch_size: Integer > 0. Examples per batch if `data` is a tuple of arrays. Defaults to
+            `1000`.
 
     Returns:
         A `Connectivity`.
@@ -137,8 +139,16 @@ def interpolate(
     (11, 11)
     """
     check_model(model)
-    check_options(model, data, points, batches, steps, accuracy, batch_size)
-    ends = [_weights(model, *end) for end in (("first", first), ("second", second))]
+    check_options(
+        model,
+        data,
+        points=points,
+        batches=batches,
+        steps=steps,
+        accuracy=accuracy,
+        batch_size=batch_size,
+    )
+    ends = [weights_of(model, *end) for end in (("first", first), ("second", second))]
     inner = _inner(model)
     statistics = BatchStatistics(inner, model.run_eagerly)
     if isinstance(batches, collections.abc.Iterator):
@@ -146,7 +156,7 @@ def interpolate(
     alphas, found = np.linspace(0.0, 1.0, points).tolist(), []
     with _left_as_it_was(model):
         if isinstance(model, SparseModel):
-            # The weights of both ends have their zeros.
+            # The weights of both ends already have their zeros.
             model.set_masks({p: np.ones(m.shape, bool) for p, m in model.get_masks().items()})
         for alpha in alphas:
             for variable, one, other in zip(inner.weights, *ends, strict=True):
@@ -159,12 +169,14 @@ def interpolate(
     return Connectivity(alphas, list(losses), None if errors[0] is None else list(errors))
 
 
-def check_options(model, data, points=30, batches=None, steps=None, accuracy=None, batch_size=1000):
+def check_options(
+    model, data, *, points=30, batches=None, steps=None, accuracy=None, batch_size=1000
+):
     """Raises a `ValueError` if `interpolate` could not use these arguments.
 
     Args:
         model: A model that passes `check_model`.
-        data: As in `interpolate`, as the other arguments are.
+        data: As in `interpolate`, like the other arguments.
         points: Defaults to `30`.
         batches: Defaults to `None`.
         steps: Defaults to `None`.
@@ -180,23 +192,23 @@ def check_options(model, data, points=30, batches=None, steps=None, accuracy=Non
     _check_examples(data)
     if BatchStatistics(_inner(model), model.run_eagerly).layers and batches is None:
         raise ValueError(
-            "Argument `batches` must be training examples, since statistics of batch "
-            "normalization have to be measured between two networks. Received: batches=None"
+            "Argument `batches` must be training examples, since the statistics of batch "
+            "normalization must be recomputed between two networks. Received: batches=None"
         )
 
 
 def check_model(model):
-    """Raises a `ValueError` if a model cannot be evaluated, or is not what it will be.
+    """Raises a `ValueError` if a model cannot be evaluated, or not in its final form.
 
-    Its masks must not be learned, and no tweak of retraining may change its forward pass.
+    It must not have soft gates or active tweaks of retraining.
 
     Args:
         model: The object to check.
     """
     if not isinstance(model, keras.Model) or not model.built or not model.compiled:
         raise ValueError(
-            "Argument `model` must be a built and compiled Keras model, which names loss and "
-            f"metrics. Received: {model!r}"
+            "Argument `model` must be a built Keras model, compiled with a loss and metrics. "
+            f"Received: {model!r}"
         )
     if isinstance(model, SparseModel):
         check_settled(model)
@@ -210,7 +222,7 @@ def _check_examples(data):
         size = f" of {len(data)}" if isinstance(data, tuple | list) else ""
         raise ValueError(
             "Argument `data` must be a tuple of arrays `(x, y)` or `(x, y, sample_weight)`, or a "
-            f"data set that can be read again and again. Received: {type(data).__name__}{size}"
+            f"data set that can be read repeatedly. Received: {type(data).__name__}{size}"
         )
 
 
@@ -219,75 +231,20 @@ def _inner(model):
     return model.model if isinstance(model, SparseModel) else model
 
 
-def _weights(model, name, end):
-    """Returns the weights of one end in the order of the model's, `None` for integers."""
-    weights, masks = _weights_and_masks(model, name, end)
-    variables = _inner(model).weights
-    paths = unique_paths(variables)
-    targets = {p: tuple(v.shape) for p, v in zip(paths, variables, strict=True)}
-    pairs = match_paths({path: np.shape(value) for path, value in weights.items()}, targets)
-    sources = {target: source for source, target in pairs.items()}
-    if missing := sorted(set(targets) - set(sources)):
-        raise ValueError(
-            f"Argument `{name}` must have all weights of the model. Received: none that fit "
-            f"{missing}, but {sorted(set(weights) - set(pairs))}"
-        )
-    own = model.get_masks() if isinstance(model, SparseModel) else {}
-    masks = {**own, **{pairs[path]: mask for path, mask in masks.items()}}
-    values = []
-    for path, variable in zip(paths, variables, strict=True):
-        if not keras.backend.is_float_dtype(variable.dtype):
-            values.append(None)
-            continue
-        value = np.asarray(weights[sources[path]])
-        values.append(value * masks[path].astype(value.dtype) if path in masks else value)
-    return values
-
-
-def _weights_and_masks(model, name, end):
-    """Returns the weights of one end, and the masks that it knows, both by its own paths."""
-    if isinstance(end, Snapshot):
-        return end.weights, _snapshot_masks(model, end)
-    if isinstance(end, keras.Model) and end.built:
-        variables = _inner(end).weights
-        values = [ops.convert_to_numpy(variable).copy() for variable in variables]
-        masks = end.get_masks() if isinstance(end, SparseModel) else {}
-        return dict(zip(unique_paths(variables), values, strict=True)), masks
-    weights = getattr(end, "weights", end)
-    if not isinstance(weights, dict) or not weights:
-        raise ValueError(
-            f"Argument `{name}` must be a `Snapshot`, a `Ticket`, a built model, or a dict of "
-            f"paths to weights. Received: {type(end).__name__}"
-        )
-    return weights, getattr(end, "masks", {})
-
-
-def _snapshot_masks(model, snapshot):
-    """Returns the masks in a snapshot of a model like this one."""
-    if not isinstance(model, SparseModel):
-        return {}
-    arrays, names = snapshot.to_arrays(), list(snapshot.weights)
-    masks = [arrays[name] for name in arrays if name.startswith("masks/")]
-    own = unique_paths(model.model.weights)
-    if (len(masks), len(names)) != (len(model.kernels), len(own)):
-        return {}
-    return {names[own.index(path)]: m for path, m in zip(model.kernels, masks, strict=True)}
-
-
 def _mean(alpha, first, second):
-    # In float64, so that what is equal at both ends stays equal to the last bit.
+    # In float64, so that values that are equal at both ends stay bit-identical.
     return alpha * first.astype("float64") + (1.0 - alpha) * second.astype("float64")
 
 
 @contextlib.contextmanager
 def _left_as_it_was(model):
-    """Restores all variables of a model, those of its metrics included."""
+    """Restores all variables of a model, including those of its metrics."""
     # Copies: on the CPU a NumPy array can share memory with the variable.
     before = [(v, ops.convert_to_numpy(v).copy()) for v in model.variables]
     try:
         yield
     finally:
-        # Evaluating for the first time makes the variables of the metrics.
+        # The first evaluation creates the variables of the metrics.
         model.reset_metrics()
         for variable, value in before:
             variable.assign(value)

@@ -1,16 +1,20 @@
-"""Pictures of the loss between networks, drawn with matplotlib."""
+"""Plots of the loss and error between networks, drawn with matplotlib."""
+
+import os
 
 import numpy as np
 
+from tf_lottery import extras
 
-def plot_connectivity(results, path, title=""):
+
+def plot_connectivity(results: dict, path: str | os.PathLike, *, title: str = "") -> None:
     """Draws loss and error between two networks, figure 2 of "Linear Mode Connectivity".
 
     Args:
-        results: Dict of labels to a `Connectivity`, or to a list of them: replicates, shown as
-            mean and range, with the mean of their barriers.
-        path: File of the picture, for example a `.png`.
-        title: String above the picture. Defaults to `""`.
+        results: Dict of labels to a `Connectivity`, or to a list of replicates, which are shown
+            as mean and range, with the mean of their barriers.
+        path: Path of the image file, for example a `.png`.
+        title: String above the plot. Defaults to `""`.
 
     Raises:
         ValueError: If `results` is empty, or replicates have different points.
@@ -22,6 +26,7 @@ def plot_connectivity(results, path, title=""):
     >>> plot_connectivity({"ticket": result}, "connectivity.png")
     """
     # The object-oriented interface leaves the user's pyplot figures and backend alone.
+    extras.require("plots", "matplotlib")
     from matplotlib.figure import Figure
 
     lines = {label: _replicates(label, found) for label, found in results.items()}
@@ -39,7 +44,7 @@ def plot_connectivity(results, path, title=""):
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-        # Barriers fill the middle, so the legend stands below.
+        # The curves fill the middle, so the legend is placed below.
         axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14))
     figure.suptitle(title)
     figure.savefig(path, dpi=120)

@@ -1,4 +1,4 @@
-"""Ways to count the operations of a kernel, as the papers differ in them."""
+"""Conventions for counting the operations of a kernel, which differ between papers."""
 
 CONVENTIONS = ("mac", "mac2", "micronet")
 
@@ -8,17 +8,17 @@ def kernel_flops(convention, shape, nonzeros, uses):
 
     - `"mac"`: multiply-accumulates, one for every weight that is not zero and every use.
     - `"mac2"`: two operations for each of them.
-    - `"micronet"`: `2 * v + 1` for every output, `v` being the weights that are not zero
-      and feed it: `v` multiplications, `v - 1` additions, a bias and a rectifier, whether
-      the layer has them or not. So counts the code of RigL (arXiv:1911.11134, appendix H)
-      with Google's MicroNet counter. It takes the kernel's last axis for the outputs, of
-      which a depthwise kernel then has one, and the number of positions from the input as
-      it comes, so that padding in a layer of its own adds some.
+    - `"micronet"`: `2 * v + 1` for every output with `v` weights that are not zero: `v`
+      multiplications, `v - 1` additions, a bias and a rectifier, even if the layer has
+      neither. This is the count of RigL's code (arXiv:1911.11134, appendix H), which uses
+      Google's MicroNet counter. The kernel's last axis counts as the outputs, so a depthwise
+      kernel has one. The number of positions is that of `"same"` padding, so a separate
+      padding layer adds positions.
 
     Args:
         convention: `"mac"`, `"mac2"` or `"micronet"`.
         shape: Tuple, the kernel's shape.
-        nonzeros: Number of the weights that are not zero.
+        nonzeros: Number of weights that are not zero.
         uses: Integer, how often each weight is multiplied.
 
     Returns:

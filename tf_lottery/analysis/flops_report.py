@@ -1,7 +1,8 @@
-"""What `tfl.flops` returns: the cost of every kernel and of all of them."""
+"""The report of `tfl.flops`: the cost of every kernel and of the whole model."""
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from tf_lottery.analysis import storage
 from tf_lottery.analysis.flops_conventions import kernel_flops
@@ -18,8 +19,8 @@ class KernelFlops:
         shape: Tuple.
         nonzeros: Number of weights that are not zero, a float if sparsities were given.
         uses: Integer, how often each weight is multiplied for one example.
-        sparse: FLOPs for one example, zeros left out.
-        dense: FLOPs for one example, zeros included.
+        sparse: FLOPs for one example, without products with zeros.
+        dense: FLOPs for one example, with all products.
     """
 
     path: str
@@ -57,8 +58,10 @@ class FlopsReport(Printable):
         name: The model's name.
         convention: `"mac"`, `"mac2"` or `"micronet"`; see `tfl.flops`.
         rows: List of `KernelFlops`, in the order in which the kernels are used.
-        not_counted: Dict of paths of other weights to the reason why they are not counted.
+        not_counted: Dict of paths of weights to the reason why the operations with them are
+            not counted, or only in part.
         num_parameters: Integer, all weights of the model, biases and statistics included.
+        num_not_counted: Integer, the weights in `not_counted`. Defaults to `0`.
     """
 
     name: str
@@ -66,28 +69,40 @@ class FlopsReport(Printable):
     rows: list
     not_counted: dict
     num_parameters: int
+    num_not_counted: int = 0
 
     @property
     def sparse(self):
-        """FLOPs of inference, zeros left out."""
+        """FLOPs of inference, without products with zeros."""
         return sum(row.sparse for row in self.rows)
 
     @property
     def dense(self):
-        """FLOPs of inference, zeros included."""
+        """FLOPs of inference, with all products."""
         return sum(row.dense for row in self.rows)
 
     @property
     def ratio(self):
-        """FLOPs of inference as a fraction of the dense model's."""
+        """FLOPs of inference as a fraction of the dense model's; see `coverage`."""
         return self.sparse / self.dense if self.dense else 1.0
+
+    @property
+    def coverage(self):
+        """The fraction of the weights in `rows` and `not_counted` whose FLOPs are all counted.
+
+        Biases of counted layers and normalization do not enter. If it is below 1, `ratio` only
+        describes the counted part of the model.
+        """
+        counted = sum(row.size for row in self.rows if row.path not in self.not_counted)
+        total = counted + self.num_not_counted
+        return counted / total if total else 1.0
 
     @property
     def num_bytes(self):
         """Dict of `"dense"`, `"bitmask"` and `"csr"` to the bytes of the weights.
 
-        All weights of the model count; with the convention `"micronet"` the kernels and a
-        bias for every output. See `tf_lottery.analysis.storage`.
+        It includes all weights of the model; with the convention `"micronet"`, only the kernels
+        and a bias for every output. See `tf_lottery.analysis.storage`.
         """
         if self.convention == "micronet":
             num_dense = sum(row.shape[-1] for row in self.rows)
@@ -95,12 +110,12 @@ class FlopsReport(Printable):
             num_dense = self.num_parameters - sum(row.size for row in self.rows)
         return storage.num_bytes([(row.shape, row.nonzeros) for row in self.rows], num_dense)
 
-    def with_sparsities(self, sparsities):
+    def with_sparsities(self, sparsities: dict) -> "FlopsReport":
         """Returns the report of the same model with other sparsities.
 
         Args:
-            sparsities: Dict of kernel paths to floats in [0, 1]; kernels it leaves out are
-                dense.
+            sparsities: Dict of kernel paths to floats in [0, 1]; kernels that are not in it
+                count as dense.
 
         Returns:
             A `FlopsReport`.
@@ -128,7 +143,7 @@ class FlopsReport(Printable):
                 )
         rows = []
         for row in self.rows:
-            # A sparsity of zero leaves the integer.
+            # With a sparsity of zero the count stays an integer.
             sparsity = sparsities.get(row.path, 0)
             nonzeros = row.size * (1 - sparsity) if sparsity else row.size
             count = row.path, row.shape, nonzeros, row.uses
@@ -137,12 +152,13 @@ class FlopsReport(Printable):
 
     def training(
         self,
-        method,
-        frequency=100,
-        schedule=None,
-        total_steps=None,
-        first_input_gradient=True,
-    ):
+        method: str,
+        frequency: int = 100,
+        *,
+        schedule: Callable | None = None,
+        total_steps: int | None = None,
+        first_input_gradient: bool = True,
+    ) -> float:
         """Returns the FLOPs of training on one example, averaged over training.
 
         `tf_lottery.analysis.training_flops` has the formulas.
@@ -173,7 +189,12 @@ class FlopsReport(Printable):
         0.103
         """
         return training_flops(
-            self.rows, method, frequency, schedule, total_steps, first_input_gradient
+            self.rows,
+            method,
+            frequency=frequency,
+            schedule=schedule,
+            total_steps=total_steps,
+            first_input_gradient=first_input_gradient,
         )
 
     def to_dict(self):
@@ -185,6 +206,7 @@ class FlopsReport(Printable):
             "sparse": self.sparse,
             "dense": self.dense,
             "ratio": self.ratio,
+            "coverage": self.coverage,
             "num_bytes": self.num_bytes,
             "num_parameters": self.num_parameters,
             "kernels": [{**kernel, "shape": list(kernel["shape"])} for kernel in kernels],
@@ -206,9 +228,23 @@ class FlopsReport(Printable):
             shape = " x ".join(map(str, row.shape))
             costs = f"{row.dense:,.0f}", f"{row.sparse:,.0f}"
             table.add_row(row.path, shape, f"{row.sparsity:.2%}", *costs)
-        lines = [storage.describe(self.num_bytes)]
-        if self.not_counted:
-            lines.append("Not counted:")
-            lines += [f"{path}: {reason}" for path, reason in self.not_counted.items()]
+        lines = [storage.describe(self.num_bytes), *describe_coverage(self)]
         table.caption, table.caption_justify = "\n".join(lines), "left"
         return table
+
+
+def describe_coverage(report):
+    """Returns lines of text on what a report does not count, an empty list if it counts all.
+
+    Args:
+        report: A `FlopsReport`.
+    """
+    if not report.not_counted:
+        return []
+    # Rounded down and below 100%, even if only one small layer is not counted.
+    share = min(math.floor(1000 * report.coverage) / 1000, 0.999)
+    return [
+        f"These FLOPs cover only {share:.1%} of the weights.",
+        "Not counted:",
+        *(f"{path}: {reason}" for path, reason in report.not_counted.items()),
+    ]

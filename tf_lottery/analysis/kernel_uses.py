@@ -8,13 +8,14 @@ _CONV = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+_CONV_RECURRENT = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 _CELLS = (layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell)
 
 COUNTED = (
     *(layers.Dense, layers.EinsumDense, layers.Embedding, layers.RNN),
     *(_CONV + _TRANSPOSED + _DEPTHWISE + _SEPARABLE),
 )
-# Their weights shift and scale; the papers' conventions do not count them.
+# Their weights only shift and scale, which the papers' conventions do not count.
 LEFT_OUT = (
     layers.BatchNormalization,
     layers.GroupNormalization,
@@ -29,7 +30,7 @@ def kernel_uses(layer, input_shape, output_shape):
     """Counts the multiplications with each weight of a layer's kernels in one call.
 
     A kernel of `n` weights that are used `u` times takes `n * u` multiply-accumulates.
-    Positions that only padding feeds count as all others do.
+    Products with padding are included.
 
     Args:
         layer: A layer of one of the kinds `COUNTED`.
@@ -38,25 +39,19 @@ def kernel_uses(layer, input_shape, output_shape):
 
     Returns:
         List of pairs of a kernel, a Keras variable, and an integer. It is empty for a
-        recurrent layer with a cell of another kind than Keras' own.
+        recurrent layer whose cell is not one of Keras' own.
 
     Example:
 
     >>> dense = keras.layers.Dense(3)
     >>> dense.build((2, 5, 4))
     >>> kernel_uses(dense, (2, 5, 4), (2, 5, 3))
-    [(<Variable path=dense/kernel, shape=(4, 3), ...>, 10)]
+    [(<Variable path=dense.../kernel, shape=(4, 3), ...>, 10)]
     """
     if isinstance(layer, layers.RNN):
-        steps = input_shape[0] * input_shape[1]
-        return [
-            (weight, steps)
-            for cell in _cells(layer)
-            for weight in cell.weights
-            if weight.name in ("kernel", "recurrent_kernel")
-        ]
+        return _recurrent_uses(layer, input_shape, output_shape)
     if isinstance(layer, layers.Embedding):
-        uses = {"embeddings": 0}
+        uses = _embedding_uses(layer, input_shape, output_shape)
     elif isinstance(layer, layers.Dense):
         uses = {"kernel": math.prod(output_shape[:-1])}
     elif isinstance(layer, layers.EinsumDense):
@@ -64,7 +59,7 @@ def kernel_uses(layer, input_shape, output_shape):
     elif isinstance(layer, _TRANSPOSED):
         uses = {"kernel": _positions(layer, input_shape)}
     else:
-        # Separable convolutions have two kernels, the others one of these names.
+        # Separable convolutions have the last two of these kernels, the others one of the names.
         names = ("kernel", "depthwise_kernel", "pointwise_kernel")
         uses = dict.fromkeys(names, _positions(layer, output_shape))
     return [(weight, uses[weight.name]) for weight in layer.weights if weight.name in uses]
@@ -76,7 +71,7 @@ def same_padded_shape(layer, input_shape, output_shape):
     Args:
         layer: A layer of one of the kinds `COUNTED`.
         input_shape: Tuple, the shape of the input, batch included.
-        output_shape: Tuple, the shape of the output; other layers than convolutions keep it.
+        output_shape: Tuple, the shape of the output, returned unchanged for other layers.
     """
     if not isinstance(layer, _CONV + _DEPTHWISE + _SEPARABLE):
         return output_shape
@@ -87,8 +82,33 @@ def same_padded_shape(layer, input_shape, output_shape):
     return tuple(shape)
 
 
+def _recurrent_uses(layer, input_shape, output_shape):
+    times = input_shape[0] * input_shape[1]
+    if isinstance(layer, _CONV_RECURRENT):
+        # The state has the same positions as the output, which may have an axis for the steps.
+        rank = len(layer.cell.kernel_size)
+        end = len(output_shape) - (layer.data_format == "channels_last")
+        times *= math.prod(output_shape[end - rank : end])
+    return [
+        (weight, times)
+        for cell in _cells(layer)
+        for weight in cell.weights
+        if weight.name in ("kernel", "recurrent_kernel")
+    ]
+
+
+def _embedding_uses(layer, input_shape, output_shape):
+    """Returns the uses of an embedding: none for a lookup, else those of `reverse=True`."""
+    if len(output_shape) > len(input_shape):
+        return {"embeddings": 0}
+    tied = getattr(layer, "tie_weights", True)
+    return {"embeddings" if tied else "reverse_embeddings": math.prod(output_shape[:-1])}
+
+
 def _cells(layer):
-    """Returns the cells of a recurrent layer, none if one is of an unknown kind."""
+    """Returns the cells of a recurrent layer, an empty list if one is of an unknown kind."""
+    if isinstance(layer, _CONV_RECURRENT):
+        return [layer.cell]
     cell = layer.cell
     cells = cell.cells if isinstance(cell, layers.StackedRNNCells) else [cell]
     return cells if all(isinstance(cell, _CELLS) for cell in cells) else []
@@ -104,7 +124,7 @@ def _positions(layer, shape):
 
 
 def _einsum_uses(equation, input_shape):
-    """Returns the product of the input's axes that the kernel does not have."""
+    """Returns the product of the sizes of the input axes that the kernel does not have."""
     labels, kernel_labels = equation.replace(" ", "").split("->")[0].split(",")
     if labels.startswith("..."):
         labels = labels[3:]

@@ -1,8 +1,11 @@
-"""Pictures of results, drawn with matplotlib."""
+"""Plots of results, drawn with matplotlib."""
 
 import math
+import os
 
 import numpy as np
+
+from tf_lottery import extras
 
 LABELS = {
     "ticket": "winning ticket",
@@ -12,20 +15,21 @@ LABELS = {
 _STYLES = {"ticket": "o-", "reinitialized": "s--", "rigl": "^:"}
 
 
-def plot_lottery(rows, path, title=""):
+def plot_lottery(rows: list, path: str | os.PathLike, *, title: str = "") -> None:
     """Draws learning speed and accuracy against density, figures 3 and 4 of the LTH paper.
 
     Args:
         rows: List of dicts as `run_lottery` and `run_rigl` of
-            `tf_lottery.experiments.lottery` return them; several with the same kind and level
-            are replicates, shown as mean and range.
-        path: File of the picture, for example a `.png`.
-        title: String above the picture. Defaults to `""`.
+            `tf_lottery.experiments.lottery` return them. Rows with the same kind and level are
+            replicates, shown as mean and range.
+        path: Path of the image file, for example a `.png`.
+        title: String above the plot. Defaults to `""`.
 
     Raises:
         OSError: If the file cannot be written.
     """
     # The object-oriented interface leaves the user's pyplot figures and backend alone.
+    extras.require("plots", "matplotlib")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -48,20 +52,22 @@ def plot_lottery(rows, path, title=""):
     figure.savefig(path, dpi=120)
 
 
-def plot_input_connections(before, after, path, image_shape, title=""):
+def plot_input_connections(
+    before, after, path: str | os.PathLike, *, image_shape: tuple, title: str = ""
+) -> None:
     """Draws how many connections leave every input pixel, before and after training.
 
-    Shows what "Rigging the Lottery" (arXiv:1911.11134, appendix on MNIST) finds: RigL
-    takes connections from pixels that say nothing and gives them to those that do.
+    Shows a result of "Rigging the Lottery" (arXiv:1911.11134, appendix on MNIST): RigL moves
+    connections from uninformative pixels to informative ones.
 
     Args:
         before: Boolean array of shape `(pixels, units)`, the mask of the first dense kernel
             before training.
         after: The same after training.
-        path: File of the picture, for example a `.png`.
+        path: Path of the image file, for example a `.png`.
         image_shape: Tuple, the shape of one image, `(rows, columns)` or `(rows, columns,
             channels)`. Connections of all channels are added.
-        title: String above the picture. Defaults to `""`.
+        title: String above the plot. Defaults to `""`.
 
     Raises:
         ValueError: If a mask does not have a row for every pixel.
@@ -72,6 +78,7 @@ def plot_input_connections(before, after, path, image_shape, title=""):
     >>> before, after = np.eye(64, dtype=bool), np.ones((64, 10), bool)
     >>> plot_input_connections(before, after, "pixels.png", image_shape=(8, 8, 1))
     """
+    extras.require("plots", "matplotlib")
     from matplotlib.figure import Figure
 
     counts = {
@@ -90,8 +97,8 @@ def plot_input_connections(before, after, path, image_shape, title=""):
     figure.savefig(path, dpi=120)
 
 
-def connections_per_pixel(name, mask, image_shape):
-    """Returns how many weights of the first kernel every pixel has, all channels together.
+def connections_per_pixel(name: str, mask, image_shape: tuple) -> np.ndarray:
+    """Returns how many weights of the first kernel belong to every pixel, over all channels.
 
     Args:
         name: String, the argument's name for the message.

@@ -1,4 +1,4 @@
-"""What is sparse in a model, what is not, and what it costs: `tfl.summary`."""
+"""`tfl.summary`: which weights of a model are sparse, which are not, and what it costs."""
 
 import dataclasses
 import re
@@ -8,10 +8,11 @@ import keras
 import numpy as np
 
 from tf_lottery.analysis import storage
-from tf_lottery.analysis.flops import flops
-from tf_lottery.analysis.flops_report import FlopsReport
+from tf_lottery.analysis._flops import flops
+from tf_lottery.analysis.flops_report import FlopsReport, describe_coverage
 from tf_lottery.layers import Masked, find_kernels
 from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.model import SparseModel
 from tf_lottery.printable import Printable
 
 
@@ -44,7 +45,7 @@ class Summary(Printable):
         num_parameters: Integer, all weights of the model, biases and statistics included.
         flops: `FlopsReport` with the convention `"mac2"`, or `None` if FLOPs cannot be
             counted. Defaults to `None`.
-        no_flops: String, why they cannot. Defaults to `""`.
+        no_flops: String, the reason why FLOPs cannot be counted. Defaults to `""`.
     """
 
     name: str
@@ -120,7 +121,7 @@ class Summary(Printable):
     def _flops_dict(self):
         if self.flops is None:
             return None
-        keys = ("convention", "sparse", "dense", "ratio", "not_counted")
+        keys = ("convention", "sparse", "dense", "ratio", "coverage", "not_counted")
         return {key: getattr(self.flops, key) for key in keys}
 
     def _lines(self):
@@ -133,21 +134,19 @@ class Summary(Printable):
                 f"FLOPs of inference: {self.flops.sparse:,} of {self.flops.dense:,} dense, "
                 f"{self.flops.ratio:.2%}"
             )
-            lines += _section("Without FLOPs:", self.flops.not_counted)
-        return lines + _section("Not pruned:", self.skipped)
+            lines += describe_coverage(self.flops)
+        if self.skipped:
+            lines += ["Not pruned:", *(f"{path}: {why}" for path, why in self.skipped.items())]
+        return lines
 
 
-def _section(head, reasons):
-    return [head, *(f"{path}: {reason}" for path, reason in reasons.items())] if reasons else []
-
-
-def summary(model, input_shape=None):
+def summary(model: keras.Layer, input_shape: tuple | list | dict | None = None) -> Summary:
     """Summarizes which kernels of a model are sparse and how much, and what the model costs.
 
     Args:
-        model: A `SparseModel`, counted by its masks, or any built Keras model, counted by
-            the zeros in its kernels.
-        input_shape: Tuple, the shape of one example without the batch, for the FLOPs of
+        model: A `SparseModel`, whose zeros are those of its masks, or any built Keras model,
+            whose zeros are those in its kernels.
+        input_shape: Tuple, the shape of one example without the batch axis, for the FLOPs of
             models that leave it open; see `tfl.flops`. Defaults to `None`.
 
     Returns:
@@ -163,12 +162,14 @@ def summary(model, input_shape=None):
     """
     if not isinstance(model, keras.Layer) or not model.built:
         raise ValueError(f"Argument `model` must be a built Keras model. Received: {model!r}")
-    masked = model if isinstance(model, Masked) else getattr(model, "masked", None)
-    if isinstance(masked, Masked):
-        layer, kernels, counted = masked.layer, masked.kernels, masked.get_masks()
-        paths, skipped = masked.paths, masked.skipped
+    if isinstance(model, SparseModel):
+        layer, kernels, skipped = model.model, list(model.kernels.values()), model.skipped
+        paths, counted = list(model.kernels), list(model.get_masks().values())
+    elif isinstance(model, Masked):
+        layer, kernels, counted = model.layer, model.kernels, model.get_masks()
+        paths, skipped = model.keys, model.skipped
     else:
-        layer, selection = model, find_kernels(model)
+        layer, selection = model, find_kernels(model, frozen=True)
         kernels = counted = selection.kernels
         paths, skipped = unique_paths(kernels), selection.skipped
     rows = [
@@ -180,11 +181,11 @@ def summary(model, input_shape=None):
 
 
 def _flops(model, input_shape):
-    """Returns the FLOPs report and `""`, or `None` and why there is none."""
+    """Returns the FLOPs report and `""`, or `None` and the reason why there is none."""
     try:
         return flops(model, input_shape=input_shape), ""
     except Exception as error:  # A model's own code may fail in any way when it is traced.
-        # Keras sets its users' messages in bold and adds the arguments of the call.
+        # Keras prints errors in bold (escape codes) and appends the arguments of the call.
         message = re.sub(r"\x1b\[\d+m", "", str(error)) or type(error).__name__
         return None, textwrap.shorten(message, 250)
 

@@ -1,4 +1,4 @@
-"""How many bytes weights take in the formats of sparse matrices."""
+"""How many bytes weights take in formats for sparse matrices."""
 
 import math
 
@@ -6,13 +6,13 @@ FORMATS = ("dense", "bitmask", "csr")
 _VALUE = _INDEX = 4
 
 
-def num_bytes(kernels, num_dense=0):
+def num_bytes(kernels: list, num_dense: int = 0) -> dict[str, int]:
     """Returns the bytes of weights in every format, as 32-bit floats.
 
-    `"bitmask"` stores the weights that are not zero and a bit for every position, the
-    sizes of "Rigging the Lottery" (arXiv:1911.11134). `"csr"` stores a 32-bit index beside
-    every weight and, for every output, where its weights begin. Kernels without zeros are
-    stored dense in all formats.
+    `"bitmask"` stores the weights that are not zero and a bit for every position, as in
+    "Rigging the Lottery" (arXiv:1911.11134). `"csr"` stores a 32-bit index with every weight
+    that is not zero and, for every output, the position of its first weight. Kernels without
+    zeros are stored dense in all formats.
 
     Args:
         kernels: List of pairs of a kernel's shape, outputs last, and the number of its
@@ -37,11 +37,11 @@ def num_bytes(kernels, num_dense=0):
         totals["dense"] += dense
         totals["bitmask"] += _VALUE * nonzeros + size / 8 if sparse else dense
         totals["csr"] += _VALUE * nonzeros + indices if sparse else dense
-    # Sparsities that were given as numbers leave fractions of a weight.
+    # Given sparsities can make `nonzeros` a fraction.
     return {name: math.ceil(total) for name, total in totals.items()}
 
 
 def describe(sizes):
-    """Returns what `num_bytes` returned as a line of text."""
+    """Returns a line of text for the dict that `num_bytes` returns."""
     names = {"csr": "CSR"}
     return "Bytes: " + ", ".join(f"{names.get(n, n)} {size:,}" for n, size in sizes.items())

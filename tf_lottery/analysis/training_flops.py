@@ -1,4 +1,6 @@
-"""What training costs under each method of sparse training."""
+"""The cost of training with each method of sparse training."""
+
+from collections.abc import Callable
 
 from tf_lottery.checks import choice, positive_integer
 
@@ -6,13 +8,14 @@ METHODS = ("dense", "static", "snip", "set", "snfs", "rigl", "pruning")
 
 
 def training_flops(
-    rows,
-    method,
-    frequency=100,
-    schedule=None,
-    total_steps=None,
-    first_input_gradient=True,
-):
+    rows: list,
+    method: str,
+    *,
+    frequency: int = 100,
+    schedule: Callable | None = None,
+    total_steps: int | None = None,
+    first_input_gradient: bool = True,
+) -> float:
     """Returns the FLOPs of training on one example, averaged over training.
 
     A step costs a forward pass, the gradient of the inputs and the gradient of the weights,
@@ -26,7 +29,7 @@ def training_flops(
     - `"pruning"`: the mean of `3 * S_t`, with the sparsities of all kernels in proportion to
       the schedule's value at `t = 0, frequency, 2 * frequency, ... <= total_steps`.
 
-    The cost of choosing weights is left out, as is the end of RigL's updates.
+    Not included: the cost of choosing weights, and that RigL stops its updates before the end.
 
     Args:
         rows: List of objects with the attributes `sparse` and `dense`, the FLOPs of a
@@ -69,7 +72,7 @@ def training_flops(
 
 
 def _mean_progress(schedule, frequency, total_steps):
-    """Returns the mean of the schedule as a share of its value at the end of training."""
+    """Returns the mean of the schedule as a fraction of its value at the end of training."""
     if not callable(schedule):
         raise ValueError(
             "Argument `schedule` must be a schedule such as `tfl.sparsity.Polynomial` for "

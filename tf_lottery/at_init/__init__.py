@@ -1,6 +1,6 @@
-"""Pruning before training: which weights a freshly initialized model can do without."""
+"""Methods that prune a freshly initialized model, before training."""
 
-from tf_lottery.at_init.grasp import grasp as grasp
-from tf_lottery.at_init.random import random as random
-from tf_lottery.at_init.snip import snip as snip
-from tf_lottery.at_init.synflow import synflow as synflow
+from tf_lottery.at_init._grasp import grasp as grasp
+from tf_lottery.at_init._random import random as random
+from tf_lottery.at_init._snip import snip as snip
+from tf_lottery.at_init._synflow import synflow as synflow

@@ -1,4 +1,4 @@
-"""The batches that a model is scored on."""
+"""Reads the batches on which a model is scored."""
 
 import itertools
 
@@ -18,8 +18,8 @@ def read_batches(batches, steps=None):
         steps: Integer > 0, how many batches to use at most. Defaults to `None`: all.
 
     Yields:
-        Tuples `(x, y, sample_weight)` of nested tensors, floating point ones in
-        `keras.config.floatx()`, or `None`.
+        Tuples `(x, y, sample_weight)` of nested tensors or `None`; floating point tensors have
+        the type `keras.config.floatx()`.
 
     Raises:
         ValueError: If `batches` is empty, endless without `steps`, or one is not a tuple.
@@ -28,8 +28,7 @@ def read_batches(batches, steps=None):
         positive_integer("steps", steps)
     elif _is_endless(batches):
         raise ValueError(
-            "Argument `steps` must say how many batches to use where they never end. "
-            "Received: steps=None"
+            "Argument `steps` must be given for batches that never end. Received: steps=None"
         )
     count = 0
     for batch in itertools.islice(_iterator(batches), steps):
@@ -42,7 +41,7 @@ def read_batches(batches, steps=None):
         yield keras.tree.map_structure(_to_tensor, (x, y, sample_weight))
         count += 1
     if not count:
-        raise ValueError(f"Argument `batches` must have a batch. Received: {batches!r}, empty")
+        raise ValueError(f"Argument `batches` must not be empty. Received: {batches!r}")
 
 
 def _iterator(batches):
@@ -63,7 +62,7 @@ def _iterator(batches):
 def _is_endless(batches):
     if isinstance(batches, keras.utils.PyDataset):
         return batches.num_batches is None
-    # A `tf.data.Dataset` that repeats for ever says -1, one that cannot tell says -2.
+    # The cardinality of a `tf.data.Dataset` is -1 if it repeats forever, -2 if it is unknown.
     return hasattr(batches, "cardinality") and int(batches.cardinality()) == -1
 
 

@@ -11,7 +11,7 @@ from tf_lottery.layers.gradients import compile_function
 
 
 def loss_of_kernels(model, loss=None, training=False, temperature=1.0):
-    """Lets a model be differentiated with respect to its kernels, and left as it was.
+    """Provides the loss as a function of the kernels, without changing the model.
 
     Args:
         model: A `SparseModel`.
@@ -20,7 +20,7 @@ def loss_of_kernels(model, loss=None, training=False, temperature=1.0):
         temperature: See `loss_of_weights`. Defaults to `1.0`.
 
     Returns:
-        A context manager as `loss_of_weights`; tensors are in the order of `model.kernels`.
+        A context manager like `loss_of_weights`; tensors are in the order of `model.kernels`.
 
     Raises:
         ValueError: If there is no loss or `temperature` is outside its range.
@@ -30,13 +30,13 @@ def loss_of_kernels(model, loss=None, training=False, temperature=1.0):
 
 @contextlib.contextmanager
 def loss_of_weights(model, variables, loss=None, training=False, temperature=1.0):
-    """Lets a model be differentiated with respect to some weights, and left as it was.
+    """Provides the loss as a function of some weights, without changing the model.
 
-    Kernels that are not among them are masked as ever.
+    Kernels that are not among these weights are masked as usual.
 
-    All layers compute in float32, whatever their mixed precision: gradients of float16
-    underflow, and nothing is gained by speed in what is done once. The loss includes what
-    layers add to it; that of weight regularizers has no gradient.
+    All layers compute in float32, also with mixed precision: gradients in float16 underflow,
+    and speed matters little in what is done once. The loss includes the terms that layers
+    add; those of weight regularizers have no gradient.
 
     Args:
         model: A `SparseModel`.
@@ -45,11 +45,11 @@ def loss_of_weights(model, variables, loss=None, training=False, temperature=1.0
             that the model was compiled with.
         training: Whether batch normalization and dropout behave as in training. Defaults to
             `False`.
-        temperature: Float > 0 that the model's outputs are divided by. Defaults to `1.0`.
+        temperature: Float > 0, by which the model's outputs are divided. Defaults to `1.0`.
 
     Yields:
-        Function `(tensors, x, y, sample_weight)` of a list of tensors, which take the place of
-        `variables`, and a batch, which returns a scalar tensor.
+        Function `(tensors, x, y, sample_weight)` of a list of tensors, which replace
+        `variables`, and a batch. It returns a scalar tensor.
 
     Raises:
         ValueError: If there is no loss or `temperature` is outside its range.
@@ -64,23 +64,23 @@ def loss_of_weights(model, variables, loss=None, training=False, temperature=1.0
         )
     compute_loss = model.compute_loss if loss is None else _compute_loss(keras.losses.get(loss))
     given = {id(variable) for variable in variables}
-    any_masked = any(id(kernel) not in given for kernel in model.masked.kernels)
+    any_masked = any(id(kernel) not in given for kernel in model.kernels.values())
 
     def loss_of(tensors, x, y, sample_weight):
-        masked = model.masked.masked_kernels() if any_masked else []
+        masked = model.effective_kernels() if any_masked else []
         # Of two values for a variable the last one counts.
         replaced = [*masked, *zip(variables, tensors, strict=True)]
-        # Updates of statistics and seeds end up in this scope. Weight regularizers read from
-        # it too, the plain values.
+        # The scope discards updates of statistics and seeds. Weight regularizers read the
+        # unreplaced values from it.
         values = [(variable, variable.value) for variable in model.variables]
         with keras.StatelessScope(values, collect_losses=True):
-            y_pred = model.masked.call_with(replaced, x, training=training)
+            y_pred = model.call_with(replaced, x, training=training)
             y_pred = keras.tree.map_structure(lambda output: output / temperature, y_pred)
             return compute_loss(x, y, y_pred, sample_weight)
 
-    # A compiled loss makes its variables in the first call. In a scope they wait until its
-    # end for their values, which must not be tensors of a graph.
-    with computing_in(model.masked, "float32"), keras.StatelessScope():
+    # A compiled loss creates its variables in its first call. In a scope they get their values
+    # only when the scope ends, outside of any graph.
+    with computing_in(model, "float32"), keras.StatelessScope():
         yield loss_of
 
 
@@ -95,7 +95,7 @@ def compile_for(model, function):
 
 
 def effective_kernels(model):
-    """Returns the list of the kernels as tensors, zeros where masks prune.
+    """Returns the kernels as a list of tensors, zero where masks prune.
 
     Args:
         model: A `SparseModel`.
@@ -104,7 +104,7 @@ def effective_kernels(model):
 
 
 def sum_over_batches(function, batches, *args):
-    """Returns the sums of what a function returns for every batch.
+    """Returns the sums over batches of the tensors that a function returns.
 
     Args:
         function: Function `(*args, x, y, sample_weight)` that returns a list of tensors.

@@ -1,16 +1,16 @@
-"""Settings of a model's layers while the model is scored, and restored afterwards."""
+"""Temporary changes of a model's layers, for the time that it is scored."""
 
 import contextlib
 import inspect
 
 import keras
 
+from tf_lottery._keras import all_layers
 from tf_lottery.layers.interception import intercepted, with_activation
-from tf_lottery.layers.tweak import all_layers
 
 
 class _ComputePolicy(keras.DTypePolicy):
-    """Computes in a data type of its own with variables of another."""
+    """A policy whose data types of computations and of variables are independent."""
 
     def __init__(self, variable_dtype, compute_dtype):
         super().__init__(variable_dtype)
@@ -23,7 +23,7 @@ class _ComputePolicy(keras.DTypePolicy):
 
 @contextlib.contextmanager
 def computing_in(model, dtype):
-    """Lets all layers compute in one data type, whatever their mixed precision.
+    """Makes all layers compute in one data type, also with mixed precision.
 
     Quantized layers and those that compute with integers or strings keep their policy.
 
@@ -48,14 +48,14 @@ def computing_in(model, dtype):
 
 @contextlib.contextmanager
 def remembered_activations(model):
-    """Remembers what the activations of all layers were given while the model is called.
+    """Records the inputs of the activations of all layers while the model is called.
 
     Args:
         model: A built `keras.Model`.
 
     Yields:
-        Function of a tensor that returns the tensor which an activation turned into it, or
-        itself if none did: the logits of an output.
+        Function that returns the input of the activation which produced a tensor, or the tensor
+        itself if none did. For an output these are the logits.
     """
     calls = []
 
@@ -69,18 +69,18 @@ def remembered_activations(model):
 
     with contextlib.ExitStack() as stack:
         for layer in all_layers(model):
-            # Recurrent layers show the activation of their cell, which is a layer itself.
+            # A recurrent layer shows its cell's activation as a property; the cell is a layer too.
             if callable(vars(layer).get("activation")):
                 stack.enter_context(with_activation(layer, remembering(layer.activation)))
-        yield lambda tensor: next((given for made, given in calls if made is tensor), tensor)
+        yield lambda tensor: next((x for result, x in calls if result is tensor), tensor)
 
 
 @contextlib.contextmanager
 def without_noise(model):
-    """Lets layers that draw random numbers in training, such as dropout, not do so.
+    """Makes layers that draw random numbers in training, such as dropout, act as in inference.
 
-    Those are recurrent layers and the layers without sublayers that own a random seed and
-    are told whether they train; whatever else training changes, it still does.
+    These are recurrent layers, and layers without sublayers that own a random seed and take
+    the argument `training`. All other layers act as in training.
 
     Args:
         model: A built `keras.Model`.
@@ -104,4 +104,4 @@ def _draws_in_training(layer):
         return True
     weights = {id(weight) for weight in layer.weights}
     owns_seed = any(id(v) not in weights for v in layer.non_trainable_variables)
-    return owns_seed and len(layer._flatten_layers()) == 1
+    return owns_seed and len(all_layers(layer)) == 1

@@ -1,4 +1,4 @@
-"""Callbacks for `fit`: one algorithm each."""
+"""Callbacks for `fit`, one for each algorithm."""
 
 from tf_lottery.callbacks.activation_annealing import ActivationAnnealing as ActivationAnnealing
 from tf_lottery.callbacks.base import SparsityCallback as SparsityCallback

@@ -1,24 +1,26 @@
-"""From soft activations back to rectifiers."""
+"""Anneals soft activations to rectifiers."""
 
 from tf_lottery.callbacks.tweak_annealing import TweakAnnealing
 from tf_lottery.layers.soft_activations import SoftActivations
 
 
 class ActivationAnnealing(TweakAnnealing):
-    """Moves the soft activations of a model to rectifiers while it trains.
+    """Turns the soft activations of a model into rectifiers during training.
 
-    They compute `f(beta x) / beta`, swish as `x * sigmoid(beta * x)`. `1 / beta`, to which
-    the largest distance from the rectifier is proportional, falls linearly to 0. From
-    `end_step` on the model computes with the rectifiers themselves. "Training Your Sparse
-    Neural Network Better with Any Mask" (arXiv:2206.12755) has soft neurons early in training
-    only, and gives no schedule.
+    The activations compute `f(beta x) / beta`, for example swish as `x * sigmoid(beta * x)`.
+    `1 / beta` falls linearly to 0. The largest distance from the rectifier is proportional to it.
+    From `end_step` on, the model computes the rectifiers themselves. "Training Your Sparse
+    Neural Network Better with Any Mask" (arXiv:2206.12755) uses soft neurons only early in
+    training, and gives no schedule.
 
     Args:
-        end_step: Integer > `begin_step`, from which on the model has rectifiers. Steps are
-            the optimizer's, so a saved model goes on where it stopped.
-        begin_step: Integer >= 0, until which `beta` stays as it is. Defaults to `0`.
-        frequency: Integer > 0, steps between two changes. Defaults to `None`: a 200th of the
-            way, at least every step.
+        end_step: Integer > `begin_step`, the first step with rectifiers. Steps are those of the
+            optimizer, so training of a saved model continues the schedule.
+        begin_step: Integer >= 0, the step at which `beta` starts to change. Defaults to `0`.
+        frequency: Integer > 0, steps between two changes. Defaults to `None`: 1/200 of the
+            steps from `begin_step` to `end_step`, but at least 1.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range. In training, if the model has no soft
@@ -38,5 +40,5 @@ class ActivationAnnealing(TweakAnnealing):
     advice = "tfl.retrain.soft_activations(model)"
 
     def initial_value(self):
-        """Returns `1 / beta` at first."""
+        """Returns the initial `1 / beta`."""
         return 1.0 / self.tweak.initial_beta

@@ -1,23 +1,46 @@
-"""What the callbacks share: a sparse model and a count of training steps."""
+"""The base class of the callbacks, with a sparse model and a count of training steps."""
 
 import warnings
 
 import keras
 
-from tf_lottery.model import check_settled, check_sparse_model
-from tf_lottery.snapshot import training_step
+from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.printable import ShowsArguments
+from tf_lottery.snapshot import Snapshot, training_step
+from tf_lottery.training import Training, find_training
+
+# The share of a training after which methods do not change the masks any more.
+END_OF_TRAINING = 0.75
 
 
-class SparsityCallback(keras.callbacks.Callback):
+class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     """A callback that acts on a `SparseModel` at certain training steps.
 
-    Steps are those of the optimizer, so that they go on when training is resumed. With
-    `steps_per_execution` above one a callback acts at the first chance at or after the
-    step that is due.
+    Steps are those of the optimizer, so the count continues when training is resumed. With
+    `steps_per_execution` above one, a callback acts after the first execution that reaches the
+    due step.
 
-    A subclass overrides `next_step`, which names the step that is due next, and
-    `on_step`, which acts. If it sets masks, it says so by `sets_masks`, and is refused where
-    soft gates decide about them.
+    In a loop without `fit`, call `start_loop()` before the first step, `after_step()` after each
+    step, when the variables have their new values, and `end_loop()` after the last step. If the
+    model is not compiled with the optimizer, build it before:
+    `optimizer.build(model.trainable_variables)`, with the whole trained model. After
+    `start_loop()`, on JAX and PyTorch too, read lists of trainable variables anew, since methods
+    that collect gradients add variables.
+
+    A subclass overrides `next_step`, which returns the next step at which to act, and `on_step`,
+    which acts. Methods of Keras' callbacks that it overrides must call those of this class. If it
+    sets masks, it sets `sets_masks` to `True`, and raises an error for models with soft gates.
+
+    Args:
+        sparse_model: The `SparseModel` to work on, if it is a part of the fitted model. Defaults
+            to `None`: the fitted model.
+        optimizer: The Keras optimizer that trains it, whose steps are counted. It must be built,
+            unless the fitted model is compiled with it. Defaults to `None`: the optimizer is
+            found in the fitted model.
+
+    Attributes:
+        training: `Training`, the sparse model, the fitted model and the optimizer, which the
+            functions of `tf_lottery.growth` take. Set when `fit` starts.
 
     Example:
 
@@ -32,74 +55,179 @@ class SparsityCallback(keras.callbacks.Callback):
     """
 
     sets_masks = False
+    # Whether the callback can act in a loop without `fit`.
+    works_in_loops = True
 
-    def __init__(self):
+    def __init__(
+        self,
+        *,
+        sparse_model: SparseModel | None = None,
+        optimizer: keras.optimizers.Optimizer | None = None,
+    ) -> None:
         super().__init__()
+        self.sparse_model, self._given_optimizer = sparse_model, optimizer
+        self.training: Training | None = None
         self._step = 0
         self._due = None
         self._last_batch = None
+        self._first_epoch = None
 
-    def set_model(self, model):
-        """Takes the model, which must be a `SparseModel` that suits the callback."""
-        (check_settled if self.sets_masks else check_sparse_model)(model)
+    def set_model(self, model: keras.Model) -> None:
+        """Sets the fitted model, and finds the sparse model to work on."""
+        self.training = find_training(model, self.sparse_model, self._given_optimizer)
+        if self.sets_masks:
+            check_settled(self.training.model)
         super().set_model(model)
 
     @property
-    def step(self):
+    def fitted(self) -> keras.Model:
+        """The model that `fit` was called on, with current values of its variables."""
+        # On JAX, Keras updates the variables when this property is read.
+        return super().model
+
+    @property
+    def model(self) -> SparseModel | None:
+        """The sparse model that the callback works on, with current values of its variables."""
+        return None if self.fitted is None else self.training.model
+
+    @property
+    def optimizer(self) -> keras.optimizers.Optimizer | None:
+        """The optimizer that trains the sparse model, with current values of its variables."""
+        return None if self.fitted is None else self.training.optimizer
+
+    def snapshot(self) -> Snapshot:
+        """Returns a `Snapshot` of the sparse model and its optimizer."""
+        return Snapshot(self.model, self.optimizer)
+
+    def start_loop(self) -> None:
+        """Starts a loop without `fit`. Call it before the first training step.
+
+        Raises:
+            ValueError: If the callback needs epochs, was created without `sparse_model` or
+                `optimizer`, or the optimizer is not built.
+        """
+        if not self.works_in_loops or self.sparse_model is None or self._given_optimizer is None:
+            raise ValueError(
+                f"{type(self).__name__} in a loop without `fit` needs the arguments `sparse_model` "
+                "and `optimizer`. Searches for tickets need `fit`. Received: "
+                f"sparse_model={self.sparse_model!r}, optimizer={self._given_optimizer!r}"
+            )
+        self.set_params({"verbose": 0})
+        self.set_model(self.sparse_model)
+        self.on_train_begin()
+        self.on_epoch_begin(0)
+        self.on_train_batch_begin(0)
+
+    def after_step(self) -> None:
+        """Counts a training step of a loop without `fit`, and acts if a step is due.
+
+        Raises:
+            ValueError: If `start_loop` was not called.
+        """
+        if self._last_batch is None:
+            raise ValueError(
+                "Call `start_loop` before the first training step, and then `after_step`. "
+                f"Received: a {type(self).__name__} whose loop has not started"
+            )
+        batch = self._last_batch + 1
+        self.on_train_batch_end(batch)
+        self.on_train_batch_begin(batch + 1)
+
+    def end_loop(self) -> None:
+        """Ends a loop without `fit`."""
+        self.on_train_end()
+
+    @property
+    def step(self) -> int:
         """Integer, the number of training steps made so far."""
         return self._step
 
-    def next_step(self):
+    def next_step(self) -> int | None:
         """Returns the step after the current one at which to act, or `None`."""
         return None
 
-    def on_step(self):
-        """Acts. The variables of the model are up to date and can be set."""
+    def on_step(self) -> None:
+        """Acts at a due step. The variables of the model have current values and can be set."""
 
-    def reset_step(self):
-        """Takes over the optimizer's step, after it was set or training began."""
-        self._step = training_step(self.model.optimizer)
+    def reset_step(self) -> None:
+        """Reads the step from the optimizer, when it was set or training began."""
+        self._step = training_step(self.optimizer)
         self._due = self.next_step()
 
-    def warn_if_undone(self, sparsity):
-        """Warns if other callbacks took pruning back, as those do that restore weights.
+    def training_span(self) -> tuple[int, int]:
+        """Returns the first step of this training, and its total number of steps.
+
+        If `fit` was called with `initial_epoch`, the training began that many epochs earlier.
+
+        Raises:
+            ValueError: If the number of steps is unknown.
+        """
+        epochs, steps = self.params.get("epochs"), self.params.get("steps")
+        if not (epochs and steps):
+            raise ValueError(
+                "Argument `end_step` must be given if the number of training steps is unknown. "
+                f"Received: end_step=None, epochs={epochs}, steps per epoch: {steps}"
+            )
+        # Not exact if loss scaling skipped steps.
+        return max(0, self.step - (self._first_epoch or 0) * steps), epochs * steps
+
+    def warn_if_undone(self, sparsity: float) -> None:
+        """Warns if other callbacks undid pruning, or saved the model before pruning ended.
 
         Args:
-            sparsity: Float, what the model had when this callback last set it.
+            sparsity: Float, the sparsity of the model after this callback last pruned it.
         """
+        for path, saved in self.model.saves.items():
+            if saved < self.model.sparsity - 1e-9:
+                warnings.warn(
+                    f"The file {path!r} was last written at sparsity {saved:.3f}, but the model "
+                    f"has sparsity {self.model.sparsity:.3f} after training. Start "
+                    "`ModelCheckpoint(save_best_only=True)` when pruning has ended, or save the "
+                    "model after `fit`.",
+                    stacklevel=2,
+                )
         if self.model.sparsity < sparsity - 1e-9:
             warnings.warn(
                 f"The sparsity was {sparsity:.3f} and is {self.model.sparsity:.3f} after training: "
-                "a callback restored weights of an earlier time, masks included. Let callbacks "
-                "like `EarlyStopping(restore_best_weights=True)` start when pruning has ended.",
+                "a callback restored earlier weights and masks. Start callbacks like "
+                "`EarlyStopping(restore_best_weights=True)` when pruning has ended.",
                 stacklevel=2,
             )
 
-    def on_train_begin(self, logs=None):
-        """Starts to count from the optimizer's step."""
-        if not self.model.optimizer.built:
-            self.model.optimizer.build(self.model.trainable_variables)
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Starts the count at the optimizer's step."""
+        self._first_epoch = None
+        self.model.saves.clear()
+        self.training.build_optimizer()
         self.reset_step()
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Starts to count the epoch's batches."""
-        self._last_batch = None
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Writes zeros where weights of a part of the fitted model are pruned."""
+        # A sparse model that is fitted itself does so at the end of `fit`.
+        if self.fitted is not self.model and not self.model.selection.is_soft:
+            self.model.apply_masks()
 
-    def on_train_batch_begin(self, batch, logs=None):
-        """Takes over the step at an epoch's first batch, after all callbacks began it."""
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts the count of the epoch's batches."""
+        self._last_batch = None
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Reads the step at an epoch's first batch, after `on_epoch_begin` of all callbacks."""
         if self._last_batch is None:
             self._last_batch = batch - 1
             self.reset_step()
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Counts the batch, or the chunk of batches, and acts if a step is due."""
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Counts the batch, or the batches of one execution, and acts if a step is due."""
         self._step += batch - self._last_batch
         self._last_batch = batch
         if self._due is None or self._step < self._due:
             return
-        # Reading the step is not free on every backend, so batches are counted; but a loss
-        # scale skips steps, so what is due is confirmed with the optimizer.
-        self._step = training_step(self.model.optimizer)
+        # Reading the step is slow on some backends, so batches are counted. Loss scaling can skip
+        # steps, so the optimizer's step is read before acting.
+        self._step = training_step(self.optimizer)
         if self._step >= self._due:
             self.on_step()
             self._due = self.next_step()

@@ -1,4 +1,4 @@
-"""Leave the teacher after some time."""
+"""Ends distillation during training."""
 
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.checks import natural_number
@@ -7,19 +7,21 @@ from tf_lottery.tweaks import require_tweak
 
 
 class DistillationStop(SparsityCallback):
-    """Stops learning from the teacher at an epoch or step; then the loss is the model's own.
+    """Stops distillation at an epoch or step. From then on, the loss is the model's own.
 
     The code of "Good Students Play Big Lottery Better" (arXiv:2101.03255v1) stops at epoch 60
     of 90 on ImageNet.
 
     Args:
         end_epoch: Integer >= 0, the first epoch without the teacher. Defaults to `None`.
-        end_step: Integer >= 0, the training steps with it, counted by the optimizer, instead
-            of an epoch. Defaults to `None`.
+        end_step: Integer >= 0, the optimizer step at which to stop, instead of an epoch.
+            Defaults to `None`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
-        ValueError: If not exactly one of the arguments is given or it is outside its range. In
-            training, if the model has no teacher.
+        ValueError: Unless exactly one of `end_epoch` and `end_step` is given, or if it is outside
+            its range. In training, if the model has no teacher.
 
     Example:
 
@@ -28,8 +30,8 @@ class DistillationStop(SparsityCallback):
     >>> history = sparse.fit(x, y, epochs=9, callbacks=[DistillationStop(end_epoch=6)], verbose=0)
     """
 
-    def __init__(self, end_epoch=None, end_step=None):
-        super().__init__()
+    def __init__(self, end_epoch: int | None = None, end_step: int | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
         if (end_epoch is None) == (end_step is None):
             raise ValueError(
                 "Arguments `end_epoch` and `end_step`: exactly one must be given. "
@@ -39,23 +41,23 @@ class DistillationStop(SparsityCallback):
         self.end_step = None if end_step is None else natural_number("end_step", end_step)
 
     def next_step(self):
-        """Returns the step at which to stop, while it lies ahead."""
+        """Returns the step at which to stop, or `None` if it has passed."""
         if self.end_step is None or self.step >= self.end_step:
             return None
         return self.end_step
 
     def on_step(self):
-        """Leaves the teacher."""
+        """Sets the weight of the teacher to 0."""
         self._set(0.0)
 
     def on_train_begin(self, logs=None):
-        """Sets whether the teacher counts at the present step."""
+        """Sets the weight of the teacher for the current step."""
         super().on_train_begin(logs)
         if self.end_step is not None:
             self._set(0.0 if self.step >= self.end_step else self._distillation().initial_alpha)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Sets whether the teacher counts in this epoch."""
+        """Sets the weight of the teacher for this epoch."""
         super().on_epoch_begin(epoch, logs)
         if self.end_epoch is not None:
             self._set(0.0 if epoch >= self.end_epoch else self._distillation().initial_alpha)

@@ -1,68 +1,85 @@
-"""What RigL, SET and SNFS share: drop weak connections, grow others, at equal density."""
+"""The base class of RigL, SET and SNFS, which drop and grow connections at constant density."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from keras import ops
 
-from tf_lottery import growth
-from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery import growth, optimizers
+from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
 from tf_lottery.checks import choice, fraction, natural_number, positive_integer
 from tf_lottery.pruning import divided_kernels
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.masks import drop_and_grow
+from tf_lottery.sparsity.patterns import Pattern
 from tf_lottery.sparsity.schedules import Cosine
 
-END_OF_TRAINING = 0.75
 GROW_INITS = ("zeros", "gradient")
 
 
 class DynamicSparseTraining(SparsityCallback):
-    """Trains a sparse network from the start, moving its connections while it learns.
+    """Trains a sparse network, and moves its connections during training.
 
-    At the steps `begin_step + frequency`, `begin_step + 2 * frequency`, ... before
-    `end_step` (and at `begin_step` itself if it is above 0) every kernel drops a share of
-    its active weights, those of the smallest magnitude, and grows as many where
-    `grow_scores` is highest, so that its density stays the same to the weight. What was
-    dropped in an update may grow again, and then keeps its value. New connections start
-    at `grow_init`, with empty optimizer slots. The update follows the step of the
-    optimizer, which is not left out.
+    Updates happen at the steps `begin_step + frequency`, `begin_step + 2 * frequency`, ... before
+    `end_step`, and at `begin_step` itself if it is above 0. In an update, every kernel drops a
+    share of its active weights, those of the smallest magnitude, and grows the same number where
+    `grow_scores` is highest. Its density stays exactly the same. A weight that is dropped may
+    grow again in the same update, and then keeps its value. New connections start at `grow_init`,
+    with reset optimizer slots. An update comes after the optimizer's step and does not replace
+    it. Steps are batches. With `gradient_accumulation_steps` in the optimizer, an update waits
+    for the batch at which the weights change, and gradients are means over the accumulated
+    batches.
 
-    A subclass overrides `grow_scores` and, if it needs dense gradients, `gradient_memory`.
+    A subclass overrides `grow_scores` and, if it needs dense gradients, `gradient_average`. Both
+    get and return NumPy arrays and plain numbers.
 
     Args:
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
-        drop_fraction: Float in [0, 1), the share of the active weights that is dropped, annealed
-            to 0 by a cosine until `end_step`; or a schedule such as
-            `tfl.sparsity.schedules.InversePower`, a function of the step. Defaults to
-            `0.3`.
+        drop_fraction: Float in [0, 1), the share of the active weights to drop, annealed to 0 by
+            a cosine until `end_step`; or a function of the step, such as
+            `tfl.sparsity.schedules.InversePower`. Defaults to `0.3`.
         begin_step: Integer >= 0. Defaults to `0`.
-        end_step: Integer, the step before which the last update happens. Defaults to
-            `None`: the schedule's, if `drop_fraction` is one that ends, else 75% of the
-            training that `fit` begins; `begin_step` then counts from its start too.
-        grow_init: `"zeros"`, or `"gradient"`: the step that plain gradient descent would
-            make, `-learning_rate * gradient`. Defaults to `"zeros"`.
-        pattern: A pattern, or its name, which the masks follow already. Defaults to `None`:
-            that of the model.
-        seed: Integer >= 0, for scores that are random. Defaults to `0`.
+        end_step: Integer. The last update happens before this step. Defaults to `None`: the end
+            of the schedule `drop_fraction`, if it has one, otherwise 75% of the training that
+            `fit` starts. In the latter case, `begin_step` also counts from the start of `fit`.
+        grow_init: `"zeros"`, or `"gradient"`: the update of plain gradient descent,
+            `-learning_rate * gradient`. Defaults to `"zeros"`.
+        pattern: A pattern that the masks already follow, or its name. Defaults to `None`: that
+            of the model.
+        seed: Integer >= 0, for random scores. Defaults to `0`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
+
+    Example:
+
+    >>> class Saliency(tfl.callbacks.DynamicSparseTraining):
+    ...     '''Grows connections with a large gradient, with some noise.'''
+    ...     gradient_average = (0.0, 1.0)
+    ...     def grow_scores(self, name, weights, gradient, rng):
+    ...         return np.abs(gradient) * rng.random(weights.shape)
+    >>> method = Saliency(frequency=1, end_step=3)
+    >>> history = sparse.fit(x, y, verbose=0, callbacks=[method])
     """
 
     sets_masks = True
 
     def __init__(
         self,
-        frequency=100,
-        drop_fraction=0.3,
-        begin_step=0,
-        end_step=None,
-        grow_init="zeros",
-        pattern=None,
-        seed=0,
-    ):
-        super().__init__()
+        frequency: int = 100,
+        drop_fraction: float | Callable[[int], float] = 0.3,
+        *,
+        begin_step: int = 0,
+        end_step: int | None = None,
+        grow_init: str = "zeros",
+        pattern: Pattern | str | None = None,
+        seed: int = 0,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
         self.frequency = positive_integer("frequency", frequency)
         if not callable(drop_fraction):
             drop_fraction = fraction("drop_fraction", drop_fraction)
@@ -81,89 +98,101 @@ class DynamicSparseTraining(SparsityCallback):
         self.grow_init = choice("grow_init", grow_init, GROW_INITS)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.seed = natural_number("seed", seed)
-        self._first_epoch = None
         self._steps = None
+        self._accumulated = 1
         self._schedule = None
         self._paths, self._pattern = [], self.pattern
-        # Updates that are done, those of them before this training, and kernels moved in it.
-        self._updated, self._updated_before, self._num_moved = 0, 0, 0
+        # The number of updates that are done.
+        self._updated = 0
         self._replaced = []
 
     @property
-    def gradient_memory(self):
-        """Pair `decay, gain` of the `GrowthState` that is needed; `None, 1.0` without gradients."""
+    def gradient_average(self) -> tuple[float | None, float]:
+        """Pair of floats: which dense gradients `grow_scores` gets.
+
+        `(None, 1.0)`, the default, for none; `(0.0, 1.0)` for that of the last batch;
+        `(0.9, 0.1)` for an exponential moving average; see `GrowthMemory`.
+        """
         return None, 1.0
 
-    def grow_scores(self, gradient, shape, rng):
-        """Returns how much every position of a kernel deserves a connection.
+    def grow_scores(
+        self,
+        name: str,
+        weights: np.ndarray,
+        gradient: np.ndarray | None,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Returns the scores of all positions of a kernel. Those with the highest scores grow.
 
         Args:
-            gradient: Array of shape `shape`, what the `GrowthState` collected; `None` without
+            name: String, the name of the kernel, as in `SparseModel.kernels`.
+            weights: Array, the kernel, zeros included: a matrix (inputs, outputs) if it has one.
+            gradient: Array of the shape of `weights`; see `gradient_average`. `None` without
                 dense gradients.
-            shape: Tuple, the shape of the kernel, as a matrix if it is one.
-            rng: `numpy.random.Generator`.
+            rng: `numpy.random.Generator`, the same for the same seed, step and kernel.
 
         Returns:
-            Float array of shape `shape`.
+            Float array of the shape of `weights`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must override `grow_scores`.")
 
-    def num_grown(self, masks, fraction, gradients):
-        """Returns how many connections every kernel grows, as a dict of paths to integers.
+    def num_grown(
+        self,
+        masks: dict[str, np.ndarray],
+        fraction: float,
+        gradients: dict[str, np.ndarray | None],
+    ) -> dict[str, int] | None:
+        """Returns how many connections every kernel grows.
 
         Args:
-            masks: Dict of paths to boolean arrays, of the kernels that take part.
-            fraction: Float, the share of the active weights that is dropped.
+            masks: Dict of paths to boolean arrays, for the kernels that are updated.
+            fraction: Float, the share of the active weights to drop.
             gradients: Dict of paths to arrays, or to `None`.
 
         Returns:
-            Dict, or `None`: as many as were dropped.
+            Dict of paths to integers, or `None` if every kernel grows as many as it drops.
         """
         del masks, fraction, gradients
+        return None
 
     def set_model(self, model):
-        """Takes the model and prepares what the method has to remember."""
+        """Sets the model, and prepares its `GrowthMemory`."""
         super().set_model(model)
-        if self.grow_init == "gradient" and hasattr(model.optimizer, "optimizers"):
+        if self.grow_init == "gradient" and hasattr(self.optimizer, "optimizers"):
             raise ValueError(
                 "Argument `grow_init` must be 'zeros' with a `MultiOptimizer`, which has no "
-                "learning rate of its own. Received: grow_init='gradient'"
+                "single learning rate. Received: grow_init='gradient'"
             )
-        growth.prepare_collecting(model, *self.gradient_memory).owner = id(self)
+        self.training.build_optimizer()
+        self._accumulated = optimizers.accumulation_steps(self.optimizer)
+        self.check_model()
+        growth.prepare_collecting(self.training, *self.gradient_average)
+
+    def check_model(self):
+        """Raises a `ValueError` if the method does not suit the model."""
 
     def on_train_begin(self, logs=None):
         """Starts to collect dense gradients, if they are needed."""
-        self._first_epoch, self._steps, self._num_moved = None, None, 0
-        epochs, steps = self.params.get("epochs"), self.params.get("steps")
-        if self.end_step is None and not (epochs and steps):
-            raise ValueError(
-                "Argument `end_step` must be given if the number of training steps cannot be "
-                f"known. Received: end_step=None, epochs={epochs}, steps per epoch: {steps}"
-            )
-        if self.model.masked.growth.owner != id(self):
-            raise ValueError(
-                "Argument `callbacks` must hold one method that moves connections. Received: "
-                f"{type(self).__name__} and another one after it"
-            )
-        growth.start_collecting(self.model)
+        self._steps = None
+        if self.end_step is None:
+            self.training_span()
+        growth.start_collecting(self.training)
         super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Notes the first epoch of this training."""
+        """Starts the record of the epoch's updates."""
         super().on_epoch_begin(epoch, logs)
         self._replaced = []
-        if self._first_epoch is None:
-            self._first_epoch = epoch
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Plans the updates before the first batch, after all callbacks restored their state."""
+        """Plans the updates before the first batch, when all callbacks have restored state."""
         if self._steps is None:
             self.reset_step()
             self._plan()
         super().on_train_batch_begin(batch, logs)
 
     def reset_step(self):
-        """Takes over the optimizer's step, which may have been set back."""
+        """Reads the step from the optimizer, which may have been set back."""
         super().reset_step()
         if self._steps is not None:
             self._updated = min(self._updated, self._num_due())
@@ -171,22 +200,22 @@ class DynamicSparseTraining(SparsityCallback):
     def next_step(self):
         """Returns the next step at which connections are moved."""
         later = [] if self._steps is None else self._steps[self._num_due() :]
-        return later[0] if later else None
+        # Rounded up to the next batch at which the optimizer changes weights.
+        return -(-later[0] // self._accumulated) * self._accumulated if later else None
 
     def on_step(self):
-        """Moves connections, unless a gradient is not finite."""
+        """Moves connections, unless gradients are not finite."""
         self._updated = self._num_due()
         step = self._steps[self._updated - 1]
         gradients = growth.collected_gradients(self.model)
         if not all(g is None or np.isfinite(g).all() for g in gradients.values()):
             warnings.warn(
-                f"The gradients at step {step} are not finite: connections stay as they are. "
+                f"The gradients at step {step} are not finite, so no connections are moved. "
                 "Lower the learning rate.",
                 stacklevel=2,
             )
             return
         masks, share = self._growing_masks(), self._schedule(step)
-        self._num_moved += len(masks)
         num_grown = self.num_grown(masks, share, gradients) or {}
         matrices = self.model.to_matrices(masks)
         kernels = self.model.to_matrices(self.model.get_kernels())
@@ -194,67 +223,60 @@ class DynamicSparseTraining(SparsityCallback):
         for i, (path, mask) in enumerate(matrices.items()):
             gradient = None if gradients[path] is None else gradients[path].reshape(mask.shape)
             rng = np.random.default_rng([self.seed, step, i])
-            scores = self.grow_scores(gradient, mask.shape, rng)
+            scores = self.grow_scores(path, kernels[path], gradient, rng)
             new_masks[path] = drop_and_grow(
                 kernels[path], mask, scores, share, self._pattern, num_grown.get(path)
             )
         values = None
         if self.grow_init == "gradient":
-            values = {path: growth.descent_step(self.model, gradients[path]) for path in masks}
-        num_new = growth.move_connections(self.model, self.model.from_matrices(new_masks), values)
+            values = {path: growth.descent_step(self.training, gradients[path]) for path in masks}
+        new_masks = self.model.from_matrices(new_masks)
+        num_new = growth.move_connections(self.training, new_masks, values)
         num_active = sum(np.count_nonzero(mask) for mask in masks.values())
         self._replaced.append(num_new / max(1, num_active))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Adds to `logs` the shares of connections replaced and of weights ever active.
+        """Adds to `logs` the shares of new connections and of weights that were ever active.
 
-        `replaced` is the mean over the epoch's updates of the share of active weights that
-        are new; `explored` the exploration rate of "Do We Actually Need Dense
-        Over-Parameterization?" (arXiv:2102.02887), R_s there.
+        `replaced` is the share of active weights that are new, as a mean over the epoch's
+        updates. `explored` is the exploration rate `R_s` of "Do We Actually Need Dense
+        Over-Parameterization?" (arXiv:2102.02887).
         """
         if logs is not None:
-            explored = [ops.convert_to_numpy(e) for e in self.model.masked.growth.explored]
+            explored = [ops.convert_to_numpy(e) for e in self.model.growth.explored]
             active, size = sum(map(np.count_nonzero, explored)), sum(e.size for e in explored)
             logs["replaced"] = float(np.mean(self._replaced)) if self._replaced else 0.0
             logs["explored"] = float(active / size)
 
     def on_train_end(self, logs=None):
-        """Ends the collection of gradients; warns if nothing could be moved."""
+        """Stops collecting gradients. Warns if training ended before the first update."""
+        super().on_train_end(logs)
         if self._steps and self.step < self._steps[0]:
             warnings.warn(
-                f"Training ended at step {self.step}, before the first connections were to be "
+                f"Training ended at step {self.step}, before the first connections would have been "
                 f"moved at step {self._steps[0]}: the masks are those of the start. Train longer "
                 f"or set a `frequency` below {self.frequency}.",
                 stacklevel=2,
             )
-        elif self._updated > self._updated_before and not self._num_moved:
-            warnings.warn(
-                "The model had no zeros in kernels that are trained, so there were no connections "
-                "to move: prune it first, as by `tfl.sparsify(model, sparsity=0.9)`.",
-                stacklevel=2,
-            )
-        growth.stop_collecting(self.model)
+        growth.stop_collecting(self.training)
 
     def _plan(self):
-        """Fixes the steps of all updates and the schedule of the drop fraction."""
+        """Sets the steps of all updates and the schedule of the drop fraction."""
         begin, end = self.begin_step, self.end_step
         if end is None:
-            epochs, steps = self.params["epochs"], self.params["steps"]
-            # A training that goes on began as many steps ago, but for those that a loss
-            # scale skipped.
-            start = max(0, self.step - self._first_epoch * steps)
-            begin, end = start + begin, start + round(END_OF_TRAINING * epochs * steps)
+            start, length = self.training_span()
+            begin, end = start + begin, start + round(END_OF_TRAINING * length)
         first = begin if self.begin_step else begin + self.frequency
         self._steps = range(first, max(first, end), self.frequency)
         self._schedule = self.drop_fraction
         if not callable(self._schedule):
             self._schedule = Cosine(self.drop_fraction, end_step=end, begin_step=begin)
-        self._updated = self._updated_before = self._num_due()
+        self._updated = self._num_due()
         self._paths, self._pattern = divided_kernels(self.model, self.pattern)
         for path, mask in self.model.to_matrices(self._growing_masks()).items():
             if not self._pattern.holds(mask):
                 raise ValueError(
-                    "Argument `pattern` must be one that the masks follow; prune to it first. "
+                    "Argument `pattern` must be one that the masks follow; prune the model to it. "
                     f"Received: pattern='{self._pattern}', but the mask of {path!r}, of density "
                     f"{mask.mean():.3f}, does not"
                 )
@@ -265,11 +287,17 @@ class DynamicSparseTraining(SparsityCallback):
                 f"{self.step}. Train longer, lower `frequency` or raise `end_step`.",
                 stacklevel=2,
             )
+        elif not self._growing_masks():
+            warnings.warn(
+                "The model has no zeros in kernels that are trained, so there are no connections "
+                "to move: prune it first, for example by `tfl.sparsify(model, sparsity=0.9)`.",
+                stacklevel=2,
+            )
 
     def _num_due(self):
-        """Returns how many updates are due up to the current step."""
-        # Of a range, so it counts without a search.
-        passed = self.step - self._steps.start
+        """Returns the number of updates that are due up to the current step."""
+        # `_steps` is a range, so the number is computed directly.
+        passed = self.step - self.step % self._accumulated - self._steps.start
         return min(max(0, passed // self.frequency + 1), len(self._steps))
 
     def _growing_masks(self):
@@ -283,7 +311,7 @@ class DynamicSparseTraining(SparsityCallback):
 
 
 def _end_of(drop_fraction, begin_step):
-    """Returns the step after `begin_step` from which a schedule is 0, `None` if there is none."""
+    """Returns the step from which a schedule is 0, or `None` if not after `begin_step`."""
     end_step = getattr(drop_fraction, "end_step", None)
     if end_step is None or end_step <= begin_step or drop_fraction(end_step) > 0:
         return None

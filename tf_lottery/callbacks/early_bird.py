@@ -1,15 +1,17 @@
-"""Early-Bird tickets: stop training when the masks that pruning would give have settled."""
+"""Early-Bird tickets: stops training when the masks that pruning would give are stable."""
 
-import pathlib
+import os
+from collections.abc import Callable
 
 import numpy as np
 
-from tf_lottery import files
+from tf_lottery import _keras
 from tf_lottery.callbacks.base import SparsityCallback
-from tf_lottery.checks import choice, number_above, positive_integer
+from tf_lottery.callbacks.resumable_folder import ResumableFolder
+from tf_lottery.checks import choice, natural_number, number_above, positive_integer
 from tf_lottery.model import check_settled
-from tf_lottery.pruning import ranked_masks, target_sparsity
-from tf_lottery.snapshot import training_step
+from tf_lottery.pruning import kernel_scores, ranked_masks, target_sparsity
+from tf_lottery.snapshot import Snapshot, training_step
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity import scores as score_functions
@@ -17,49 +19,54 @@ from tf_lottery.ticket import Ticket
 
 
 class EarlyBird(SparsityCallback):
-    """Draws a ticket as soon as pruning would keep the same weights epoch after epoch.
+    """Draws a ticket as soon as pruning would keep the same weights for several epochs.
 
-    At the end of every epoch it works out the masks that pruning would give now, without pruning.
-    When those of the last `window` epochs agree with the newest, it makes them a ticket and
-    stops training, early in what would have been a full one ("Drawing Early-Bird Tickets",
+    At the end of every epoch, it computes the masks that pruning would give, without pruning.
+    When the masks of the last `window` epochs agree with the newest, it makes a ticket of the
+    newest and stops training, early in a normal training ("Drawing Early-Bird Tickets",
     arXiv:1909.11957). The distance of two masks is the fraction of entries that differ, over
-    all kernels. With `pattern="channel"` whole units are kept or pruned, as in the paper,
-    which ranks them by the scales of batch normalization instead.
+    all kernels. With `pattern="channel"` whole units are kept or pruned, as in the paper. The
+    paper ranks units by the scales of batch normalization instead.
 
-    Masks that keep a density `d` differ in at most `2 * d` of their entries, by chance in
-    `2 * d * (1 - d)`. At high sparsity a lower threshold is needed to tell anything.
+    Masks of density `d` differ in at most `2 * d` of their entries, and random masks in
+    `2 * d * (1 - d)`. High sparsity therefore needs a lower threshold.
 
-    From the second epoch on the logs receive `mask_distance`, the largest distance of the
-    epoch's masks to those before it in the window.
+    From the second epoch on, the logs get `mask_distance`, the largest distance of the epoch's
+    masks to the earlier masks in the window.
 
     Args:
-        sparsity: Float in (0, 1), of the masks; with `scope="layer"` also a dict of kernel
-            paths to fractions. See `tfl.prune`.
-        threshold: Float >= 0, the largest distance of masks that agree. Defaults to `0.1`.
-        window: Integer >= 2, how many epochs have to agree. Defaults to `5`.
+        sparsity: Float in (0, 1), the sparsity of the masks. With `scope="layer"`, it can be a
+            dict of kernel paths to fractions; see `tfl.prune`.
+        threshold: Float >= 0, the largest distance at which masks agree. Defaults to `0.1`.
+        window: Integer >= 2, the number of epochs whose masks must agree. Defaults to `5`.
         scores: Name or function; see `tfl.prune`. Defaults to `"magnitude"`.
-        scope: `"global"` ranks all weights together, `"layer"` each kernel by itself.
-            Defaults to `"global"`.
+        scope: `"layer"` ranks each kernel separately, `"global"` all weights together. Defaults
+            to `"layer"`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
-        distribution: How much of the sparsity each kernel bears, with `scope="layer"`; see
+        distribution: How the sparsity is distributed over the kernels, with `scope="layer"`; see
             `tfl.sparsify`. Defaults to `None`: uniform.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
+            `tfl.prune`. Defaults to `1`.
         initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
             scores that compare with them. Defaults to `None`.
         stop_training: Whether to end `fit` when the ticket is drawn. Defaults to `True`.
-        directory: Folder that keeps the masks of the window, and the ticket as `ticket.npz`. A
-            training that was killed goes on with them: epochs that are trained again are
-            forgotten, and a search that had ended trains no further. Defaults to `None`:
-            nothing is kept, and every `fit` is a new search.
+        directory: Folder for the masks of the window, and the ticket as `ticket.npz`. With them,
+            an interrupted training can be resumed: the masks of epochs that are trained again
+            are discarded, and a finished search does not train again. Defaults to `None`:
+            nothing is saved, and every `fit` is a new search.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Attributes:
-        distances: List with a list per epoch, the distances of its masks to those before
-            them in the window, oldest first.
+        distances: List with a list per epoch, the distances of its masks to the earlier masks
+            in the window, oldest first.
         ticket: The `Ticket`, with the weights at the end of its epoch, or `None`.
-        epoch: Integer, the epoch at whose end the ticket was drawn, counted from 0, or `None`.
+        epoch: Integer, the epoch at the end of which the ticket was drawn, counted from 0, or
+            `None`.
 
     Raises:
-        ValueError: If an argument is outside its range, or the threshold so high that any masks
-            of this sparsity agree.
+        ValueError: If an argument is outside its range, or the threshold is so high that any two
+            masks of this sparsity agree.
 
     Example:
 
@@ -72,20 +79,25 @@ class EarlyBird(SparsityCallback):
     >>> history = sparse.fit(x, y, epochs=10, verbose=0)
     """
 
+    works_in_loops = False
+
     def __init__(
         self,
-        sparsity,
-        threshold=0.1,
-        window=5,
-        scores="magnitude",
-        scope="global",
-        pattern=None,
-        distribution=None,
-        initial=None,
-        stop_training=True,
-        directory=None,
-    ):
-        super().__init__()
+        sparsity: float | dict[str, float],
+        threshold: float = 0.1,
+        *,
+        window: int = 5,
+        scores: str | Callable = "magnitude",
+        scope: str = "layer",
+        pattern: patterns.Pattern | str | None = None,
+        distribution: str | Callable | dict[str, float] | None = None,
+        floor: int = 1,
+        initial: dict[str, np.ndarray] | Snapshot | None = None,
+        stop_training: bool = True,
+        directory: str | os.PathLike | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
         self.threshold = number_above("threshold", threshold, 0, inclusive=True)
         if positive_integer("window", window) < 2:
             raise ValueError(
@@ -99,56 +111,58 @@ class EarlyBird(SparsityCallback):
         self.scope = choice("scope", scope, mask_ops.SCOPES)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.distribution = distribution
-        self.initial = getattr(initial, "weights", initial) or {}
+        self.floor = natural_number("floor", floor)
+        self.initial = initial
         self.stop_training = stop_training
-        self.directory = None if directory is None else pathlib.Path(directory)
+        self.directory = directory
+        self._folder = None
         self.distances, self.ticket, self.epoch = [], None, None
         self._epochs, self._masks, self._begins = [], {}, True
 
     @property
     def has_ended(self):
-        """Whether the ticket is drawn."""
+        """Whether the ticket was drawn."""
         return self.ticket is not None
 
-    @property
-    def path(self):
-        """The file with the masks of the window, or `None`."""
-        return None if self.directory is None else self.directory / "early_bird.npz"
-
     def set_model(self, model):
-        """Takes the model, which must be a `SparseModel` without soft gates."""
-        check_settled(model)
+        """Sets the model, which must be a `SparseModel` without soft gates."""
         super().set_model(model)
+        check_settled(self.model)
 
     def masks_now(self):
         """Returns a dict of kernel paths to the masks that pruning would give now."""
-        sparsity = target_sparsity(self.model, self.sparsity, self.scope, self.distribution)
-        rng = np.random.default_rng(0)
-        values = {
-            path: self.scores(kernel, initial_weights=self.initial.get(path), rng=rng)
-            for path, kernel in self.model.get_kernels().items()
-        }
-        return ranked_masks(self.model, values, sparsity, self.scope, self.pattern)
+        sparsity = target_sparsity(
+            self.model, self.sparsity, distribution=self.distribution, scope=self.scope
+        )
+        values = kernel_scores(self.model, self.scores, initial=self.initial)
+        return ranked_masks(
+            self.model,
+            values,
+            sparsity,
+            pattern=self.pattern,
+            scope=self.scope,
+            floor=self.floor,
+        )
 
     def on_train_begin(self, logs=None):
-        """Starts a search, or goes on with the one in the directory."""
+        """Starts a search, or resumes the one in the directory."""
         super().on_train_begin(logs)
-        # What does not fit the model is refused before the first epoch.
+        # Raises errors about arguments before the first epoch.
         self.masks_now()
         self.distances, self.ticket, self.epoch = [], None, None
         self._epochs, self._masks, self._begins = [], {}, True
         if self.directory is not None:
-            self._make_directory()
-            if self.path.exists():
+            self._folder = ResumableFolder(self.directory, "early_bird", self._settings())
+            if self._folder.exists():
                 self._load()
-        # A callback that restores the weights and stands before this one sets the epoch so;
-        # there is no public way to tell `fit` where to start.
-        resumed = getattr(self.model, "_initial_epoch", None) or 0
+        # An earlier callback that restores the weights, such as `BackupAndRestore`, has set the
+        # first epoch in this way.
+        resumed = _keras.first_epoch(self.fitted) or 0
         if self.has_ended and self.stop_training and resumed > self.epoch:
-            self.model._initial_epoch = self.params["epochs"]
+            _keras.set_first_epoch(self.fitted, self.params["epochs"])
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Forgets what is known of epochs that are trained again."""
+        """Discards the masks of epochs that are trained again."""
         super().on_epoch_begin(epoch, logs)
         if self._begins:
             self._masks = {e: masks for e, masks in self._masks.items() if e < epoch}
@@ -166,31 +180,32 @@ class EarlyBird(SparsityCallback):
         self._epochs.append(epoch)
         self.distances.append(distances)
         self._masks[epoch] = newest
-        # One more than the next epoch needs, should this one be trained again.
+        # One more than the next epoch needs, in case this epoch is trained again.
         self._masks = dict(list(self._masks.items())[-self.window :])
         if distances and logs is not None:
             logs["mask_distance"] = max(distances)
         settled = len(distances) == self.window - 1 and max(distances) <= self.threshold
         if settled and not self.has_ended:
             self._draw(epoch, masks)
-        if self.directory is not None:
+        if self._folder is not None:
             self._save()
 
     def on_train_end(self, logs=None):
-        """Lets the next `fit` start where it is told to."""
-        self.model._initial_epoch = None
+        """Makes the next `fit` start at its own `initial_epoch`."""
+        super().on_train_end(logs)
+        _keras.set_first_epoch(self.fitted, None)
 
     def _draw(self, epoch, masks):
         ticket = Ticket.from_model(self.model)
-        step = training_step(self.model.optimizer)
+        step = training_step(self.optimizer)
         provenance = {**ticket.provenance, "method": "early_bird", "epoch": epoch, "step": step}
         self.ticket = Ticket(masks, ticket.weights, provenance=provenance)
         self.epoch = epoch
         if self.stop_training:
-            self.model.stop_training = True
+            self.fitted.stop_training = True
 
     def _settings(self):
-        names = ("sparsity", "threshold", "window", "scope")
+        names = ("sparsity", "threshold", "window", "scope", "floor")
         shapes = [list(kernel.shape) for kernel in self.model.kernels.values()]
         return {
             **{name: getattr(self, name) for name in names},
@@ -200,39 +215,24 @@ class EarlyBird(SparsityCallback):
             "shapes": shapes,
         }
 
-    def _make_directory(self):
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"Argument `directory` must be a folder ({error.strerror}). Received"
-            raise OSError(error.errno, message, str(self.directory)) from None
-
     def _save(self):
         if self.has_ended:
-            self.ticket.save(self.directory / "ticket.npz")
+            self.ticket.save(self._folder.directory / "ticket.npz")
         arrays = {
             f"{epoch}/{i}": mask
             for epoch, masks in self._masks.items()
             for i, mask in enumerate(masks)
         }
         progress = {"epochs": self._epochs, "distances": self.distances, "epoch": self.epoch}
-        metadata = {"settings": self._settings(), "progress": progress}
-        files.save_arrays(self.path, "early_bird", arrays, metadata)
+        self._folder.write(progress, arrays)
 
     def _load(self):
-        arrays, metadata = files.load_arrays(self.path, "early_bird")
-        if metadata["settings"] != self._settings():
-            raise ValueError(
-                "Argument `directory` must be empty or hold a search with the same arguments, "
-                f"{self._settings()}. Received: directory={str(self.directory)!r} with "
-                f"{metadata['settings']}"
-            )
-        progress = metadata["progress"]
+        progress, arrays = self._folder.read()
         self._epochs, self.distances = progress["epochs"], progress["distances"]
         self.epoch = progress["epoch"]
         if self.epoch is not None:
-            self.ticket = Ticket.load(self.directory / "ticket.npz")
-        # By number: a model that is built again can have other paths.
+            self.ticket = Ticket.load(self._folder.directory / "ticket.npz")
+        # By number, since a model that is built again can have other paths.
         self._masks = {
             epoch: [arrays[f"{epoch}/{i}"] for i in range(len(self.model.kernels))]
             for epoch in self._epochs[-self.window :]
@@ -260,7 +260,7 @@ def mask_distance(first, second):
 
 
 def _check_sparsity(sparsity, threshold):
-    """Raises a `ValueError` if a threshold is met by any masks of a sparsity."""
+    """Raises a `ValueError` if any two masks of this sparsity are within the threshold."""
     if not 0 < number_above("sparsity", sparsity, 0) < 1:
         raise ValueError(
             f"Argument `sparsity` must be above 0 and below 1. Received: sparsity={sparsity}"

@@ -1,7 +1,9 @@
 """The lottery ticket paper's measure of learning speed."""
 
 import json
+import os
 import pathlib
+from collections.abc import Iterable
 
 import keras
 from keras import ops
@@ -14,25 +16,28 @@ from tf_lottery.checks import positive_integer
 class EarlyStopIteration(SparsityCallback):
     """Finds the training step with the lowest validation loss.
 
-    The iteration at which early stopping would stop, the speed measure of "The Lottery
-    Ticket Hypothesis" (arXiv:1803.03635, appendix C). Training itself is never stopped. A
-    rewound step count starts a new run, so that every level of an iterative search has its
-    own; the step is then the optimizer's, which counts from the rewind step.
+    This is the iteration at which early stopping would stop, the measure of learning speed in
+    "The Lottery Ticket Hypothesis" (arXiv:1803.03635, appendix C). Training itself is never
+    stopped. When the step count is rewound, a new run starts, so every level of an iterative
+    search has its own run. Its iterations are those of the optimizer, counted from the rewind
+    step.
 
-    At the end of every epoch the logs receive `early_stop_iteration`, `early_stop_loss`
-    and the metrics at that step, for example `early_stop_accuracy`.
+    At the end of every epoch, the logs get `early_stop_iteration`, `early_stop_loss` and the
+    metrics at that step, for example `early_stop_accuracy`.
 
     Args:
         validation_data: Tuple of arrays `(x, y)`, or an iterable of such batches that can be
-            iterated again and again, for example a `tf.data.Dataset`.
+            read repeatedly, for example a `tf.data.Dataset`.
         frequency: Integer > 0. Steps between two evaluations. Defaults to `100`.
         batch_size: Integer > 0. Examples per batch if arrays are given. Defaults to `1000`.
-        path: JSON file that keeps the runs, so that a killed training goes on with them.
-            Defaults to `None`: they are kept in memory only.
+        path: JSON file to which the runs are saved, to resume an interrupted training. Defaults
+            to `None`: no file.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Attributes:
-        runs: List with a list per run of the evaluations, dicts of `epoch`, `iteration`,
-            `loss` and the metrics.
+        runs: List with a list per run, of its evaluations. Each is a dict of `epoch`,
+            `iteration`, `loss` and the metrics.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -45,8 +50,16 @@ class EarlyStopIteration(SparsityCallback):
     10
     """
 
-    def __init__(self, validation_data, frequency=100, batch_size=1000, path=None):
-        super().__init__()
+    def __init__(
+        self,
+        validation_data: tuple | Iterable,
+        frequency: int = 100,
+        *,
+        batch_size: int = 1000,
+        path: str | os.PathLike | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
         is_pair = isinstance(validation_data, tuple) and len(validation_data) == 2
         if isinstance(validation_data, tuple) and not is_pair:
             raise ValueError(
@@ -60,11 +73,11 @@ class EarlyStopIteration(SparsityCallback):
         self.runs = []
         self._epoch = None
 
-    def best(self, run=-1):
-        """Returns the evaluation with the lowest loss, the earliest of equals.
+    def best(self, run: int = -1) -> dict:
+        """Returns the first evaluation with the lowest loss.
 
         Args:
-            run: Integer, which run. Defaults to `-1`, the latest.
+            run: Integer, the index of the run. Defaults to `-1`: the latest.
 
         Returns:
             Dict of `epoch`, `iteration`, `loss` and the compiled metrics.
@@ -76,14 +89,14 @@ class EarlyStopIteration(SparsityCallback):
         return (self.step // self.frequency + 1) * self.frequency
 
     def on_train_begin(self, logs=None):
-        """Starts the first run, or goes on with those in the file."""
+        """Starts the first run, or loads the runs in the file."""
         super().on_train_begin(logs)
         self.runs, self._epoch = [[]], None
         if self.path is not None and self.path.exists():
             self.runs = json.loads(self.path.read_text())
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Forgets evaluations of epochs that are trained again."""
+        """Discards evaluations of epochs that are trained again."""
         super().on_epoch_begin(epoch, logs)
         if self._epoch is None:
             kept = [[e for e in run if e["epoch"] < epoch] for run in self.runs]
@@ -91,14 +104,14 @@ class EarlyStopIteration(SparsityCallback):
         self._epoch = epoch
 
     def reset_step(self):
-        """Takes over the optimizer's step; where it went back a new run starts."""
+        """Reads the step from the optimizer. If it was set back, a new run starts."""
         before = self.step
         super().reset_step()
         if self.step < before and self.runs and self.runs[-1]:
             self.runs.append([])
 
     def on_step(self):
-        """Evaluates the model, without a trace in the metrics of the epoch."""
+        """Evaluates the model, without changing the metrics of the epoch."""
         if self.runs[-1] and self.runs[-1][-1]["iteration"] >= self.step:
             self.runs.append([])
         metrics = self.model.metrics_variables

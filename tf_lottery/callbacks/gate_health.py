@@ -1,4 +1,4 @@
-"""What can go wrong with gates, and what to do about it."""
+"""Detects problems with gates, and gives advice."""
 
 import warnings
 
@@ -8,17 +8,21 @@ from tf_lottery.pruning import warn_of_emptied
 
 _TOO_MANY_UNDECIDED = 0.05
 _TOO_FAR = 0.1
+_ADVICE = (
+    "Raise the `initial_value` or lower the `penalty` of the `SoftGate`, set `exact_density=True`, "
+    "which keeps weights in every kernel, or `exclude` these kernels in `tfl.sparsify`."
+)
 
 
 def find_failure(model, loss, round_ends):
-    """Returns what went wrong in training and what to do about it, or `None`.
+    """Returns a text about a failure of training, with advice, or `None`.
 
     Args:
         model: A `SparseModel` with gates.
         loss: Float, the loss of the epoch.
-        round_ends: Whether masks are about to be taken from the gates.
+        round_ends: Whether the gates become masks after this epoch.
     """
-    finite = [np.isfinite(values).all() for values in model.masked.values]
+    finite = [np.isfinite(values).all() for values in model.selection.values]
     if not (np.isfinite(loss) and all(finite)):
         return (
             "the loss or the gates are no longer finite. Lower the learning rate, make the "
@@ -33,28 +37,27 @@ def find_failure(model, loss, round_ends):
 
 
 def warn_of_doubts(model, undecided, level, target_density=None):
-    """Warns of undecided gates, of a target that was missed and of kernels without a weight.
+    """Warns of undecided gates, a missed target density and kernels without weights.
 
     Args:
         model: A `SparseModel` with gates, at the end of a round.
         undecided: Float, the share of undecided gates.
         level: Integer, the round.
-        target_density: Float, what the density should be by now. Defaults to `None`: whatever
-            it is.
+        target_density: Float, the density that was requested. Defaults to `None`: no target.
     """
-    if undecided > _TOO_MANY_UNDECIDED and not model.masked.gate.stochastic:
+    if undecided > _TOO_MANY_UNDECIDED and not model.selection.gate.stochastic:
         warnings.warn(
-            f"{undecided:.1%} of the gates were undecided at the end of round {level}, so that "
-            "soft and hard accuracy can differ. Train longer rounds, or let gates move faster: "
-            "raise `learning_rate_multiplier` or `penalty` of the `SoftGate`.",
+            f"{undecided:.1%} of the gates were undecided at the end of round {level}, so the "
+            "accuracies with soft and hard gates can differ. Train longer rounds, or raise "
+            "`learning_rate_multiplier` or `penalty` of the `SoftGate` to move gates faster.",
             stacklevel=3,
         )
     if target_density and abs(model.density / target_density - 1.0) > _TOO_FAR:
         warnings.warn(
             f"The density is {model.density:.4f} where {target_density} was asked for. Train "
-            "more or longer rounds, some hundred steps at least; for a higher density raise the "
-            "`initial_value` of the `SoftGate`; or set `exact_density=True`.",
+            "more or longer rounds, with at least some hundred steps. For a higher density, raise "
+            "the `initial_value` of the `SoftGate`. Or set `exact_density=True`.",
             stacklevel=3,
         )
     masks = model.get_masks()
-    warn_of_emptied({path: np.ones_like(mask) for path, mask in masks.items()}, masks)
+    warn_of_emptied({path: np.ones_like(mask) for path, mask in masks.items()}, masks, _ADVICE)

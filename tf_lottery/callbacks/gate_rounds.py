@@ -1,8 +1,9 @@
-"""What happens to the gates of a model at the end of a round."""
+"""Changes the gates of a model at the end of a round."""
 
 import warnings
 
 import numpy as np
+from keras import ops
 
 from tf_lottery.optimizers import clear_slots
 from tf_lottery.pruning import ranked_masks
@@ -11,39 +12,40 @@ from tf_lottery.sparsity import gates as gate_ops
 from tf_lottery.ticket import Ticket
 
 
-def reset_gates(gated, final_temperature):
-    """Sets the gates to what the next round starts from.
+def reset_gates(gates, final_temperature):
+    """Sets the gates to their initial values for the next round.
 
     Args:
-        gated: A `Gated` wrapper.
+        gates: The `Gates` of a model.
         final_temperature: Float, the temperature at the end of a round.
     """
-    start = gated.gate.initial_value
-    if gated.gate.stochastic:
-        values = [gate_ops.shut_below(array, start) for array in gated.values]
+    start = gates.gate.initial_value
+    if gates.gate.stochastic:
+        values = [gate_ops.shut_below(array, start) for array in gates.values]
     else:
-        values = [gate_ops.reset(array, start, final_temperature) for array in gated.values]
-    gated.set_values(values)
+        values = [gate_ops.reset(array, start, final_temperature) for array in gates.values]
+    gates.set_values(values)
 
 
-def forget_gates(model):
-    """Clears what the optimizer remembers of the gates, so that it moves them no further.
-
-    Args:
-        model: A compiled `SparseModel` with gates.
-    """
-    clear_slots(model.optimizer, model.trainable_variables, model.masked.gates)
-    start_averages(model)
-
-
-def settle_gates(model):
-    """Settles the gates for good, averages of weights included.
+def forget_gates(training):
+    """Resets the optimizer slots and averages of the gates, so that momentum does not move them.
 
     Args:
-        model: A compiled `SparseModel` with gates.
+        training: A `Training` of a `SparseModel` with gates.
     """
-    model.masked.apply_masks()
-    forget_gates(model)
+    gates = training.model.selection.gates
+    clear_slots(training.optimizer, training.trained_variables, gates)
+    start_averages(training)
+
+
+def settle_gates(training):
+    """Settles the gates permanently, also in the optimizer's averages of weights.
+
+    Args:
+        training: A `Training` of a `SparseModel` with gates.
+    """
+    training.model.apply_masks()
+    forget_gates(training)
 
 
 def keep_exactly(model, density):
@@ -53,27 +55,29 @@ def keep_exactly(model, density):
         model: A `SparseModel` with gates.
         density: Float, the share of gates to open.
     """
-    values = dict(zip(model.masked.paths, model.masked.values, strict=True))
+    values = dict(zip(model.kernels, model.selection.values, strict=True))
     everything = {path: np.ones(array.shape, bool) for path, array in values.items()}
-    masks = list(ranked_masks(model, values, 1.0 - density, masks=everything).values())
+    masks = list(
+        ranked_masks(model, values, 1.0 - density, scope="global", masks=everything).values()
+    )
     before = model.get_masks().values()
     forced = sum(np.count_nonzero(mask & ~old) for mask, old in zip(masks, before, strict=True))
     if forced > 0.5 * sum(map(np.count_nonzero, masks)):
         warnings.warn(
-            f"{forced} of the gates that `exact_density` keeps open had closed, so that the "
-            "network is another than the one that was trained. Raise the `initial_value` of the "
-            "`SoftGate`, or train it again.",
+            f"{forced} of the gates that `exact_density` keeps open had closed, so the network "
+            "differs from the one that was trained. Raise the `initial_value` of the `SoftGate`, "
+            "or train the network again.",
             stacklevel=4,
         )
-    model.masked.open_gates(masks)
+    model.selection.open_gates(masks)
 
 
 def hard_weights(model):
-    """Returns the weights of the network with hard gates, their scale in the kernels.
+    """Returns the weights of the network with hard gates, with the scale in the kernels.
 
     Args:
         model: A `SparseModel` with gates.
     """
     weights = Ticket.from_model(model).weights
-    scale = model.masked.scale.numpy()
+    scale = ops.convert_to_numpy(model.selection.scale)
     return {**weights, **{path: scale * weights[path] for path in model.kernels}}

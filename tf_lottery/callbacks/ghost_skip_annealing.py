@@ -1,22 +1,23 @@
-"""Fade ghost skips out."""
+"""Fades ghost skips out."""
 
 from tf_lottery.callbacks.tweak_annealing import TweakAnnealing
 from tf_lottery.layers.ghost_skips import GhostSkips
 
 
 class GhostSkipAnnealing(TweakAnnealing):
-    """Takes the factor of a model's ghost skips from 1 to 0, linearly, while it trains.
+    """Reduces the factor of a model's ghost skips linearly from 1 to 0 during training.
 
-    From `end_step` on the model computes what it does without them. "Training Your Sparse
-    Neural Network Better with Any Mask" (arXiv:2206.12755) has ghost skips early in training
-    only, and gives no schedule.
+    From `end_step` on, the skips have no effect. "Training Your Sparse Neural Network Better with
+    Any Mask" (arXiv:2206.12755) uses ghost skips only early in training, and gives no schedule.
 
     Args:
-        end_step: Integer > `begin_step`, from which on the factor is 0. Steps are the
-            optimizer's, so a saved model goes on where it stopped.
-        begin_step: Integer >= 0, until which it is 1. Defaults to `0`.
-        frequency: Integer > 0, steps between two changes. Defaults to `None`: a 200th of the
-            way, at least every step.
+        end_step: Integer > `begin_step`, the first step with factor 0. Steps are those of the
+            optimizer, so training of a saved model continues the schedule.
+        begin_step: Integer >= 0, the step at which the factor starts to fall. Defaults to `0`.
+        frequency: Integer > 0, steps between two changes. Defaults to `None`: 1/200 of the
+            steps from `begin_step` to `end_step`, but at least 1.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range. In training, if the model has no ghost
@@ -36,5 +37,5 @@ class GhostSkipAnnealing(TweakAnnealing):
     advice = "tfl.retrain.ghost_skips(model)"
 
     def initial_value(self):
-        """Returns the factor at first."""
+        """Returns the initial factor."""
         return 1.0

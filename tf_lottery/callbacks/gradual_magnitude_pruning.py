@@ -1,32 +1,45 @@
 """Gradual magnitude pruning: a schedule of sparsities during one training."""
 
+import numbers
 import warnings
+from collections.abc import Callable
 
-from tf_lottery.callbacks.base import SparsityCallback
-from tf_lottery.checks import choice, positive_integer
+from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
+from tf_lottery.checks import choice, fraction, natural_number, positive_integer
 from tf_lottery.pruning import prune
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity import scores as score_functions
+from tf_lottery.sparsity.schedules import Polynomial
 
 
 class GradualMagnitudePruning(SparsityCallback):
-    """Prunes the smallest weights little by little while the model trains.
+    """Prunes the smallest weights gradually during training.
 
-    "To prune, or not to prune" (Zhu & Gupta, arXiv:1710.01878). The masks are updated at
-    `schedule.begin_step`, every `frequency` steps after it and at `schedule.end_step`;
-    what is pruned stays pruned. Steps are the optimizer's, so a saved model goes on where
-    it stopped.
+    "To prune, or not to prune" (Zhu & Gupta, arXiv:1710.01878). The masks are updated at the
+    schedule's `begin_step`, every `frequency` steps after it, and at its `end_step`. Pruned
+    weights stay pruned. Steps are those of the optimizer, so training of a saved model continues
+    the schedule.
 
     Args:
-        schedule: Function of the step to the sparsity, with the attributes `begin_step`
-            and `end_step`: `tfl.sparsity.Polynomial` or `Constant`.
+        schedule: Float in (0, 1), the final sparsity of a `tfl.sparsity.Polynomial`; or a
+            function from the step to the sparsity, with the attributes `begin_step` and
+            `end_step`, such as `tfl.sparsity.Polynomial` or `Constant`.
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
-        scope: `"global"` or `"layer"`; see `tfl.prune`. Defaults to `"global"`.
+        begin_step: Integer >= 0, the first step of the schedule, if `schedule` is a number.
+            Defaults to `None`: 0.
+        end_step: Integer > `begin_step`, the last step of the schedule, if it is a number.
+            Defaults to `None`: 75% of the training that `fit` starts. In this case, `begin_step`
+            also counts from the start of `fit`.
+        scope: `"layer"` or `"global"`; see `tfl.prune`. Defaults to `"layer"`.
         scores: Name or function; see `tfl.prune`. Scores that compare with the start of
             training compare with the weights when `fit` began. Defaults to `"magnitude"`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
+            `tfl.prune`. Defaults to `1`.
         seed: Integer, for `scores="random"`. Defaults to `0`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -35,41 +48,66 @@ class GradualMagnitudePruning(SparsityCallback):
 
     >>> sparse = tfl.sparsify(model)
     >>> sparse.compile("adam", loss)
-    >>> schedule = tfl.sparsity.Polynomial(final_value=0.9, begin_step=2, end_step=8)
-    >>> pruning = GradualMagnitudePruning(schedule, frequency=1)
+    >>> pruning = GradualMagnitudePruning(0.9, frequency=1)
     >>> history = sparse.fit(x, y, epochs=10, callbacks=[pruning], verbose=0)
     >>> sparse.sparsity
     0.9
+    >>> schedule = tfl.sparsity.Polynomial(final_value=0.95, begin_step=12, end_step=18)
+    >>> pruning = GradualMagnitudePruning(schedule, frequency=1)
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=[pruning], verbose=0)
+    >>> sparse.sparsity
+    0.95
     """
 
     sets_masks = True
 
     def __init__(
         self,
-        schedule,
-        frequency=100,
-        scope="global",
-        scores="magnitude",
-        pattern=None,
-        seed=0,
-    ):
-        super().__init__()
-        if not (callable(schedule) and hasattr(schedule, "begin_step")):
+        schedule: float | Callable[[int], float],
+        frequency: int = 100,
+        *,
+        begin_step: int | None = None,
+        end_step: int | None = None,
+        scope: str = "layer",
+        scores: str | Callable = "magnitude",
+        pattern: patterns.Pattern | str | None = None,
+        floor: int = 1,
+        seed: int = 0,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._target, self.schedule = None, schedule
+        self._begin_step, self._end_step = begin_step, end_step
+        if isinstance(schedule, numbers.Real):
+            self._target = fraction("schedule", schedule)
+            natural_number("begin_step", begin_step or 0)
+            self.schedule = None if end_step is None else self._schedule_to_target(0, end_step)
+        elif not (
+            callable(schedule) and hasattr(schedule, "begin_step") and hasattr(schedule, "end_step")
+        ):
             raise ValueError(
-                "Argument `schedule` must be a schedule such as `tfl.sparsity.Polynomial`. "
-                f"Received: schedule={schedule!r}"
+                "Argument `schedule` must be a number or a schedule such as "
+                f"`tfl.sparsity.Polynomial`. Received: schedule={schedule!r}"
             )
-        self.schedule = schedule
+        elif (begin_step, end_step) != (None, None):
+            raise ValueError(
+                "Arguments `begin_step` and `end_step` need a number as `schedule`, since "
+                f"schedules have their own. Received: begin_step={begin_step}, "
+                f"end_step={end_step}, schedule={schedule!r}"
+            )
         self.frequency = positive_integer("frequency", frequency)
         self.scope = choice("scope", scope, mask_ops.SCOPES)
         self.scores = score_functions.get(scores)
         self.pattern = None if pattern is None else patterns.get(pattern)
+        self.floor = natural_number("floor", floor)
         self.seed = seed
         self._initial = None
         self._reached = 0.0
 
     def next_step(self):
         """Returns the next step at which the masks are updated."""
+        if self.schedule is None:
+            return None
         begin, end = self.schedule.begin_step, self.schedule.end_step
         if self.step < begin:
             return begin
@@ -78,7 +116,7 @@ class GradualMagnitudePruning(SparsityCallback):
         return min(self._last_step() + self.frequency, end)
 
     def on_step(self):
-        """Prunes to the sparsity of the last step that was due."""
+        """Prunes to the sparsity of the last due step."""
         due = self._last_step()
         prune(
             self.model,
@@ -86,6 +124,7 @@ class GradualMagnitudePruning(SparsityCallback):
             scores=self.scores,
             scope=self.scope,
             pattern=self.pattern,
+            floor=self.floor,
             initial=self._initial,
             seed=[self.seed, due],
         )
@@ -93,15 +132,32 @@ class GradualMagnitudePruning(SparsityCallback):
 
     def on_train_begin(self, logs=None):
         """Prunes to the sparsity that is already due."""
+        if self._target is not None and self._end_step is None:
+            self.schedule = None
         super().on_train_begin(logs)
         self._initial, self._reached = self.model.get_kernels(), 0.0
-        if self.step >= self.schedule.begin_step:
+        if self.schedule is None:
+            self.training_span()
+        elif self.step >= self.schedule.begin_step:
             self.on_step()
 
+    def on_train_batch_begin(self, batch, logs=None):
+        """Sets the schedule before the first batch, when all callbacks have restored state."""
+        if self.schedule is None:
+            self.reset_step()
+            start, length = self.training_span()
+            end = start + round(END_OF_TRAINING * length)
+            self.schedule = self._schedule_to_target(start, end)
+            if self.step > self.schedule.begin_step:
+                self.on_step()
+            self.reset_step()
+        super().on_train_batch_begin(batch, logs)
+
     def on_train_end(self, logs=None):
-        """Warns if training was too short for the schedule, or masks were taken back."""
+        """Warns if training was too short for the schedule, or other callbacks undid masks."""
+        super().on_train_end(logs)
         self.warn_if_undone(self._reached)
-        if self.step < self.schedule.end_step:
+        if self.schedule is not None and self.step < self.schedule.end_step:
             warnings.warn(
                 f"Training stopped at step {self.step}, before the end of the schedule at step "
                 f"{self.schedule.end_step}: the sparsity is {self.model.sparsity:.3f} instead of "
@@ -110,8 +166,17 @@ class GradualMagnitudePruning(SparsityCallback):
                 stacklevel=2,
             )
 
+    def _schedule_to_target(self, start, end):
+        begin = start + natural_number("begin_step", self._begin_step or 0)
+        if natural_number("end_step", end) <= begin:
+            raise ValueError(
+                "Argument `end_step` must lie after `begin_step`. "
+                f"Received: begin_step={begin}, end_step={end}"
+            )
+        return Polynomial(self._target, end_step=end, begin_step=begin)
+
     def _last_step(self):
-        """Returns the last step up to now at which an update was due."""
+        """Returns the last step so far at which an update was due."""
         begin, end = self.schedule.begin_step, self.schedule.end_step
         if self.step >= end:
             return end

@@ -1,7 +1,10 @@
 """Iterative magnitude pruning with rewinding: the search for lottery tickets."""
 
+import os
+from collections.abc import Callable
+
 from tf_lottery.callbacks.ticket_search import TicketSearch
-from tf_lottery.checks import choice, positive_integer
+from tf_lottery.checks import choice, natural_number, positive_integer
 from tf_lottery.pruning import prune
 from tf_lottery.snapshot import start_averages
 from tf_lottery.sparsity import levels as levels_ops
@@ -14,55 +17,60 @@ OPTIMIZER_STATES = ("fresh", "rewound")
 
 
 class IterativeMagnitudePruning(TicketSearch):
-    """Searches for lottery tickets: train, prune, rewind, again and again, in one `fit`.
+    """Searches for lottery tickets: trains, prunes and rewinds repeatedly in one `fit`.
 
-    Level 0 trains the model as it is. Every further level prunes `rate` of the surviving
-    weights with the lowest scores, goes back as `rewind` says, and trains again. After
-    `fit` the model is the trained network of the last level.
+    Level 0 trains the model without pruning. Every further level prunes the share `rate` of the
+    remaining weights, those with the lowest scores, rewinds according to `rewind`, and trains
+    again. After `fit`, the model is the trained network of the last level.
 
     | `rewind` | weights and statistics | step of the learning-rate schedule |
     |---|---|---|
     | `"weights"` | rewound (arXiv:1803.03635, arXiv:1912.05671) | rewound |
     | `"learning_rate"` | kept (arXiv:2003.02389) | rewound |
-    | `"none"` | kept: fine-tuning | goes on |
+    | `"none"` | kept: fine-tuning | continues |
 
-    Learning-rate schedules of the optimizer follow, because they depend on its iterations. A
-    `LearningRateScheduler` does not: it counts the epochs of `fit`, and has to stand behind the
-    search in the list of callbacks.
-    A level that is rewound trains for as many whole epochs as lie between the rewind point
-    and `epochs_per_level`.
+    Learning-rate schedules of the optimizer are rewound with the step. A `LearningRateScheduler`
+    is not: it counts the epochs of `fit`, and must come after the search in the list of
+    callbacks. A rewound level trains for the whole epochs between the rewind point and
+    `epochs_per_level`.
 
     Args:
         levels: Integer > 0. How many times to prune.
         epochs_per_level: Integer > 0. Epochs of level 0.
-        rate: Float in (0, 1), the share of the surviving weights that a level prunes; with
-            `scope="layer"` also a dict of regular expressions to shares, of which the first
-            found in a kernel's path counts: `{"output": 0.1, ".": 0.2}`. Defaults to `0.2`.
-        scope: `"global"` ranks all weights together, `"layer"` each kernel by itself.
-            Defaults to `"global"`.
+        rate: Float in (0, 1), the share of the remaining weights that a level prunes. With
+            `scope="layer"`, it can be a dict of regular expressions to shares, such as
+            `{"output": 0.1, ".": 0.2}`. The first expression that is found in a kernel's path
+            counts. Defaults to `0.2`.
+        scope: `"layer"` ranks each kernel separately, as for the small networks of
+            arXiv:1803.03635. `"global"` ranks all weights together, as for the deep networks of
+            arXiv:1912.05671. Defaults to `"layer"`.
         scores: Name or function; see `tfl.prune`. Scores that compare with the start of
             training compare with the rewind point. Defaults to `"magnitude"`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
+            `tfl.prune`. Defaults to `1`.
         rewind: `"weights"`, `"learning_rate"` or `"none"`. Defaults to `"weights"`.
         rewind_to_step: Integer >= 0, training steps since the search began, within level 0.
             Defaults to `None`.
         rewind_to_epoch: Integer >= 0, below `epochs_per_level`, instead of a step. Defaults
-            to `None`; without either the search rewinds to its beginning.
-        optimizer_state: `"fresh"`, as it was when the search began, or `"rewound"`, the
-            state that belongs to the weights a level starts from. The first steps of an
-            adaptive optimizer are larger if it is fresh at a late step, since its bias
-            correction is over; and a schedule-free one has to be rewound, since its state
-            holds weights. Defaults to `"fresh"`.
-        directory: Folder that keeps tickets and progress. A search that was killed goes on
-            from its last epoch if it is started again with the same arguments, and ends
-            with the same weights if the order of the data depends on the epoch alone.
-            Defaults to `None`: nothing is kept.
-        verbose: Whether to print a line per level. Defaults to `None`: as `fit` does.
+            to `None`. If both are `None`, the search rewinds to its start.
+        optimizer_state: `"fresh"`, the state when the search began, or `"rewound"`, the state
+            that belongs to the initial weights of a level. With `"fresh"` at a late step, the
+            first steps of an adaptive optimizer are larger, since its bias correction is over. A
+            schedule-free optimizer needs `"rewound"`, since its state contains weights. Defaults
+            to `"fresh"`.
+        directory: Folder for tickets and progress. An interrupted search resumes after its last
+            epoch if it is started again with the same arguments. It ends with the same weights
+            if the order of the data depends only on the epoch. Defaults to `None`: nothing is
+            saved.
+        verbose: Whether to print a line per level. Defaults to `None`: the setting of `fit`.
         seed: Integer, for `scores="random"`. Defaults to `0`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Attributes:
-        tickets: List of a `Ticket` per level: the masks and the weights it starts from.
-        history: List of a dict per level: `level`, `density` and `logs`, the values of
+        tickets: List with a `Ticket` per level: its masks and initial weights.
+        history: List with a dict per level: `level`, `density` and `logs`, the values of
             every epoch by name.
         level: Integer, the current level.
 
@@ -85,6 +93,7 @@ class IterativeMagnitudePruning(TicketSearch):
         "epochs_per_level",
         "rate",
         "scope",
+        "floor",
         "rewind",
         "rewind_to_step",
         "rewind_to_epoch",
@@ -95,27 +104,31 @@ class IterativeMagnitudePruning(TicketSearch):
 
     def __init__(
         self,
-        levels,
-        epochs_per_level,
-        rate=0.2,
-        scope="global",
-        scores="magnitude",
-        pattern=None,
-        rewind="weights",
-        rewind_to_step=None,
-        rewind_to_epoch=None,
-        optimizer_state="fresh",
-        directory=None,
-        verbose=None,
-        seed=0,
-    ):
-        super().__init__(directory, verbose)
+        levels: int,
+        epochs_per_level: int,
+        *,
+        rate: float | dict[str, float] = 0.2,
+        scope: str = "layer",
+        scores: str | Callable = "magnitude",
+        pattern: patterns.Pattern | str | None = None,
+        floor: int = 1,
+        rewind: str = "weights",
+        rewind_to_step: int | None = None,
+        rewind_to_epoch: int | None = None,
+        optimizer_state: str = "fresh",
+        directory: str | os.PathLike | None = None,
+        verbose: bool | int | None = None,
+        seed: int = 0,
+        **kwargs,
+    ) -> None:
+        super().__init__(directory, verbose, **kwargs)
         self.levels = positive_integer("levels", levels)
         self.epochs_per_level = positive_integer("epochs_per_level", epochs_per_level)
         self.scope = choice("scope", scope, mask_ops.SCOPES)
         self.rate = levels_ops.check_rate(rate, scope)
         self.scores = score_functions.get(scores)
         self.pattern = None if pattern is None else patterns.get(pattern)
+        self.floor = natural_number("floor", floor)
         self.rewind = choice("rewind", rewind, REWINDS)
         self.optimizer_state = choice("optimizer_state", optimizer_state, OPTIMIZER_STATES)
         self._check_rewind_point(rewind_to_step, rewind_to_epoch)
@@ -127,30 +140,30 @@ class IterativeMagnitudePruning(TicketSearch):
 
     @property
     def last_level(self):
-        """Integer, the level that ends the search."""
+        """Integer, the last level of the search."""
         return self.levels
 
     @property
     def epochs(self):
-        """Number of epochs `fit` needs for all levels.
+        """Number of epochs that `fit` needs for all levels.
 
-        With `rewind_to_step` it is an upper bound: `fit` stops when the last level ends.
+        With `rewind_to_step`, it is an upper bound: `fit` stops when the last level ends.
         """
         skipped = (self.rewind_to_epoch or 0) if self.rewind != "none" else 0
         return self.epochs_per_level + self.levels * (self.epochs_per_level - skipped)
 
     def next_step(self):
-        """Returns the step to rewind to while it lies ahead."""
+        """Returns the step to rewind to, or `None` if it has passed."""
         if self._rewind_point is None and self.rewind_to_step:
             return self._first_step + self.rewind_to_step
         return None
 
     def on_step(self):
-        """Remembers the rewind point."""
+        """Stores the rewind point."""
         self.take_rewind_point()
 
     def begin(self):
-        """Starts a search with the model as it is."""
+        """Starts a search with the current model."""
         super().begin()
         masks = self.model.get_masks()
         self.densities = {path: (float(mask.mean()), mask.size) for path, mask in masks.items()}
@@ -158,7 +171,7 @@ class IterativeMagnitudePruning(TicketSearch):
             self.take_rewind_point()
 
     def on_train_begin(self, logs=None):
-        """Starts a search, or goes on with the one in the directory."""
+        """Starts a search, or resumes the one in the directory."""
         super().on_train_begin(logs)
         self._check_budget()
 
@@ -168,12 +181,12 @@ class IterativeMagnitudePruning(TicketSearch):
         super().on_epoch_end(epoch, logs)
 
     def on_train_end(self, logs=None):
-        """Warns if the search is not finished or its masks were taken back."""
+        """Warns if the search is not finished, or other callbacks undid its masks."""
         self.warn_if_undone(1.0 - self.history[-1]["density"])
         super().on_train_end(logs)
 
     def take_rewind_point(self):
-        """Remembers the training state to rewind to, and the ticket of level 0."""
+        """Stores the training state to rewind to, and the ticket of level 0."""
         super().take_rewind_point()
         self._add_ticket(self._rewind_point.weights)
 
@@ -186,34 +199,37 @@ class IterativeMagnitudePruning(TicketSearch):
         return self.epochs_per_level - (self.rewind_to_step or 0) // self.steps_per_epoch
 
     def start_level(self):
-        """Prunes the trained network and goes back to where the level starts."""
+        """Prunes the trained network, and rewinds it for the next level."""
+        # By number, since a model that is built again can have other paths.
+        densities = dict(zip(self.model.kernels, self.densities.values(), strict=True))
         prune(
             self.model,
-            levels_ops.level_sparsity(self.rate, self.level, self.densities, self.scope),
+            levels_ops.level_sparsity(self.rate, self.level, densities, self.scope),
             scores=self.scores,
             scope=self.scope,
             pattern=self.pattern,
+            floor=self.floor,
             initial=self._rewind_point,
             seed=[self.seed, self.level],
         )
         if self.rewind == "weights":
-            self._rewind_point.restore(self.model, parts=("weights", "tweaks"))
+            self.restore(self._rewind_point, ("weights", "tweaks"))
             weights = self._rewind_point.weights
         else:
             weights = None
         if self.rewind != "none":
-            self._rewind_point.restore(self.model, parts=("step",))
-            self._start.restore(self.model, parts=("learning_rate",))
+            self.restore(self._rewind_point, ("step",))
+            self.restore(self._start, ("learning_rate",))
         if self.optimizer_state == "fresh":
-            self._start.restore(self.model, parts=("optimizer",))
-            start_averages(self.model)
+            self.restore(self._start, ("optimizer",))
+            start_averages(self.training)
         elif self.rewind == "weights":
-            self._rewind_point.restore(self.model, parts=("optimizer",))
-        self.model.masked.apply_masks()
+            self.restore(self._rewind_point, ("optimizer",))
+        self.model.apply_masks()
         self._add_ticket(weights)
 
     def end_level(self):
-        """Checks that there is a point to rewind to."""
+        """Checks that there is a rewind point."""
         if self._rewind_point is None:
             raise ValueError(
                 "Argument `rewind_to_step` must lie within the first level, which had "
@@ -221,7 +237,7 @@ class IterativeMagnitudePruning(TicketSearch):
             )
 
     def settings(self):
-        """Returns what must not change when a search goes on, as a dict fit for JSON."""
+        """Returns the settings that a resumed search must share, as a dict that fits into JSON."""
         score = getattr(self.scores, "__name__", type(self.scores).__name__)
         pattern = None if self.pattern is None else str(self.pattern)
         return {**super().settings(), "scores": score, "pattern": pattern}
@@ -248,7 +264,7 @@ class IterativeMagnitudePruning(TicketSearch):
             )
 
     def _check_budget(self):
-        """Finds out early what would fail levels later."""
+        """Raises errors now that would otherwise occur only in a later level."""
         levels_ops.rates_by_path(self.rate, list(self.model.kernels))
         steps_per_epoch = self.params.get("steps")
         limit = steps_per_epoch and steps_per_epoch * self.epochs_per_level

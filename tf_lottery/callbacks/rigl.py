@@ -1,20 +1,23 @@
 """RigL: connections grow where the gradient is largest."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
 from tf_lottery.checks import positive_integer
+from tf_lottery.sparsity.patterns import Pattern
 
 
 class RigL(DynamicSparseTraining):
     """Drops the smallest weights and grows those with the largest gradients.
 
-    "Rigging the Lottery" (Evci et al., arXiv:1911.11134, section 3 and algorithm 1). The
-    gradient of the training batch at which an update falls is taken with respect to all
-    weights, pruned ones included. The defaults are the paper's.
+    "Rigging the Lottery" (Evci et al., arXiv:1911.11134, section 3 and algorithm 1). An update
+    uses the gradient of the training batch at its step with respect to all weights, including
+    pruned ones. The defaults are the paper's.
 
-    Unlike in the paper's algorithm, the optimizer makes its step also where connections are
-    moved, and there is no update at step 0, before the network has learned anything.
+    There are two differences from the paper's algorithm. The optimizer also makes its step when
+    connections are moved. There is no update at step 0, before the network has learned anything.
 
     Args:
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
@@ -24,15 +27,17 @@ class RigL(DynamicSparseTraining):
         end_step: Integer, exclusive. Defaults to `None`: 75% of training.
         grow_init: `"zeros"` or `"gradient"`. Defaults to `"zeros"`.
         grad_accumulation: Integer from 1 to `frequency`. The gradient is the mean over this
-            many batches before an update, which helps if batches are small; with
-            `steps_per_execution` above 1, over the chunks of batches they lie in. Defaults
-            to `1`.
-        pattern: A pattern, or its name. Defaults to `None`: that of the model. With
-            `"channel"` a pruned unit behind a ReLU has no gradient by which it could return.
+            many batches before an update, which helps if batches are small. With
+            `steps_per_execution` above 1, whole executions are averaged. With
+            `gradient_accumulation_steps` in the optimizer, this many of its steps are averaged.
+            Defaults to `1`.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model. With `"channel"`,
+            a pruned unit followed by a ReLU has no gradient, so it cannot grow again.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
-        ValueError: If an argument is outside its range, or the optimizer accumulates
-            gradients.
+        ValueError: If an argument is outside its range.
 
     Example:
 
@@ -45,15 +50,25 @@ class RigL(DynamicSparseTraining):
 
     def __init__(
         self,
-        frequency=100,
-        drop_fraction=0.3,
-        begin_step=0,
-        end_step=None,
-        grow_init="zeros",
-        grad_accumulation=1,
-        pattern=None,
-    ):
-        super().__init__(frequency, drop_fraction, begin_step, end_step, grow_init, pattern)
+        frequency: int = 100,
+        drop_fraction: float | Callable[[int], float] = 0.3,
+        *,
+        begin_step: int = 0,
+        end_step: int | None = None,
+        grow_init: str = "zeros",
+        grad_accumulation: int = 1,
+        pattern: Pattern | str | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            frequency,
+            drop_fraction,
+            begin_step=begin_step,
+            end_step=end_step,
+            grow_init=grow_init,
+            pattern=pattern,
+            **kwargs,
+        )
         self.grad_accumulation = positive_integer("grad_accumulation", grad_accumulation)
         if grad_accumulation > frequency:
             raise ValueError(
@@ -61,14 +76,24 @@ class RigL(DynamicSparseTraining):
                 f"grad_accumulation={grad_accumulation}, frequency={frequency}"
             )
 
+    def check_model(self):
+        """Raises a `ValueError` if gradients from before the previous update would be needed."""
+        steps = max(1, self.frequency // self._accumulated)
+        if self.grad_accumulation > steps:
+            raise ValueError(
+                "Argument `grad_accumulation` must not exceed the steps of the optimizer between "
+                f"two updates, {steps} with `gradient_accumulation_steps={self._accumulated}`. "
+                f"Received: grad_accumulation={self.grad_accumulation}, frequency={self.frequency}"
+            )
+
     @property
-    def gradient_memory(self):
-        """The last gradient, or the mean of the last ones."""
+    def gradient_average(self):
+        """Pair `decay, gain`: the last gradient, or the mean of the last ones."""
         return (0.0, 1.0) if self.grad_accumulation == 1 else (1.0, 1.0 / self.grad_accumulation)
 
-    def grow_scores(self, gradient, shape, rng):
+    def grow_scores(self, name, weights, gradient, rng):
         """Returns the magnitude of the gradient."""
-        del shape, rng
+        del name, weights, rng
         return np.abs(gradient)
 
     def next_step(self):
@@ -76,18 +101,18 @@ class RigL(DynamicSparseTraining):
         update = super().next_step()
         if update is None or self.grad_accumulation == 1:
             return update
-        start = update - self.grad_accumulation
+        start = update - self.grad_accumulation * self._accumulated
         return start if start > self.step else update
 
     def on_step(self):
-        """Moves connections if an update is due, and starts to accumulate anew."""
+        """Moves connections if an update is due, and restarts the accumulation."""
         if self._num_due() > self._updated:
             super().on_step()
         if self.grad_accumulation > 1:
-            self.model.masked.growth.clear()
+            self.model.growth.clear()
 
     def on_train_end(self, logs=None):
-        """Ends the collection of gradients; forgets those that no update waits for."""
+        """Stops collecting gradients, and clears those that no update will use."""
         if self.grad_accumulation > 1 and super().next_step() is None:
-            self.model.masked.growth.clear()
+            self.model.growth.clear()
         super().on_train_end(logs)

@@ -1,76 +1,48 @@
-"""The files of a ticket search, from which a killed one goes on."""
+"""The files of a ticket search, from which it can be resumed."""
 
-import pathlib
-
-from tf_lottery import files
+from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket
 
 
-class SearchState:
-    """Keeps a search in a folder: `ticket_00.npz`, `ticket_01.npz`, ... and `search.npz`.
+class SearchState(ResumableFolder):
+    """Saves a search in a folder: `ticket_00.npz`, `ticket_01.npz`, ... and `search.npz`.
 
     Args:
-        directory: The folder, made if it does not exist.
-        settings: Dict fit for JSON, the arguments of the search that decide its result.
+        directory: The folder. It is created if it does not exist.
+        settings: Dict that fits into JSON, the arguments of the search that affect its result.
     """
 
     def __init__(self, directory, settings):
-        self.directory = pathlib.Path(directory)
-        self.settings = settings
-
-    @property
-    def path(self):
-        """The file with the progress."""
-        return self.directory / "search.npz"
-
-    def exists(self):
-        """Returns whether there is a search to go on with, and makes the folder.
-
-        Raises:
-            OSError: If the folder cannot be made.
-        """
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"Argument `directory` must be a folder ({error.strerror}). Received"
-            raise OSError(error.errno, message, str(self.directory)) from None
-        return self.path.exists()
+        super().__init__(directory, "search", settings)
 
     def save(self, progress, now, start, rewind_point):
-        """Writes the progress, replacing the former.
+        """Writes the progress. It replaces the previous progress.
 
         Args:
-            progress: Dict fit for JSON.
-            now: `Snapshot` of the model as it is.
+            progress: Dict that fits into JSON.
+            now: `Snapshot` of the current model.
             start: `Snapshot` of the model when the search began.
-            rewind_point: `Snapshot` to rewind to, or `None` if it lies ahead.
+            rewind_point: `Snapshot` to rewind to, or `None` if training has not reached it.
         """
         arrays = {**now.to_arrays("now/"), **start.to_arrays("start/")}
         if rewind_point is not None:
             arrays.update(rewind_point.to_arrays("rewind_point/"))
-        metadata = {"settings": self.settings, "progress": progress}
-        files.save_arrays(self.path, "search", arrays, metadata)
+        self.write(progress, arrays)
 
     def load(self, model):
         """Reads the progress.
 
         Args:
-            model: The model the search is about.
+            model: The model of the search.
 
         Returns:
-            The progress and the three snapshots that `save` was given.
+            The progress and the three snapshots that `save` wrote.
 
         Raises:
             ValueError: If the folder holds a search with other settings or a damaged file.
         """
-        arrays, metadata = files.load_arrays(self.path, "search")
-        if metadata["settings"] != self.settings:
-            raise ValueError(
-                "Argument `directory` must be empty or hold a search with the same arguments, "
-                f"{self.settings}. Received: directory={str(self.directory)!r} with "
-                f"{metadata['settings']}"
-            )
+        progress, arrays = self.read()
         names = ("now/", "start/", "rewind_point/")
         snapshots = [
             Snapshot.from_arrays(model, arrays, name)
@@ -78,7 +50,7 @@ class SearchState:
             else None
             for name in names
         ]
-        return metadata["progress"], *snapshots
+        return progress, *snapshots
 
     def save_ticket(self, ticket):
         """Writes the ticket of a level."""

@@ -1,13 +1,16 @@
 """SET: connections grow at random."""
 
+from collections.abc import Callable
+
 from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
+from tf_lottery.sparsity.patterns import Pattern
 
 
 class SET(DynamicSparseTraining):
     """Drops the smallest weights and grows others at random.
 
     Sparse Evolutionary Training (Mocanu et al., arXiv:1707.04780), with the annealed drop
-    fraction of arXiv:1911.11134, section 4. Needs no dense gradients.
+    fraction of arXiv:1911.11134, section 4. It needs no dense gradients.
 
     Args:
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
@@ -16,7 +19,9 @@ class SET(DynamicSparseTraining):
         begin_step: Integer >= 0. Defaults to `0`.
         end_step: Integer, exclusive. Defaults to `None`: 75% of training.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
-        seed: Integer, decides what grows. Defaults to `0`.
+        seed: Integer, for the random choice of new connections. Defaults to `0`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -30,11 +35,27 @@ class SET(DynamicSparseTraining):
     """
 
     def __init__(
-        self, frequency=100, drop_fraction=0.3, begin_step=0, end_step=None, pattern=None, seed=0
-    ):
-        super().__init__(frequency, drop_fraction, begin_step, end_step, "zeros", pattern, seed)
+        self,
+        frequency: int = 100,
+        drop_fraction: float | Callable[[int], float] = 0.3,
+        *,
+        begin_step: int = 0,
+        end_step: int | None = None,
+        pattern: Pattern | str | None = None,
+        seed: int = 0,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            frequency,
+            drop_fraction,
+            begin_step=begin_step,
+            end_step=end_step,
+            pattern=pattern,
+            seed=seed,
+            **kwargs,
+        )
 
-    def grow_scores(self, gradient, shape, rng):
+    def grow_scores(self, name, weights, gradient, rng):
         """Returns random numbers."""
-        del gradient
-        return rng.random(shape, dtype="float32")
+        del name, gradient
+        return rng.random(weights.shape, dtype="float32")

@@ -1,21 +1,25 @@
-"""Show sparsity beside loss and accuracy."""
+"""Logs the sparsity together with loss and accuracy."""
 
+import os
 import pathlib
 
+from tf_lottery import extras
 from tf_lottery.callbacks.base import SparsityCallback
 
 
 class SparsityLogger(SparsityCallback):
-    """Adds the sparsity to the logs of every epoch, and to TensorBoard if asked.
+    """Adds the sparsity to the logs of every epoch, and optionally to TensorBoard.
 
-    `fit` then prints it, its history keeps it, and callbacks that come later in the list
-    can monitor it.
+    `fit` then prints it, the history contains it, and later callbacks in the list can monitor
+    it.
 
     Args:
-        log_dir: Folder for TensorBoard; writing needs TensorFlow: the sparsity of the model
-            and of every kernel as scalars and the kept weights as histograms. Defaults to
-            `None`: none is written.
+        log_dir: Folder for TensorBoard. The sparsities of the model and of every kernel are
+            written as scalars, and the kept weights as histograms. This needs TensorFlow.
+            Defaults to `None`: nothing is written.
         prefix: String put before the names of the logs. Defaults to `""`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Example:
 
@@ -23,8 +27,10 @@ class SparsityLogger(SparsityCallback):
     [0.9]
     """
 
-    def __init__(self, log_dir=None, prefix=""):
-        super().__init__()
+    def __init__(
+        self, log_dir: str | os.PathLike | None = None, prefix: str = "", **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
         self.log_dir = None if log_dir is None else pathlib.Path(log_dir)
         self.prefix = prefix
         self._writer = None
@@ -33,6 +39,7 @@ class SparsityLogger(SparsityCallback):
         """Opens the TensorBoard file."""
         super().on_train_begin(logs)
         if self.log_dir is not None:
+            extras.require("tensorflow", "tensorflow", "tensorboard")
             import tensorflow as tf
 
             self._writer = tf.summary.create_file_writer(str(self.log_dir))
@@ -46,6 +53,7 @@ class SparsityLogger(SparsityCallback):
 
     def on_train_end(self, logs=None):
         """Closes the TensorBoard file."""
+        super().on_train_end(logs)
         if self._writer is not None:
             self._writer.close()
             self._writer = None

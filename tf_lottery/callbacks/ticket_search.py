@@ -1,44 +1,51 @@
-"""What searches for tickets share: several trainings in one `fit` that survive a kill."""
+"""The base class of ticket searches, which make several trainings in one resumable `fit`."""
 
+import os
 import warnings
 
 import numpy as np
 
+from tf_lottery import _keras
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.search_state import SearchState
-from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket
 
 
 class TicketSearch(SparsityCallback):
-    """A callback that trains a model level after level, in one `fit`.
+    """A callback that trains a model in several levels of one `fit`.
 
-    It counts the epochs of a level, remembers the start and the rewind point, keeps tickets,
-    history and progress, and goes on after a kill. What happens between two levels and how
-    long they are is up to the subclass, which overrides `last_level`, `epochs_in_level`,
-    `start_level` and `end_level`, and lists in `setting_names` the attributes that
-    decide its result.
+    It counts the epochs of a level, stores the start and the rewind point, saves tickets, history
+    and progress, and resumes an interrupted search. The subclass defines the length of levels and
+    the changes between them: it overrides `last_level`, `epochs_in_level`, `start_level` and
+    `end_level`, and lists in `setting_names` the attributes that affect the result.
 
     Args:
-        directory: Folder that keeps tickets and progress. Defaults to `None`: nothing is
-            kept.
-        verbose: Whether to print a line per level. Defaults to `None`: as `fit` does.
+        directory: Folder for tickets and progress. Defaults to `None`: nothing is saved.
+        verbose: Whether to print a line per level. Defaults to `None`: the setting of `fit`.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Attributes:
         tickets: List of `Ticket`.
-        history: List of a dict per level: its number, `density` and `logs`, the values of
+        history: List with a dict per level: its number, `density` and `logs`, the values of
             every epoch by name.
         level: Integer, the current level.
     """
 
-    # What a level is called in logs, history and messages.
+    works_in_loops = False
+    # The name of a level in logs, history and messages.
     unit = "level"
     setting_names = ()
-    # Attributes that a resumed search needs besides those of this class, fit for JSON.
+    # Further attributes that a resumed search needs. Their values must fit into JSON.
     progress_names = ()
 
-    def __init__(self, directory=None, verbose=None):
-        super().__init__()
+    def __init__(
+        self,
+        directory: str | os.PathLike | None = None,
+        verbose: bool | int | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
         self.directory = directory
         self.verbose = verbose
         self.tickets, self.history, self.level = [], [], 0
@@ -50,7 +57,7 @@ class TicketSearch(SparsityCallback):
 
     @property
     def last_level(self):
-        """Integer, the level that ends the search."""
+        """Integer, the last level of the search."""
         raise NotImplementedError
 
     def epochs_in_level(self):
@@ -58,22 +65,22 @@ class TicketSearch(SparsityCallback):
         raise NotImplementedError
 
     def start_level(self):
-        """Prepares the model for the current level, which is not the first."""
+        """Prepares the model for the current level. Not called for the first level."""
         raise NotImplementedError
 
     def starting_density(self):
-        """Returns the density that the current level starts with."""
+        """Returns the initial density of the current level."""
         return self.model.density
 
     def end_level(self):
         """Acts when the last epoch of a level has ended."""
 
     def settings(self):
-        """Returns what must not change when a search goes on, as a dict fit for JSON."""
+        """Returns the settings that a resumed search must share, as a dict that fits into JSON."""
         return {name: getattr(self, name) for name in self.setting_names}
 
     def on_train_begin(self, logs=None):
-        """Starts a search, or goes on with the one in the directory."""
+        """Starts a search, or resumes the one in the directory."""
         super().on_train_begin(logs)
         if self.directory is not None:
             self._state = SearchState(self.directory, self.settings())
@@ -84,17 +91,17 @@ class TicketSearch(SparsityCallback):
         self.reset_step()
 
     def begin(self):
-        """Starts a search with the model as it is."""
+        """Starts a search with the current model."""
         self.tickets, self.history, self.level = [], [], 0
         self._epochs_done = 0
         self._first_step = self.step
-        self._start = Snapshot(self.model)
+        self._start = self.snapshot()
         self._rewind_point = None
         self._begin_history()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the next level if the current one has ended."""
-        self.model._initial_epoch = None
+        _keras.set_first_epoch(self.fitted, None)
         if self._level_has_ended() and self.level < self.last_level:
             self.level += 1
             self._epochs_done = 0
@@ -115,7 +122,7 @@ class TicketSearch(SparsityCallback):
         if self._level_has_ended():
             self.end_level()
             if self.level == self.last_level:
-                self.model.stop_training = True
+                self.fitted.stop_training = True
         if self._state is not None:
             self._save(epoch + 1)
 
@@ -123,7 +130,7 @@ class TicketSearch(SparsityCallback):
         """Adds the epoch to the history.
 
         Args:
-            logs: Dict of the epoch's values, to which those of the search are added.
+            logs: Dict of the epoch's values. Those of the search are added to it.
         """
         logs.update({self.unit: self.level, "density": self.model.density})
         for name, value in logs.items():
@@ -131,7 +138,8 @@ class TicketSearch(SparsityCallback):
 
     def on_train_end(self, logs=None):
         """Warns if the search is not finished."""
-        self.model._initial_epoch = None
+        super().on_train_end(logs)
+        _keras.set_first_epoch(self.fitted, None)
         if not self.has_ended():
             warnings.warn(
                 f"The search ended in {self.unit} {self.level} of {self.last_level}, after "
@@ -140,16 +148,25 @@ class TicketSearch(SparsityCallback):
                 stacklevel=2,
             )
 
-    def take_rewind_point(self):
-        """Remembers the training state to rewind to."""
-        self._rewind_point = Snapshot(self.model)
-
-    def add_ticket(self, weights, **provenance):
-        """Adds a ticket of the model's masks, and keeps it if the search has a directory.
+    def restore(self, snapshot, kinds=None):
+        """Sets the model and its optimizer to the state of a snapshot.
 
         Args:
-            weights: Dict of the weights to start from, or `None` for those of the model.
-            **provenance: Values fit for JSON beside the settings.
+            snapshot: A `Snapshot` that `self.snapshot()` made.
+            kinds: Tuple of kinds of state. Defaults to `None`: all.
+        """
+        snapshot.restore(self.model, kinds, self.optimizer)
+
+    def take_rewind_point(self):
+        """Stores the training state to rewind to."""
+        self._rewind_point = self.snapshot()
+
+    def add_ticket(self, weights, **provenance):
+        """Adds a ticket of the model's masks, and saves it if the search has a directory.
+
+        Args:
+            weights: Dict of the initial weights, or `None` for those of the model.
+            **provenance: Values that fit into JSON, added to the settings.
         """
         provenance = {**self.settings(), "step": self._rewind_point.step, **provenance}
         ticket = Ticket.from_model(self.model, weights, self.level, provenance)
@@ -186,18 +203,16 @@ class TicketSearch(SparsityCallback):
             "num_tickets": len(self.tickets),
             "fit_epoch": fit_epoch,
         }
-        self._state.save(progress, Snapshot(self.model), self._start, self._rewind_point)
+        self._state.save(progress, self.snapshot(), self._start, self._rewind_point)
 
     def _resume(self):
         progress, now, self._start, self._rewind_point = self._state.load(self.model)
-        now.restore(self.model)
+        self.restore(now)
         for name in ("level", "history", *self.progress_names):
             setattr(self, name, progress[name])
         self._epochs_done = progress["epochs_done"]
         self._first_step = progress["first_step"]
         self.tickets = self._state.load_tickets(progress["num_tickets"])
-        # There is no public way to tell `fit` where to start; Keras' own `BackupAndRestore`
-        # does the same.
-        self.model._initial_epoch = progress["fit_epoch"]
+        _keras.set_first_epoch(self.fitted, progress["fit_epoch"])
         if self.has_ended():
-            self.model._initial_epoch = self.params["epochs"]
+            _keras.set_first_epoch(self.fitted, self.params["epochs"])

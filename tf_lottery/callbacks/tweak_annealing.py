@@ -1,4 +1,4 @@
-"""What the callbacks that anneal tweaks have in common."""
+"""The base class of callbacks that anneal tweaks."""
 
 import warnings
 
@@ -13,16 +13,19 @@ _UPDATES = 200
 
 
 class TweakAnnealing(SparsityCallback):
-    """Moves a variable of a tweak from its value at first to 0, linearly.
+    """Reduces a variable of a tweak linearly from its initial value to 0.
 
-    A subclass names the class of the tweak, the variable and what provides the tweak. Steps
-    are the optimizer's, so a saved model goes on where it stopped.
+    A subclass sets `kind`, the class of the tweak, `variable_name`, and `advice`, the call that
+    adds the tweak. Steps are those of the optimizer, so training of a saved model continues the
+    schedule.
 
     Args:
-        begin_step: Integer >= 0, until which the variable stays. Defaults to `0`.
-        end_step: Integer > `begin_step`, from which on it is exactly 0.
-        frequency: Integer > 0, steps between two changes. Defaults to `None`: a 200th of the
-            way, at least every step.
+        end_step: Integer > `begin_step`, the first step with the value 0.
+        begin_step: Integer >= 0, the step at which the value starts to fall. Defaults to `0`.
+        frequency: Integer > 0, steps between two changes. Defaults to `None`: 1/200 of the
+            steps from `begin_step` to `end_step`, but at least 1.
+        **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
+            model; see `tfl.callbacks.SparsityCallback`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -32,8 +35,10 @@ class TweakAnnealing(SparsityCallback):
     variable_name = None
     advice = None
 
-    def __init__(self, end_step, begin_step=0, frequency=None):
-        super().__init__()
+    def __init__(
+        self, end_step: int, begin_step: int = 0, *, frequency: int | None = None, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
         self.begin_step = natural_number("begin_step", begin_step)
         self.end_step = positive_integer("end_step", end_step)
         if end_step <= begin_step:
@@ -51,7 +56,7 @@ class TweakAnnealing(SparsityCallback):
         return require_tweak(self.model, self.kind, self.advice)
 
     def initial_value(self):
-        """Returns the value to start from."""
+        """Returns the initial value."""
         raise NotImplementedError
 
     def value(self, step):
@@ -82,34 +87,38 @@ class TweakAnnealing(SparsityCallback):
         getattr(self.tweak, self.variable_name).assign(value)
 
     def on_train_begin(self, logs=None):
-        """Sets the variable to its value at the present step."""
+        """Sets the variable to its value at the current step."""
         super().on_train_begin(logs)
-        if self.step >= self.end_step and self._present() > 0:
+        if self.training.fitted is not self.training.model:
+            # Adding the tweak made only the sparse model forget its compiled functions.
+            self.training.make_train_function()
+        if self.step >= self.end_step and self._current() > 0:
             warnings.warn(
-                f"The optimizer is at step {self.step}, so {type(self).__name__} ends at once at "
-                f"`end_step` {self.end_step}. Compile the model anew, whose steps then begin at 0, "
-                "or set a later `end_step`.",
+                f"The optimizer is at step {self.step}, so {type(self).__name__} has already ended "
+                f"at `end_step` {self.end_step}. Compile the model anew with a new optimizer, "
+                "which starts at step 0, or set a later `end_step`.",
                 stacklevel=2,
             )
         self.on_step()
 
     def on_train_end(self, logs=None):
         """Warns if the variable is not 0 after training."""
-        if (present := self._present()) == 0:
+        super().on_train_end(logs)
+        if (current := self._current()) == 0:
             return
         name = f"{type(self.tweak).__name__}.{self.variable_name}"
         if self.step < self.end_step:
             reason = "Train longer or set an earlier `end_step`."
         else:
             reason = (
-                "A callback restored weights of an earlier time: let callbacks like "
-                "`EarlyStopping(restore_best_weights=True)` start when annealing has ended."
+                "A callback restored weights of an earlier step: start callbacks like "
+                "`EarlyStopping(restore_best_weights=True)` when annealing has ended."
             )
         warnings.warn(
             f"Training stopped at step {self.step}, with `end_step` {self.end_step}: `{name}` is "
-            f"{present:.3g} and not 0, so the model is not the plain one yet. {reason}",
+            f"{current:.3g} and not 0, so the tweak still changes the model. {reason}",
             stacklevel=2,
         )
 
-    def _present(self):
+    def _current(self):
         return float(ops.convert_to_numpy(getattr(self.tweak, self.variable_name)))

@@ -1,8 +1,8 @@
-"""Controls: what a lottery ticket has to be compared with before it can be called one.
+"""Controls: the comparisons that show whether a sparse network is a lottery ticket.
 
-Every control takes a `Ticket` and returns a new one, so that
-`controls.shuffle_masks(ticket).apply(model)` is its whole use. The first is left as it was, and the
-provenance of the new one lists under `"control"` what was done, in order.
+Every control takes a `Ticket` and returns a new one, to be applied to a model:
+`controls.shuffle_masks(ticket).apply(model)`. The given ticket is not changed. The provenance of
+the new one lists the applied controls in order, under `"control"`.
 """
 
 from tf_lottery.controls.masks import random_masks as random_masks

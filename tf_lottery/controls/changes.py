@@ -1,4 +1,4 @@
-"""What all controls do with a ticket: check it, change it and write down how."""
+"""Shared by all controls: check a ticket, change it and record the change."""
 
 import dataclasses
 import warnings
@@ -9,8 +9,7 @@ import numpy as np
 from keras import ops
 
 from tf_lottery.checks import natural_number
-from tf_lottery.layers.kernels import unique_paths
-from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.model import SparseModel, check_settled, named_weights
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket, match_paths
 
@@ -34,23 +33,23 @@ def check_ticket(ticket, needs_weights=False):
 
 
 def changed(ticket, name, arguments, masks=None, weights=None, pattern=None):
-    """Returns a ticket with other masks or weights that says how it was made.
+    """Returns a ticket with other masks or weights that records how it was made.
 
     Args:
-        ticket: A `Ticket`, which stays as it is.
+        ticket: A `Ticket`, which is not changed.
         name: String, the control.
-        arguments: Dict of its arguments, fit for JSON.
+        arguments: Dict of its arguments, in a form that JSON can store.
         masks: Dict of the masks that differ. Defaults to `None`.
         weights: Dict of the weights that differ. Defaults to `None`.
-        pattern: String, the pattern of the masks. Defaults to `None`: as it was.
+        pattern: String, the pattern of the masks. Defaults to `None`: as before.
 
     Returns:
-        A `Ticket`. Its `provenance["control"]` is a list of a dict per control, in order.
+        A `Ticket`. Its `provenance["control"]` is a list with a dict for each control, in order.
     """
     controls = [*ticket.provenance.get("control", []), {"name": name, **arguments}]
     provenance = {**ticket.provenance, "control": controls}
     if weights is not None:
-        # Other weights are not those of that training step.
+        # The new weights are not those of the recorded training step.
         provenance.pop("step", None)
     if pattern is not None:
         provenance["pattern"] = pattern
@@ -60,14 +59,14 @@ def changed(ticket, name, arguments, masks=None, weights=None, pattern=None):
 
 
 def plain(argument):
-    """Returns an argument fit for JSON: of functions and objects the name."""
+    """Returns an argument in a form that JSON can store: functions and objects by name."""
     if argument is None or isinstance(argument, str | int | float | dict):
         return argument
     return getattr(argument, "__name__", repr(argument))
 
 
 def check_seed(seed):
-    """Returns a seed as an integer or list of integers fit for JSON.
+    """Returns a seed as an integer or a list of integers, in a form that JSON can store.
 
     Args:
         seed: Integer >= 0 or list of such.
@@ -83,8 +82,8 @@ def check_seed(seed):
 def generator(name, seed):
     """Returns the random generator of a control.
 
-    With the same seed it draws other numbers than pruning does: a random mask that is shuffled
-    must not become itself.
+    The name is part of the seed. Otherwise shuffling a mask that random pruning made with the
+    same seed could return the same mask.
 
     Args:
         name: String, the control.
@@ -105,10 +104,10 @@ def warn_of_masked_weights(ticket):
     masked = [path for path, mask in ticket.masks.items() if _is_masked(ticket, path, mask)]
     if masked:
         warnings.warn(
-            f"The ticket has zeros wherever it prunes {masked}, so what this control revives or "
-            "measures there is 0 instead of what training started from. Make the ticket with the "
-            "unpruned weights, `Ticket.from_model(model, weights=snapshot.weights)`, or take one "
-            "of `IterativeMagnitudePruning`, which has them.",
+            f"The ticket has zeros wherever it prunes {masked}. The control uses these weights, "
+            "which are 0 instead of what training started from. Make the ticket with the unpruned "
+            "weights, `Ticket.from_model(model, weights=snapshot.weights)`, or use one of "
+            "`IterativeMagnitudePruning`, which has them.",
             stacklevel=3,
         )
 
@@ -119,7 +118,7 @@ def _is_masked(ticket, path, mask):
 
 
 def weights_by_path(name, source):
-    """Returns the weights that a model, a record of one or a dict holds.
+    """Returns the weights of a model, a snapshot, a ticket or a dict.
 
     Args:
         name: String, the argument's name for messages.
@@ -133,10 +132,12 @@ def weights_by_path(name, source):
         ValueError: If it is none of these.
     """
     if isinstance(source, SparseModel):
-        source = check_settled(source, name).model
+        check_settled(source, name)
     if isinstance(source, keras.Model) and source.built:
-        values = [ops.convert_to_numpy(variable).copy() for variable in source.weights]
-        return dict(zip(unique_paths(source.weights), values, strict=True))
+        return {
+            path: ops.convert_to_numpy(variable).copy()
+            for path, variable in named_weights(source).items()
+        }
     if isinstance(source, Snapshot | Ticket):
         return source.weights
     if isinstance(source, dict):
@@ -153,7 +154,7 @@ def weights_like(ticket, name, source, paths=None):
     Args:
         ticket: A `Ticket`.
         name: String, the argument's name for messages.
-        source: As of `weights_by_path`.
+        source: As in `weights_by_path`.
         paths: The paths that are needed. Defaults to `None`: all of the ticket.
 
     Returns:

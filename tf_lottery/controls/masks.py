@@ -1,7 +1,7 @@
-"""Other masks for the weights of a ticket: is it about which weights, or how many where?"""
+"""Controls with other masks: does it matter which weights a ticket keeps?"""
 
 import math
-import types
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,39 +14,46 @@ from tf_lottery.controls.changes import (
     plain,
     warn_of_masked_weights,
 )
-from tf_lottery.model import check_sparse_model
-from tf_lottery.pruning import target_sparsity
+from tf_lottery.model import SparseModel, check_sparse_model
+from tf_lottery.sparsity import distributions, patterns
 from tf_lottery.sparsity import masks as mask_ops
-from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity import scores as score_functions
-from tf_lottery.ticket import match_paths
+from tf_lottery.sparsity.patterns import Pattern
+from tf_lottery.ticket import Ticket, match_paths
 
 
-def shuffle_masks(ticket, seed=0, scope="layer", pattern=None, model=None):
+def shuffle_masks(
+    ticket: Ticket,
+    seed: int | list[int] = 0,
+    scope: str = "layer",
+    pattern: str | Pattern | None = None,
+    model: SparseModel | None = None,
+) -> Ticket:
     """Moves the kept weights of a ticket to random places.
 
-    A ticket that trains as well after this owes nothing to which weights it keeps, only to
-    how many in which layer: the sanity check of "Pruning Neural Networks at Initialization: Why
+    If the ticket trains as well after this, it does not matter which weights it keeps, only how
+    many in each layer: the sanity check of "Pruning Neural Networks at Initialization: Why
     Are We Missing the Mark?" (arXiv:2009.08576), and the random sparsity of "The
-    Lottery Ticket Hypothesis" (arXiv:1803.03635, appendix E). The weights stay those to
-    rewind to; those that were pruned and now are kept get theirs too.
+    Lottery Ticket Hypothesis" (arXiv:1803.03635, appendix E). The ticket's weights do not
+    change; weights that only the new masks keep start from their values in the ticket.
 
-    The pattern of the masks is followed: blocks and channels move as wholes, and N:M masks keep
+    The new masks follow the same pattern: whole blocks and channels move, and N:M masks keep
     at most `n` of each `m`.
 
     Args:
         ticket: A `Ticket`.
         seed: Integer or list of integers >= 0. Defaults to `0`.
-        scope: `"layer"` leaves every kernel as many weights as it has, `"global"` only all of
-            them together; channels of different size then come as close as they can. Kernels that
-            the pattern does not divide and those that it does are shuffled apart. Defaults to
+        scope: `"layer"` preserves the number of kept weights of every kernel, `"global"` only their
+            total, with channels of different sizes as closely as possible. Kernels that the
+            pattern does not divide are shuffled separately from the others. Defaults to
             `"layer"`.
-        pattern: The pattern to follow, or its name. `"unstructured"` frees the weights of any.
-            Defaults to `None`: that in the ticket's provenance, if there is one.
-        model: A `SparseModel` of the ticket's architecture, needed with a pattern if there are
-            kernels of attention or other einsums, since it knows what their inputs are. Defaults
-            to `None`: the last axis is taken for the outputs, or as many axes as make the masks
-            follow the pattern.
+        pattern: The pattern to follow, or its name. `"unstructured"` shuffles single weights,
+            whatever the pattern of the ticket. Defaults to `None`: that in the ticket's
+            provenance, if there is one.
+        model: A `SparseModel` of the ticket's architecture. With a pattern it is needed for
+            kernels of attention and other einsum layers, to know which axes are inputs. Defaults
+            to `None`: the outputs are the last axis, or as many of the last axes as needed for
+            the masks to follow the pattern.
 
     Returns:
         A `Ticket` with other masks.
@@ -77,23 +84,30 @@ def shuffle_masks(ticket, seed=0, scope="layer", pattern=None, model=None):
     return changed(ticket, "shuffle_masks", arguments, masks, pattern=str(pattern))
 
 
-def random_masks(ticket, seed=0, distribution=None, pattern=None, model=None):
-    """Gives a ticket random masks that keep as many weights in all, spread as asked.
+def random_masks(
+    ticket: Ticket,
+    seed: int | list[int] = 0,
+    distribution: str | Callable | dict | None = None,
+    pattern: str | Pattern | None = None,
+    model: SparseModel | None = None,
+) -> Ticket:
+    """Gives a ticket random masks of the same total density, distributed over layers as asked.
 
-    It tells what the ticket owes to how much of each layer it keeps, where `shuffle_masks`
-    leaves that alone. See there for patterns.
+    It shows how much the density of each layer matters, which `shuffle_masks` does not change.
+    See there for patterns.
 
     Args:
         ticket: A `Ticket`.
         seed: Integer or list of integers >= 0. Defaults to `0`.
         distribution: How the sparsity is spread over the kernels: `"uniform"`, `"erk"`, `"er"`,
             a function as in `tf_lottery.sparsity.distributions` or a dict, as in
-            `tfl.sparsify`. Functions that leave some kernels out of the budget and dicts can
-            change how many weights are kept in all. Defaults to `None`: each kernel keeps as many
-            as in the ticket.
-        pattern: The pattern to follow, or its name. Its groups are kept whole, as many as come
-            closest. Defaults to `None`: that in the ticket's provenance, if there is one.
-        model: A `SparseModel`, as of `shuffle_masks`. Defaults to `None`.
+            `tfl.sparsify`. Dicts, and functions that leave some kernels out of the budget, can
+            change the total number of kept weights. Defaults to `None`: each kernel keeps as
+            many as in the ticket.
+        pattern: The pattern to follow, or its name. Whole groups are kept, as many as come
+            closest to the density. Defaults to `None`: that in the ticket's provenance, if
+            there is one.
+        model: A `SparseModel`, as in `shuffle_masks`. Defaults to `None`.
 
     Returns:
         A `Ticket` with other masks.
@@ -128,7 +142,8 @@ def _random_masks(masks, kept, rng, scope, pattern, shapes):
         rng: A `numpy.random.Generator`.
         scope: `"layer"` or `"global"`.
         pattern: A `Pattern`.
-        shapes: Dict of paths to matrices that follow the pattern; others are free.
+        shapes: Dict of paths to the matrix shapes of the kernels that follow the pattern. The
+            other kernels are masked weight by weight.
     """
     scores = {path: score_functions.random(mask, rng=rng) for path, mask in masks.items()}
     result = {}
@@ -136,12 +151,14 @@ def _random_masks(masks, kept, rng, scope, pattern, shapes):
     for group, chosen in ((list(shapes), pattern), (free, "unstructured")):
         for paths in [group] if scope == "global" else [[path] for path in group]:
             size, count = (sum(x[path] for path in paths) for x in (_sizes(masks), kept))
-            # `top_k_masks` expects that something is kept.
+            # `top_k_masks` takes only sparsities below 1.
             if count == 0:
                 result.update({path: np.zeros(masks[path].shape, bool) for path in paths})
                 continue
             matrices = {path: scores[path].reshape(shapes.get(path, -1)) for path in paths}
-            found = mask_ops.top_k_masks(matrices, 1 - count / size, "global", chosen)
+            found = mask_ops.top_k_masks(
+                matrices, 1 - count / size, pattern=chosen, scope="global", floor=0
+            )
             result.update({path: found[path].reshape(masks[path].shape) for path in paths})
     return {path: result[path] for path in masks}
 
@@ -155,7 +172,7 @@ def _pattern(ticket, pattern):
 
 
 def _matrix_shapes(ticket, pattern, model):
-    """Returns the matrices that the pattern sees, of those kernels that it divides."""
+    """Returns the matrix shapes of the kernels that the pattern divides."""
     known = {}
     if model is not None:
         found = check_sparse_model(model).matrix_shapes
@@ -186,8 +203,8 @@ def _check_whole_groups(masks, shapes, pattern):
         if not np.array_equal(pattern.expand(pattern.pool(matrix) > 0, shape), matrix):
             raise ValueError(
                 "Argument `pattern` must be one that the masks follow; to shuffle single weights "
-                f"pass 'unstructured'. Received: {str(pattern)!r}, of which the mask of {path!r} "
-                "keeps only parts of some groups"
+                f"pass 'unstructured'. Received: {str(pattern)!r}, but the mask of {path!r} keeps "
+                "only parts of some groups"
             )
 
 
@@ -202,9 +219,8 @@ def _distributed(ticket, distribution):
         )
     if distribution is None:
         return kept
-    # A distribution looks at nothing but the shapes of a model's kernels; masks have them.
-    shaped = types.SimpleNamespace(kernels=ticket.masks)
-    sparsity = target_sparsity(shaped, 1 - total / sum(sizes.values()), "layer", distribution)
+    shapes = {path: mask.shape for path, mask in ticket.masks.items()}
+    sparsity = distributions.spread(distribution, shapes, 1 - total / sum(sizes.values()))
     exact = {path: (1 - sparsity[path]) * size for path, size in sizes.items()}
     if isinstance(distribution, dict):
         return {path: round(count) for path, count in exact.items()}
@@ -212,12 +228,12 @@ def _distributed(ticket, distribution):
 
 
 def _rounded(exact, sizes, total):
-    """Rounds counts so that they sum up to `total`, if rounding is all that they lack to it."""
+    """Rounds counts so that they sum up to `total`, if they differ from it by rounding only."""
     counts = {path: math.floor(count + 1e-6) for path, count in exact.items()}
     difference = total - sum(counts.values())
     if abs(difference) > len(counts):
         return {path: round(count) for path, count in exact.items()}
-    # A dense kernel stays dense, and none is left without a weight to make up for rounding.
+    # The correction changes no dense kernel and takes the last weight of none.
     step, least = (1, 0) if difference > 0 else (-1, 2)
     for _ in range(abs(difference)):
         free = [path for path, count in counts.items() if least <= count < sizes[path]]

@@ -1,7 +1,10 @@
-"""Supermasks: masks that make untrained weights predict."""
+"""Supermasks: masks with which untrained weights predict better than chance."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
+import keras
 from keras import ops
 
 from tf_lottery.checks import choice
@@ -14,35 +17,46 @@ from tf_lottery.controls.changes import (
     weights_like,
 )
 from tf_lottery.model import SparseModel, check_settled
-from tf_lottery.pruning import warn_of_emptied
+from tf_lottery.pruning import advice_for_emptied, warn_of_emptied
+from tf_lottery.snapshot import Snapshot
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
 from tf_lottery.sparsity.distributions import values_by_path
 from tf_lottery.ticket import Ticket
 
 
-def supermask(initial, final, sparsity, criterion="large_final_same_sign", scope="layer", seed=0):
-    """Masks initial weights by what training has made of them.
+def supermask(
+    initial: Ticket | Snapshot | keras.Model | dict,
+    final: Snapshot | keras.Model | dict,
+    sparsity: float | dict[str, float],
+    criterion: str | Callable = "large_final_same_sign",
+    scope: str = "layer",
+    floor: int = 1,
+    seed: int | list[int] = 0,
+) -> Ticket:
+    """Masks initial weights, by scores that depend on the trained weights.
 
-    Weights are left as they were before training; those with the highest scores are kept. To
-    know how well the masks alone predict, see `evaluate_supermask`. The criteria are those of
+    The weights with the highest scores are kept, with their values before training. To measure
+    how well the masks alone predict, see `evaluate_supermask`. The criteria are those of
     "Deconstructing Lottery Tickets" (arXiv:1905.01067, sections 2 and 5).
 
     Args:
         initial: The weights before training: a `Ticket`; a `SparseModel` that is not trained;
-            or a `Snapshot` or dict of paths to arrays, if `final` is a `SparseModel`. What the
-            masks prune of the one that has some, `initial` or else `final`, stays pruned.
+            or a `Snapshot` or dict of paths to arrays, if `final` is a `SparseModel`. Weights
+            that the masks of `initial` prune, or else those of `final`, stay pruned.
         final: The trained `keras.Model`, sparse or not, a `Snapshot` of it or a dict of paths to
             arrays.
         sparsity: Float in [0, 1), the fraction of zeros; with `scope="layer"` also a dict of
-            paths, or regular expressions of which the first found in a path counts, to
-            fractions.
+            paths or regular expressions to fractions. Of several expressions that are found in
+            a path, the first one counts.
         criterion: Which weights are kept: `"large_final"`, `"large_init"`,
             `"magnitude_increase"`, `"movement"`, `"random"`, one of these with `"_same_sign"`
-            or another of `tf_lottery.sparsity.scores.get`, or a function as there. Defaults to
-            `"large_final_same_sign"`, which prunes what has changed its sign first.
+            appended, or what else `tf_lottery.sparsity.scores.get` takes. Defaults to
+            `"large_final_same_sign"`, which first prunes weights that have changed their sign.
         scope: `"layer"` ranks each kernel by itself, `"global"` all weights together. Defaults to
             `"layer"`.
+        floor: Integer >= 0, the minimum number of weights that every kernel keeps; see `tfl.prune`.
+            Defaults to `1`.
         seed: Integer or list of integers >= 0, for random criteria. Defaults to `0`.
 
     Returns:
@@ -75,35 +89,37 @@ def supermask(initial, final, sparsity, criterion="large_final_same_sign", scope
         path: score(values, initial_weights=ticket.weights[path], rng=rng)
         for path, values in trained.items()
     }
-    masks = mask_ops.top_k_masks(scores, sparsity, scope, masks=ticket.masks)
-    warn_of_emptied(ticket.masks, masks)
+    masks = mask_ops.top_k_masks(scores, sparsity, scope=scope, masks=ticket.masks, floor=floor)
+    warn_of_emptied(ticket.masks, masks, advice_for_emptied(floor))
     arguments = {
         "sparsity": asked,
         "criterion": plain(criterion),
         "scope": scope,
+        "floor": floor,
         "seed": seed,
     }
     result = changed(ticket, "supermask", arguments, masks, pattern="unstructured")
     return dataclasses.replace(result, level=ticket.level + 1)
 
 
-def evaluate_supermask(ticket, model, x, y=None, rescale=False, **kwargs):
+def evaluate_supermask(
+    ticket: Ticket, model: SparseModel, x: Any, y: Any = None, rescale: bool = False, **kwargs
+) -> dict[str, float]:
     """Measures how well the masks of a ticket predict with its untrained weights.
 
-    Chance is what untrained weights reach without a mask; on MNIST and LeNet-300-100 the best
+    Without a mask, untrained weights predict at chance. With LeNet-300-100 on MNIST, the best
     masks that are not learned reach about 86% ("Deconstructing Lottery Tickets",
-    arXiv:1905.01067, section 5). The model, its masks included, is afterwards as it was.
-    Batch statistics are those of the ticket, hence untrained ones if it starts at the beginning.
+    arXiv:1905.01067, section 5). The model's weights and masks are restored afterwards.
+    Batch statistics are those of the ticket: initial ones, if the ticket is from step 0.
 
     Args:
         ticket: A `Ticket`, for example of `supermask`, of `constant_weights` or of a search.
         model: A compiled `SparseModel` of the ticket's architecture.
         x: Inputs, as for `keras.Model.evaluate`.
-        y: Labels, unless `x` has them. Defaults to `None`.
+        y: Labels, unless `x` contains them. Defaults to `None`.
         rescale: Whether every kernel is multiplied by the inverse of its density: the dynamic
-            weight rescaling of arXiv:1905.01067, section 5. Networks whose biases are 0 and whose
-            activations are rectifiers have the same accuracy with it and another loss.
-            Defaults to `False`.
+            weight rescaling of arXiv:1905.01067, section 5. In networks with biases of 0 and
+            ReLU activations it changes the loss and not the accuracy. Defaults to `False`.
         **kwargs: Further arguments of `keras.Model.evaluate`, such as `batch_size`.
 
     Returns:
@@ -157,7 +173,7 @@ def _initial_ticket(initial, final):
 
 
 def _rescale(model):
-    """Multiplies every kernel by its number of weights over those that its mask keeps."""
+    """Divides every kernel by the density of its mask."""
     masks = model.get_masks()
     for path, kernel in model.kernels.items():
         if masks[path].any():

@@ -1,6 +1,7 @@
-"""Other weights for the masks of a ticket: does it need the values that it starts from?"""
+"""Controls with other weights: does a ticket need the values that it starts from?"""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,30 +16,34 @@ from tf_lottery.controls.changes import (
     weights_like,
 )
 from tf_lottery.model import SparseModel
+from tf_lottery.snapshot import Snapshot
+from tf_lottery.ticket import Ticket
 
 AMONG = ("survivors", "all")
 
 
-def random_reinitialization(ticket, model, seed=None, keep_signs=False):
+def random_reinitialization(
+    ticket: Ticket, model: Any, seed: int | None = None, keep_signs: bool = False
+) -> Ticket:
     """Gives a ticket new initial weights: the control of the lottery ticket hypothesis.
 
-    A winning ticket trains better than its masks do from new random weights ("The Lottery
-    Ticket Hypothesis", arXiv:1803.03635, section 2 and figure 4); the paper takes three of
-    them for every ticket. They are those of another instance of the model, so that each weight
-    comes from its own initializer in any model; biases and batch statistics come with them.
+    A winning ticket trains better than the same masks with new random weights ("The Lottery
+    Ticket Hypothesis", arXiv:1803.03635, section 2 and figure 4, with three draws per ticket).
+    The new weights, biases and batch statistics are those of another instance of the model, so
+    that each comes from its own initializer.
 
     Args:
         ticket: A `Ticket`.
         model: A function of a seed that returns a newly built `keras.Model` of the ticket's
-            architecture; or such a model, a `Snapshot` of one or a dict of paths to arrays. A
-            function sees to it that the seed decides the weights: it can begin with
-            `keras.utils.set_random_seed(seed)`.
-        seed: Integer >= 0 that the function is called with, another one than the ticket's own.
-            Defaults to `None`: `model` is no function.
-        keep_signs: Whether masked kernels keep the signs of the ticket's weights and take the
-            magnitudes alone from the new ones, which nearly restores the ticket in
-            "Deconstructing Lottery Tickets" (arXiv:1905.01067, section 3). Where the ticket's
-            weight is 0 the sign is new. Defaults to `False`.
+            architecture; or such a model, a `Snapshot` of one or a dict of paths to arrays. In
+            the function, the seed has to determine the weights; call
+            `keras.utils.set_random_seed(seed)` first, for example.
+        seed: Integer >= 0, passed to the function. It must differ from the seed of the ticket.
+            Defaults to `None`, for a `model` that is not a function.
+        keep_signs: Whether masked kernels keep the signs of the ticket's weights and take only
+            magnitudes from the new ones. In "Deconstructing Lottery Tickets"
+            (arXiv:1905.01067, section 3) this trains nearly as well as the ticket. Where the
+            ticket's weight is 0 the sign is new. Defaults to `False`.
 
     Returns:
         A `Ticket` with the same masks and other weights.
@@ -68,21 +73,22 @@ def random_reinitialization(ticket, model, seed=None, keep_signs=False):
     return changed(ticket, "random_reinitialization", arguments, weights=weights)
 
 
-def reshuffle_weights(ticket, seed=0, keep_signs=False, among="survivors"):
+def reshuffle_weights(
+    ticket: Ticket, seed: int | list[int] = 0, keep_signs: bool = False, among: str = "survivors"
+) -> Ticket:
     """Permutes the initial weights of a ticket within every masked kernel.
 
-    A reinitialization from the distribution of the very weights that survived: "Deconstructing
+    This reinitializes with the distribution of the surviving weights: "Deconstructing
     Lottery Tickets" (arXiv:1905.01067, section 3, reshuffle) and "The Lottery Ticket
     Hypothesis" (arXiv:1803.03635, appendix F.3).
 
     Args:
         ticket: A `Ticket`.
         seed: Integer or list of integers >= 0. Defaults to `0`.
-        keep_signs: Whether every place keeps its sign and magnitudes alone are permuted.
+        keep_signs: Whether every position keeps its sign and only magnitudes are permuted.
             Defaults to `False`.
-        among: `"survivors"` permutes the weights that the masks keep among their places and
-            leaves the others, `"all"` permutes the whole kernel: the reinitialization of
-            arXiv:1905.01067. Defaults to `"survivors"`.
+        among: `"survivors"` permutes only the weights that the masks keep, `"all"` the whole
+            kernel, as in arXiv:1905.01067. Defaults to `"survivors"`.
 
     Returns:
         A `Ticket` with the same masks and other weights.
@@ -113,18 +119,18 @@ def reshuffle_weights(ticket, seed=0, keep_signs=False, among="survivors"):
     return changed(ticket, "reshuffle_weights", arguments, weights=weights)
 
 
-def constant_weights(ticket, keep_signs=True, seed=0):
+def constant_weights(ticket: Ticket, keep_signs: bool = True, seed: int | list[int] = 0) -> Ticket:
     """Gives all weights of a masked kernel one magnitude.
 
-    It is the standard deviation of the kernel's weights in the ticket, pruned ones included. With
-    the signs kept, tickets train nearly as well as from their own weights ("Deconstructing
-    Lottery Tickets", arXiv:1905.01067, section 3, constant).
+    The magnitude is the standard deviation of the kernel's weights in the ticket, pruned ones
+    included. With the signs kept, tickets train nearly as well as from their own weights
+    ("Deconstructing Lottery Tickets", arXiv:1905.01067, section 3, constant).
 
     Args:
         ticket: A `Ticket`.
         keep_signs: Whether weights keep their signs, 0 counting as positive. `False` permutes
             the signs within each kernel. Defaults to `True`.
-        seed: Integer or list of integers >= 0, decides the order of the signs. Defaults to
+        seed: Integer or list of integers >= 0, for the permutation of the signs. Defaults to
             `0`.
 
     Returns:
@@ -159,11 +165,11 @@ def constant_weights(ticket, keep_signs=True, seed=0):
     return changed(ticket, "constant_weights", arguments, weights=weights)
 
 
-def final_weights(ticket, weights):
-    """Gives a ticket the weights at the end of training instead of those to rewind to.
+def final_weights(ticket: Ticket, weights: Snapshot | keras.Model | dict) -> Ticket:
+    """Gives a ticket the weights at the end of training instead of the rewound ones.
 
-    Training then goes on from there: fine-tuning, which rewinding is compared with in "Comparing
-    Rewinding and Fine-tuning in Neural Network Pruning" (arXiv:2003.02389).
+    Training the new ticket is fine-tuning, which "Comparing Rewinding and Fine-tuning in Neural
+    Network Pruning" (arXiv:2003.02389) compares with rewinding.
 
     Args:
         ticket: A `Ticket`.
@@ -174,7 +180,7 @@ def final_weights(ticket, weights):
         A `Ticket` with the same masks and other weights.
 
     Raises:
-        ValueError: If an argument is something else or lacks a weight of the ticket.
+        ValueError: If an argument has another type or lacks a weight of the ticket.
 
     Example:
 
@@ -187,8 +193,8 @@ def final_weights(ticket, weights):
 
 
 def _built(model, seed):
-    """Returns the model, or what the function `model` makes of the seed, and the seed."""
-    # Models can be called too.
+    """Returns the model and the seed; builds the model with the seed if it is a function."""
+    # Models are callable too.
     is_function = callable(model) and not isinstance(model, keras.Model)
     if is_function:
         seed = natural_number("seed", seed)
@@ -200,17 +206,17 @@ def _built(model, seed):
         )
     if isinstance(model, SparseModel) and model.density < 1:
         raise ValueError(
-            "Argument `model` must not be pruned, since its zeros are no initial weights. "
+            "Argument `model` must not be pruned, since its zeros are not initial weights. "
             f"Received: {model.name!r} of density {model.density:.4f}"
         )
     return model, seed
 
 
 def _check_new(ticket, weights):
-    """Finds out whether the new weights are the old ones, as a fixed seed makes them."""
+    """Refuses new weights that equal the old ones, as a fixed seed would make them."""
     masks = {path: mask for path, mask in ticket.masks.items() if path in ticket.weights}
     old = {path: ticket.weights[path][mask] for path, mask in masks.items()}
-    # Zeros and the like are what their initializers always make.
+    # Kernels with one value, such as zeros, come from initializers that are not random.
     old = {path: values for path, values in old.items() if np.unique(values).size > 1}
     same = [path for path, v in old.items() if np.array_equal(weights[path][masks[path]], v)]
     if same and len(same) == len(old):
@@ -220,7 +226,7 @@ def _check_new(ticket, weights):
         )
     if same:
         warnings.warn(
-            f"The new weights are those of the ticket in {same}. Let their initializers depend "
+            f"The new weights equal those of the ticket in {same}. Let their initializers depend "
             "on the seed too.",
             stacklevel=3,
         )

@@ -1,26 +1,26 @@
-"""Go on with a training that was killed."""
+"""Resume a training that was killed."""
 
 import pathlib
 
 import keras
 
-from tf_lottery import files
+from tf_lottery import _keras, files
 from tf_lottery.snapshot import Snapshot
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps the state of a training in one file after every epoch, and goes on from it.
+    """Saves the state of a training to a file after every epoch, and resumes from it.
 
     Weights, masks, random states, optimizer and the epoch are written together or not at all.
-    It stands first in the list, so that other callbacks begin with the restored state. It
-    writes when all callbacks have ended the epoch, so that what they did and logged is kept.
+    Put it first in the list of callbacks: the others then begin with the restored state. It
+    writes after all callbacks have ended the epoch, including their changes and logs.
 
     Args:
         path: The `.npz` file.
 
     Attributes:
-        history: Dict of the names of logs to a list with a value per epoch, those before
-            the training was killed included.
+        history: Dict of the names of logs to a list with a value per epoch, including the
+            epochs before the training was killed.
 
     Example:
 
@@ -45,23 +45,21 @@ class Checkpoint(keras.callbacks.Callback):
         arrays, progress = files.load_arrays(self.path, "checkpoint")
         Snapshot.from_arrays(self.model, arrays).restore(self.model)
         self.history = progress["history"]
-        # There is no public way to tell `fit` where to start; Keras' own `BackupAndRestore`
-        # does the same.
-        self.model._initial_epoch = progress["epoch"]
+        _keras.set_first_epoch(self.model, progress["epoch"])
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Writes the file after the former epoch."""
+        """Writes the file of the previous epoch."""
         self._write()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Keeps the logs, to which the callbacks that follow add theirs."""
+        """Keeps the logs, to which later callbacks still add values."""
         self._ended = epoch, logs or {}
 
     def on_train_end(self, logs=None):
         """Writes the file after the last epoch."""
         self._write()
-        # Or the next `fit` would start late.
-        self.model._initial_epoch = None
+        # Otherwise the next `fit` would skip these epochs.
+        _keras.set_first_epoch(self.model, None)
 
     def _write(self):
         if self._ended is None:

@@ -9,7 +9,7 @@ def compile_classifier(model, optimizer, loss=None):
     Args:
         model: A `keras.Model` whose outputs are logits.
         optimizer: Keras optimizer.
-        loss: Keras loss. Defaults to `None`: the cross-entropy, of a text the mean over its
+        loss: Keras loss. Defaults to `None`: the cross-entropy, for text its mean over the
             characters.
 
     Returns:

@@ -1,10 +1,11 @@
-"""Data sets as arrays, and batches whose order depends on the epoch alone."""
+"""Data sets as arrays, and batches whose order depends on seed and epoch only."""
 
 import dataclasses
 
 import keras
 import numpy as np
 
+from tf_lottery import extras
 from tf_lottery.experiments import text
 
 IMAGES = ("digits", "mnist", "cifar10")
@@ -16,8 +17,8 @@ TEXT_LENGTH = 100
 class Data:
     """A data set in three parts, each a tuple of inputs and integer labels.
 
-    Inputs are images in [0, 1] with a label each, or windows of a text, as integers, with a
-    label for every character: the next one.
+    Inputs are images in [0, 1] with one label each, or windows of a text, as integers, with
+    one label for every character: the next character.
 
     Args:
         name: The name of the data set.
@@ -58,12 +59,12 @@ def load(name, data_dir=None, download=False, seed=0):
         seed: Integer, decides which training images are held out. Defaults to `0`.
 
     Returns:
-        `Data`, with 5,000 validation examples (300 of the digits; of the text the part that
-        TensorFlow Datasets sets aside).
+        `Data`, with 5,000 validation examples (300 of the digits; for the text, the validation
+        split of TensorFlow Datasets).
 
     Raises:
         ValueError: If `name` is unknown.
-        OSError: If the data set is not there.
+        OSError: If the data set is missing.
     """
     if name not in DATASETS:
         raise ValueError(f"Argument `name` must be one of {DATASETS}. Received: {name!r}")
@@ -83,16 +84,16 @@ def load(name, data_dir=None, download=False, seed=0):
 class ShuffledBatches(keras.utils.PyDataset):
     """Batches of a shuffled data set, in an order that depends on seed and epoch only.
 
-    A training that was killed can thus go on with the very batches it would have seen.
-    The stream runs through the data again and again, freshly shuffled each time, and is
-    cut into epochs of `steps_per_epoch`. Pass `follow_epoch()` to `fit` as a callback, and
-    `shuffle=False`, since Keras would shuffle the batches of an epoch once more, at random.
+    A resumed training thus sees the same batches as one that was not interrupted. The data
+    are shuffled anew for every pass, and the stream of passes is cut into epochs of
+    `steps_per_epoch`. Pass `follow_epoch()` to `fit` as a callback, and `shuffle=False`,
+    since Keras would shuffle the batches of an epoch again, at random.
 
     Args:
         x: Array of inputs.
         y: Array of labels.
         batch_size: Integer > 0.
-        steps_per_epoch: Integer > 0. Defaults to `None`: as many full batches as there are.
+        steps_per_epoch: Integer > 0. Defaults to `None`: all full batches of one pass.
         seed: Integer. Defaults to `0`.
 
     Example:
@@ -141,6 +142,7 @@ class ShuffledBatches(keras.utils.PyDataset):
 
 
 def _digits():
+    extras.require("experiments", "sklearn")
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -163,7 +165,8 @@ def _tiny_shakespeare(data_dir, download):
 
 
 def _tfds(name, splits, data_dir, download, **kwargs):
-    """Returns the splits of a data set, whole, as NumPy arrays."""
+    """Returns the complete splits of a data set as NumPy arrays."""
+    extras.require("experiments", "tensorflow_datasets", "tensorflow")
     import tensorflow_datasets as tfds
 
     try:

@@ -1,4 +1,4 @@
-"""The demonstration: tickets against other sparse networks, and the files they become."""
+"""The demonstration: compares tickets with other sparse networks, and exports them."""
 
 import dataclasses
 import pathlib
@@ -47,7 +47,7 @@ class DemoResult:
 
     Args:
         dataset: String.
-        num_test_examples: Integer, what the accuracies were measured on.
+        num_test_examples: Integer, the number of examples for the accuracies.
         rows: List of dicts as `run_lottery` and `run_rigl` return them, with the number of the
             `replicate`.
         exports: List of dicts, the reports of `export_tflite` with the `level`.
@@ -64,7 +64,7 @@ class DemoResult:
         return sorted({row["level"] for row in self.rows})
 
     def mean(self, kind, level, key):
-        """Returns the mean over replicates, or `None` for what was not trained.
+        """Returns the mean over replicates, or `None` if there was no such training.
 
         Args:
             kind: `"ticket"`, `"reinitialized"` or `"rigl"`.
@@ -104,13 +104,13 @@ class DemoResult:
         table.caption = (
             f"Means of {replicates} replicate(s). Acc.: accuracy on {self.num_test_examples:,} "
             "test images after training. Step: where the validation loss was lowest. Reinit.: the "
-            "ticket's mask with new random weights. RigL: as sparse, and trained once."
+            "ticket's mask with new random weights. RigL: equally sparse, trained once."
         )
         table.caption_justify = "left"
         return table
 
     def conclusions(self):
-        """Returns sentences that say what the numbers show, whatever that is."""
+        """Returns sentences that summarize the results."""
         last = self.levels[-1]
         accuracy = [self.mean("ticket", level, "test_accuracy") for level in (0, last)]
         sentences = [
@@ -183,7 +183,7 @@ _COLUMNS = {
 
 
 def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
-    """Runs the lottery ticket experiment, and RigL, and exports the networks of a few densities.
+    """Runs the lottery ticket experiment and RigL, and exports networks of a few densities.
 
     Args:
         data: `Data` of images.
@@ -191,8 +191,8 @@ def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
         directory: Folder for what `run_lottery` writes (`replicate_0`, `replicate_1`, ...),
             `lottery.png`, the `.tflite` files of the first replicate, and `results.json`.
         seed: Integer. Defaults to `0`.
-        replicates: Integer, how often to make the experiment, with seeds of its own each
-            time. Defaults to `3`.
+        replicates: Integer, how often to run the experiment, each time with other seeds.
+            Defaults to `3`.
         on_row: Function that is called with every row of `run_lottery` and `run_rigl` when
             its training ends, and with a row of `kind="export"` before a file is exported.
             Defaults to `None`.
@@ -240,7 +240,7 @@ def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
         on_row({**row, "kind": "export"})
         exports.append(_export(row["level"], directory, data.test[0]))
     result = DemoResult(data.name, len(data.test[1]), rows, exports)
-    plot_lottery(rows, directory / "lottery.png", f"LeNet-300-100 on {data.name}")
+    plot_lottery(rows, directory / "lottery.png", title=f"LeNet-300-100 on {data.name}")
     write_json(directory / "results.json", {"settings": arguments, **result.to_dict()})
     return result
 

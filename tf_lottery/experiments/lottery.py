@@ -1,4 +1,4 @@
-"""The lottery ticket experiment: tickets against random reinitialization."""
+"""The lottery ticket experiment: tickets compared with random reinitialization."""
 
 import dataclasses
 import pathlib
@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from tf_lottery import callbacks
+from tf_lottery._strip import strip
 from tf_lottery.controls import random_reinitialization
 from tf_lottery.experiments.data import ShuffledBatches
 from tf_lottery.experiments.methods import dynamic_frequency
@@ -13,7 +14,6 @@ from tf_lottery.experiments.models import lenet_300_100
 from tf_lottery.experiments.run_folder import check_settings, read_json, save_model, write_json
 from tf_lottery.pruning import sparsify
 from tf_lottery.snapshot import Snapshot
-from tf_lottery.strip import strip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class LotterySettings:
         steps_per_execution: Integer, steps per call of the compiled function.
         control_levels: Tuple of levels whose mask is also trained from a random
             reinitialization; `None` is all.
-        jit_compile: Whether to compile with XLA, which takes seconds and makes steps no faster
-            where they are small, or `"auto"`: where Keras does.
+        jit_compile: Whether to compile with XLA, which takes seconds and does not speed up
+            small steps, or `"auto"`: as Keras decides.
     """
 
     levels: int = 15
@@ -52,10 +52,10 @@ class LotterySettings:
 def run_lottery(data, settings, directory, seed=0, verbose=0, on_row=None):
     """Searches tickets in LeNet-300-100 and retrains their masks from new random weights.
 
-    Experiment of "The Lottery Ticket Hypothesis" (arXiv:1803.03635, figures 3 and 4). A run
-    that was killed goes on where it stopped when it is called again. The folder receives,
-    per level, the ticket (`ticket_07.npz`) and the network trained from it
-    (`trained_07.keras`, a plain Keras model).
+    Experiment of "The Lottery Ticket Hypothesis" (arXiv:1803.03635, figures 3 and 4). Call
+    this again to resume a run that was killed. For each level, the ticket
+    (`ticket_07.npz`) and the network trained from it (`trained_07.keras`, a plain Keras
+    model) are saved to the folder.
 
     Args:
         data: `Data` of images.
@@ -64,8 +64,8 @@ def run_lottery(data, settings, directory, seed=0, verbose=0, on_row=None):
         seed: Integer, the replicate: initial weights and order of the data. Defaults to
             `0`.
         verbose: As in `fit`, with a line per level. Defaults to `0`.
-        on_row: Function that is called with a row when its training ends, hence not with
-            rows that an earlier run has left. Defaults to `None`.
+        on_row: Function that is called with a row when its training ends, so not with rows
+            of an earlier run. Defaults to `None`.
 
     Returns:
         List of dicts with `kind` (`"ticket"` or `"reinitialized"`), `level`, `density`,
@@ -103,8 +103,8 @@ def run_rigl(data, settings, directory, ticket, seed=0, on_row=None):
     Args:
         data: `Data` of images.
         settings: `LotterySettings`.
-        directory: Folder of `run_lottery`, for `rigl_07.json`. If that is there, nothing is
-            trained.
+        directory: Folder of `run_lottery`, for `rigl_07.json`. If the file exists, nothing
+            is trained.
         ticket: Dict, a row of `run_lottery`.
         seed: Integer, decides initial weights, connections and order of the data. Defaults to
             `0`.
@@ -167,8 +167,8 @@ def build_model(data, settings, seed, sparsity=0.0, **kwargs):
 class _EndOfLevel(keras.callbacks.Callback):
     """Keeps the trained network of every level and reports the level.
 
-    It stands before the search, which only then records that the level is done: should the
-    program be killed in between, the epoch is trained again.
+    It has to stand before the search in the list of callbacks. The search then records the
+    level after the network is saved; a program killed in between trains the epoch again.
     """
 
     def __init__(self, epochs_per_level, directory, on_row):
@@ -205,7 +205,7 @@ def _search(data, settings, directory, seed, verbose, on_row):
 
 
 def _reinitialize(data, settings, directory, seed, tickets, verbose, on_row):
-    """Trains the tickets' masks from new weights, or reads the results of having done so."""
+    """Trains the tickets' masks from new weights, or reads the results of an earlier run."""
     rows, model, start = [], None, None
     for ticket in tickets:
         path = directory / f"reinitialized_{ticket.level:02d}.json"
@@ -234,7 +234,9 @@ def _train_control(model, data, settings, seed, ticket):
 def _train(model, data, settings, seed, epochs, path, extra):
     x, y = data.train
     batches = ShuffledBatches(x, y, settings.batch_size, settings.steps_per_epoch, seed)
-    measure = callbacks.EarlyStopIteration(data.validation, settings.frequency, 5000, path)
+    measure = callbacks.EarlyStopIteration(
+        data.validation, settings.frequency, batch_size=5000, path=path
+    )
     return model.fit(
         batches,
         epochs=epochs,

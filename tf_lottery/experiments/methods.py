@@ -1,4 +1,4 @@
-"""The methods by name: the masks that training starts from, and what changes them."""
+"""The methods by name: their initial masks, and the callbacks that change masks."""
 
 import math
 
@@ -40,9 +40,10 @@ _DYNAMIC = {**_STATIC, "drop_fraction": 0.3, "frequency": None, "end_step": None
 _RANKED = {"sparsity": 0.9, "scope": "global", "pattern": "unstructured"}
 _AT_INIT = {**_RANKED, "distribution": None}
 
-# What each method can be asked for beside the usual, with defaults, or functions of the settings
-# that return them. `None` depends on the length of the training, for `distribution` on the scope.
-OPTIONS = {
+# The options of each method beside the common ones, with their defaults or functions of the
+# settings that return these. What `None` means depends on the length of the training, for
+# `distribution` on the scope.
+OPTIONS: dict[str, dict] = {
     "rigl": _DYNAMIC,
     "set": _DYNAMIC,
     "snfs": _DYNAMIC,
@@ -62,7 +63,7 @@ OPTIONS = {
     "dense": {},
 }
 METHODS = tuple(OPTIONS)
-ALL_OPTIONS = tuple(sorted(set().union(*OPTIONS.values())))
+ALL_OPTIONS = tuple(sorted({name for options in OPTIONS.values() for name in options}))
 # Methods that train more than once, in one `fit`.
 SEARCHES = ("imp", "cs")
 DISTRIBUTIONS = ("uniform", "er", "erk")
@@ -73,7 +74,7 @@ _SCORED_BATCHES = 4
 
 
 def starting_model(data, settings, seed):
-    """Returns a sparse model, not compiled, with random masks if the method wants them.
+    """Returns a sparse model, not compiled, with random masks if the method starts with them.
 
     Args:
         data: `Data`.
@@ -109,7 +110,7 @@ def _check_pattern(model, distribution):
             raise ValueError(
                 "Argument `distribution` must leave every kernel as sparse as the pattern "
                 f"{model.pattern} or dense; ask for another one or a higher `sparsity`. Received: "
-                f"distribution={distribution!r}, by which {path!r} has density {mask.mean():.3f}"
+                f"distribution={distribution!r}, which gives {path!r} density {mask.mean():.3f}"
             )
 
 
@@ -119,7 +120,7 @@ def prune_before_training(model, settings, batches):
     Args:
         model: A compiled `SparseModel`.
         settings: `TrainSettings`.
-        batches: `ShuffledBatches`, of whose first ones some methods need the gradients.
+        batches: `ShuffledBatches`. Some methods use the gradients of the first ones.
     """
     prune = {"snip": at_init.snip, "grasp": at_init.grasp, "synflow": at_init.synflow}
     if settings.method not in prune:
@@ -141,7 +142,7 @@ def mask_updates(settings, steps, seed):
 
     Args:
         settings: `TrainSettings` of a method that is not one of `SEARCHES`.
-        steps: Integer, of the training.
+        steps: Integer, the length of the training.
         seed: Integer.
 
     Raises:
@@ -163,7 +164,7 @@ def mask_updates(settings, steps, seed):
         ]
     if settings.method != "gmp":
         return []
-    # Pruning begins when the weights have settled a little, and leaves time to recover.
+    # Pruning begins after some training, and leaves time to recover at the end.
     schedule = Polynomial(
         settings.option("sparsity"),
         begin_step=steps // 10,
@@ -195,10 +196,10 @@ def search_epochs(density, epochs, rate=_RATE):
 
 
 def dynamic_frequency(steps):
-    """Returns how often to move connections: every 100 steps as in the paper, or oftener.
+    """Returns the steps between two updates: 100 as in the paper, or fewer.
 
     Args:
-        steps: Integer, of a training that may be so short that little would change.
+        steps: Integer, the length of the training. In a short one updates are more frequent.
 
     Example:
 

@@ -35,7 +35,7 @@ MODELS = {
     "gru": _gru,
 }
 TEXT_MODELS = ("gru",)
-# Rows and columns without which nothing is left after the last pooling.
+# The fewest rows and columns with which pixels are left after the last pooling.
 SMALLEST_IMAGES = {"lenet-5": 16, "conv-4": 4, "conv-4-small": 4, "conv-6": 8, "conv-6-small": 8}
 
 
@@ -57,7 +57,7 @@ def default_model(data):
 
 
 def build(name, data, seed):
-    """Returns a plain network with initial weights that a seed decides.
+    """Returns a plain network with initial weights that depend on a seed.
 
     Args:
         name: String, a key of `MODELS`.

@@ -7,6 +7,7 @@ import pathlib
 import keras
 
 from tf_lottery import controls
+from tf_lottery._strip import strip
 from tf_lottery.checks import choice
 from tf_lottery.experiments import networks
 from tf_lottery.experiments.checkpoint import Checkpoint
@@ -23,15 +24,14 @@ from tf_lottery.experiments.run_folder import (
 from tf_lottery.experiments.training import evaluate
 from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import TWEAKS, recipe
-from tf_lottery.retrain.recipe import fitting_tweaks
-from tf_lottery.strip import strip
+from tf_lottery.retrain._recipe import fitting_tweaks
 
 FILES = ("checkpoint.npz", "model.keras", "results.json", "settings.json", "ticket.npz")
 # Examples per step of an evaluation.
 _EVALUATED = 1000
 
-# What can be retrained in place of the ticket: functions of the ticket, of a function of a seed to
-# a network with new weights, and of a seed.
+# What can be retrained in place of the ticket: functions of the ticket, of a function that builds
+# a network with a given seed, and of a seed.
 CONTROLS = {
     "random_reinitialization": lambda ticket, build, seed: controls.random_reinitialization(
         ticket, build(seed)
@@ -43,7 +43,7 @@ CONTROLS = {
     "random_masks": lambda ticket, build, seed: controls.random_masks(ticket, seed, "erk"),
     "constant_weights": lambda ticket, build, seed: controls.constant_weights(ticket),
 }
-# Far from the seeds of the replicates, whose initial weights a ticket has.
+# Added to the seed of new weights, since tickets start from weights of small seeds.
 _NEW_WEIGHTS = 1000
 
 
@@ -54,13 +54,13 @@ class RetrainSettings:
     Args:
         model: A key of `networks.MODELS`, the ticket's network.
         tweaks: Tuple of names from `tfl.retrain.TWEAKS`, in any order, or `None` for all that
-            the network and the arguments of `run_retraining` allow. Defaults to none of them:
-            plain retraining.
+            the network and the arguments of `run_retraining` allow. Defaults to `()`: plain
+            retraining.
         control: A key of `CONTROLS`, what to train in place of the ticket. Defaults to `None`.
         epochs: Integer.
         steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
         batch_size: Integer.
-        learning_rate: Float, of Adam at first; it falls to 0 along a cosine.
+        learning_rate: Float, the initial one of Adam; it falls to 0 along a cosine.
         annealed: Float in (0, 1]; see `tfl.retrain.recipe`.
         activation: String; see `tfl.retrain.soft_activations`.
         alpha: Float in [0, 1]; see `tfl.retrain.distill`.
@@ -96,11 +96,11 @@ class RetrainSettings:
 def run_retraining(
     data, settings, ticket, directory, teacher=None, seed=0, verbose="auto", on_recipe=None
 ):
-    """Trains a ticket again and saves the network, without the tweaks it was trained with.
+    """Trains a ticket again, removes the tweaks of the training and saves the network.
 
     The learning rate follows its schedule from the beginning, whatever step the ticket was
-    rewound to. A run that was killed goes on from its last epoch when it is called again, and
-    ends with the same weights.
+    rewound to. Call this again to resume a run that was killed from its last epoch; it ends
+    with the same weights.
 
     Args:
         data: `Data`.
@@ -144,12 +144,12 @@ def run_retraining(
         settings = dataclasses.replace(settings, tweaks=fitting_tweaks(model, batches, teacher))
     all_settings = _all_settings(data, settings, ticket, teacher, seed)
     if (directory / "settings.json").exists():
-        # At once, since the initialization may take minutes.
+        # Checked early, since the initialization may take minutes.
         check_settings(directory, all_settings)
     if (directory / "results.json").exists():
         return read_json(directory / "results.json")
     checkpoint = Checkpoint(directory / "checkpoint.npz")
-    prepared = _prepare(model, settings, batches, teacher, goes_on=checkpoint.path.exists())
+    prepared = _prepare(model, settings, batches, teacher, resumed=checkpoint.path.exists())
     check_settings(directory, all_settings)
     if on_recipe is not None:
         on_recipe(prepared)
@@ -164,7 +164,7 @@ def run_retraining(
         verbose=verbose,
     )
     prepared.remove()
-    # Losses of trainings with and without label smoothing can then be compared.
+    # Compiled without label smoothing, so that the losses of all trainings can be compared.
     _compile(model, None, settings, prepared.steps)
     save_model(strip(model), directory / "model.keras")
     chosen.save(directory / "ticket.npz")
@@ -208,7 +208,7 @@ def _apply(ticket, plain):
 
 
 def _all_settings(data, settings, ticket, teacher, seed):
-    """Returns what decides the result, as a dict fit for JSON."""
+    """Returns the arguments that determine the result, as a dict that JSON can store."""
     taught = {}
     if "distillation" in settings.tweaks and teacher is not None:
         weights = dict(enumerate(teacher.get_weights()))
@@ -218,16 +218,16 @@ def _all_settings(data, settings, ticket, teacher, seed):
         "seed": seed,
         "ticket": digest({"masks": ticket.masks, "weights": ticket.weights}),
         **taught,
-        # As JSON has it, so that results are the same when they are read again.
+        # JSON has no tuples, and results should be the same when they are read again.
         **dataclasses.asdict(settings),
         "tweaks": list(settings.tweaks),
     }
 
 
-def _prepare(model, settings, batches, teacher, goes_on):
+def _prepare(model, settings, batches, teacher, resumed):
     tweaks = settings.tweaks
-    if goes_on:
-        # The weights to go on with are in the checkpoint.
+    if resumed:
+        # The checkpoint has the rescaled weights.
         tweaks = tuple(name for name in tweaks if name != "rescaled_initialization")
     return recipe(
         model,

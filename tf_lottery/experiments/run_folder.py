@@ -1,4 +1,4 @@
-"""The folder of a run: one set of arguments, files that are written whole."""
+"""The folder of a run: its arguments, and files that are written atomically."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ from tf_lottery import files
 
 
 def check_settings(directory, settings):
-    """Makes a folder for a run, or finds in it a run with the same arguments.
+    """Makes a folder for a run, or checks that its run has the same arguments.
 
     Args:
         directory: The folder. It and its parents are made if they do not exist.
-        settings: Dict fit for JSON, the arguments that decide the result.
+        settings: Dict that JSON can store, the arguments that determine the result.
 
     Returns:
         The folder as a `pathlib.Path`.
@@ -46,14 +46,14 @@ def check_settings(directory, settings):
         differences = [f"{n}={found.get(n)!r} instead of {settings.get(n)!r}" for n in names]
         raise ValueError(
             "Argument `directory` (--out) must be a new folder or hold a run with the same "
-            "arguments; choose another one, or --fresh to delete that run. "
+            "arguments; choose another one, or delete that run with --fresh. "
             f"Received: {str(directory)!r}, a run with {', '.join(differences)}"
         )
     return directory
 
 
 def digest(groups):
-    """Returns a string that is the same for equal arrays only, fit for settings.
+    """Returns a short hash of arrays, as a string for settings.
 
     Args:
         groups: Dict of names to dicts of names to arrays.
@@ -73,7 +73,7 @@ def digest(groups):
 
 
 def read_json(path):
-    """Returns what a JSON file holds.
+    """Returns the dict in a JSON file.
 
     Args:
         path: The file.
@@ -96,7 +96,7 @@ def write_json(path, content):
 
     Args:
         path: The file.
-        content: Dict fit for JSON.
+        content: Dict that JSON can store.
 
     Raises:
         OSError: If the file cannot be written.
@@ -116,7 +116,7 @@ def save_model(model, path):
         OSError: If the file cannot be written.
     """
     with files.atomic_path(path) as temporary:
-        # Keras insists on the suffix.
+        # Keras requires the suffix.
         archive = temporary.with_name(f"{temporary.name}.keras")
         try:
             model.save(archive)
@@ -126,7 +126,7 @@ def save_model(model, path):
 
 
 def remove_files(directory, patterns):
-    """Deletes the files of a run, and the folders that are empty then.
+    """Deletes the files of a run, and folders that become empty.
 
     Args:
         directory: The folder. Nothing happens unless it holds a run.

@@ -5,8 +5,8 @@ import pathlib
 
 import keras
 
+from tf_lottery.analysis._stability import stability
 from tf_lottery.analysis.connectivity import Connectivity
-from tf_lottery.analysis.stability import stability
 from tf_lottery.checks import choice, natural_number, positive_integer
 from tf_lottery.experiments import networks
 from tf_lottery.experiments.checkpoint import Checkpoint
@@ -42,8 +42,8 @@ class StabilitySettings:
         learning_rate: Float, of Adam.
         start: `"shared"`, both copies start from the same weights; `"independent"`, the
             control, each from initial weights of its own, between which there is a barrier.
-        rewind_to_step: Integer >= 0. A network without a ticket is trained for as many steps
-            before the copies start from it. A ticket has weights of its own step.
+        rewind_to_step: Integer >= 0. A network without a ticket is trained for this many
+            steps before it is copied. Must be 0 with a ticket, which has its own step.
         points: Integer >= 2, how many points to evaluate between the copies.
 
     Raises:
@@ -76,15 +76,15 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
 
     The experiment of "Linear Mode Connectivity and the Lottery Ticket Hypothesis"
     (arXiv:1912.05671); see `tfl.stability`. Losses and errors are those of the test examples.
-    A run that was killed goes on from its last epoch when it is called again, with the
-    same result.
+    Call this again to resume a run that was killed from its last epoch, with the same
+    result.
 
     Args:
         data: `Data`.
         settings: `StabilitySettings`.
         directory: Folder for `results.json` and the trained copies, made if it does not exist.
         seed: Integer, decides initial weights and both orders of the data. Defaults to `0`.
-        ticket: A `Ticket`; with `start="independent"` its masks count, and not its weights.
+        ticket: A `Ticket`; with `start="independent"` only its masks are used.
             Defaults to `None`: the dense network.
         verbose: As in `fit`. Defaults to `"auto"`.
 
@@ -110,8 +110,8 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
     model = _compiled_model(data, settings, seed)
     _check_ticket(model, ticket, settings)
     copies = _copies(data, settings, seed)
-    known = ticket and digest({"masks": ticket.masks, "weights": ticket.weights})
-    arguments = {"dataset": data.name, "seed": seed, "ticket": known}
+    ticket_digest = ticket and digest({"masks": ticket.masks, "weights": ticket.weights})
+    arguments = {"dataset": data.name, "seed": seed, "ticket": ticket_digest}
     all_settings = {**arguments, **dataclasses.asdict(settings)}
     check_settings(directory, all_settings)
     if (directory / "results.json").exists():
@@ -128,7 +128,7 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
         model,
         train,
         data.test,
-        start,
+        start=start,
         seeds=tuple(copies),
         points=settings.points,
         batches=ShuffledBatches(*data.train, settings.batch_size, _STATISTICS_STEPS, 3 * seed),
@@ -140,7 +140,7 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
 
 
 def read_connectivity(results):
-    """Returns the `Connectivity` in what `run_stability` returned.
+    """Returns the `Connectivity` in the results of `run_stability`.
 
     Args:
         results: Dict.
@@ -186,7 +186,7 @@ def _copies(data, settings, seed):
 
 
 def _starts(model, data, settings, directory, seed, ticket):
-    """Returns a `Snapshot` for each copy; where they share it, it is the same."""
+    """Returns a `Snapshot` for each copy, twice the same if both start from it."""
     count = 2 if settings.start == "independent" else 1
     fresh, starts = Snapshot(model), []
     for i in range(count):
@@ -215,8 +215,8 @@ def _check_ticket(model, ticket, settings):
         return
     if settings.rewind_to_step:
         raise ValueError(
-            "Argument `rewind_to_step` must be 0 with a ticket, whose weights are those of a step "
-            f"already. Received: rewind_to_step={settings.rewind_to_step}"
+            "Argument `rewind_to_step` must be 0 with a ticket, which has the weights of its own "
+            f"step. Received: rewind_to_step={settings.rewind_to_step}"
         )
     before = Snapshot(model)
     unmatched = ticket.apply(model).unmatched

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def vocabulary_of(text):
-    """Returns the different characters of a text in their order, as one string.
+    """Returns the distinct characters of a text in sorted order, as one string.
 
     Args:
         text: String.
@@ -21,13 +21,13 @@ def windows(text, vocabulary, length):
     """Cuts a text into windows of characters, to predict the next one at every position.
 
     Args:
-        text: String. What is left at the end, less than a window, is dropped.
+        text: String. An incomplete window at the end is dropped.
         vocabulary: String, the character that every integer stands for.
-        length: Integer > 0, the characters of a window.
+        length: Integer > 0, the number of characters in a window.
 
     Returns:
-        Tuple of two `int32` arrays of shape `(windows, length)`: the characters, and those
-        that follow them.
+        Tuple of two `int32` arrays of shape `(windows, length)`: the characters, and the
+        next characters.
 
     Raises:
         ValueError: If a character is not in the vocabulary or the text is too short.

@@ -7,6 +7,7 @@ import pathlib
 import keras
 
 from tf_lottery import callbacks
+from tf_lottery._strip import strip
 from tf_lottery.checks import choice
 from tf_lottery.experiments import methods, networks
 from tf_lottery.experiments.checkpoint import Checkpoint
@@ -19,7 +20,6 @@ from tf_lottery.experiments.run_folder import (
     save_model,
     write_json,
 )
-from tf_lottery.strip import strip
 from tf_lottery.ticket import Ticket
 
 FILES = (
@@ -39,18 +39,18 @@ _EVALUATED = 1000
 class TrainSettings:
     """The hyperparameters of a training.
 
-    Methods differ in what they can be asked for; `methods.OPTIONS` lists it with the defaults,
-    which hold for everything that is `None` here.
+    Methods differ in their options. `methods.OPTIONS` lists them with the defaults, which
+    replace `None` here.
 
     Args:
-        method: A key of `methods.OPTIONS`. Sparse from the start are `"static"`, a random
-            mask that stays, and `"rigl"`, `"set"` and `"snfs"`, which move its connections;
+        method: A key of `methods.OPTIONS`. `"static"` trains with a fixed random mask;
+            `"rigl"`, `"set"` and `"snfs"` start from a random mask and move connections;
             `"snip"`, `"grasp"` and `"synflow"` prune before training; `"gmp"` prunes
-            gradually; `"imp"` prunes and rewinds, training after training; `"cs"` learns its
-            masks in a few rounds; `"dense"` prunes nothing.
+            gradually; `"imp"` trains, prunes and rewinds repeatedly; `"cs"` learns masks in
+            a few rounds; `"dense"` prunes nothing.
         model: A key of `networks.MODELS`. Defaults to `None`: a small one that fits the data.
-        sparsity: Float in (0, 1), at the end.
-        epochs: Integer, with `"imp"` of every level, with `"cs"` of every round.
+        sparsity: Float in (0, 1), at the end of training.
+        epochs: Integer; for `"imp"` those of a level, for `"cs"` those of a round.
         steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
         batch_size: Integer.
         learning_rate: Float, of Adam.
@@ -61,19 +61,19 @@ class TrainSettings:
         pattern: Name of a pattern; see `tfl.sparsify`.
         drop_fraction: Float in [0, 1), see `callbacks.RigL`.
         frequency: Integer, steps between two changes of the masks.
-        end_step: Integer, the step at which they end.
+        end_step: Integer, the step of the last change.
         levels: Integer, for `"imp"`. Every level prunes the same share of what is left.
         rewind: For `"imp"`; see `callbacks.IterativeMagnitudePruning`.
         rewind_to_step: Integer, for `"imp"`.
         rounds: Integer, for `"cs"`; see `callbacks.ContinuousSparsification`.
-        target_density: Float in (0, 1), for `"cs"`: the density to steer to. `None` leaves
-            it to `initial_value`.
-        exact_density: Boolean, for `"cs"`: whether that density is met to a weight.
+        target_density: Float in (0, 1), for `"cs"`: the density to aim at. With `None` the
+            density results from `initial_value`.
+        exact_density: Boolean, for `"cs"`: whether that density is met exactly.
         initial_value: Float, for `"cs"`; see `tfl.SoftGate`.
         mode: `"ticket"` or `"prune"`, for `"cs"`.
 
     Raises:
-        ValueError: If an argument is outside its range or the method has no use for it.
+        ValueError: If an argument is outside its range or the method does not use it.
     """
 
     method: str = "gmp"
@@ -105,8 +105,8 @@ class TrainSettings:
         for name in methods.ALL_OPTIONS:
             if name not in methods.OPTIONS[self.method] and getattr(self, name) is not None:
                 raise ValueError(
-                    f"Argument `{name}` must be `None` for method {self.method!r}, which has no "
-                    f"use for it. Received: {name}={getattr(self, name)!r}"
+                    f"Argument `{name}` must be `None` for method {self.method!r}, which does "
+                    f"not use it. Received: {name}={getattr(self, name)!r}"
                 )
         if self.distribution is not None:
             choice("distribution", self.distribution, methods.DISTRIBUTIONS)
@@ -133,7 +133,7 @@ class TrainSettings:
         return value(self) if callable(value) else value
 
     def with_rate(self, rate):
-        """Returns the settings with as few levels of `"imp"` as prune at most `rate` each.
+        """Returns the settings with the fewest levels of `"imp"` that prune at most `rate` each.
 
         Args:
             rate: Float in (0, 1).
@@ -146,7 +146,7 @@ class TrainSettings:
         return 1.0 - (1.0 - self.option("sparsity")) ** (1.0 / self.option("levels"))
 
     def to_dict(self):
-        """Returns what the method uses, with its defaults, as a dict fit for JSON."""
+        """Returns the settings that the method uses, with its defaults, as a dict for JSON."""
         unused = set(methods.ALL_OPTIONS) - set(methods.OPTIONS[self.method])
         used = [field.name for field in dataclasses.fields(self) if field.name not in unused]
         options = methods.OPTIONS[self.method]
@@ -156,8 +156,8 @@ class TrainSettings:
 def run_training(data, settings, directory, seed=0, verbose="auto"):
     """Trains a network, makes it sparse and saves it.
 
-    A run that was killed goes on from its last epoch when it is called again, and ends with
-    the same weights.
+    Call this again to resume a run that was killed from its last epoch; it ends with the
+    same weights.
 
     Args:
         data: `Data`.
@@ -169,7 +169,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         verbose: As in `fit`. Defaults to `"auto"`.
 
     Returns:
-        Dict of `settings`, `density`, `epochs`, all that were planned, `test_accuracy`,
+        Dict of `settings`, `density`, `epochs`, the planned number, `test_accuracy`,
         `test_loss`, for text `test_bits_per_character`, and `history`.
 
     Raises:
@@ -248,7 +248,7 @@ def _check_success(progress):
 
 
 def evaluate(model, data):
-    """Returns what a compiled model achieves on the test examples.
+    """Evaluates a compiled model on the test examples.
 
     Args:
         model: A compiled `keras.Model` with the metric `"accuracy"`.

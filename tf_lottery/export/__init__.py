@@ -1,4 +1,4 @@
-"""Files for devices, run and compared with Keras before they are handed out."""
+"""Exports models to files for devices. Every file is run and compared with Keras first."""
 
 from tf_lottery.export.compaction import CompactionReport as CompactionReport
 from tf_lottery.export.compaction import compact as compact

@@ -1,4 +1,4 @@
-"""The files that an export can choose from."""
+"""The files that an export chooses from: weights stored dense or sparse."""
 
 import dataclasses
 import gzip
@@ -9,7 +9,7 @@ from tf_lottery.export.verification import Verdict, changed_constants, verify
 from tf_lottery.export.xnnpack import sparse_inference_report
 
 GOALS = ("disk", "download", "latency")
-# Latencies closer than this are taken for equal: then the smaller file is better.
+# If latencies differ by less than this factor, they count as equal and file size decides.
 LATENCY_NOISE = 1.05
 
 
@@ -20,7 +20,7 @@ class Candidate:
     Args:
         storage: `"sparse"` or `"dense"`.
         content: Bytes of the file.
-        verdict: `Verdict` of running it.
+        verdict: `Verdict`, the result of running it.
     """
 
     storage: str
@@ -29,7 +29,7 @@ class Candidate:
 
 
 def make_candidates(content, storage, optimize_for, inputs, expected, tolerance):
-    """Returns the files that a choice of storage leaves, each run and compared with Keras.
+    """Makes the files that `storage` allows, runs each and compares it with Keras.
 
     Args:
         content: Bytes of the dense-stored file, quantized or not.
@@ -40,16 +40,16 @@ def make_candidates(content, storage, optimize_for, inputs, expected, tolerance)
         tolerance: Float, as in `verify`.
 
     Returns:
-        List of `Candidate`, right and wrong ones.
+        List of `Candidate`, including those that failed the comparison.
 
     Raises:
-        ExportError: If `storage` is `"sparse"` and nothing can be stored so.
+        ExportError: If `storage` is `"sparse"` and no weights can be stored sparse.
     """
     packed = None if storage == "dense" else _pack(content, storage, optimize_for)
     candidates = []
     if packed is not None:
         verdict = verify(packed, inputs, expected, tolerance)
-        candidates.append(Candidate("sparse", packed, _look_further(verdict, packed, content)))
+        candidates.append(Candidate("sparse", packed, _check_packed(verdict, packed, content)))
     if storage != "sparse":
         verdict = verify(content, inputs, expected, tolerance)
         candidates.append(Candidate("dense", content, verdict))
@@ -57,7 +57,7 @@ def make_candidates(content, storage, optimize_for, inputs, expected, tolerance)
 
 
 def _pack(content, storage, optimize_for):
-    """Returns the file stored sparse, or `None` if it is no smaller and need not be."""
+    """Returns the file stored sparse, or `None` if `"auto"` storage gains nothing by it."""
     packed = sparsify_flatbuffer(content, "latency" if optimize_for == "latency" else "disk")
     if packed == content and storage == "sparse":
         packed = sparsify_flatbuffer(content, "disk")
@@ -66,14 +66,14 @@ def _pack(content, storage, optimize_for):
     if storage == "auto":
         return None
     raise ExportError(
-        "Argument `storage` must be 'dense' or 'auto' here: stored without its zeros no "
-        "constant of the file is smaller and can still be read. Nothing was written. "
+        "Argument `storage` must be 'dense' or 'auto' here: no constant of the file gets "
+        "smaller in a sparse format that the runtime can read. Nothing was written. "
         "Received: storage='sparse'"
     )
 
 
-def _look_further(verdict, packed, content):
-    """Returns the verdict on a sparse file, also on what running it here does not show."""
+def _check_packed(verdict, packed, content):
+    """Returns the verdict on a sparse file after checks that running it here cannot make."""
     if verdict.problem:
         return verdict
     changed = changed_constants(packed, content)
@@ -84,19 +84,19 @@ def _look_further(verdict, packed, content):
         operator, cause = next(iter(report.problems.items()))
         return Verdict(
             "On ARM and WebAssembly, XNNPACK's sparse kernels would load it wrong or not at all: "
-            f"{operator} {cause} `tfl.export.sparse_inference_report` tells more; "
-            "`tfl.export.sparsify_flatbuffer` makes the file for other devices all the same."
+            f"{operator} {cause} See `tfl.export.sparse_inference_report` for details. "
+            "`tfl.export.sparsify_flatbuffer` makes the file anyway, for other devices."
         )
     return verdict
 
 
 def choose(candidates, optimize_for, milliseconds):
-    """Returns the best of the candidates that are right, and why it was chosen.
+    """Returns the best candidate without a problem, and the reason for the choice.
 
     Args:
         candidates: List of `Candidate`, at least one without a problem.
         optimize_for: String, one of `GOALS`.
-        milliseconds: Dict of storages to the latencies of right candidates.
+        milliseconds: Dict of storages to the latencies of the candidates without a problem.
     """
     right = [candidate for candidate in candidates if not candidate.verdict.problem]
     costs = {candidate.storage: len(candidate.content) for candidate in right}

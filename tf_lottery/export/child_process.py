@@ -1,4 +1,4 @@
-"""Runs work that can crash a process in a process of its own."""
+"""Runs functions that can crash Python in a separate process."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import tempfile
 from tf_lottery.export.errors import ExportError
 
 TASKS = pathlib.Path(__file__).parent / "tasks"
-# The last lines of a crashed process are shown, not all of a converter's log.
+# How many of the last log lines of a crashed process are shown; converters log a lot.
 NUM_LOG_LINES = 5
 
 
@@ -25,10 +25,10 @@ class ChildCrash(ChildError):
 
 
 class ChildProcess:
-    """A Python process that calls functions of one file, for as long as a `with` block.
+    """A Python process that calls functions of one file. It ends with its `with` block.
 
-    The file is loaded by its path, without the package it lies in, so the process starts
-    as fast as what the file itself imports. The start does not wait for that.
+    The process loads the file by its path and does not import the package around it, so it
+    starts fast. Entering the `with` block does not wait for the imports of the file.
 
     Args:
         path: String or path of the Python file.
@@ -47,11 +47,11 @@ class ChildProcess:
     def __enter__(self):
         if not sys.executable:
             raise ExportError(
-                "An export runs files in processes of their own, for which it needs the path of "
-                f"Python. Received: sys.executable={sys.executable!r}"
+                "An export runs files in separate processes and needs the path of the Python "
+                f"interpreter for them. Received: sys.executable={sys.executable!r}"
             )
         self._log = tempfile.TemporaryFile()
-        # Accelerators are the parent's: it may hold all of their memory.
+        # The child uses no GPU: the parent may have reserved all of its memory.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
         try:
             self._process = subprocess.Popen(
@@ -64,10 +64,10 @@ class ChildProcess:
         except OSError as error:
             self._log.close()
             raise ExportError(
-                "An export runs files in processes of their own, and none can be started: "
-                f"{error}. Received: sys.executable={sys.executable!r}"
+                f"An export runs files in separate processes, and none can be started: {error}. "
+                f"Received: sys.executable={sys.executable!r}"
             ) from error
-        # Of a process that dies at once, `call` tells the cause.
+        # If the process dies at once, `call` reports the cause.
         with contextlib.suppress(OSError):
             self._send(sys.path)
         return self
@@ -82,7 +82,7 @@ class ChildProcess:
 
         Args:
             name: String, the function's name.
-            **arguments: Its arguments, values that `pickle` takes.
+            **arguments: Its arguments, values that can be pickled.
 
         Raises:
             ChildCrash: If the process dies. It is a `ChildError`.

@@ -1,4 +1,4 @@
-"""From a Keras model to a dense-stored float32 TFLite file."""
+"""Converts a Keras model to a float32 TFLite file with all zeros stored."""
 
 import logging
 import re
@@ -7,13 +7,14 @@ import tempfile
 import keras
 import numpy as np
 
+from tf_lottery._keras import all_layers
 from tf_lottery.export.child_process import TASKS, ChildCrash, ChildError, ChildProcess
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.inputs import SIGNATURE_NAME, flat_keys
 
 
 def keras_outputs(model, inputs):
-    """Returns what a model computes in inference mode: names to arrays of all steps.
+    """Returns the outputs of a model in inference mode, a dict of names to stacked arrays.
 
     Args:
         model: A built `keras.Model`.
@@ -24,8 +25,8 @@ def keras_outputs(model, inputs):
     """
     _check_weights(model)
     steps = []
-    # Stateless, so that a stateful layer of the user's model keeps its state. Not on an
-    # accelerator, which may round the operands of float32 products to fewer bits.
+    # The stateless scope keeps the states of stateful layers unchanged. The CPU is used because
+    # accelerators may round the operands of float32 products to fewer bits.
     with keras.StatelessScope(), keras.device("cpu"):
         for step in inputs.steps():
             outputs = model(inputs.pack(step.values()), training=False)
@@ -44,13 +45,13 @@ def keras_outputs(model, inputs):
 
 
 def convert(model, inputs, output_names):
-    """Returns the bytes of the dense-stored float32 file of a model.
+    """Returns the bytes of a model's float32 file with all zeros stored.
 
-    The converter runs in a process of its own, since it crashes on some models.
+    The converter runs in a separate process because it crashes on some models.
 
     Args:
         model: A built `keras.Model`, on the TensorFlow backend.
-        inputs: `Inputs`, for names, shapes and types.
+        inputs: `Inputs`, which give the names, shapes and types.
         output_names: List of strings.
 
     Raises:
@@ -68,7 +69,7 @@ def convert(model, inputs, output_names):
         for name, array in next(inputs.steps()).items()
     ]
     try:
-        # The process imports TensorFlow while the model is traced here.
+        # Started first, so that it imports TensorFlow while the model is traced here.
         with ChildProcess(TASKS / "convert.py") as child, tempfile.TemporaryDirectory() as folder:
             archive = keras.export.ExportArchive()
             archive.add_endpoint("serve", serve, [signature])
@@ -92,15 +93,15 @@ def convert(model, inputs, output_names):
 
 
 def _advice(model):
-    """Returns what to do about layers that compute in another type than float32."""
+    """Returns advice on layers that do not compute in float32, or an empty string."""
     # Keras has no public way to walk the sublayers of an arbitrary layer.
-    dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
+    dtypes = {layer.compute_dtype for layer in all_layers(model)}
     others = sorted(t for t in dtypes if keras.backend.is_float_dtype(t) and t != "float32")
     if not others:
         return ""
     return (
-        f", and compute in float32. Layers that compute in {', '.join(others)} do not: build the "
-        "same model with the dtype policy 'float32', and give it the weights by `set_weights`"
+        f", and compute in float32. Some layers compute in {', '.join(others)}: build the same "
+        "model with the dtype policy 'float32' and copy the weights with `set_weights`"
     )
 
 
@@ -109,11 +110,11 @@ def _write(archive, folder):
 
     logger = logging.getLogger("tensorflow")
     level = logger.level
-    # TensorFlow tells where the folder is, which nobody needs to know.
+    # Hides TensorFlow's message with the path of the temporary folder.
     logger.setLevel(logging.WARNING)
     try:
         archive.write_out(folder, verbose=False)
-    except tf.errors.OpError as error:  # TensorFlow's own kind of an OSError.
+    except tf.errors.OpError as error:  # TensorFlow raises this in place of an OSError.
         raise OSError(
             f"The model cannot be saved in a temporary folder. Nothing was written. {error.message}"
         ) from error

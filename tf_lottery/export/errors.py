@@ -1,5 +1,5 @@
-"""What goes wrong in an export."""
+"""The error that an export raises."""
 
 
 class ExportError(RuntimeError):
-    """The file would have been wrong, so it was not written."""
+    """Raised when no correct file could be made. Nothing was written."""

@@ -1,18 +1,20 @@
-"""TFLite files as objects of their schema: reading, walking and writing them."""
+"""Reads, changes and writes TFLite files as objects of TFLite's flatbuffer schema."""
 
 import os
 import pathlib
 
 import numpy as np
 
+from tf_lottery import extras
+
 ALIGNMENT = 16
-# Operators with a kernel as their second input that the runtime can take sparse.
+# Operators whose second input is a kernel that the runtime accepts in a sparse format.
 WEIGHT_OPERATORS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 WEIGHT_INPUT = 1
 
 
 def read_content(file, argument):
-    """Returns the bytes of a file, given by its path or as they are.
+    """Returns the bytes of a file, given by its path or by its bytes.
 
     Args:
         file: String, path, or bytes-like object.
@@ -35,7 +37,7 @@ def read_content(file, argument):
 def read_model(content, argument="content", path=None):
     """Returns the schema's `ModelT` of a file.
 
-    Weights that the file holds outside its flatbuffer, as quantized files do, are read too.
+    Weights stored after the flatbuffer, as in quantized files, are read too.
 
     Args:
         content: Bytes of the file.
@@ -43,23 +45,24 @@ def read_model(content, argument="content", path=None):
         path: The file's path for messages, if it has one. Defaults to `None`.
 
     Raises:
-        ValueError: If the bytes are no TFLite file.
+        ValueError: If the bytes are not a TFLite file.
     """
+    extras.require("export", "ai_edge_litert", "flatbuffers")
     from ai_edge_litert.tools import flatbuffer_utils
 
     content = read_content(content, argument)
     received = f"{len(content)} bytes" if path is None else repr(os.fspath(path))
     if content[4:8] != b"TFL3":
         raise ValueError(
-            f"Argument `{argument}` must be a TFLite file, which has 'TFL3' as its bytes 4 to 8. "
+            f"Argument `{argument}` must be a TFLite file, with 'TFL3' in bytes 4 to 8. "
             f"Received: {received}, which begins with {content[:8]!r}"
         )
     try:
         _check_end(content)
         model = flatbuffer_utils.read_model_from_bytearray(content)
-    except Exception as error:  # A damaged table fails anywhere inside the generated code.
+    except Exception as error:  # The generated code raises any kind of error on a damaged file.
         raise ValueError(
-            f"Argument `{argument}` must be a whole TFLite file. Received: {received}, which "
+            f"Argument `{argument}` must be a complete TFLite file. Received: {received}, which "
             f"cannot be read ({type(error).__name__}: {error})"
         ) from error
     for buffer in model.buffers:
@@ -69,20 +72,20 @@ def read_model(content, argument="content", path=None):
 
 
 def _check_end(content):
-    # The reader slices weights outside the flatbuffer: past the end they would just be short.
+    # The reader slices weights outside the flatbuffer, which silently truncates past the end.
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)
     buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
     if any(buffer.Offset() + buffer.Size() > len(content) for buffer in buffers):
-        raise EOFError("weights lie behind its end")
+        raise EOFError("weights lie beyond its end")
 
 
 def write_model(model):
     """Returns the bytes of the file of a `ModelT`, with aligned weights.
 
     Args:
-        model: A `ModelT`, left as it is.
+        model: A `ModelT`, not changed.
     """
     builder = _sharing_builder()
     buffers = model.buffers
@@ -96,7 +99,7 @@ def write_model(model):
 
 
 def _sharing_builder():
-    """Returns a builder that writes equal vectors once, for example those of zero points."""
+    """Returns a builder that stores equal vectors, for example zero points, only once."""
     import flatbuffers
 
     class SharingBuilder(flatbuffers.Builder):
@@ -111,7 +114,7 @@ def _sharing_builder():
 
 
 class _AlignedBuffer:
-    """Packs as a `Buffer` of the schema, its bytes aligned to 16."""
+    """Stands in for a `Buffer` of the schema and writes its bytes aligned to 16."""
 
     def __init__(self, buffer):
         self.data = None if buffer.data is None else np.asarray(buffer.data, "uint8")
@@ -122,7 +125,7 @@ class _AlignedBuffer:
         if self.data is not None:
             size = len(self.data)
             builder.StartVector(1, size, ALIGNMENT)
-            # The builder has a vector of bytes only without alignment.
+            # The builder's own method for a vector of bytes does not align it.
             builder.head = builder.Head() - size
             builder.Bytes[builder.Head() : builder.Head() + size] = self.data.tobytes()
             data = builder.EndVector()
@@ -156,12 +159,12 @@ def stored_values(model, tensor):
 
     Args:
         model: A `ModelT`.
-        tensor: A `TensorT` of it. Sparse ones store only a part of their values. Those of
-            variables, strings and types that NumPy lacks are `None`.
+        tensor: A `TensorT` of it. For a sparse one, only the stored values are returned. For
+            variables, strings and types that NumPy lacks, the result is `None`.
     """
     data = model.buffers[tensor.buffer].data
     if data is None or len(data) == 0:
-        # Nothing is left of a sparse constant that is all zeros.
+        # A sparse constant that is all zeros stores no values.
         if tensor.sparsity is None:
             return None
         data = []
@@ -172,7 +175,7 @@ def stored_values(model, tensor):
 
 
 def operator_code(model, name, version):
-    """Returns the index of an operator code, which is added if the file lacks it.
+    """Returns the index of an operator code, and adds the code if the file lacks it.
 
     Args:
         model: A `ModelT`.
@@ -186,7 +189,7 @@ def operator_code(model, name, version):
         if (entry.builtinCode, entry.version) == (code, version):
             return index
     entry = schema.OperatorCodeT(
-        # Codes of today do not fit into the field of old runtimes.
+        # Old runtimes read this one-byte field; newer codes do not fit into it.
         deprecatedBuiltinCode=min(code, 127),
         builtinCode=code,
         version=version,
@@ -210,7 +213,7 @@ def add_buffer(model, values):
 
 
 def drop_unused_buffers(model):
-    """Empties the buffers that no tensor and no metadata refers to any more.
+    """Empties the buffers that neither tensors nor metadata refer to.
 
     Args:
         model: A `ModelT`.

@@ -1,4 +1,4 @@
-"""The inputs on which a file is compared with Keras."""
+"""The sample inputs on which a file is compared with Keras."""
 
 import dataclasses
 import re
@@ -6,10 +6,12 @@ import re
 import keras
 import numpy as np
 
+from tf_lottery.layers.inputs import model_inputs
+
 NUM_SAMPLES = 16
 SIGNATURE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 KERAS_NAME = re.compile("keras_tensor|input_layer")
-# The kinds of NumPy arrays that an input of a Keras data type takes.
+# Keras data types, and the NumPy kinds (`dtype.kind`) that are accepted for each.
 KINDS = {"float": "fiub", "int": "iub", "uint": "iub", "bool": "b"}
 
 
@@ -20,7 +22,7 @@ class Inputs:
     Args:
         names: List of the inputs' names in the file.
         structure: The model's inputs as Keras nests them.
-        batch: Integer, the number of examples of a run.
+        batch: Integer, the number of examples per run.
         arrays: List of arrays with all examples.
     """
 
@@ -43,18 +45,23 @@ class Inputs:
 
 
 def make_inputs(model, sample_inputs, seed, argument="sample_inputs"):
-    """Returns the inputs to compare on, checked or made from the model's input shapes.
+    """Returns the sample inputs: those given, checked, or random ones in the model's shapes.
 
     Args:
         model: A built `keras.Model`.
-        sample_inputs: What the user gave: array, list or dict of arrays, or `None`.
-        seed: Integer, for inputs that are made.
+        sample_inputs: The user's argument: array, list or dict of arrays, or `None`.
+        seed: Integer, for random inputs.
         argument: String, the argument's name for messages. Defaults to `"sample_inputs"`.
 
     Raises:
-        ValueError: If the arrays do not fit or none can be made.
+        ValueError: If the arrays do not fit the model, or random ones cannot be made.
     """
-    structure = _input_structure(model, sample_inputs)
+    structure = model_inputs(model, sample_inputs)
+    if structure is None:
+        raise ValueError(
+            f"Argument `{argument}` must be given for a model that does not know the shapes "
+            f"of its inputs. Received: {argument}=None, model={model.name!r}"
+        )
     tensors = keras.tree.flatten(structure)
     keys = flat_keys(structure) or [tensor.name for tensor in tensors]
     if sample_inputs is None:
@@ -65,15 +72,15 @@ def make_inputs(model, sample_inputs, seed, argument="sample_inputs"):
         _check_samples(arrays, sample_inputs, keys, tensors, argument)
         _check_finite(arrays, keys, argument)
         arrays = [x.astype(tensor.dtype) for x, tensor in zip(arrays, tensors, strict=True)]
-    # Keras numbers the inputs that it names itself, anew when it loads a model; the file shall
-    # not depend on the count.
+    # The numbers in names that Keras chose change when a model is loaded. The file must not
+    # depend on them.
     own = all(SIGNATURE_NAME.fullmatch(key) and not KERAS_NAME.search(key) for key in keys)
     names = keys if own else [f"input_{i}" for i in range(len(keys))]
     return Inputs(names, structure, tensors[0].shape[0] or 1, arrays)
 
 
 def flat_keys(structure):
-    """Returns the keys of a dict of tensors in the order of `keras.tree`, else `None`.
+    """Returns the keys of a flat dict of tensors in the order of `keras.tree`, else `None`.
 
     Args:
         structure: Tensors as Keras nests them.
@@ -83,36 +90,13 @@ def flat_keys(structure):
     return None
 
 
-def _input_structure(model, sample_inputs):
-    if getattr(model, "inputs", None):
-        return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    floatx = keras.config.floatx()
-    if sample_inputs is not None:
-        arrays = keras.tree.map_structure(np.asarray, sample_inputs)
-        return keras.tree.map_structure(
-            lambda x: keras.KerasTensor(
-                (None, *x.shape[1:]), floatx if x.dtype.kind == "f" else x.dtype.name
-            ),
-            arrays,
-        )
-    shapes = (model.get_build_config() or {}).get("input_shape")
-    if shapes is None:
-        raise ValueError(
-            "Argument `sample_inputs` must be given for a model that does not know the shapes "
-            f"of its inputs. Received: sample_inputs=None, model={model.name!r}"
-        )
-    return keras.tree.map_shape_structure(
-        lambda shape: keras.KerasTensor((None, *shape[1:]), floatx), shapes
-    )
-
-
 def _random_array(key, tensor, rng):
     shape, kinds = tensor.shape[1:], _kinds(tensor)
     if None in shape or not kinds:
         raise ValueError(
-            "Argument `sample_inputs` must be given for a model with inputs of open shape or "
-            f"not of numbers. Received: sample_inputs=None, input {key!r} of shape "
-            f"{tensor.shape} and dtype {tensor.dtype}"
+            "Argument `sample_inputs` must be given for a model whose inputs have open "
+            f"dimensions or are not numbers. Received: sample_inputs=None, input {key!r} of "
+            f"shape {tensor.shape} and dtype {tensor.dtype}"
         )
     shape = (NUM_SAMPLES * (tensor.shape[0] or 1), *shape)
     values = rng.normal(size=shape) if "f" in kinds else rng.integers(0, 2, size=shape)

@@ -1,4 +1,4 @@
-"""What a TFLite file stores, and how: `tfl.inspect_tflite`."""
+"""`tfl.inspect_tflite`: lists what a TFLite file stores, and in which format."""
 
 import dataclasses
 import gzip
@@ -19,15 +19,14 @@ class TensorRow:
     """One constant of a TFLite file.
 
     Args:
-        name: String, of the tensor.
+        name: String, the tensor's name.
         operator: String, the operator that reads it, `""` if none does.
         shape: Tuple of integers.
         dtype: String, for example `"int8"`.
-        storage: String: `"dense"`, or which positions are stored (`"CSR"`, `"CSC"`, by columns,
-            `"blocks of 4"`)
-            and what becomes of them (`"unpacked at load"`, `"multiplied as they are"`).
-        num_stored: Integer, the elements in the file, zeros of blocks included.
-        nonzeros: Integer, the elements that are not zero.
+        storage: String: `"dense"`, or the sparse format (`"CSR"`; `"CSC"`, by columns;
+            `"blocks of 4"`) and its use (`"unpacked at load"`, `"multiplied as they are"`).
+        num_stored: Integer, the number of elements in the file, zeros in blocks included.
+        nonzeros: Integer, the number of elements that are not zero.
         num_bytes: Integer, the bytes of elements and positions.
     """
 
@@ -52,15 +51,15 @@ class TensorRow:
 
     @property
     def dense_bytes(self):
-        """The bytes of the elements with all zeros stored."""
+        """The size in bytes with all zeros stored."""
         return self.size * np.dtype(self.dtype).itemsize
 
     @property
     def floor_bytes(self):
-        """The bytes of the non-zero elements and of the entropy of their positions.
+        """A lower bound of the bytes: the non-zero elements plus the entropy of their positions.
 
-        No lossless code of the positions takes fewer if each is drawn on its own. Where
-        dense storage takes fewer bytes, these count.
+        No lossless code takes fewer bytes if zeros are placed independently at random. If dense
+        storage is smaller, its size is returned.
         """
         density = 1.0 - self.sparsity
         bits = sum(-p * math.log2(p) for p in (density, 1.0 - density) if p > 0)
@@ -77,8 +76,8 @@ class FileReport(Printable):
     Args:
         name: String, what to call the file.
         num_bytes: Integer, its size.
-        gzip_bytes: Integer, its size after `gzip -9`: what a download costs.
-        rows: List of `TensorRow`. Constants that tensors share are listed once.
+        gzip_bytes: Integer, its size after `gzip -9`, the size of a download.
+        rows: List of `TensorRow`. A constant that several tensors share is listed once.
     """
 
     name: str
@@ -88,15 +87,15 @@ class FileReport(Printable):
 
     @property
     def floor_bytes(self):
-        """The size of the file if constants took the bytes of their entropy.
+        """The size of the file if every constant took its `TensorRow.floor_bytes`.
 
-        See `TensorRow.floor_bytes`. All else in the file counts as it is.
+        The rest of the file keeps its size.
         """
         return self.num_bytes - sum(row.num_bytes - row.floor_bytes for row in self.rows)
 
     @property
     def stored_sparsity(self):
-        """The fraction of weights, biases included, that the file leaves out."""
+        """The fraction of weights, biases included, that the file does not store."""
         weights = [row for row in self.rows if row.dtype in WEIGHT_DTYPES]
         size = sum(row.size for row in weights)
         return 1.0 - sum(row.num_stored for row in weights) / size if size else 0.0
@@ -126,17 +125,17 @@ class FileReport(Printable):
         for row in self.rows:
             shape = " x ".join(map(str, row.shape))
             numbers = f"{row.sparsity:.2%}", f"{row.num_bytes:,}"
-            # The converter lists all operations that it merged.
+            # The converter joins the names of all operations that it merged.
             name = row.name.split(";")[-1]
             table.add_row(name, row.operator, shape, row.dtype, row.storage, *numbers)
         return table
 
 
-def inspect_tflite(file):
+def inspect_tflite(file: str | os.PathLike | bytes) -> FileReport:
     """Lists the constants of a TFLite file: how each is stored, its sparsity and bytes.
 
     Args:
-        file: Path of the file, or its bytes. Files of other converters are read too.
+        file: Path of the file, or its bytes. Files made by other converters are read too.
 
     Returns:
         A `FileReport`.

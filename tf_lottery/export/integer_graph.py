@@ -1,4 +1,4 @@
-"""Puts right what the quantizer leaves wrong in files of integers throughout."""
+"""Repairs what the quantizer gets wrong in fully integer files."""
 
 import collections
 
@@ -6,26 +6,27 @@ import numpy as np
 
 from tf_lottery.export import flatbuffer
 
-# Their inputs are the activations, the weights and, if there is one, the bias.
+# Operators whose inputs are activations, weights and an optional bias.
 LAYERS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
-# A bias is stored as a multiple of the scales of inputs and weights, in 32 bits. Those that
-# do not fit get a scale of which they are this multiple: far finer than 8 bits, far below 32.
+# A bias is stored as an int32 multiple of `input scale * weight scale`. A bias above the first
+# number gets a new scale, at which its multiple is the second one: precise, and far from
+# overflow.
 LARGEST_BIAS, NEW_BIAS = 2**30, 2**24
 
 
 def mend(content, original):
-    """Returns a file of integers with the biases of dead units and without float leftovers.
+    """Repairs the biases of dead units and the types of unread outputs.
 
-    Weights that are all zero, as pruning leaves some units, have next to no scale: the bias
-    of such a unit does not fit and is cut off to almost nothing. And outputs of SPLIT that
-    nothing reads stay float32, with which no delegate loads the file.
+    Pruning leaves some units with only zero weights. The quantizer gives these a tiny scale,
+    at which the bias overflows and is clipped to almost nothing. It also leaves outputs of
+    SPLIT that nothing reads in float32, and delegates then refuse the file.
 
     Args:
-        content: Bytes of the file, weights stored dense.
+        content: Bytes of the integer file, weights stored dense.
         original: Bytes of the float32 file that it was made from.
 
     Returns:
-        Bytes, those of `content` itself if nothing is wrong with it.
+        Bytes of the repaired file, or `content` itself if nothing is wrong with it.
     """
     model, biases = flatbuffer.read_model(content), _constants(original)
     mended = 0
@@ -34,7 +35,7 @@ def mend(content, original):
         for operator in graph.operators:
             tensors = [graph.tensors[i] if i >= 0 else None for i in operator.inputs]
             name = flatbuffer.operator_name(model, operator)
-            # Weights that several layers share have no scale for one of them.
+            # Weights that several layers share cannot be rescaled for one of them.
             if name in LAYERS and all(readers[i] == 1 for i in operator.inputs[1:3]):
                 mended += _mend_bias(model, tensors, biases)
             if name == "SPLIT":

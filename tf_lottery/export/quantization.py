@@ -1,16 +1,17 @@
-"""The precisions of TFLite files: what each needs, and which combinations cannot work."""
+"""The precisions of TFLite files: quantizes files and refuses combinations that cannot work."""
 
 import keras
 import numpy as np
 
+from tf_lottery._keras import all_layers
 from tf_lottery.export import flatbuffer
 from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.integer_graph import mend
 from tf_lottery.layers.kernels import find_kernels, matrix_shapes
 
-# The largest difference from Keras, as a fraction of the largest output, that rounding
-# explains: of float32 additions, of float16 weights, of 8 bits for weights and for all.
+# The largest difference from Keras, as a fraction of the largest output, that the rounding of
+# each precision can cause.
 TOLERANCES = {
     None: 1e-5,
     "float16": 5e-3,
@@ -19,32 +20,32 @@ TOLERANCES = {
     "int8": 1e-1,
 }
 STORAGES = ("auto", "sparse", "dense")
-# Consecutive inputs that sparse int8 weights of a dense layer are stored by.
+# Sparse int8 weights of a dense layer are stored in blocks of this many consecutive inputs.
 INT8_BLOCK = 16
 
 
 def check_combination(model, quantize, storage, representative_data):
-    """Refuses combinations that cannot work, and names the nearest that does.
+    """Refuses combinations that cannot work, and names the closest one that does.
 
     Args:
-        model: A plain `keras.Model`, zeros written into its kernels.
+        model: A plain `keras.Model` whose kernels have zeros for pruned weights.
         quantize: `None` or a string, a key of `TOLERANCES`.
         storage: String, one of `STORAGES`.
-        representative_data: What the user gave, or `None`.
+        representative_data: The user's argument, or `None`.
 
     Raises:
         ValueError: If the combination cannot work.
     """
     if quantize == "int8" and representative_data is None:
         raise ValueError(
-            "Argument `representative_data` must be given for quantize='int8', which takes the "
-            "ranges of all activations from it; quantize='dynamic_int8' needs none. "
+            "Argument `representative_data` must be given for quantize='int8', which measures "
+            "the ranges of all activations on it; quantize='dynamic_int8' needs none. "
             "Received: representative_data=None"
         )
     if quantize != "int8" and representative_data is not None:
         raise ValueError(
-            "Argument `representative_data` must be None unless quantize='int8'; inputs to "
-            f"compare on are `sample_inputs`. Received: quantize={quantize!r}"
+            "Argument `representative_data` must be None unless quantize='int8'; pass the inputs "
+            f"for the comparison as `sample_inputs`. Received: quantize={quantize!r}"
         )
     if quantize == "int8":
         _check_recurrent_layers(model)
@@ -53,12 +54,12 @@ def check_combination(model, quantize, storage, representative_data):
 
 
 def quantized(content, quantize, inputs=None):
-    """Returns the bytes of a file with weights, or all, in fewer bits; they stay dense-stored.
+    """Returns the bytes of the quantized file. All zeros are still stored.
 
     Args:
         content: Bytes of a float32 file.
-        quantize: `None` for the file as it is, or a string, a key of `TOLERANCES`.
-        inputs: `Inputs`, the representative ones of `"int8"`. Defaults to `None`.
+        quantize: `None` to return `content` unchanged, or a string, a key of `TOLERANCES`.
+        inputs: `Inputs`, the representative data of `"int8"`. Defaults to `None`.
 
     Raises:
         ExportError: If the quantizer refuses the file, or crashes.
@@ -75,7 +76,7 @@ def quantized(content, quantize, inputs=None):
             f"Pass quantize='weight_int8' or None. Received: quantize={quantize!r}"
         ) from error
     result = mend(result, content) if quantize == "int8" else result
-    # The quantizer's own files repeat what can be shared.
+    # Written anew because the quantizer stores equal vectors several times.
     return flatbuffer.write_model(flatbuffer.read_model(result))
 
 
@@ -83,7 +84,7 @@ def _check_recurrent_layers(model):
     # Keras has no public way to walk the sublayers of an arbitrary layer.
     loops = [
         layer.name
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
         if isinstance(layer, keras.layers.RNN) and not layer.unroll
     ]
     if loops:
@@ -95,7 +96,7 @@ def _check_recurrent_layers(model):
 
 
 def _check_zeros(model, quantize):
-    kernels = find_kernels(model).kernels
+    kernels = find_kernels(model, frozen=True).kernels
     arrays = [keras.ops.convert_to_numpy(kernel) for kernel in kernels]
     if all(np.all(array) for array in arrays):
         raise ValueError(

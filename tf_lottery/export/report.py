@@ -1,4 +1,4 @@
-"""What an export found out about the file it wrote."""
+"""The report that an export returns about the file it wrote."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ class StoredFile:
 
     Args:
         num_bytes: Integer, the size of the file.
-        gzip_bytes: Integer, its size after `gzip -9`: what a download costs.
+        gzip_bytes: Integer, its size after `gzip -9`, the size of a download.
         latency_ms: Float, median milliseconds of a run on one thread of this machine.
     """
 
@@ -23,25 +23,25 @@ class StoredFile:
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport(Printable):
-    """What `tfl.export_tflite` wrote.
+    """The file that `tfl.export_tflite` wrote: its size, speed and difference from Keras.
 
     Printing it shows a table; `to_dict()` gives plain numbers.
 
     Args:
-        path: String, where the file is.
-        quantize: The precision, as it was asked for, or `None`.
+        path: String, the path of the file.
+        quantize: The precision, as passed to `tfl.export_tflite`.
         storage: `"sparse"` or `"dense"`.
-        reason: String, why this storage.
-        floor_bytes: Integer, the size if the non-zero weights of this precision and the
-            entropy of their positions were all that is stored for weights; see
+        reason: String, why this storage was chosen.
+        floor_bytes: Integer, the size of the file if the weights took only the bytes of the
+            non-zero ones, in this precision, and the entropy of their positions; see
             `tf_lottery.export.TensorRow`.
         max_difference: Float, the largest absolute difference from Keras in any output.
         relative_difference: Float, the largest difference as a fraction of the largest
             value of its output in Keras.
-        latency_ms: Float, median milliseconds of a run on one thread: of one example, or as many
-            as the model fixes.
-        dense: `StoredFile`, the model in float32 with all zeros stored, run in turns with
-            the file.
+        latency_ms: Float, median milliseconds of a run on one thread, with one example or the
+            model's fixed batch size.
+        dense: `StoredFile`, the model in float32 with all zeros stored. Its runs alternated
+            with those of the file.
         file: `FileReport`, every constant of the file and how it is stored.
     """
 
@@ -68,15 +68,15 @@ class ExportReport(Printable):
 
     @property
     def stored_sparsity(self):
-        """The fraction of weights, biases included, that the file leaves out.
+        """The fraction of weights, biases included, that the file does not store.
 
-        Zeros that it stores count as stored.
+        Zeros in the file count as stored.
         """
         return self.file.stored_sparsity
 
     @property
     def ratio(self):
-        """The size of the file as a fraction of the dense-stored float32 one's."""
+        """The size of the file as a fraction of the float32 file with all zeros stored."""
         return self.num_bytes / self.dense.num_bytes
 
     def to_dict(self):

@@ -1,8 +1,8 @@
-"""Arrays without their zeros, in the formats that TFLite's runtime reads.
+"""Encodes arrays in the sparse formats that TFLite's runtime reads.
 
-All axes but one are stored dense; along that one only the elements that are not zero are
-stored, with their positions: compressed sparse rows (CSR). Positions can also be those of
-blocks of consecutive elements, which are stored if any element is not zero.
+One axis is sparse and all others are dense. Along the sparse axis, only the non-zero elements
+and their positions are stored, as in compressed sparse rows (CSR). Instead of single elements,
+blocks of consecutive elements can be stored; a block is left out if all its elements are zero.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ class SparseEncoding:
     """An array stored without its zeros.
 
     Args:
-        shape: Tuple of integers, of the array.
-        order: Tuple of integers, the axes from the outermost to the innermost, which is the
-            sparse one.
-        block: Integer, how many consecutive elements along the sparse axis have one
-            position: 1 for plain CSR.
-        values: Array, flat: the elements of all stored blocks, row by row.
+        shape: Tuple of integers, the shape of the array.
+        order: Tuple of integers, the axes from the outermost to the innermost. The innermost
+            axis is the sparse one.
+        block: Integer, the number of consecutive elements in a block along the sparse axis, 1
+            for plain CSR.
+        values: Flat array, the elements of all stored blocks, row by row.
         segments: Integer array. `segments[r]` to `segments[r + 1]` are the blocks of row r.
-        indices: Integer array, the positions of the blocks in their rows, in blocks.
+        indices: Integer array, the positions of the blocks in their rows, counted in blocks.
     """
 
     shape: tuple
@@ -35,7 +35,7 @@ class SparseEncoding:
 
     @property
     def num_bytes(self):
-        """Integer, the bytes of values and positions, without the file's own tables."""
+        """Integer, the bytes of values and positions, without the tables of the file format."""
         return self.values.nbytes + self.segments.nbytes + self.indices.nbytes
 
     @property
@@ -49,12 +49,14 @@ def encode(array, axis=-1, block=1):
 
     Args:
         array: NumPy array of rank 1 or more.
-        axis: Integer, the sparse axis. A short one has small positions. Defaults to `-1`.
-        block: Integer, divides that axis. Defaults to `1`.
+        axis: Integer, the sparse axis. Positions on a short axis need fewer bits. Defaults to
+            `-1`.
+        block: Integer, the block size, which must divide the length of that axis. Defaults to
+            `1`.
 
     Returns:
-        A `SparseEncoding`, its positions in the smallest type that TFLite has for them:
-        8, 16 or 32 bits.
+        A `SparseEncoding`. Its positions have the smallest type that TFLite offers: 8, 16 or 32
+        bits.
 
     Raises:
         ValueError: If `block` does not divide the axis.
@@ -125,12 +127,12 @@ def to_parameters(encoding):
 
 
 def from_parameters(parameters, shape, values):
-    """Returns the encoding that a file stores, or `None` if it has another format.
+    """Returns the encoding that a file stores, or `None` if its format is not known here.
 
     Args:
         parameters: A `SparsityParametersT`.
-        shape: Tuple of integers, of the array.
-        values: Array, flat, of the stored values.
+        shape: Tuple of integers, the shape of the array.
+        values: Flat array of the stored values.
     """
     from ai_edge_litert import schema_py_generated as schema
 

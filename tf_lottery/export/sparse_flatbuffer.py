@@ -1,14 +1,14 @@
-"""Stores the pruned weights of a TFLite file sparse.
+"""Stores the pruned weights of a TFLite file in a sparse format.
 
-The converter's own flag for it computes wrong numbers where the width of a layer is no
-multiple of its blocks, and gives NaN or files that do not load with float16 and int8. Here
-the dense-stored file is rewritten instead, and only into forms that the runtime reads
-right:
+The converter has a flag for this, but it computes wrong numbers if the block size does not
+divide the width of a layer. With float16 and int8 it makes files that give NaN or do not load.
+This module rewrites the dense-stored file instead. It uses only two forms, which the runtime
+reads correctly:
 
 - *unpacked*: a `DENSIFY` operator unpacks the weights once, when the file is loaded. The
-  network then runs as its dense-stored twin, to the bit.
+  outputs are then bit-identical to those of the dense-stored file.
 - *direct*: a `FULLY_CONNECTED` operator of version 8 multiplies by the sparse weights
-  themselves: blocks of 1x4 in float32, of 1x16 in int8.
+  without unpacking them, in blocks of 1x4 in float32 and of 1x16 in int8.
 """
 
 import collections
@@ -22,35 +22,35 @@ from tf_lottery.checks import choice
 from tf_lottery.export import flatbuffer
 from tf_lottery.export.sparse_encoding import SparseEncoding, encode, to_parameters
 
-# The version of FULLY_CONNECTED whose weights may be sparse; delegates leave it alone.
+# The version of FULLY_CONNECTED whose weights may be sparse. Delegates do not take it.
 DIRECT_VERSION = 8
 DIRECT_BLOCKS = {"float32": 4, "int8": 16}
-# Consecutive inputs of an output that can have one position.
+# Block sizes: how many consecutive inputs of an output share one position.
 BLOCKS = (1, 4, 16)
 # Bytes of the tensor, the tables and the operator that a sparse tensor adds to a file.
 OVERHEAD = 300
-# Densities of blocks below which the direct kernel is faster than the dense one, for one
-# row of inputs and for several; measured by `benchmarks/export_latency.py`.
+# Below these block densities the direct kernel is faster than the dense one, for one row of
+# inputs and for several rows; measured by `benchmarks/export_latency.py`.
 FAST_DENSITY, FAST_DENSITY_OF_ROWS = 0.15, 0.06
 
 
-def sparsify_flatbuffer(content, optimize_for="disk"):
+def sparsify_flatbuffer(content: bytes, optimize_for: str = "disk") -> bytes:
     """Returns a TFLite file with its pruned weights stored sparse.
 
-    Looks at the weights of dense, convolutional and recurrent layers one by one and stores
-    each in the smallest form, dense where no other is smaller: the file never grows.
+    Each kernel of a dense, convolutional or recurrent layer is stored in its smallest form. It
+    stays dense if no sparse form is smaller, so the file never grows.
 
     Args:
         content: Bytes of a dense-stored file, float or quantized to int8.
-        optimize_for: `"disk"` takes the smallest form of each constant, `"latency"` the one
-            that is expected to run fastest on a CPU, and the smallest of equally fast ones.
-            Defaults to `"disk"`.
+        optimize_for: `"disk"` chooses the smallest form of each constant. `"latency"` chooses
+            the form that is expected to run fastest on a CPU, and the smallest among equally
+            fast ones. Defaults to `"disk"`.
 
     Returns:
-        Bytes, those of `content` itself if nothing shrinks.
+        Bytes of the new file, or `content` itself if nothing gets smaller.
 
     Raises:
-        ValueError: If `content` is not a TFLite file or `optimize_for` is none of these.
+        ValueError: If `content` is not a TFLite file or `optimize_for` is none of the above.
 
     Example:
 
@@ -65,8 +65,8 @@ def sparsify_flatbuffer(content, optimize_for="disk"):
         for weights in find_weights(model, graph):
             form = _best_form(weights, optimize_for)
             if form is not None:
-                # Equal constants share a buffer, sparse ones as dense ones. Those of another
-                # shape or type have the same bytes but other rows, columns or zeros.
+                # Constants that shared a dense buffer share a sparse one, if shape and type are
+                # equal too: otherwise the same bytes have other rows, columns or zeros.
                 encoding, array = form.encoding, weights.array
                 layout = array.shape, array.dtype.name, encoding.order, encoding.block
                 key = graph.tensors[weights.index].buffer, layout
@@ -80,15 +80,15 @@ def sparsify_flatbuffer(content, optimize_for="disk"):
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A constant of a graph that is only multiplied by.
+    """A constant that a graph uses only as the weights of layers.
 
     Args:
-        index: Integer, of its tensor in the graph.
+        index: Integer, the index of its tensor in the graph.
         array: NumPy array of its values.
         readers: List of the `OperatorT` that multiply by it.
         behind_dequantize: Whether they read it through a DEQUANTIZE operator.
         operator: String, the schema's name of the readers, `""` if they differ.
-        dtype: String, of the other operand of the multiplication.
+        dtype: String, the data type of the other operand of the multiplication.
         rows: Integer, how many rows a FULLY_CONNECTED operator multiplies in a run.
     """
 
@@ -108,7 +108,7 @@ class _Form:
 
 
 def find_weights(model, graph):
-    """Returns the constants of a graph that are multiplied by and read by nothing else.
+    """Returns the constants that a graph uses only as the weights of layers.
 
     Args:
         model: A `ModelT`.
@@ -179,8 +179,8 @@ def _best_form(weights, optimize_for):
         if _can_unpack(weights):
             forms.append(_Form(encoding, is_direct=False))
     forms = [form for form in forms if form.encoding.num_bytes + OVERHEAD < array.nbytes]
-    # A form that is slower than dense-stored weights is no choice where time counts. Where
-    # size counts, the direct form of two equals has to be the faster one.
+    # The direct form can be slower than dense storage. `"latency"` then rules it out. `"disk"`
+    # rules it out only if the unpacked form, which has the same size, is possible.
     slow = [form for form in forms if form.is_direct and not _is_fast(weights, form.encoding)]
     if optimize_for == "latency" or _can_unpack(weights):
         forms = [form for form in forms if form not in slow]
@@ -193,7 +193,7 @@ def _encodings(array):
     for block in BLOCKS:
         if array.shape[-1] % block == 0:
             yield encode(array, block=block)
-    # Few outputs have smaller positions than many inputs.
+    # Along a shorter axis, positions fit into fewer bits.
     if array.shape[0] < array.shape[-1]:
         yield encode(array, axis=0)
 
@@ -215,8 +215,8 @@ def _is_fast(weights, encoding):
 def _can_unpack(weights):
     if weights.behind_dequantize or weights.array.dtype.name == "float32":
         return True
-    # Delegates look for int8 weights in the file, where those unpacked at load are not, in
-    # all operators but convolutions of int8.
+    # Delegates need int8 weights stored in the file itself, not unpacked at load. The only
+    # exception are int8 convolutions.
     return weights.operator == "CONV_2D" and weights.dtype == "int8"
 
 
@@ -235,11 +235,11 @@ def _store(model, graph, weights, form, buffer):
 
 
 def _unpack_at_load(model, graph, index, sparse):
-    """Lets a DENSIFY operator compute the tensor at `index` from a new one, `sparse`."""
+    """Adds a DENSIFY operator that computes the tensor at `index` from a new one, `sparse`."""
     from ai_edge_litert import schema_py_generated as schema
 
     sparse.name = f"sparse_{len(graph.tensors)}".encode()
-    # The scales are those of the unpacked tensor; nobody computes with the packed one.
+    # Only the unpacked tensor needs the scales.
     sparse.quantization = None
     graph.tensors.append(sparse)
     graph.tensors[index].buffer = 0

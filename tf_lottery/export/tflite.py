@@ -1,12 +1,14 @@
-"""Export to a TFLite file that was run and compared with Keras before it is handed out."""
+"""`tfl.export_tflite`: writes a TFLite file after running it and comparing it with Keras."""
 
 import dataclasses
 import gzip
 import os
+from typing import Any
 
 import keras
 
-from tf_lottery import files
+from tf_lottery import extras, files
+from tf_lottery._strip import settled
 from tf_lottery.checks import choice, natural_number, number_above, positive_integer
 from tf_lottery.export import quantization
 from tf_lottery.export.candidates import GOALS, choose, make_candidates
@@ -17,58 +19,59 @@ from tf_lottery.export.inspection import inspect_tflite
 from tf_lottery.export.report import ExportReport, StoredFile
 from tf_lottery.export.verification import latencies
 from tf_lottery.model import SparseModel
-from tf_lottery.strip import strip
 
 
 def export_tflite(
-    model,
-    path,
-    sample_inputs=None,
-    quantize=None,
-    storage="auto",
-    optimize_for="disk",
-    representative_data=None,
-    tolerance=None,
-    runs=50,
-    seed=0,
-):
+    model: keras.Model,
+    path: str | os.PathLike,
+    sample_inputs: Any = None,
+    quantize: str | None = None,
+    storage: str = "auto",
+    optimize_for: str = "disk",
+    representative_data: Any = None,
+    tolerance: float | None = None,
+    runs: int = 50,
+    seed: int = 0,
+) -> ExportReport:
     """Writes a model to a TFLite file, provided that the file computes what Keras computes.
 
-    The model is stripped, converted, quantized if asked to, and its zeros are left out.
-    Processes of their own run every file that could be written, in the default interpreter
-    and without delegates, and time it; its outputs are compared with those of Keras in
-    inference mode. Only then the best of them takes its place at `path`; if anything fails,
-    what was there before stays untouched. The file takes one example at a time, since
-    recurrent layers convert at a fixed batch size only, or as many as the model fixes; its
-    inputs and outputs are those of the model, float32 also where the weights are int8.
+    The model is stripped, converted and quantized if asked to, and its zeros are left out.
+    Every file that could be written runs in a separate process, once with the default
+    interpreter and once without delegates. Its outputs are compared with those of Keras in
+    inference mode, and its runs are timed. Only then the best file is written to `path`; if
+    anything fails, an existing file there stays as it was. The file takes one example at a
+    time, because recurrent layers only convert at a fixed batch size, or the model's own fixed
+    batch size. Inputs and outputs are those of the model, float32 even if the weights are int8.
 
     Args:
         model: A `SparseModel` or any built `keras.Model` that takes its inputs as its first
-            argument. Nothing but the zeros of `tfl.strip` is written into it.
-        path: String or path of the file; the folder has to exist.
-        sample_inputs: Array with a few examples, or a list or dict of arrays for several
-            inputs, to compare on. Dimensions that the model leaves open get the sizes they
-            have here. Defaults to `None`: the representative data, or 16 examples of
-            normal numbers, of 0 and 1 for integers; a subclassed model does not know its
-            inputs' types, floats are taken.
+            argument. It is not changed.
+        path: String or path of the file. Its folder must exist.
+        sample_inputs: Array with a few examples to compare on, or a list or dict of arrays
+            for several inputs. They also fix dimensions that the model leaves open. Defaults
+            to `None`: the representative data, or else 16 random examples, normally
+            distributed, or of 0 and 1 for integer inputs. A subclassed model does not know
+            the types of its inputs; it gets floats.
         quantize: `None` for float32; `"float16"`: half the bytes, computed in float32;
-            `"weight_int8"`: weights of 8 bits with a scale per output, computed in float32;
-            `"dynamic_int8"`: such weights and integer products, activations measured at
-            each run; `"int8"`: integers throughout. Defaults to `None`.
+            `"weight_int8"`: 8-bit weights with a scale per output, computed in float32;
+            `"dynamic_int8"`: the same weights and integer products, with the ranges of
+            activations measured at each run; `"int8"`: all integer. Defaults to `None`.
         storage: `"sparse"` leaves out the zeros of dense, convolutional and recurrent
-            kernels wherever that is smaller, `"dense"` stores all, `"auto"` takes the better
-            of the two. Defaults to `"auto"`.
-        optimize_for: What is better: fewer bytes on `"disk"`, fewer in a compressed
+            kernels wherever that makes the file smaller, `"dense"` stores all zeros, `"auto"`
+            chooses the better of the two. Defaults to `"auto"`.
+        optimize_for: What counts as better: fewer bytes on `"disk"`, fewer in a compressed
             `"download"`, or lower `"latency"` on this machine. Defaults to `"disk"`.
-        representative_data: Array as `sample_inputs`, some hundred typical examples. Needed
-            by and only by `quantize="int8"`. Defaults to `None`.
+        representative_data: A few hundred typical examples, in the same form as
+            `sample_inputs`. Required for `quantize="int8"` and not allowed otherwise.
+            Defaults to `None`.
         tolerance: Float, the largest `max|file - keras|` allowed in an output, as a fraction
             of `max|keras|` over all examples or of 1e-6, whichever is larger. Integer
-            outputs have to be equal. Defaults to `None`: what rounding explains, 1e-5 for
-            float32, 5e-3 for float16, 3e-2 for 8-bit weights and 0.1 for integer products. It
-            holds for the inputs compared; rounding can move other outputs a little further.
+            outputs must be equal. Defaults to `None`: what rounding can cause, 1e-5 for
+            float32, 5e-3 for float16, 3e-2 for 8-bit weights and 0.1 for integer products.
+            Only the compared inputs are checked; on others, rounding can cause slightly
+            larger differences.
         runs: Integer, how often to run each file to measure latency. Defaults to `50`.
-        seed: Integer, for the default sample inputs. Defaults to `0`.
+        seed: Integer, for random sample inputs. Defaults to `0`.
 
     Returns:
         An `ExportReport`.
@@ -78,8 +81,8 @@ def export_tflite(
             combination of precision, storage and model cannot work.
         OSError: If no file can be written at `path`.
         RuntimeError: If the backend is not TensorFlow.
-        ExportError: If the converter refuses the model or crashes, or no file loads, runs
-            and agrees with Keras. It is a `RuntimeError`.
+        ExportError: If the converter refuses the model or crashes, or if no file runs and
+            agrees with Keras. It is a `RuntimeError`.
 
     Example:
 
@@ -97,9 +100,7 @@ def export_tflite(
         tolerance = quantization.TOLERANCES[quantize]
     number_above("tolerance", tolerance, 0)
     inputs, typical = _make_inputs(plain, sample_inputs, representative_data, seed)
-    with files.atomic_path(path) as temporary:
-        if isinstance(model, SparseModel):
-            strip(model)
+    with files.atomic_path(path) as temporary, settled(model):
         quantization.check_combination(plain, quantize, storage, representative_data)
         expected = keras_outputs(plain, inputs)
         original = convert(plain, inputs, list(expected))
@@ -134,6 +135,7 @@ def _check_arguments(model, path, quantize, storage, optimize_for):
             "model with `model.save(FILE)` and run `KERAS_BACKEND=tensorflow tf-lottery export "
             f"FILE`. Received: keras.backend.backend()={keras.backend.backend()!r}"
         )
+    extras.require("export", "tensorflow", "ai_edge_litert", "ai_edge_quantizer", "flatbuffers")
     plain = model.model if isinstance(model, SparseModel) else model
     if not isinstance(plain, keras.Model) or not plain.built:
         raise ValueError(
@@ -149,7 +151,7 @@ def _check_arguments(model, path, quantize, storage, optimize_for):
 
 
 def _make_inputs(model, sample_inputs, representative_data, seed):
-    """Returns the inputs to compare on, and the representative ones or `None`."""
+    """Returns the sample inputs, and the representative ones or `None`."""
     typical = None
     if representative_data is not None:
         typical = make_inputs(model, representative_data, seed, "representative_data")
@@ -171,7 +173,7 @@ def _refuse(candidates, model, quantize, storage, tolerance):
     if quantize is not None:
         nearest = {"int8": "dynamic_int8", "dynamic_int8": "weight_int8"}.get(quantize)
         advice += (
-            f" If the difference is that of rounding, pass a larger `tolerance`, or "
+            f" If the difference is due to rounding, pass a larger `tolerance`, or "
             f"quantize={nearest!r}, which is more precise."
         )
     raise ExportError(

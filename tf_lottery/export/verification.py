@@ -1,4 +1,4 @@
-"""Whether a TFLite file computes what Keras computes, and how fast."""
+"""Compares the outputs of TFLite files with those of Keras, and times the files."""
 
 import dataclasses
 
@@ -11,13 +11,13 @@ from tf_lottery.export.errors import ExportError
 from tf_lottery.export.inspection import constant
 
 RESOLVERS = ("default", "without delegates")
-# An output that is zero but for rounding has no scale of its own to compare with.
+# The smallest scale for relative differences, for outputs that are zero up to rounding.
 SMALLEST_SCALE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What running a file has shown.
+    """The result of running a file and comparing it with Keras.
 
     Args:
         problem: String, what is wrong with the file, `""` if nothing is.
@@ -32,13 +32,13 @@ class Verdict:
 
 
 def verify(content, inputs, expected, tolerance):
-    """Runs a file in a process of its own, with and without delegates, and compares.
+    """Runs a file in separate processes, with and without delegates, and compares its outputs.
 
     Args:
         content: Bytes of the file.
         inputs: `Inputs`.
         expected: Dict of names to Keras' outputs, as `keras_outputs` returns them.
-        tolerance: Float, the largest `max|file - keras| / max|keras|` of a right file.
+        tolerance: Float, the largest `max|file - keras| / max|keras|` that is allowed.
 
     Returns:
         A `Verdict`.
@@ -46,7 +46,7 @@ def verify(content, inputs, expected, tolerance):
     verdicts = []
     for resolver in RESOLVERS:
         try:
-            # A file that crashes one interpreter shall not be blamed on the other.
+            # A new process for each interpreter, so that a crash is attributed to the right one.
             with ChildProcess(TASKS / "interpret.py") as child:
                 steps = child.call(
                     "run", content=content, steps=list(inputs.steps()), resolver=resolver
@@ -80,9 +80,9 @@ def _compare(steps, expected, tolerance):
 
 
 def changed_constants(content, dense_content):
-    """Returns the names of the constants that a file does not store as its twin does.
+    """Returns the names of the constants whose values differ between two files.
 
-    Inputs do not show a lost weight that they multiply by zero.
+    Comparing outputs does not find every lost weight: sample inputs may multiply it by zero.
 
     Args:
         content: Bytes of a file.
@@ -106,7 +106,7 @@ def changed_constants(content, dense_content):
 
 
 def latencies(contents, inputs, runs):
-    """Returns the median milliseconds of a run of each file, taken in turns.
+    """Returns the median milliseconds of a run of each file. The files run in turns.
 
     Args:
         contents: Dict of names to bytes of files.
@@ -114,7 +114,7 @@ def latencies(contents, inputs, runs):
         runs: Integer, how often to run each.
 
     Raises:
-        ExportError: If a file cannot be run, for lack of memory for example.
+        ExportError: If a file cannot be run, for example for lack of memory.
     """
     try:
         with ChildProcess(TASKS / "interpret.py") as child:

@@ -1,35 +1,39 @@
-"""Whether a network runs faster on phones and in browsers because it is sparse."""
+"""Reports whether a network runs faster on phones and in browsers because it is sparse."""
 
 import os
 
 import keras
 
+from tf_lottery._strip import settled
 from tf_lottery.export import flatbuffer
 from tf_lottery.export.conversion import convert, keras_outputs
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 from tf_lottery.export.xnnpack_explain import explain
 from tf_lottery.export.xnnpack_graph import read_nodes
+from tf_lottery.export.xnnpack_report import SparseInferenceReport
 from tf_lottery.model import SparseModel
-from tf_lottery.strip import strip
 
 
-def sparse_inference_report(model_or_file, sample_inputs=None):
-    """Says which operators XNNPACK's sparse kernels take, why not, and what to change.
+def sparse_inference_report(
+    model_or_file: str | os.PathLike | bytes | keras.Model, sample_inputs=None
+) -> SparseInferenceReport:
+    """Reports which operators XNNPACK's sparse kernels run, why others not, and what to change.
 
-    XNNPACK, the engine of LiteRT on CPUs, multiplies by sparse weights in 1x1 convolutions
-    on ARM and WebAssembly, and nowhere else but in dense layers with blocks; on x86 it does
-    so only without AVX. These kernels want channels first. So a network has to begin with a
-    3x3 convolution of strides 2 from 3 channels, padded by 1 on every side, go on with
-    depthwise convolutions padded alike, 1x1 convolutions with more than 2/3 of their
-    weights zero, additions, multiplications and activations, and end in
-    `GlobalAveragePooling2D` and `Dense`. Weights have to be stored sparse and computed with
-    in float: float32, float16 or int8 storage of weights, but no int8 arithmetic.
+    XNNPACK, the CPU engine of LiteRT, multiplies by sparse weights only in 1x1 convolutions on
+    ARM and WebAssembly (on x86 only without AVX), and in dense layers with blocks. These
+    kernels need the layout channels first. So a network must begin with a 3x3 convolution of
+    strides 2 from 3 channels, padded by 1 on every side. Then it may have depthwise
+    convolutions padded on all sides alike, 1x1 convolutions with more than 2/3 of their weights
+    zero, additions, multiplications and activations. It must end in `GlobalAveragePooling2D`
+    and `Dense`. Weights must be stored sparse, in float32, float16 or int8, and computed with
+    in float: int8 arithmetic does not work.
 
-    A network that keeps the rules only up to a point is worse off than one that never does:
-    XNNPACK then switches a part to channels first and reads it as channels last. Such a file
-    gives wrong numbers on a phone or does not load there, though it is right on a PC. The
-    report says `"broken"`; store the weights of that network dense.
+    A network that follows these rules only in part is worse off than one that does not follow
+    them at all: XNNPACK then switches a part to channels first and reads its output as channels
+    last. Such a file gives wrong numbers on a phone or does not load there, although it is
+    right on a PC. The report's verdict is then `"broken"`; store the weights of that network
+    dense.
 
     Args:
         model_or_file: Path of a `.tflite` file, its bytes, or a `SparseModel` or built
@@ -41,7 +45,7 @@ def sparse_inference_report(model_or_file, sample_inputs=None):
         A `SparseInferenceReport`.
 
     Raises:
-        ValueError: If the argument is none of these or no TFLite file.
+        ValueError: If the argument is none of these or not a TFLite file.
         OSError: If the file cannot be read.
         RuntimeError: If a model has to be converted and the backend is not TensorFlow.
         ExportError: If the converter refuses the model or its weights are not finite.
@@ -83,9 +87,8 @@ def _content(model_or_file, sample_inputs):
             "TFLite's converter does; it reads files on any backend. "
             f"Received: keras.backend.backend()={keras.backend.backend()!r}"
         )
-    if isinstance(model_or_file, SparseModel):
-        strip(model_or_file)
-    return sparsify_flatbuffer(_convert(plain, sample_inputs))
+    with settled(model_or_file):
+        return sparsify_flatbuffer(_convert(plain, sample_inputs))
 
 
 def _convert(model, sample_inputs):

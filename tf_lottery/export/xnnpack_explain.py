@@ -1,4 +1,4 @@
-"""Says in words what XNNPACK does with every operator of a network, and why."""
+"""Explains what XNNPACK does with every operator of a network, and why."""
 
 from tf_lottery.export.xnnpack_layout import Layout
 from tf_lottery.export.xnnpack_report import OperatorRow, SparseInferenceReport
@@ -7,7 +7,7 @@ from tf_lottery.export.xnnpack_rules import Role, multiplies_pixels, role
 OUTSIDE = Role(reason="is not run by XNNPACK")
 NO_END = "no `GlobalAveragePooling2D` or depth-to-space ends the part that fits"
 END = "End every branch in `GlobalAveragePooling2D` and `Dense`."
-MIXED_UP = "reads channels first, but what follows takes its output for channels last"
+MIXED_UP = "computes with channels first, but its output is read as channels last"
 
 
 def explain(nodes, outputs):
@@ -15,7 +15,7 @@ def explain(nodes, outputs):
 
     Args:
         nodes: List of `Node` in the order of the file.
-        outputs: Set of the tensors that the graph puts out.
+        outputs: Set of the graph's output tensors.
     """
     graph = _Graph(nodes, outputs)
     rows = [graph.row(position) for position in range(len(nodes))]
@@ -24,7 +24,7 @@ def explain(nodes, outputs):
 
 
 class _Part:
-    """A connected part of the graph, which XNNPACK takes as one network."""
+    """A connected part of the graph, which XNNPACK runs as one network."""
 
     def __init__(self, number, nodes, roles, outputs):
         self.positions = [i for i, node in enumerate(nodes) if node.part == number]
@@ -33,7 +33,7 @@ class _Part:
         written = {t for node in own for t in node.outputs}
         own_roles = [roles[i] for i in self.positions]
         self.layout = Layout(own, own_roles, written & (elsewhere | outputs))
-        # The delegate asks for sparse kernels only if a part has weights that it unpacked.
+        # The delegate requests sparse kernels only if it unpacked sparse weights of the part.
         self.is_stored_sparse = any(node.has_sparse_weights for node in own)
 
 
@@ -82,7 +82,7 @@ class _Graph:
         return self.roles[position].enters or self.roles[position].inside
 
     def _blocks(self, position):
-        """Returns whether a node that does not fit stands beside ones that do."""
+        """Returns whether a node does not fit but has neighbors that do."""
         if self._fits(position) or self.roles[position].leaves:
             return False
         readers = [self.roles[i] for i in self.readers[position]]
@@ -98,7 +98,7 @@ class _Graph:
         return f"{MIXED_UP}: {self._title(first)}", self.roles[first].advice or END
 
     def _why_not(self, position, part, own):
-        """Returns the reason why a node is not taken and what to change."""
+        """Returns the reason why sparse kernels do not run a node, and what to change."""
         if self.roles[position].reason:
             return self.roles[position].reason, self.roles[position].advice
         layout = part.layout
@@ -109,12 +109,12 @@ class _Graph:
         if not layout.has_end:
             return NO_END, END
         if own in layout.misread:
-            return "is also read with channels last", END
+            return "has an output that is also read with channels last", END
         if layout.leader(own) is None:
-            return "stands beside a value that is also read with channels last", ""
+            return "is connected to a value that is also read with channels last", ""
         zeros, size = layout.zeros.get(layout.leader(own), (0, 0))
         if 3 * zeros > 2 * size:
-            return "stays with channels last", ""
+            return "computes with channels last", ""
         reason = f"{zeros:,} of {size:,} weights of the 1x1 convolutions around it are zero"
         return f"{reason}, not more than 2/3", "Prune the 1x1 convolutions to 70% or more."
 

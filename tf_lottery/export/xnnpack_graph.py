@@ -1,7 +1,7 @@
 """The operators of a TFLite file as XNNPACK sees them.
 
-The delegate unpacks constants before it runs, merges zero padding into the convolution
-behind it and takes every connected part of the graph that it knows as one network.
+The delegate unpacks constants before it runs and merges zero padding into the convolution that
+follows it. It runs every connected part of the graph that it supports as one network.
 """
 
 import collections
@@ -19,26 +19,26 @@ CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """An operator, with what decides whether it can compute with channels first.
+    """An operator, with the properties that decide whether it can compute with channels first.
 
     Args:
-        index: Integer, the operator in the file.
-        kind: String, the schema's name of it.
-        name: String, what the file calls its output.
-        inputs: Tuple of the indices of its tensors that are no constants.
+        index: Integer, the operator's index in the file.
+        kind: String, its name in the schema, for example `"CONV_2D"`.
+        name: String, the name of its output in the file.
+        inputs: Tuple of the indices of its input tensors that are not constants.
         outputs: Tuple of the indices of its output tensors.
-        input_shapes: Tuple of the shapes of all its operands but parameters like axes.
+        input_shapes: Tuple of the shapes of all its operands, without parameters such as axes.
         output_shape: Tuple of integers.
         options: The schema's options of the operator.
-        dtypes: Set of strings, of its operands and outputs.
+        dtypes: Set of strings, the data types of its operands and outputs.
         padding: Pairs of integers for rows and columns, or `None`; see `padding`.
         weights_shape: Tuple of integers, empty without constant weights.
-        num_zeros: Integer, of the weights.
+        num_zeros: Integer, the number of zeros in the weights.
         has_sparse_weights: Boolean, whether the file stores the weights without zeros.
         num_constants: Integer, how many operands are constants.
-        axes: Set of integers that a mean reduces.
+        axes: Set of integers, the axes that a mean or sum reduces.
         readers: Tuple of the kinds of the operators that read its outputs.
-        part: Integer, the connected part of the graph, -1 if XNNPACK does not take it.
+        part: Integer, the connected part of the graph, -1 if XNNPACK does not run it.
     """
 
     index: int
@@ -66,7 +66,7 @@ class Node:
 
 
 def read_nodes(model):
-    """Returns the operators of a file's main graph and the tensors it puts out.
+    """Returns the operators and the output tensors of a file's main graph.
 
     Args:
         model: A `ModelT`.
@@ -127,7 +127,7 @@ class _Reader:
         )
 
     def _operands(self, index):
-        """Returns the tensors that an operator computes with; the rest are its parameters."""
+        """Returns the tensors that an operator computes with, without its parameters."""
         inputs = [t for t in self.graph.operators[index].inputs if t >= 0]
         if self.kinds[index] in (*flatbuffer.WEIGHT_OPERATORS, *ELEMENTWISE):
             return inputs
@@ -150,7 +150,7 @@ class _Reader:
         return () if shape is None else tuple(int(size) for size in shape)
 
     def _source(self, tensor):
-        """Returns the tensor that the file stores for one that is unpacked at load."""
+        """Returns the stored tensor from which a tensor is unpacked at load."""
         while self.kinds_of_producer(tensor) in UNPACKING:
             tensor = self.graph.operators[self.producers[tensor]].inputs[0]
         return tensor
@@ -182,7 +182,7 @@ class _Reader:
         return None if sizes is None else tuple(map(tuple, sizes.reshape(-1, 2)[1:3].tolist()))
 
     def _merged_padding(self, index):
-        """Returns the convolution that takes over a PAD operator, or `None`."""
+        """Returns the convolution into which a PAD operator is merged, or `None`."""
         from ai_edge_litert import schema_py_generated as schema
 
         if self.kinds[index] != "PAD" or self._pad(index) is None:
@@ -207,7 +207,10 @@ class _Reader:
         return not direct and all(flatbuffer.dtype_name(t) in TYPES for t in tensors)
 
     def _parts(self):
-        """Returns the part of every operator: how often the way to it leaves XNNPACK."""
+        """Returns the part of every operator.
+
+        The part counts the changes between XNNPACK and other code on the path to the operator.
+        """
         parts, steps = [], []
         for index, operator in enumerate(self.graph.operators):
             own = self._is_delegated(index)
@@ -225,8 +228,8 @@ TYPES = ("float32", "int8", "uint8")
 
 
 def _short(name):
-    """Returns the layer in a tensor's name, which lists the operations merged into it."""
+    """Returns the layer's name from a tensor's name, which lists all merged operations."""
     path = (name or b"").decode(errors="replace").split(";")[-1].split("/")
-    # Keras' batch normalization names its own parts once more.
+    # Keras' batch normalization adds a level of its own to the name.
     path = [part for part in path[:-1] if part != "batchnorm"] or path
     return path[-1]

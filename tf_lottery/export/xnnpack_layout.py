@@ -1,31 +1,31 @@
-"""Where XNNPACK turns a network to channels first, and where that goes wrong.
+"""Finds where XNNPACK switches a network to channels first, and where that goes wrong.
 
-Operators that can compute with channels first form clusters. A cluster is turned if more
-than 2/3 of the weights of its 1x1 convolutions are zero. Nothing checks that it ends in an
-operator that turns the layout back: then what follows reads channels-first values as
-channels-last ones.
+Operators that can compute with channels first form clusters. XNNPACK switches a cluster if more
+than 2/3 of the weights of its 1x1 convolutions are zero. It does not check that the cluster
+ends in an operator that switches the layout back. If it does not, the next operator reads
+channels-first values as channels-last ones.
 """
 
 from tf_lottery.export.xnnpack_rules import multiplies_pixels, reduces_images
 
 
 class Layout:
-    """Which nodes of one part of a graph compute with channels first.
+    """Finds the nodes of one part of a graph that compute with channels first.
 
     Follows `xnn_subgraph_rewrite_for_nchw` in src/subgraph.c of XNNPACK, as LiteRT 2.3.0
-    runs it.
+    runs it. A cluster is identified by the position of one of its nodes, its leader.
 
     Args:
         nodes: List of `Node` in the order of the file.
         roles: List of their `Role`.
-        outputs: Set of the tensors that the part puts out.
+        outputs: Set of the part's output tensors.
 
     Attributes:
-        broken: Set of positions of nodes that follow one that does not fit.
-        misread: Set of positions of nodes whose cluster is read from outside.
-        zeros: Dict of the leaders of whole clusters to their zeros and weights.
+        broken: Set of positions of nodes with an input that no fitting node produces.
+        misread: Set of positions of nodes whose output is also read outside of its cluster.
+        zeros: Dict of the leaders of valid clusters to their numbers of zeros and weights.
         taken: Set of positions of nodes that compute with channels first.
-        wrong: Set of positions of nodes whose outputs are mixed up.
+        wrong: Set of positions of nodes whose outputs are read in the wrong layout.
     """
 
     def __init__(self, nodes, roles, outputs):
@@ -39,7 +39,7 @@ class Layout:
             self._turn()
 
     def leader(self, position):
-        """Returns the leader of the whole cluster of a node, or `None` if it is not whole."""
+        """Returns the leader of a node's cluster, or `None` if the cluster is excluded."""
         leader = self.leaders[position]
         return None if leader in self._excluded else leader
 
@@ -57,7 +57,7 @@ class Layout:
         self.wrong = {i for i in turned if not self._ends_well(i, first)}
 
     def _connect(self, positions):
-        """Joins nodes with what they read; returns whether any cluster grew."""
+        """Joins nodes with their producers; returns whether any cluster grew."""
         grew = False
         for i in positions:
             if i in self.broken:
@@ -79,7 +79,7 @@ class Layout:
         return self.nodes[position].outputs
 
     def _exclude_misread(self, reading):
-        """Excludes clusters whose values an operator outside of them reads too."""
+        """Excludes clusters with values that operators outside of them read too."""
         fitting, all_readers = {}, dict.fromkeys(self.outputs, 1)
         for node in self.nodes:
             for tensor in node.inputs:

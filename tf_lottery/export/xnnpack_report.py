@@ -1,4 +1,4 @@
-"""What `tfl.export.sparse_inference_report` found out."""
+"""The report of `tfl.export.sparse_inference_report`."""
 
 import dataclasses
 
@@ -17,16 +17,17 @@ class OperatorRow:
     """One operator of a `SparseInferenceReport`.
 
     Args:
-        index: Integer, the operator in the file.
-        name: String, what the file calls its output.
-        kind: String, the schema's name of the operator.
+        index: Integer, the operator's index in the file.
+        name: String, the name of its output in the file.
+        kind: String, its name in the schema, for example `"CONV_2D"`.
         input_shape: Tuple of integers.
         output_shape: Tuple of integers.
-        num_weights: Integer, of 1x1 convolutions and dense layers on images; else 0.
+        num_weights: Integer, the weights of a 1x1 convolution or a dense layer on images, else
+            0.
         num_zeros: Integer, how many of them are zero.
         taken: Boolean, whether it computes with channels first, as sparse kernels do.
-        is_wrong: Boolean, whether its output is mixed up.
-        blocks: Boolean, whether it keeps a neighbour from being taken.
+        is_wrong: Boolean, whether its output is read in the wrong layout.
+        blocks: Boolean, whether it keeps a neighbor from being taken.
         reason: String, why it is not taken or wrong; `""` for operators that are taken.
         advice: String, what to change, or `""`.
     """
@@ -46,7 +47,7 @@ class OperatorRow:
 
     @property
     def sparsity(self):
-        """The fraction of zeros, `None` where zeros do not count."""
+        """The fraction of zeros, `None` if `num_weights` is 0."""
         return self.num_zeros / self.num_weights if self.num_weights else None
 
 
@@ -57,9 +58,9 @@ class SparseInferenceReport(Printable):
     Printing it shows a table; `to_dict()` gives plain values.
 
     Args:
-        rows: List of `OperatorRow` in the order of the file. Operators that only unpack
-            weights or pad the input of a convolution have none.
-        notes: List of strings, what holds for the whole network.
+        rows: List of `OperatorRow` in the order of the file, without operators that only unpack
+            weights or pad the input of a convolution.
+        notes: List of strings, remarks on the whole network.
     """
 
     rows: list
@@ -74,12 +75,12 @@ class SparseInferenceReport(Printable):
 
     @property
     def description(self):
-        """What the verdict means, a sentence without its full stop."""
+        """What the verdict means, a sentence without a full stop."""
         return VERDICTS[self.verdict]
 
     @property
     def sparsity(self):
-        """The fraction of zeros over the weights that count, 0 if there are none."""
+        """The fraction of zeros over the weights of all rows, 0 if there are none."""
         total = sum(row.num_weights for row in self.rows)
         return sum(row.num_zeros for row in self.rows) / total if total else 0.0
 
@@ -87,8 +88,8 @@ class SparseInferenceReport(Printable):
     def problems(self):
         """Dict of operators, such as `"CONV_2D 1"`, to the reason and advice.
 
-        Only those that decide: what gives wrong numbers, what blocks its neighbours, or,
-        if all fit, the first one that is not taken.
+        It has only the decisive operators: those that give wrong numbers, else those that block
+        their neighbors, else the first one that is not taken.
         """
         if self.verdict == "sparse":
             return {}

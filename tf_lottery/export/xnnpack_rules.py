@@ -1,4 +1,4 @@
-"""Which operators XNNPACK can run with channels first, as its sparse kernels need them.
+"""Rules for which operators XNNPACK can run with channels first, as its sparse kernels need.
 
 An operator can *enter* that layout (it reads channels last and writes channels first), stay
 *inside*, or *leave* it. All others need channels last.
@@ -14,8 +14,8 @@ _OTHERS = """ADD AVERAGE_POOL_2D BATCH_MATMUL CONCATENATION CONV_2D DEPTHWISE_CO
     MUL PAD PRELU QUANTIZE REDUCE_MAX REDUCE_MIN RESHAPE RESIZE_BILINEAR SLICE SOFTMAX
     SPACE_TO_DEPTH SPLIT SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM TRANSPOSE TRANSPOSE_CONV"""
 UNARY = frozenset(_UNARY.split())
-# Operators of the delegate; all others split the network into parts. See `VisitNode` in
-# tensorflow/lite/delegates/xnnpack/xnnpack_delegate.cc.
+# Operators that the delegate supports; all others split the network into parts. See `VisitNode`
+# in tensorflow/lite/delegates/xnnpack/xnnpack_delegate.cc.
 DELEGATED = UNARY | frozenset(_OTHERS.split())
 PAD_BY_ONE = 'Put `ZeroPadding2D(1)` before it and convolve with `padding="valid"`.'
 POOL = "Reduce with `GlobalAveragePooling2D` instead."
@@ -50,7 +50,7 @@ def role(node):
         types = ", ".join(sorted(node.dtypes - {"float32"}))
         return Role(
             reason=f"computes with {types}",
-            advice='Quantize no more than the storage: `quantize="weight_int8"`.',
+            advice='Quantize only the stored weights: `quantize="weight_int8"`.',
         )
     if node.kind in UNARY or node.kind == "RESIZE_BILINEAR":
         return _four_axes(node)
@@ -138,7 +138,7 @@ def _works_on_images(node):
 def _two_operands(node):
     if node.num_constants or {len(shape) for shape in node.input_shapes} != {4}:
         return Role(
-            reason="has an operand that is no image: a constant or a vector",
+            reason="has an operand that is not an image: a constant or a vector",
             advice="Fold constants into the weights of a convolution; keep vectors as images "
             "of one pixel: `GlobalAveragePooling2D(keepdims=True)`.",
         )
@@ -152,7 +152,9 @@ def _reduction(node):
 
 
 def reduces_images(node):
-    """Returns whether a node that leaves computes the right values: all but some means do.
+    """Returns whether a node that leaves channels first computes correct values there.
+
+    Means and sums do so only over rows and columns.
 
     Args:
         node: A `Node`.
@@ -184,15 +186,16 @@ ADVICE = {
 
 
 def padding(options, kernel, pad):
-    """Returns the rows and columns of zeros on the sides of a convolution's input.
+    """Returns how many rows and columns of zeros pad each side of a convolution's input.
 
     Args:
         options: The operator's options.
-        kernel: Tuple of two integers, its height and width.
-        pad: Pairs of integers for rows and columns that a PAD operator before it adds.
+        kernel: Tuple of two integers, the height and width of the kernel.
+        pad: Pairs of integers, the rows and columns that a PAD operator before it adds.
 
     Returns:
-        Two pairs, or `None` if XNNPACK decides with the input's size: strides, `"same"`.
+        Two pairs, or `None` for strides with `"same"` padding, where it depends on the size of
+        the input.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -207,7 +210,9 @@ def padding(options, kernel, pad):
 
 
 def multiplies_pixels(node):
-    """Returns whether a node's zeros count: a 1x1 convolution or a dense layer.
+    """Returns whether a node is a 1x1 convolution or a dense layer on images.
+
+    Only the zeros in their weights matter to XNNPACK.
 
     Args:
         node: A `Node`.

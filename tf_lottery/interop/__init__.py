@@ -1,3 +1,3 @@
-"""Bridges to other libraries. They are optional, and none of them is imported here."""
+"""Bridges to other libraries, which are optional and are not imported here."""
 
 from tf_lottery.interop import tfmot as tfmot

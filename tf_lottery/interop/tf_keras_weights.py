@@ -1,4 +1,4 @@
-"""The weights of a `tf_keras` model by the paths that Keras 3 would give them."""
+"""Names the weights of a `tf_keras` model by the paths that Keras 3 would give them."""
 
 import collections
 import itertools
@@ -13,12 +13,12 @@ _Named = collections.namedtuple("_Named", "path")
 
 
 def is_a(value, name, package):
-    """Returns whether the class of `value`, or one it inherits from, has a name and a package.
+    """Returns whether a value is an instance of a class, given by its name and package.
 
     Args:
         value: Any object.
-        name: String, the name of a class.
-        package: String, the first part of the name of its module.
+        name: String, the name of the class.
+        package: String, the top-level package of its module.
     """
     return any(
         kind.__name__ == name and kind.__module__.split(".")[0] == package
@@ -27,22 +27,22 @@ def is_a(value, name, package):
 
 
 def paths_like_keras(model, weights, hidden=()):
-    """Returns paths as Keras 3 forms them from the names of layers.
+    """Returns paths of weights, built from the names of layers as in Keras 3.
 
-    The names of variables do not serve: `tf_keras` takes the layers out of them when it loads a
-    model, and pruning wrappers may be part of them.
+    The names of variables cannot be used: `tf_keras` drops the layers from them when it loads a
+    model, and they may contain the names of pruning wrappers.
 
     Args:
         model: A built `tf_keras` model.
-        weights: List of the model's variables for which paths are wanted.
-        hidden: Collection of layers that leave no trace in paths. Defaults to none.
+        weights: List of variables of the model.
+        hidden: Collection of layers whose names are left out of the paths. Defaults to `()`.
 
     Returns:
         List of strings, all different.
     """
     owners = collections.defaultdict(list)
     layers = [model, *(part for part in model.submodules if is_a(part, "Layer", "tf_keras"))]
-    # A layer has more parts than any layer inside it, so the outermost come first.
+    # A layer has more submodules than any layer inside it, so outer layers come first.
     layers.sort(key=lambda layer: -len(layer.submodules))
     for layer in layers:
         if _names_paths(layer) and not any(layer is other for other in hidden):
@@ -53,19 +53,19 @@ def paths_like_keras(model, weights, hidden=()):
 
 
 def paths_of(model, pruned_model, weights, names):
-    """Returns the paths of another model's weights, which must come in the same order.
+    """Returns the paths of a Keras 3 model's weights, which must have the same order.
 
     Args:
         model: A built Keras 3 model, sparse or not.
-        pruned_model: The `tf_keras` model, named in the errors.
+        pruned_model: The `tf_keras` model, named in errors.
         weights: List of the variables of the `tf_keras` model.
-        names: List of their paths as of `paths_like_keras`.
+        names: List of their paths, from `paths_like_keras`.
 
     Returns:
         List of strings, all different.
 
     Raises:
-        ValueError: If `model` is no Keras 3 model, not built or of another architecture.
+        ValueError: If `model` is not a built Keras 3 model or has another architecture.
     """
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(
@@ -78,7 +78,7 @@ def paths_of(model, pruned_model, weights, names):
     for there, here in itertools.zip_longest(theirs, ours):
         if _without_layers(there) != _without_layers(here):
             raise ValueError(
-                "Argument `model` must have the weights of the pruned model, in their order. "
+                "Argument `model` must have the weights of the pruned model in the same order. "
                 f"Received: {model.name!r} with {_text(here)}, where {pruned_model.name!r} has "
                 f"{_text(there)}"
             )
@@ -87,13 +87,13 @@ def paths_of(model, pruned_model, weights, names):
 
 def _names_paths(layer):
     """Returns whether the name of a layer is part of the paths of its weights."""
-    # The layers of a functional model are built before the model is made.
+    # Not that of a functional model: its layers are built before the model is made.
     functional, sequential = (is_a(layer, n, "tf_keras") for n in ("Functional", "Sequential"))
     return sequential or not functional
 
 
 def _depthwise_renamed(paths):
-    """Gives depthwise kernels the name of Keras 3; separable layers have kept theirs."""
+    """Renames depthwise kernels as in Keras 3, except those of separable layers."""
     known = set(paths)
     return [
         f"{path.removesuffix('depthwise_kernel')}kernel"

@@ -1,13 +1,15 @@
-"""TensorFlow Model Optimization: its schedules and the masks of its pruned models.
+"""Reads schedules and pruned models of TensorFlow Model Optimization (TFMOT).
 
-What is handed in was made by whoever imported TFMOT; here it is only read. This module imports
-neither TFMOT nor `tf_keras`, so that it leaves the environment and `tf.keras` alone, and works
-on every backend. TFMOT itself sets `TF_USE_LEGACY_KERAS=1` on import and makes `tf.keras` be
-`tf_keras`, unless something touched `tf.keras` before: `import tensorflow as tf; tf.keras`.
+This module only reads objects of TFMOT that the user made. It imports neither TFMOT nor
+`tf_keras`, so it works on every backend and does not change the environment or `tf.keras`. TFMOT
+itself sets `TF_USE_LEGACY_KERAS=1` when it is imported, which makes `tf.keras` mean `tf_keras`,
+unless `tf.keras` was accessed before: `import tensorflow as tf; tf.keras`.
 """
 
 import sys
+from typing import Any
 
+import keras
 import numpy as np
 
 from tf_lottery._version import __version__
@@ -28,20 +30,21 @@ _ARGUMENTS = {
         "frequency",
     },
 }
-# What TFMOT prunes in the layers of Keras.
+# The names of the weights that TFMOT prunes in the layers of Keras.
 _PRUNED_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel", "embeddings")
 
 
-def schedule(pruning_schedule):
+def schedule(pruning_schedule: Any) -> Constant | Polynomial:
     """Translates a schedule of TFMOT.
 
-    At every step at which TFMOT updates masks the value is TFMOT's. In between and at the
-    edges the two differ:
+    At every step at which TFMOT updates masks, the two schedules have the same value. They
+    differ elsewhere:
 
-    - before `begin_step` it is 0, where TFMOT returns a value and says that it is not applied;
-    - the frequency is an argument of the callback here, `pruning_callback` takes it over;
-    - a `ConstantSparsity` has no end: nothing changes after its first update, since what is
-      pruned stays pruned. TFMOT ranks all weights anew at each update.
+    - Before `begin_step` the value is 0. TFMOT returns a value and a flag not to apply it.
+    - The frequency is not part of the schedule but an argument of the callback;
+      `pruning_callback` passes it on.
+    - The end step of a `ConstantSparsity` is ignored: pruned weights stay pruned here, so
+      nothing changes after the first update. TFMOT ranks all weights anew at each update.
 
     A schedule of your own needs no translation: callbacks take any function of the step to
     the sparsity with the attributes `begin_step` and `end_step`.
@@ -77,19 +80,22 @@ def schedule(pruning_schedule):
     )
 
 
-def pruning_callback(pruning_schedule, **arguments):
-    """Makes the callback that prunes as `prune_low_magnitude` with a schedule would.
+def pruning_callback(pruning_schedule: Any, **arguments) -> GradualMagnitudePruning:
+    """Makes the callback that prunes as `prune_low_magnitude` does with a TFMOT schedule.
 
-    After every batch each kernel has the sparsity that TFMOT would give it, but for three
-    things. The last update is at `end_step`, also if the frequency does not divide the way, so
-    that the final sparsity is reached. With `begin_step=0` pruning begins before the first
-    batch, where TFMOT, whose first batch is step 1, waits for the step `frequency`. And what is
-    pruned stays pruned.
+    After every batch each kernel has the sparsity that TFMOT would give it, with three
+    differences:
+
+    - The last update is always at `end_step`, so that the final sparsity is reached even if
+      `frequency` does not divide the number of steps.
+    - With `begin_step=0`, pruning begins before the first batch. TFMOT counts the first batch as
+      step 1 and waits until step `frequency`.
+    - Pruned weights stay pruned.
 
     Args:
-        pruning_schedule: As of `schedule`.
+        pruning_schedule: As in `schedule`.
         **arguments: Further arguments of `tfl.callbacks.GradualMagnitudePruning`. `frequency`
-            defaults to the schedule's and `scope` to `"layer"`, as in TFMOT.
+            defaults to that of the schedule and `scope` to `"layer"`, as in TFMOT.
 
     Returns:
         A `tfl.callbacks.GradualMagnitudePruning`.
@@ -113,31 +119,31 @@ def pruning_callback(pruning_schedule, **arguments):
     return GradualMagnitudePruning(schedule(pruning_schedule), **{**defaults, **arguments})
 
 
-def ticket(pruned_model, model=None):
-    """Makes a ticket of a `tf_keras` model that TFMOT pruned.
+def ticket(pruned_model: Any, model: keras.Model | None = None) -> Ticket:
+    """Makes a ticket from a `tf_keras` model that TFMOT pruned.
 
-    Of a model that is still wrapped the masks are TFMOT's. Of one that `strip_pruning` made they
-    are the zeros in kernels and embeddings; those without zeros get no mask. Pruned weights are
-    0 in the ticket. To start from other weights, as a lottery ticket does, apply it with
-    `weights=False` to a model that has them.
+    If the model is still wrapped, the ticket has the masks of TFMOT. If it was stripped with
+    `strip_pruning`, the masks are the zeros in kernels and embeddings, and kernels without
+    zeros get no mask. Pruned weights are 0 in the ticket. To start from other weights, as a
+    lottery ticket does, apply it with `weights=False` to a model that has them.
 
-    Embeddings, which TFMOT prunes too, have a mask in the model that the ticket is applied to
-    only if `tfl.sparsify` was asked to `include` them.
+    TFMOT also prunes embeddings. The mask of one can only be applied to a sparse model made by
+    `tfl.sparsify` with an `include` that selects it.
 
     Args:
-        pruned_model: A built `tf_keras` model, wrapped by `prune_low_magnitude`, wholly or in
-            some layers, or stripped.
-        model: A built Keras 3 model of the same architecture, sparse or not, for the paths of
-            the ticket; weights are then paired in their order. Needed only if names of layers
-            differ other than by automatic numbers. Defaults to `None`: paths are made of the
-            names of the layers, as Keras 3 does.
+        pruned_model: A built `tf_keras` model, wrapped by `prune_low_magnitude` as a whole or
+            in some layers, or stripped.
+        model: A built Keras 3 model of the same architecture, sparse or not, that gives the
+            paths of the ticket; weights are matched by their order. Only needed if the names of
+            layers differ by more than automatic numbers. Defaults to `None`: paths are built
+            from the names of the layers, as in Keras 3.
 
     Returns:
         A `tfl.Ticket`.
 
     Raises:
-        ValueError: If `pruned_model` is no built `tf_keras` model or nothing in it is pruned, or
-            the weights of `model` differ in number, name or shape.
+        ValueError: If `pruned_model` is not a built `tf_keras` model, nothing in it is pruned,
+            or the weights of `model` differ in number, name or shape.
 
     Example:
 
@@ -154,11 +160,11 @@ def ticket(pruned_model, model=None):
     """
     if not is_a(pruned_model, "Model", "tf_keras") or not pruned_model.built:
         raise ValueError(
-            "Argument `pruned_model` must be a built `tf_keras` model; of a sparse Keras 3 model "
-            "`tfl.Ticket.from_model` makes a ticket. "
+            "Argument `pruned_model` must be a built `tf_keras` model; for a sparse Keras 3 "
+            "model, use `tfl.Ticket.from_model`. "
             f"Received: {type(pruned_model).__module__}.{type(pruned_model).__name__}"
         )
-    # A wrapper that was loaded from a SavedModel has a class of `tf_keras` with the same name.
+    # Compared by name: a wrapper loaded from a SavedModel has another class of the same name.
     wrappers = [
         part for part in pruned_model.submodules if type(part).__name__ == "PruneLowMagnitude"
     ]
@@ -180,8 +186,8 @@ def ticket(pruned_model, model=None):
             "Argument `pruned_model` must be pruned by TFMOT: wrapped and built, or stripped and "
             f"with zeros in its kernels. Received: {pruned_model.name!r} without either"
         )
-    # Between two batches pruned weights hold what the optimizer made of them, which the wrapper
-    # sets to 0 before it uses them.
+    # Between batches, pruned weights have the values that the optimizer gave them. The wrapper
+    # sets them to 0 only before it uses them.
     weights.update((path, np.where(mask, weights[path], 0)) for path, mask in masks.items())
     return Ticket(masks, weights, provenance=_provenance(pruned_model))
 
@@ -189,7 +195,7 @@ def ticket(pruned_model, model=None):
 def _read(pruning_schedule):
     """Returns the name of a schedule's class and the dict of its arguments."""
     config = pruning_schedule
-    # The class itself, since a subclass may compute something else.
+    # Subclasses are refused, since they may compute something else.
     if type(pruning_schedule).__module__.split(".")[0] == "tensorflow_model_optimization":
         config = pruning_schedule.get_config()
     kind = config.get("class_name") if isinstance(config, dict) else None

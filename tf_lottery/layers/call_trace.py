@@ -1,4 +1,4 @@
-"""Which layers a model calls, how often, and with which shapes."""
+"""Finds which layers a model calls, how often, and with which shapes."""
 
 import contextlib
 import dataclasses
@@ -6,11 +6,9 @@ import functools
 
 import keras
 
-# The public `keras.Operation.compute_output_spec` hides a model's errors behind its own, and
-# a layer's asks its sublayers for shapes without calling them.
-from keras.src import backend
-
+from tf_lottery import _keras
 from tf_lottery.layers.interception import intercepted
+from tf_lottery.layers.masked import Masked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +19,8 @@ class Call:
         layer: The `keras.Layer`.
         input_shape: Tuple, the shape of its first input, batch included.
         output_shape: Tuple, the shape of its first output.
-        follows: Integer, the position in the list of the call whose output is the input, or
-            `None` if none is.
+        follows: Integer, the position in the list of the call whose output is this call's
+            input. `None` if there is no such call.
     """
 
     layer: keras.Layer
@@ -31,19 +29,75 @@ class Call:
     follows: int | None = None
 
 
-def trace_calls(layer, inputs, kinds):
-    """Lists the calls of layers of some kinds that a call of a layer makes.
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """The calls and variable reads during a call of a layer.
 
-    Nothing is computed: the call is symbolic, on shapes alone, in inference mode. A layer
-    that is called twice is listed twice; calls inside of a listed call are left out.
+    Args:
+        calls: List of `Call`, in order, of the layers of the requested classes.
+        read_elsewhere: List of the variables that are read outside these calls.
+    """
+
+    calls: list
+    read_elsewhere: list
+
+
+def trace(layer, inputs, kinds):
+    """Lists which layers of given classes a layer calls, and which variables it reads elsewhere.
+
+    Nothing is computed: the call is symbolic, on shapes alone, in inference mode. `Masked`
+    wrappers call their layer with its plain kernels. A layer that is called twice is listed
+    twice. Calls inside a listed call are left out.
 
     Args:
         layer: A built `keras.Layer` or model of any kind.
-        inputs: The `keras.KerasTensor`, or structure of them, that it is called with.
+        inputs: The `keras.KerasTensor`, or structure of them, to call it with.
         kinds: Tuple of the layer classes to look for.
 
     Returns:
-        List of `Call`, in order.
+        A `Trace`.
+
+    Example:
+
+    >>> class Tied(keras.Model):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.embedding = keras.layers.Embedding(10, 4)
+    ...
+    ...     def call(self, inputs):
+    ...         return ops.matmul(self.embedding(inputs), ops.transpose(self.embedding.embeddings))
+    >>> tied = Tied()
+    >>> outputs = tied(np.array([[1, 2, 3]]))
+    >>> found = trace(tied, keras.KerasTensor((1, 3), "int32"), (keras.layers.Embedding,))
+    >>> [call.output_shape for call in found.calls], [v.name for v in found.read_elsewhere]
+    ([(1, 3, 4)], ['embeddings'])
+    """
+    recorder = _Recorder()
+
+    def call(tensors):
+        with recorder:
+            return layer(tensors, training=False)
+
+    with contextlib.ExitStack() as stack:
+        for sublayer in {id(sub): sub for sub in _keras.all_layers(layer)}.values():
+            if isinstance(sublayer, kinds):
+                stack.enter_context(intercepted(sublayer, recorder.recording(sublayer)))
+            elif isinstance(sublayer, Masked):
+                stack.enter_context(intercepted(sublayer, _plain_call(sublayer)))
+        _keras.compute_output_spec(call, inputs)
+    return Trace(recorder.calls, list(recorder.read_elsewhere.values()))
+
+
+def trace_calls(layer, inputs, kinds):
+    """Lists the calls of layers of given classes that a layer makes.
+
+    Args:
+        layer: A built `keras.Layer` or model of any kind.
+        inputs: The `keras.KerasTensor`, or structure of them, to call it with.
+        kinds: Tuple of the layer classes to look for.
+
+    Returns:
+        List of `Call`, in order; see `trace`.
 
     Example:
 
@@ -53,59 +107,27 @@ def trace_calls(layer, inputs, kinds):
     >>> [call.output_shape for call in calls]
     [(1, 16), (1, 3)]
     """
-    recorder = _Recorder()
-    with contextlib.ExitStack() as stack:
-        # Keras has no public way to walk the sublayers of an arbitrary layer.
-        for sublayer in {id(sub): sub for sub in layer._flatten_layers()}.values():
-            if isinstance(sublayer, kinds):
-                stack.enter_context(recorder.listening(sublayer))
-        backend.compute_output_spec(functools.partial(layer, training=False), inputs)
-    return recorder.calls
+    return trace(layer, inputs, kinds).calls
 
 
-def symbolic_inputs(layer, input_shape=None):
-    """Returns symbolic tensors with which a layer or model can be called.
-
-    Args:
-        layer: A built `keras.Layer` or model.
-        input_shape: Tuple, the shape of one example without the batch, or a list or dict
-            of tuples for several inputs. Defaults to `None`: the shape that the layer was
-            built with.
-
-    Returns:
-        A `keras.KerasTensor` or a structure of them, with a batch of one unless the model
-        prescribes another.
-
-    Raises:
-        ValueError: If the shape of an example is not known.
-    """
-    tensors = declared = _declared_inputs(layer)
-    if input_shape is not None:
-        tensors = _map_shapes(input_shape, lambda shape: (1, *shape))
-        tensors = tensors if declared is None else _fit(tensors, declared, input_shape)
-    elif declared is None:
-        built = (layer.get_build_config() or {}).get("input_shape")
-        tensors = None if built is None else _map_shapes(built, lambda shape: (1, *shape[1:]))
-    leaves = [] if tensors is None else keras.tree.flatten(tensors)
-    if not leaves or any(size is None for tensor in leaves for size in tensor.shape[1:]):
-        raise ValueError(
-            "Argument `input_shape` must give the shape of one example, without the batch, for "
-            f"a model whose own is not fixed. Received: input_shape={input_shape}, "
-            f"model={layer.name!r} with inputs {[tensor.shape for tensor in leaves]}"
-        )
-    return keras.tree.map_structure(_with_batch, tensors)
-
-
-class _Recorder:
-    """Lists calls while it listens to layers."""
+class _Recorder(keras.StatelessScope):
+    """A scope that records calls of layers, and the variables that are read outside them."""
 
     def __init__(self):
-        self.calls = []
+        super().__init__()
+        self.calls, self.read_elsewhere = [], {}
         self._outputs = []
         self._inside = False
 
-    def listening(self, layer):
-        return intercepted(layer, lambda call: functools.partial(self._record, layer, call))
+    def get_current_value(self, variable):
+        """Returns the value of a variable, and records the read if it is outside the calls."""
+        if not self._inside:
+            self.read_elsewhere[id(variable)] = variable
+        return super().get_current_value(variable)
+
+    def recording(self, layer):
+        """Returns a function that replaces the layer's call by one that is recorded."""
+        return lambda call: functools.partial(self._record, layer, call)
 
     def _record(self, layer, call, *args, **kwargs):
         if self._inside:
@@ -124,49 +146,13 @@ class _Recorder:
         return outputs
 
 
+def _plain_call(masked):
+    """Returns a function that replaces the wrapper's call by a plain call of its layer.
+
+    The wrapper itself would read all kernels, and call the layer in a scope of its own.
+    """
+    return lambda call: lambda *args, **kwargs: masked.layer(*args, **kwargs)
+
+
 def _first(tensors):
     return keras.tree.flatten(tensors)[0]
-
-
-def _declared_inputs(layer):
-    """Returns the symbolic inputs that functional and sequential models have, or `None`."""
-    inputs = getattr(layer, "inputs", None)
-    if not inputs or not isinstance(keras.tree.flatten(inputs)[0], keras.KerasTensor):
-        return None
-    # `input` of a functional model has the structure that its user gave the inputs; that of
-    # a sequential model is what it was last called with.
-    return inputs[0] if isinstance(layer, keras.Sequential) else layer.input
-
-
-def _map_shapes(shapes, function):
-    """Returns symbolic tensors in the structure of `shapes`."""
-    if isinstance(shapes, dict):
-        return {name: _map_shapes(shape, function) for name, shape in shapes.items()}
-    if all(size is None or isinstance(size, int) for size in shapes):
-        return keras.KerasTensor(function(tuple(shapes)), "float32")
-    return [_map_shapes(shape, function) for shape in shapes]
-
-
-def _fit(tensors, declared, input_shape):
-    """Returns the declared inputs with the shapes of `tensors`."""
-    leaves, expected = keras.tree.flatten(tensors), keras.tree.flatten(declared)
-    same_kind = isinstance(tensors, dict) == isinstance(declared, dict)
-    if len(leaves) != len(expected) or not (same_kind or len(leaves) == 1):
-        raise ValueError(
-            "Argument `input_shape` must have a shape for every input, in the structure of the "
-            f"model's inputs. Received: input_shape={input_shape}, inputs={declared}"
-        )
-    fitted = [
-        _reshaped(tensor, (tensor.shape[0], *leaf.shape[1:]))
-        for leaf, tensor in zip(leaves, expected, strict=True)
-    ]
-    return keras.tree.pack_sequence_as(declared, fitted)
-
-
-def _with_batch(tensor):
-    batch = 1 if tensor.shape[0] is None else tensor.shape[0]
-    return _reshaped(tensor, (batch, *tensor.shape[1:]))
-
-
-def _reshaped(tensor, shape):
-    return keras.KerasTensor(shape, tensor.dtype, sparse=tensor.sparse)

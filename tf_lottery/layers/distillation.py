@@ -1,31 +1,29 @@
-"""A teacher whose outputs are part of the loss."""
+"""Knowledge distillation: a teacher's outputs become part of the loss."""
 
 import keras
 from keras import ops
 
-from tf_lottery.layers.tweak import Tweak
+from tf_lottery.layers.part import Part
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class Distillation(Tweak):
-    """Mixes the loss with the divergence from a teacher's outputs.
+class Distillation(Part):
+    """Adds the divergence from a teacher's outputs to the loss.
 
-    `(1 - alpha) * loss + alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))`, the
-    mean over all examples. The teacher is saved with the model.
+    `(1 - alpha) * loss + alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))`, with
+    the mean of the divergence over all examples. The teacher is saved with the model.
 
     Args:
-        teacher: A built `keras.Model`, which is frozen.
+        teacher: A built `keras.Model`. It gets frozen.
         alpha: Float in [0, 1], the weight of the divergence. Defaults to `0.9`.
         temperature: Float > 0, `T`. Defaults to `5.0`.
-        from_logits: Whether the outputs of both are logits and not probabilities. Defaults to
-            `True`.
+        from_logits: Whether both models output logits, not probabilities. Defaults to `True`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        alpha: Variable, the present weight of the divergence. At 0 the loss is the model's own.
+        alpha: Variable, the current weight of the divergence. At 0 the loss is the model's own.
     """
 
-    changes_call = False
     changes_loss = True
 
     def __init__(self, teacher, alpha=0.9, temperature=5.0, from_logits=True, **kwargs):
@@ -43,24 +41,24 @@ class Distillation(Tweak):
         self.trainable = False
         self.built = True
 
-    @property
     def state(self):
-        """List of the variables that training changes: those of the teacher stay."""
+        """Returns the list of the variables that training changes, without the teacher's."""
         return [self.alpha]
 
     @property
     def metrics(self):
-        """List of no metrics: a teacher's belong to the training it was compiled for."""
+        """Empty list: the teacher's metrics belong to the training that it was compiled for."""
         return []
 
-    def change_loss(self, loss, x, y_pred):
-        """Returns the loss, mixed with the divergence."""
+    def change_loss(self, loss, x, y, y_pred):
+        """Returns the loss with the divergence added."""
+        del y
         alpha = ops.convert_to_tensor(self.alpha.value)
 
         def mixed():
             return (1.0 - alpha) * loss + alpha * ops.cast(self._divergence(x, y_pred), loss.dtype)
 
-        # Without the teacher its forward pass is left out.
+        # At alpha 0 the teacher's forward pass is skipped.
         return ops.cond(alpha > 0, mixed, lambda: loss)
 
     def _divergence(self, x, y_pred):
@@ -68,8 +66,7 @@ class Distillation(Tweak):
             keras.tree.map_structure(self._logits, outputs)
             for outputs in (self.teacher(x, training=False), y_pred)
         )
-        # Given by its name, the loss would compare raw logits: Keras applies the softmax for the
-        # class alone.
+        # An instance, not the name of the loss: Keras applies the softmax only for the class.
         losses = keras.tree.map_structure(lambda _: keras.losses.KLDivergence(), learned)
         return keras.distillation.LogitsDistillation(self.temperature, losses).compute_loss(
             taught, learned

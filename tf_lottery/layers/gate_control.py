@@ -1,4 +1,4 @@
-"""What changes in the gates at every training step besides their values."""
+"""The temperature and the penalty of gates, which change at every training step."""
 
 import math
 
@@ -6,17 +6,19 @@ import keras
 import numpy as np
 from keras import ops
 
-# The controller of the penalty. An error is the logarithm of density over planned density. Errors
-# beyond the tolerance add up to the logarithm of the strength, in a whole round `GAIN` times
-# their mean, but in a step so little that the gates can follow.
+from tf_lottery.layers.variables import constant
+
+# The controller of the penalty. The error is `log(density / planned density)`. Every step adds
+# `gain * (|error| - TOLERANCE)` to the logarithm of the strength, where `gain` is `GAIN` divided by
+# the steps of a round, but at most `HIGHEST_GAIN`, so that the gates can follow.
 TOLERANCE = 0.03
 GAIN, HIGHEST_GAIN = 110.0, 0.1
-# The plan reaches its density at this share of a round and then holds it, so that the penalty
-# can still settle while the gates are soft enough to follow.
+# The planned density reaches its final value at this share of a round and then stays constant.
+# The penalty can then settle while the gates are still soft enough to follow.
 PLANNED_SHARE = 0.7
 WEAKEST, STRONGEST = 1e-10, 1e-2
 _LEAST_DENSITY = 1e-6
-# A temperature and a threshold by which a sigmoid is exactly 1 above 0, and 0 at and below it.
+# With these, `sigmoid(temperature * s - threshold)` is exactly 1 for `s > 0` and exactly 0 else.
 HARD_TEMPERATURE, HARD_THRESHOLD = 1e30, 1e3
 
 _STATE = {
@@ -36,27 +38,28 @@ _STATE = {
 
 @keras.saving.register_keras_serializable("tf_lottery")
 class GateControl(keras.layers.Layer):
-    """Holds the temperature and the penalty of gates, and how they develop in a round.
+    """Holds the temperature and the penalty of gates, and updates them during a round.
 
-    Both change inside the training step, so that no step is missed, however many of them run at
-    once, and nothing is compiled again. The temperature rises exponentially from 1,
+    Both change inside the training step. This works with any `steps_per_execution` and needs no
+    recompilation. The temperature rises exponentially from 1: it is
     `final_temperature ** (position / last_position)`.
 
-    With a density to steer to, the penalty is `strength * error / tolerance`, cut off at
-    `strength`: above the planned density gates are pushed down, below it up. Density is here the
-    mean of `min(gate, 1) ** 4`, to which a gate in between adds little. The error is the logarithm
-    of density over planned density, which falls exponentially from that of the first step to
-    the last one; the strength grows while the error is beyond the tolerance and shrinks while
-    it is within.
+    With a target density, the penalty is `strength * error / tolerance`, clipped to `-strength`
+    and `strength`. It pushes gates down above the planned density, and up below it. The density
+    here is the mean of `min(gate, 1) ** 4`, so partly open gates count little. The error is
+    `log(density / planned density)`. The planned density falls exponentially from the density
+    of the first step to the target. The strength grows while the error exceeds the tolerance,
+    and otherwise shrinks.
 
     Args:
         penalty: Float, the factor of the sum of all gates. Defaults to `0.0`.
-        steers: Whether the penalty is steered. Defaults to `False`.
+        steers: Whether the penalty controls the density. Defaults to `False`.
+        dtype: String, the type of the variables. Defaults to `"float32"`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        steers: Whether the penalty is steered. Training functions that were compiled before it
-            changes have to be made again.
+        steers: Whether the penalty controls the density. After a change, the training function
+            must be compiled again.
 
     Example:
 
@@ -66,22 +69,22 @@ class GateControl(keras.layers.Layer):
     [1.0, 10.0, 100.0, 100.0]
     """
 
-    def __init__(self, penalty=0.0, steers=False, **kwargs):
-        super().__init__(**{"name": "control", **kwargs, "dtype": "float32"})
+    def __init__(self, penalty=0.0, steers=False, dtype="float32", **kwargs):
+        super().__init__(**{"name": "control", **kwargs, "dtype": dtype})
         self.initial_penalty = penalty
         self.steers = steers
         self.build()
 
     def build(self):
-        """Creates the variables, scalars all."""
+        """Creates the variables, which are all scalars."""
         for name, value in self._initial_state().items():
             variable = self.add_weight(
                 name=name,
                 shape=(),
-                initializer=keras.initializers.Constant(value),
+                initializer=constant(value),
                 trainable=False,
                 autocast=False,
-                # All replicas compute the same.
+                # All replicas compute the same value.
                 aggregation="only_first_replica",
             )
             setattr(self, name, variable)
@@ -91,10 +94,10 @@ class GateControl(keras.layers.Layer):
         """Starts a round: the next training step has temperature 1.
 
         Args:
-            last_position: Integer > 0, the position of the final temperature.
+            last_position: Integer > 0, the position with the final temperature.
             final_temperature: Float > 0.
-            stride: Float, by how much a training step moves the position. Defaults to `1.0`;
-                with `0.0` only `move_to` does.
+            stride: Float, added to the position at every training step. With `0.0` only
+                `move_to` changes the position. Defaults to `1.0`.
         """
         self.last_position.assign(float(last_position))
         self.final_temperature.assign(float(final_temperature))
@@ -111,7 +114,7 @@ class GateControl(keras.layers.Layer):
         self.position.assign(float(position))
 
     def steer(self, num_steps, last_density):
-        """Lets the penalty lead the density to a value during a round.
+        """Makes the penalty lead the density to a target during a round.
 
         Args:
             num_steps: Integer, the training steps of the round.
@@ -123,25 +126,25 @@ class GateControl(keras.layers.Layer):
         self.gain.assign(min(GAIN / num_steps, HIGHEST_GAIN))
 
     def restart(self):
-        """Goes back to temperature 1 and the initial penalty, and steers no longer."""
+        """Resets temperature and penalty to their initial values, without a target density."""
         self.steers = False
         for name, value in self._initial_state().items():
             getattr(self, name).assign(value)
 
     def settle(self):
-        """Makes gates hard for good, without a penalty."""
+        """Makes gates hard permanently, without a penalty."""
         self.restart()
         self.penalty.assign(0.0)
         self.harden(True)
 
     @property
     def is_settled(self):
-        """Whether gates are hard and no round will change it."""
+        """Whether gates are hard permanently, not only for an evaluation."""
         is_hard = ops.convert_to_numpy(self.threshold) > 0
         return bool(is_hard and ops.convert_to_numpy(self.last_position) == 0)
 
     def harden(self, hard):
-        """Makes gates hard for an evaluation, or soft again, at the temperature of the round.
+        """Makes gates hard for an evaluation, or soft again at the current temperature.
 
         Args:
             hard: Boolean.
@@ -151,12 +154,12 @@ class GateControl(keras.layers.Layer):
         self.threshold.assign(HARD_THRESHOLD if hard else 0.0)
 
     def current(self):
-        """Returns the temperature, the threshold and the slope as they are, scalar tensors."""
+        """Returns the current temperature, threshold and slope, as scalar tensors."""
         temperature, threshold = self.temperature.value, self.threshold.value
         return temperature, threshold, ops.where(threshold > 0.0, 0.0, temperature)
 
     def advance(self):
-        """Moves on by one training step, inside of it.
+        """Advances by one training step. Called inside the step.
 
         Returns:
             What `current` returns, for this step.
@@ -164,17 +167,16 @@ class GateControl(keras.layers.Layer):
         annealed, now = self._annealed(), self.temperature.value
         in_round = self.last_position.value > 0.0
         self.temperature.assign(ops.where(in_round, annealed, now))
-        # An evaluation that was interrupted leaves gates hard.
+        # The threshold is reset too, since an interrupted evaluation leaves gates hard.
         self.threshold.assign(ops.where(in_round, 0.0, self.threshold.value))
         self.position.assign(self.position.value + self.stride.value)
         return self.current()
 
     def penalize(self, density):
-        """Returns the penalty of this step, a scalar tensor, inside of it.
+        """Returns the penalty of this step, a scalar tensor. Called inside the step.
 
         Args:
-            density: Scalar tensor, the density as the gates are. Without effect unless the
-                control steers.
+            density: Scalar tensor, the current density. Used only if `steers` is true.
         """
         if self.steers:
             is_on = self.last_density.value > 0.0
@@ -185,7 +187,7 @@ class GateControl(keras.layers.Layer):
         return {**_STATE, "penalty": self.initial_penalty}
 
     def _progress(self, ahead=0.0):
-        """Returns how much of the round is over, from 0 to 1."""
+        """Returns the finished share of the round, from 0 to 1, at `position + ahead`."""
         last = ops.maximum(self.last_position.value, 1.0)
         return ops.clip((self.position.value + ahead) / last, 0.0, 1.0)
 
@@ -197,7 +199,7 @@ class GateControl(keras.layers.Layer):
         density = ops.maximum(density, _LEAST_DENSITY)
         first = self.first_density.value
         first = ops.where(first > 0.0, first, density)
-        # A function that was compiled to steer still runs this when a search no longer does.
+        # A training function that was compiled with a target still runs this without one.
         self.first_density.assign(ops.where(self.last_density.value > 0.0, first, 0.0))
         first = ops.log(first)
         last = ops.log(ops.maximum(self.last_density.value, _LEAST_DENSITY))

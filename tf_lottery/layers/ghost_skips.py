@@ -6,36 +6,39 @@ import functools
 import keras
 from keras import ops
 
+from tf_lottery._keras import all_layers
 from tf_lottery.layers.interception import intercepted, with_activation
-from tf_lottery.layers.tweak import Tweak, all_layers
+from tf_lottery.layers.part import Part
 
 BRANCHES = ("conv", "identity")
 _CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class GhostSkips(Tweak):
-    """Adds `factor * branch(x)` to what convolutions make of `x`.
+class GhostSkips(Part):
+    """Adds `factor * branch(x)` to the outputs of convolutions of `x`.
 
-    A branch has no part in the masks. It is added behind the batch normalization that
-    follows the convolution, otherwise before the convolution's own activation.
+    Branches are not masked. A branch is added after the batch normalization that follows the
+    convolution. If there is none, it is added before the convolution's own activation.
 
     Args:
-        skips: List of dicts, one for every convolution: its `name`; `index` and `after`, the
-            positions of it and of the normalization that follows it, or `None`, in
-            `all_layers` of the wrapped layer; `inputs` and `filters`, the numbers of channels;
-            `strides`, `padding`, `data_format` and its `dtype` policy.
+        skips: List of dicts, one for every convolution, with these keys: `name`; `index`, the
+            position of the convolution in `all_layers` of the wrapped layer; `after`, the
+            position of the normalization that follows it, or `None`; `inputs` and `filters`,
+            the numbers of channels; `strides`, `padding`, `data_format`; and `dtype`, the policy.
         branch: `"conv"` or `"identity"`. Defaults to `"conv"`.
         initial_value: Float, of all weights of the 1x1 convolutions. Defaults to `1e-4`.
-        epsilon: Float, of the batch normalization behind them. Defaults to `1e-5`.
+        epsilon: Float, of the batch normalization after them. Defaults to `1e-5`.
         momentum: Float, of its moving averages. Defaults to `0.9`.
-        skipped: Dict of paths of other masked kernels to the reason why they have none.
-            Defaults to `None`.
+        skipped: Dict from paths of masked kernels without a skip to the reason. Defaults to
+            `None`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        factor: Variable, 1 at first. At 0 the model computes what it does without the branches.
+        factor: Variable, initially 1. At 0 the branches have no effect.
     """
+
+    changes_call = True
 
     def __init__(
         self,
@@ -67,32 +70,27 @@ class GhostSkips(Tweak):
 
     @contextlib.contextmanager
     def in_effect(self, layer):
-        """Lets the convolutions, or the normalizations behind them, add the branches."""
+        """Makes the convolutions, or the normalizations after them, add the branches."""
         layers = all_layers(layer)
         with contextlib.ExitStack() as stack:
             for i, skip in enumerate(self.skips):
-                convolution, given = layers[skip["index"]], []
+                convolution = layers[skip["index"]]
                 branch = functools.partial(self._scaled_branch, i)
                 if skip["after"] is None:
-                    changes = [(convolution, _add_inside, convolution, branch)]
+                    stack.enter_context(_adding_inside(convolution, branch))
                 else:
-                    normalization = layers[skip["after"]]
-                    changes = [
-                        (convolution, _remember, given),
-                        (normalization, _add_behind, branch, given),
-                    ]
-                for changed, call, *args in changes:
-                    make_call = functools.partial(functools.partial, call, *args)
-                    stack.enter_context(intercepted(changed, make_call))
+                    recorded = []
+                    stack.enter_context(_recording(convolution, recorded))
+                    stack.enter_context(_adding_after(layers[skip["after"]], branch, recorded))
             yield
 
-    def check_over(self):
-        """Raises a `ValueError` if the branches still count."""
+    def check_settle(self):
+        """Raises a `ValueError` if the factor of the branches is not 0."""
         factor = float(ops.convert_to_numpy(self.factor))
         if factor:
             raise ValueError(
-                "Argument `model` must not have ghost skips that are in effect: fade them out with "
-                "`tfl.callbacks.GhostSkipAnnealing`, or take them away with "
+                "Argument `model` must not have active ghost skips: fade them out with "
+                "`tfl.callbacks.GhostSkipAnnealing`, or remove them with "
                 f"`tfl.retrain.remove_ghost_skips`. Received: ghost skips with factor {factor:.3g}"
             )
 
@@ -140,29 +138,54 @@ class GhostSkips(Tweak):
         return branch
 
 
-def _add_inside(convolution, branch, call, x, *args, **kwargs):
-    """Calls a convolution with the branch added before its activation."""
-    activation = convolution.activation
-    with with_activation(convolution, lambda y: activation(y + ops.cast(branch(x), y.dtype))):
-        return call(x, *args, **kwargs)
+def _adding_inside(convolution, branch):
+    """Adds a branch to the output of a convolution, before its activation."""
+
+    def change(call):
+        def with_branch(x, *args, **kwargs):
+            activation = convolution.activation
+
+            def add_branch(y):
+                return activation(y + ops.cast(branch(x), y.dtype))
+
+            with with_activation(convolution, add_branch):
+                return call(x, *args, **kwargs)
+
+        return with_branch
+
+    return intercepted(convolution, change)
 
 
-def _remember(given, call, x, *args, **kwargs):
-    """Calls a convolution, keeping its inputs and outputs for the layer that follows."""
-    y = call(x, *args, **kwargs)
-    given.append((x, y))
-    return y
+def _recording(convolution, recorded):
+    """Appends the inputs and outputs of a convolution to a list, for the next layer."""
+
+    def change(call):
+        def record(x, *args, **kwargs):
+            y = call(x, *args, **kwargs)
+            recorded.append((x, y))
+            return y
+
+        return record
+
+    return intercepted(convolution, change)
 
 
-def _add_behind(branch, given, call, x, *args, **kwargs):
-    """Calls the layer that follows a convolution, and adds the branch."""
-    y = call(x, *args, **kwargs)
-    (inputs,) = (before for before, convolved in given if convolved is x)
-    return y + ops.cast(branch(inputs), y.dtype)
+def _adding_after(layer, branch, recorded):
+    """Adds the branch of the preceding convolution to the output of a layer."""
+
+    def change(call):
+        def with_branch(x, *args, **kwargs):
+            y = call(x, *args, **kwargs)
+            (inputs,) = (before for before, convolved in recorded if convolved is x)
+            return y + ops.cast(branch(inputs), y.dtype)
+
+        return with_branch
+
+    return intercepted(layer, change)
 
 
 def _fit(x, skip):
-    """Returns `x` with the shape of what the convolution makes of it, without any weights."""
+    """Pools `x`, and pads or cuts its channels, to the shape of the convolution's output."""
     strides, data_format = skip["strides"], skip["data_format"]
     if skip["padding"] == "causal":
         x = x[:, :: strides[0]] if data_format == "channels_last" else x[..., :: strides[0]]

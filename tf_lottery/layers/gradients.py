@@ -3,12 +3,13 @@
 import contextlib
 
 import keras
+from keras import ops
 
 
 def value_and_gradients(function, tensors, *args):
     """Computes a function and its gradients with respect to a list of tensors.
 
-    Calls nest: a function may itself use gradients, for higher derivatives.
+    Calls can be nested for higher derivatives.
 
     Args:
         function: Function `(tensors, *args)` that returns a floating point scalar.
@@ -16,11 +17,11 @@ def value_and_gradients(function, tensors, *args):
         *args: Passed to the function and not differentiated.
 
     Returns:
-        The value, and a list of gradients with the shapes of `tensors`; zeros for a tensor
-        that the value does not depend on.
+        The value, and a list of gradients with the shapes of `tensors`. The gradient is zero
+        for a tensor that does not affect the value.
 
     Raises:
-        ValueError: If the backend is neither TensorFlow nor JAX.
+        ValueError: If the backend is not TensorFlow, JAX or PyTorch.
 
     Example:
 
@@ -29,38 +30,41 @@ def value_and_gradients(function, tensors, *args):
     (2.0, array([2., 2.], dtype=float32))
     """
     tensors = list(tensors)
-    if _backend() == "jax":
+    backend = _backend()
+    if backend == "jax":
         import jax
 
         return jax.value_and_grad(function)(tensors, *args)
+    if backend == "torch":
+        return _value_and_gradients_on_torch(function, tensors, *args)
     import tensorflow as tf
 
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(tensors)
         value = function(tensors, *args)
     gradients = tape.gradient(value, tensors, unconnected_gradients="zero")
-    # Gradients of what was looked up, such as embeddings, are sparse otherwise.
+    # Gradients of lookups, such as embeddings, are `tf.IndexedSlices`.
     return value, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 def hessian_products(function, tensors, directions, *args):
-    """Computes how the gradients of a function change along a direction.
+    """Computes Hessian-vector products: how the gradients of a function change in a direction.
 
-    On JAX it costs little more than a gradient, by forward differentiation; TensorFlow, and
-    functions with a custom gradient, differentiate backwards twice.
+    On JAX this uses forward differentiation and costs little more than a gradient. On TensorFlow
+    and PyTorch, and for functions with a custom gradient, it differentiates backwards twice.
 
     Args:
         function: Function `(tensors, *args)` that returns a floating point scalar.
         tensors: List of floating point tensors.
-        directions: List of tensors of their shapes and data types.
+        directions: List of tensors with the shapes and data types of `tensors`.
         *args: Passed to the function and not differentiated.
 
     Returns:
-        List of tensors in the shapes of `tensors`, the product of the Hessian with
+        List of tensors with the shapes of `tensors`, the product of the Hessian and
         `directions`.
 
     Raises:
-        ValueError: If the backend is neither TensorFlow nor JAX.
+        ValueError: If the backend is not TensorFlow, JAX or PyTorch.
 
     Example:
 
@@ -73,46 +77,76 @@ def hessian_products(function, tensors, directions, *args):
     def gradients(tensors):
         return value_and_gradients(function, tensors, *args)[1]
 
-    def flow(tensors):
+    def directional_derivative(tensors):
         pairs = zip(gradients(tensors), directions, strict=True)
-        return sum(keras.ops.sum(gradient * direction) for gradient, direction in pairs)
+        return sum(ops.sum(gradient * direction) for gradient, direction in pairs)
 
     if _backend() == "jax":
         import jax
 
-        # What has a custom gradient has no forward differentiation.
+        # JAX cannot differentiate functions with a custom gradient forward.
         with contextlib.suppress(TypeError):
             return jax.jvp(gradients, (list(tensors),), (list(directions),))[1]
-    return value_and_gradients(flow, tensors)[1]
+    return value_and_gradients(directional_derivative, tensors)[1]
 
 
 def compile_function(function):
     """Compiles a function of tensors with `tf.function` or `jax.jit`.
 
+    On PyTorch the function is not compiled and runs eagerly, as in Keras' `fit` by default.
+
     Args:
-        function: Function of tensors and nested tensors that reads variables but does not
-            write them. What it reads must not change between calls.
+        function: Function of tensors and nested tensors. It may read variables but not write
+            them, and their values must not change between calls.
 
     Returns:
-        The compiled function.
+        The compiled function. On PyTorch, `function` itself.
 
     Raises:
-        ValueError: If the backend is neither TensorFlow nor JAX.
+        ValueError: If the backend is not TensorFlow, JAX or PyTorch.
     """
-    if _backend() == "jax":
+    backend = _backend()
+    if backend == "jax":
         import jax
 
         return jax.jit(function)
+    if backend == "torch":
+        return function
     import tensorflow as tf
 
     return tf.function(function, autograph=False, reduce_retracing=True)
 
 
+def _value_and_gradients_on_torch(function, tensors, *args):
+    import torch
+
+    # If an argument has a `grad_fn`, an outer call computed it and will differentiate the gradients
+    # again. Parameters have none.
+    given = [*tensors, *keras.tree.flatten(args)]
+    is_nested = any(torch.is_tensor(x) and x.grad_fn is not None for x in given)
+    with torch.enable_grad():
+        if not is_nested:
+            tensors = [tensor.detach() for tensor in tensors]
+        sources = [x if x.requires_grad else x.detach().requires_grad_() for x in tensors]
+        # A view has a `grad_fn`, by which a nested call detects that it is nested.
+        sources = [source.view_as(source) for source in sources]
+        value = ops.convert_to_tensor(function(sources, *args))
+        if value.requires_grad:
+            gradients = torch.autograd.grad(
+                value, sources, create_graph=is_nested, allow_unused=True, materialize_grads=True
+            )
+        else:
+            gradients = [torch.zeros_like(source) for source in sources]
+    if not is_nested:
+        return value.detach(), [gradient.detach() for gradient in gradients]
+    return value, list(gradients)
+
+
 def _backend():
     backend = keras.backend.backend()
-    if backend not in ("tensorflow", "jax"):
+    if backend not in ("tensorflow", "jax", "torch"):
         raise ValueError(
-            "Gradients need the Keras backend 'tensorflow' or 'jax'; set KERAS_BACKEND. "
+            "Gradients need the Keras backend 'tensorflow', 'jax' or 'torch'; set KERAS_BACKEND. "
             f"Received: {backend!r}"
         )
     return backend

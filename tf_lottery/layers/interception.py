@@ -1,4 +1,4 @@
-"""Change what one layer computes, for a while."""
+"""Temporarily changes what a layer computes."""
 
 import contextlib
 import functools
@@ -6,14 +6,14 @@ import functools
 
 @contextlib.contextmanager
 def intercepted(layer, make_call):
-    """Puts another function in the place of a layer's `call`.
+    """Temporarily replaces a layer's `call` by another function.
 
-    Keras has no hooks for calls. `call` of the instance also sees the wrappers, such as
-    `TimeDistributed`, that leave out `__call__`.
+    Keras has no hooks for calls. Replacing `call` of the instance also works in wrappers such as
+    `TimeDistributed`, which do not use `__call__`.
 
     Args:
         layer: A `keras.Layer`.
-        make_call: Function of the layer's own `call` that returns the function to use.
+        make_call: Function that takes the layer's own `call` and returns the replacement.
 
     Example:
 
@@ -34,7 +34,7 @@ def intercepted(layer, make_call):
 
 @contextlib.contextmanager
 def with_activation(layer, activation):
-    """Gives a layer another activation.
+    """Temporarily gives a layer another activation.
 
     Args:
         layer: A `keras.Layer` with an attribute `activation`.

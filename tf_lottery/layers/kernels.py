@@ -1,14 +1,18 @@
-"""Which weights of a layer can be pruned, at any depth."""
+"""Finds the weights of a layer that can be pruned, at any depth."""
 
 import collections
 import dataclasses
 import inspect
 import math
 import re
+from typing import Any
 
 import keras
 
+from tf_lottery._keras import all_layers, is_state
+from tf_lottery.checks import nearest
 from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity.patterns import Pattern
 
 _KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel")
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -21,16 +25,17 @@ _TRANSPOSED = (
 IS_DEPTHWISE = "a depthwise kernel: has few weights, pruned only if `include` asks for it"
 IS_EMBEDDING = "an embedding: looked up, not multiplied, pruned only if `include` asks for it"
 IS_UNKNOWN = "not the kernel of a known kind of layer, pruned only if `include` asks for it"
+IS_FROZEN = "frozen, so not trained: pruned only if `include` asks for it"
 IS_INTEGER = "not floating point, for example quantized"
 NOT_INCLUDED = "not selected by `include`"
 EXCLUDED = "selected by `exclude`"
-NO_MATRIX = "its axes are not inputs and then outputs, as the pattern {pattern} needs them"
+NO_MATRIX = "its axes are not inputs followed by outputs, which the pattern {pattern} needs"
 NOT_DIVIDED = "its {inputs} inputs and {outputs} outputs are not divided by the pattern {pattern}"
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelSelection:
-    """The weights that can be pruned, and those of rank two or more that cannot.
+    """The weights to prune, and the weights of rank two or more that are skipped.
 
     Args:
         kernels: List of variables, in the order of `layer.weights`.
@@ -41,29 +46,37 @@ class KernelSelection:
     skipped: dict
 
 
-def find_kernels(layer, include=None, exclude=None, pattern="unstructured"):
+def find_kernels(
+    layer: keras.Layer,
+    include: Any = None,
+    exclude: Any = None,
+    pattern: str | Pattern = "unstructured",
+    frozen: bool = False,
+) -> KernelSelection:
     """Finds the kernels of a layer or model, at any depth.
 
-    By default these are the kernels of rank two or more of dense, einsum, convolutional
-    and recurrent layers and of attention, and the pointwise kernels of separable
-    convolutions; never biases, normalization, embeddings or depthwise kernels.
+    By default, it selects the kernels of rank two or more of dense, einsum, convolutional,
+    recurrent and attention layers, and the pointwise kernels of separable convolutions. It never
+    selects biases, normalization weights, embeddings, depthwise or frozen kernels by default.
 
     Args:
         layer: A built `keras.Layer` or model.
         include: What to prune instead of the default: a regular expression, searched for
             in `variable.path`; a layer class; a callable `(variable, layer) -> bool`; or a
-            list of these, of which one must select the weight. Expressions and classes
-            select weights of rank two or more except biases, a callable any.
-        exclude: What not to prune, in the same form. Wins over `include`.
-        pattern: A pattern, or its name; kernels that it does not divide are skipped.
+            list of these, of which one must select the weight. Expressions and classes select
+            only weights of rank two or more except biases. Classes also leave out non-trainable
+            state. A callable can select any weight. Defaults to `None`.
+        exclude: What not to prune, in the same form. It overrides `include`. Defaults to `None`.
+        pattern: A pattern, or its name. Kernels that it does not divide are skipped.
             Defaults to `"unstructured"`.
+        frozen: Whether the default includes frozen kernels. Defaults to `False`.
 
     Returns:
         A `KernelSelection`.
 
     Raises:
-        ValueError: If `include` or `exclude` has another form, an expression is broken or
-            `pattern` is unknown.
+        ValueError: If `include` or `exclude` is of another type, is an invalid expression or
+            selects no weight, or if `pattern` is unknown.
 
     Example:
 
@@ -71,33 +84,32 @@ def find_kernels(layer, include=None, exclude=None, pattern="unstructured"):
     >>> [tuple(kernel.shape) for kernel in find_kernels(model).kernels]
     [(4, 3), (3, 2)]
     """
-    included = _matcher("include", include)
-    excluded = _matcher("exclude", exclude)
+    weights, owners = layer.weights, owners_of_weights(layer)
+    pairs = [(weight, owners[id(weight)]) for weight in weights]
+    included = _selected("include", include, pairs)
+    excluded = _selected("exclude", exclude, pairs)
     pattern = patterns.get(pattern)
     kernels, skipped = [], {}
-    owners = _owners(layer)
-    for weight in layer.weights:
-        owner = owners[id(weight)]
-        is_array = len(weight.shape) >= 2 and not weight.name.endswith("bias")
+    for weight, owner in pairs:
         if not keras.backend.is_float_dtype(weight.dtype):
-            reason = IS_INTEGER if is_array else None
-        elif excluded is not None and excluded(weight, owner, is_array):
+            reason = IS_INTEGER if _is_array(weight) else None
+        elif id(weight) in excluded:
             reason = EXCLUDED
-        elif included is not None:
-            reason = "" if included(weight, owner, is_array) else NOT_INCLUDED
+        elif include is not None:
+            reason = "" if id(weight) in included else NOT_INCLUDED
         else:
-            reason = _default_reason(weight, owner)
+            reason = _default_reason(weight, owner, frozen)
         if reason == "":
             reason = misfit(_matrix_shape(weight, owner), pattern)
         if reason == "":
             kernels.append(weight)
-        elif is_array and reason is not None:
+        elif _is_array(weight) and reason is not None:
             skipped[weight.path] = reason
     return KernelSelection(kernels, skipped)
 
 
 def unique_paths(variables):
-    """Returns the variables' paths, a repeated one with `#2`, `#3`, ... appended.
+    """Returns the variables' paths. Repeated paths get the suffix `#2`, `#3` and so on.
 
     Args:
         variables: List of Keras variables.
@@ -115,19 +127,19 @@ def unique_paths(variables):
 
 
 def matrix_shapes(layer, kernels):
-    """Returns the shapes of kernels seen as matrices (inputs, outputs), as patterns see them.
+    """Returns the shapes of kernels as matrices (inputs, outputs), to which patterns apply.
 
-    An output unit sums over all inputs of its column. In most kernels the last axis are
-    the outputs; in those of `EinsumDense`, which attention is made of, the equation tells.
+    An output unit sums over all inputs of its column. In most kernels, the last axis is the
+    outputs. In kernels of `EinsumDense`, which attention uses, the equation defines the axes.
 
     Args:
         layer: The built `keras.Layer` or model that owns the kernels, at any depth.
         kernels: List of its variables.
 
     Returns:
-        List of pairs of integers, or of `None` for kernels that are no such matrix: depthwise
-        ones, those of transposed convolutions and einsums that sum over other axes than the
-        first.
+        List with a pair of integers for every kernel, or `None` for a kernel without such a
+        matrix: depthwise kernels, kernels of transposed convolutions, and einsum kernels that
+        sum over axes other than the first ones.
 
     Example:
 
@@ -136,15 +148,15 @@ def matrix_shapes(layer, kernels):
     >>> matrix_shapes(layer, [layer.kernel])
     [(8, 8)]
     """
-    owners = _owners(layer)
+    owners = owners_of_weights(layer)
     return [_matrix_shape(kernel, owners[id(kernel)]) for kernel in kernels]
 
 
 def misfit(shape, pattern):
-    """Returns why a pattern cannot be applied to a kernel, an empty string if it can.
+    """Returns why a pattern cannot be applied to a kernel, or an empty string if it can.
 
     Args:
-        shape: Pair of integers, the kernel's matrix as in `matrix_shapes`, or `None`.
+        shape: Pair of integers or `None`, the kernel's entry in `matrix_shapes`.
         pattern: A `Pattern`.
     """
     if not pattern.structured:
@@ -176,38 +188,73 @@ def _is_depthwise(weight, owner):
     return isinstance(owner, _DEPTHWISE) or weight.name == "depthwise_kernel"
 
 
-def _default_reason(weight, owner):
-    """Returns why `weight` is skipped by default, empty if it is not."""
+def _is_array(weight):
+    return len(weight.shape) >= 2 and not weight.name.endswith("bias")
+
+
+def _default_reason(weight, owner, frozen):
+    """Returns why `weight` is skipped by default, or an empty string if it is not."""
     if _is_depthwise(weight, owner):
         return IS_DEPTHWISE
     if isinstance(owner, keras.layers.Embedding):
         return IS_EMBEDDING
-    if weight.name in _KERNEL_NAMES and len(weight.shape) >= 2:
-        return ""
-    return IS_UNKNOWN
+    if weight.name not in _KERNEL_NAMES or len(weight.shape) < 2:
+        return IS_UNKNOWN
+    return "" if frozen or weight.trainable else IS_FROZEN
 
 
-def _owners(layer):
-    """Returns the layer that created each weight: the deepest one that lists it."""
+def owners_of_weights(layer):
+    """Returns the layer that created each weight, which is the deepest layer that lists it.
+
+    Args:
+        layer: A built `keras.Layer`.
+
+    Returns:
+        Dict from the `id` of every weight to a layer.
+    """
     owners = {}
-    # Keras has no public way to walk the sublayers of an arbitrary layer. The walk
-    # visits a layer before its sublayers, so the deepest owner is written last.
-    for sublayer in layer._flatten_layers():
+    # `all_layers` lists a layer before its sublayers, so the deepest owner is written last.
+    for sublayer in all_layers(layer):
         owners.update((id(weight), sublayer) for weight in sublayer.weights)
     return owners
 
 
-def _matcher(name, rules):
-    """Returns a function `(weight, owner, is_array) -> bool`, or `None` without rules."""
-    if rules is None:
-        return None
-    checks = [
-        _check(name, rule) for rule in (rules if isinstance(rules, list | tuple) else [rules])
-    ]
-    return lambda weight, owner, is_array: any(c(weight, owner, is_array) for c in checks)
+def _selected(name, rules, pairs):
+    """Returns the set of the `id` of every weight that at least one rule selects.
+
+    Args:
+        name: String, the argument's name for messages.
+        rules: A rule, a list of them or `None`.
+        pairs: List of pairs of a weight and the layer that created it.
+
+    Raises:
+        ValueError: If a rule is of another type or selects no weight.
+    """
+    selected = set()
+    for rule in rules if isinstance(rules, list | tuple) else [] if rules is None else [rules]:
+        selects = _make_selector(name, rule)
+        found = {id(weight) for weight, owner in pairs if selects(weight, owner)}
+        if not found:
+            raise ValueError(
+                f"Argument `{name}` must have rules that fit at least one weight of rank two or "
+                f"more, except biases. Received: {rule!r}, which fits none; {_hint(rule, pairs)}"
+            )
+        selected |= found
+    return selected
 
 
-def _check(name, rule):
+def _hint(rule, pairs):
+    """Returns a hint at what a rule that fits nothing was probably meant to select."""
+    if inspect.isclass(rule):
+        names = sorted({type(owner).__name__ for weight, owner in pairs if _is_array(weight)})
+        return f"the layers are {names}"
+    paths = [weight.path for weight, _ in pairs if _is_array(weight)]
+    near = nearest(rule, paths) if isinstance(rule, str) else []
+    return f"the nearest are {near}" if near else f"the weights are {paths}"
+
+
+def _make_selector(name, rule):
+    """Returns a function `(weight, owner) -> bool` for a rule."""
     if isinstance(rule, str):
         try:
             expression = re.compile(rule)
@@ -216,11 +263,13 @@ def _check(name, rule):
                 f"Argument `{name}` must hold valid regular expressions. "
                 f"Received: {rule!r} ({error})"
             ) from error
-        return lambda weight, owner, is_array: is_array and bool(expression.search(weight.path))
+        return lambda weight, owner: _is_array(weight) and bool(expression.search(weight.path))
     if inspect.isclass(rule) and issubclass(rule, keras.Layer):
-        return lambda weight, owner, is_array: is_array and isinstance(owner, rule)
+        return lambda weight, owner: (
+            _is_array(weight) and isinstance(owner, rule) and not is_state(owner, weight)
+        )
     if callable(rule) and not inspect.isclass(rule):
-        return lambda weight, owner, is_array: bool(rule(weight, owner))
+        return lambda weight, owner: bool(rule(weight, owner))
     raise ValueError(
         f"Argument `{name}` must be a regular expression, a layer class, a callable "
         f"`(variable, layer) -> bool` or a list of these. Received: {rule!r}"

@@ -1,194 +1,228 @@
-"""The wrapper that holds masks and computes with the masked kernels."""
+"""The wrapper that calls a layer with sparse kernels."""
 
 import contextlib
 
 import keras
+import numpy as np
 from keras import ops
 
-from tf_lottery.layers.functional_call import functional_call
-from tf_lottery.layers.growth_state import GrowthState
-from tf_lottery.layers.kernels import find_kernels, unique_paths
+from tf_lottery import _keras
+from tf_lottery.layers._functional_call import functional_call
+from tf_lottery.layers.kernel_list import KernelList, select_kernels
+from tf_lottery.layers.masks import Masks
+from tf_lottery.layers.missing_masks import sparsity_of, warn_if_missing
+from tf_lottery.layers.part import Selection
 from tf_lottery.sparsity import patterns
+
+FORMAT = 2
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
 class Masked(keras.layers.Layer):
-    """Computes with `kernel * mask` in place of the kernels of a layer.
+    """Calls a layer with the effective kernels that its parts compute from the stored kernels.
 
-    The masks are non-trainable boolean variables of the wrapper, all true at first. As
-    the product is part of the forward pass, gradients of pruned weights are zero, norms
-    of gradients are those of the sparse network, and no optimizer can revive a weight.
+    The wrapped layer itself is not changed. Only during a call, its kernels have other values.
 
     Args:
-        layer: A `keras.Layer` or model, wrapped and not copied.
-        include: Which weights get a mask instead of the default; see
+        layer: A `keras.Layer` or model. It is wrapped, not copied.
+        include: Which weights to prune instead of the default; see
             `tf_lottery.layers.find_kernels`. Defaults to `None`.
-        exclude: Which weights get none. Defaults to `None`.
-        pattern: The pattern that masks are going to follow, or its name; kernels that it does
-            not divide get none. Defaults to `"unstructured"`.
+        exclude: Which weights not to prune. Defaults to `None`.
+        pattern: The pattern that the masks will follow, or its name. Kernels that it does
+            not divide are not pruned. Defaults to `"unstructured"`.
+        selection: A `tf_lottery.layers.Selection`, which decides which weights are kept.
+            Defaults to `None`: `tf_lottery.layers.Masks()`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
         layer: The wrapped layer.
-        masks: List of the masks, in the order of `kernels`.
-        growth: `GrowthState` of a method that grows connections, or `None`.
-        tweaks: List of `Tweak`, what retraining changes for a while.
-        skipped: Dict of paths of weights without a mask to the reason.
+        parts: List of `tf_lottery.layers.Part`, the selection first.
+        skipped: Dict from paths of weights that are not pruned to the reason.
+
+    Raises:
+        ValueError: If an argument is of another type, the selection cannot follow the pattern,
+            or a layer does not multiply by the kernel that it stores.
 
     Example:
 
-    >>> masked = Masked(keras.layers.Dense(1, use_bias=False, kernel_initializer="ones"))
+    >>> masked = tfl.layers.Masked(keras.layers.Dense(1, use_bias=False, kernel_initializer="ones"))
     >>> masked.build((None, 2))
     >>> masked.set_masks([np.array([[True], [False]])])
-    >>> ops.convert_to_numpy(masked(np.array([[3.0, 5.0]])))
+    >>> ops.convert_to_numpy(masked(np.array([[3.0, 5.0]], "float32")))
     array([[3.]], dtype=float32)
     """
 
-    def __init__(self, layer, include=None, exclude=None, pattern="unstructured", **kwargs):
+    def __init__(
+        self, layer, include=None, exclude=None, pattern="unstructured", selection=None, **kwargs
+    ):
         if not isinstance(layer, keras.Layer):
             raise ValueError(
                 f"Argument `layer` must be a `keras.Layer` or a model. Received: {layer!r}"
             )
-        # Under a float32 policy the wrapper reads variables uncast; the layers inside
-        # cast them as they always do.
-        super().__init__(**{"name": f"masked_{layer.name}", **kwargs, "dtype": "float32"})
+        selection = Masks() if selection is None else selection
+        if not isinstance(selection, Selection):
+            raise ValueError(
+                "Argument `selection` must be a `tf_lottery.layers.Selection`. "
+                f"Received: {selection!r}"
+            )
+        # The wrapper casts neither variables nor inputs. The wrapped layers cast them as usual.
+        own = {"dtype": "float32", "autocast": False}
+        super().__init__(**{"name": f"masked_{layer.name}", **kwargs, **own})
         self.layer = layer
         self.pattern = patterns.get(pattern)
+        if self.pattern.structured and not selection.structured:
+            raise ValueError(
+                f"Argument `pattern` must be 'unstructured' with {type(selection).__name__}, which "
+                f"select weights one by one. Received: pattern={str(self.pattern)!r}"
+            )
         self._rules = {"include": include, "exclude": exclude, "pattern": self.pattern}
-        self._kernel_positions = None
-        self.masks, self.skipped = [], {}
-        self.growth = None
-        self.tweaks = []
+        self._kernel_list = self._saved_kernels = self._expected_sparsity = None
+        self.skipped = {}
+        self.parts = [selection]
 
     def build(self, input_shape=None):
-        """Builds the layer if that has not happened and creates masks, or what replaces them."""
+        """Builds the layer if it is not built, finds the kernels and creates the variables."""
         if not self.layer.built:
             self.layer.build(input_shape)
-        weights = self.layer.weights
-        if self._kernel_positions is None:
-            selection = find_kernels(self.layer, **self._rules)
-            chosen = {id(kernel) for kernel in selection.kernels}
-            self._kernel_positions = [i for i, w in enumerate(weights) if id(w) in chosen]
-            self.skipped = selection.skipped
-        self.build_masks()
-        self.built = True
-
-    def build_masks(self):
-        """Creates the variables that decide which weights are kept."""
-        for position, kernel in zip(self._kernel_positions, self.kernels, strict=True):
-            mask = self.add_weight(
-                name=f"mask_{position}",
-                shape=kernel.shape,
-                initializer="ones",
-                dtype="bool",
-                trainable=False,
-                autocast=False,
+        if self._saved_kernels is not None:
+            self._kernel_list = KernelList.from_config(self.layer, self._saved_kernels)
+        elif self._kernel_list is None:
+            self._kernel_list, self.skipped = select_kernels(self.layer, **self._rules)
+        if self.selection.variables:
+            raise ValueError(
+                "Argument `selection` must be new, since it gets variables for the kernels of one "
+                f"layer. Received: {self.selection.name!r}, which another layer has used"
             )
-            self.masks.append(mask)
+        for part in self.parts:
+            part.create_variables(self.kernels)
+        self.built = True
 
     @property
     def kernels(self):
-        """List of the variables that have a mask."""
-        # Not an attribute: Keras would take the variables for the wrapper's own.
-        weights = self.layer.weights
-        return [weights[position] for position in self._kernel_positions or ()]
+        """List of the variables that are pruned.
+
+        Raises:
+            ValueError: If a layer has changed so that its mask has no effect, for example by LoRA
+                adapters.
+        """
+        return [] if self._kernel_list is None else self._kernel_list.variables
 
     @property
-    def paths(self):
-        """List of the kernels' paths, made unique."""
-        paths = unique_paths(self.layer.weights)
-        return [paths[position] for position in self._kernel_positions or ()]
+    def keys(self):
+        """List of the names of the kernels: their paths when the layer was wrapped."""
+        return [] if self._kernel_list is None else self._kernel_list.keys
+
+    def named_weights(self):
+        """Returns a dict of the names of all weights of the layer to the variables."""
+        return self._kernel_list.named_weights()
 
     @property
     def metrics(self):
-        """List of the metrics of the layer, without those a model inside was compiled with.
+        """List of the metrics of the layer, or an empty list if it is a model.
 
-        As in any model that contains a compiled one, they belong to another training.
+        The metrics that an inner model was compiled with belong to that model's own training.
         """
         return [] if isinstance(self.layer, keras.Model) else super().metrics
 
+    @property
+    def selection(self):
+        """The `Selection`, which decides which weights are kept."""
+        return self.parts[0]
+
+    def find_part(self, kind):
+        """Returns the part of a given class, or `None`.
+
+        Args:
+            kind: Subclass of `Part`.
+        """
+        return next((part for part in self.parts if isinstance(part, kind)), None)
+
+    def add_part(self, part):
+        """Adds a part, and creates its variables.
+
+        Args:
+            part: A `Part`, which is no `Selection`, since there is exactly one.
+
+        Raises:
+            ValueError: If it is a `Selection`, or was added before.
+        """
+        if isinstance(part, Selection) or any(part is other for other in self.parts):
+            raise ValueError(
+                "Argument `part` must be a new `tf_lottery.layers.Part`, and no `Selection`. "
+                f"Received: {part!r}"
+            )
+        part.create_variables(self.kernels)
+        self._set_parts([*self.parts, part])
+
+    def remove_part(self, part):
+        """Removes a part.
+
+        Args:
+            part: One of `parts`.
+        """
+        self._set_parts([other for other in self.parts if other is not part])
+
+    def _set_parts(self, parts):
+        parts = sorted(parts, key=lambda part: part.order)
+        _keras.replace_sublayers(self, "parts", parts)
+
     def call(self, inputs, *args, training=None, **kwargs):
-        """Calls the layer with its kernels masked."""
-        masked = self.masked_kernels(training)
-        if self.growth is not None:
-            masked = [
-                (kernel, self.growth.watch(i, value)) for i, (kernel, value) in enumerate(masked)
-            ]
-        return self.call_with(masked, inputs, *args, training=training, **kwargs)
+        """Calls the layer with its effective kernels."""
+        self.check_copy()
+        values = self.effective_kernels(training)
+        return self.call_with(values, inputs, *args, training=training, **kwargs)
+
+    def check_copy(self):
+        """Warns if the wrapper was made from a configuration and its masks were never set."""
+        if self._expected_sparsity is not None and not _keras.is_symbolic():
+            self._expected_sparsity = warn_if_missing(self, self._expected_sparsity)
+
+    def effective_kernels(self, training=None):
+        """Returns pairs of a kernel and the tensor that replaces it in a call.
+
+        Args:
+            training: Whether the call is a training step. Defaults to `None`: inference.
+        """
+        kernels = self.kernels
+        values = [kernel.value for kernel in kernels]
+        for part in self.parts:
+            values = part.replace(values, training)
+        return list(zip(kernels, values, strict=True))
 
     def call_with(self, replacements, *args, **kwargs):
-        """Calls the layer with the tweaks in effect and some variables replaced.
+        """Calls the layer with the parts in effect and some variables replaced.
 
         Args:
             replacements: List of pairs of a variable of the layer and a tensor.
             *args: Passed to the layer.
             **kwargs: Passed to the layer.
+
+        Raises:
+            ValueError: If a layer assigns its kernel in the call and the selection does not
+                support that, as soft gates.
         """
-        helpers = [tweak for tweak in self.tweaks if tweak.changes_call]
+        helpers = [part for part in self.parts if part.changes_call]
+        read_only = {}
+        if not self.selection.kernels_can_be_assigned:
+            pairs = zip(self.kernels, self.keys, strict=True)
+            read_only = {id(kernel): self._no_assignment(key) for kernel, key in pairs}
         with contextlib.ExitStack() as stack:
-            for tweak in helpers:
-                stack.enter_context(tweak.in_effect(self.layer))
-            return functional_call(self.layer, replacements, *args, helpers=helpers, **kwargs)
+            for part in helpers:
+                stack.enter_context(part.in_effect(self.layer))
+            return functional_call(
+                self.layer, replacements, *args, helpers=helpers, read_only=read_only, **kwargs
+            )
 
-    def masked_kernels(self, training=None):
-        """Returns pairs of a kernel and the tensor that takes its place in a call.
-
-        Args:
-            training: Whether the call is a training step. Defaults to `None`: it is not.
-        """
-        return [
-            (kernel, kernel.value * ops.cast(mask.value, kernel.dtype))
-            for kernel, mask in zip(self.kernels, self.masks, strict=True)
-        ]
-
-    def remember_growth(self, decay=None, gain=1.0):
-        """Provides the growth state that a method needs, keeping one that fits already.
-
-        Args:
-            decay: Float, or `None` for no dense gradients; see `GrowthState`. Defaults to
-                `None`.
-            gain: Float. Defaults to `1.0`.
-
-        Returns:
-            The `GrowthState`, its explored weights those that were or are active.
-        """
-        old = self.growth
-        if old is None or (old.decay, old.gain) != (decay, gain):
-            new = GrowthState([kernel.shape for kernel in self.kernels], decay, gain)
-            if old is not None:
-                new.explore([ops.convert_to_numpy(explored) for explored in old.explored])
-            self._set_growth(new)
-        self.growth.explore(self.get_masks())
-        return self.growth
-
-    def _set_growth(self, growth):
-        with self._unlocked():
-            self._tracker.untrack(self.growth)
-            self.growth = growth
-
-    def set_tweaks(self, tweaks):
-        """Sets the tweaks, in place of those there are.
-
-        Args:
-            tweaks: List of `Tweak`.
-        """
-        with self._unlocked():
-            for tweak in self.tweaks:
-                self._tracker.untrack(tweak)
-            self.tweaks = list(tweaks)
-
-    @contextlib.contextmanager
-    def _unlocked(self):
-        # As Keras' own `enable_lora` does it: a built layer is locked, and forgets nothing.
-        self._tracker.unlock()
-        try:
-            yield
-        finally:
-            self._tracker.lock()
+    def _no_assignment(self, key):
+        return (
+            f"The kernel {key!r} is assigned by a layer while it is called, as in spectral "
+            f"normalization, and {type(self.selection).__name__} would change the assigned value "
+            "again. Leave it out with `exclude`, or use masks: `tfl.sparsify(model, sparsity)`."
+        )
 
     def get_masks(self):
-        """Returns the masks as a list of boolean arrays."""
-        return [ops.convert_to_numpy(mask) for mask in self.masks]
+        """Returns the masks as a list of boolean arrays, true where a weight is kept."""
+        return self.selection.kept(self.kernels)
 
     def set_masks(self, masks):
         """Sets the masks and writes zeros into the pruned positions of the kernels.
@@ -196,63 +230,108 @@ class Masked(keras.layers.Layer):
         Args:
             masks: List of boolean arrays.
         """
-        for variable, mask in zip(self.masks, masks, strict=True):
-            variable.assign(mask)
+        self._expected_sparsity = None
+        self.selection.keep(masks)
         self.apply_masks()
 
     def get_kernels(self):
-        """Returns what is left of the kernels, zeros included, as a list of arrays."""
-        pairs = zip(self.kernels, self.get_masks(), strict=True)
-        return [ops.convert_to_numpy(kernel) * mask for kernel, mask in pairs]
+        """Returns the effective kernels, with zeros for pruned weights, as a list of arrays."""
+        return self.selection.settled(self.kernels)
 
     def apply_masks(self):
-        """Writes zeros into the pruned positions of the kernels."""
-        for kernel, mask in zip(self.kernels, self.masks, strict=True):
-            kernel.assign(kernel.value * ops.cast(mask.value, kernel.dtype))
+        """Writes the effective values into the kernels, and settles soft gates."""
+        kernels = self.kernels
+        for kernel, value in zip(kernels, self.get_kernels(), strict=True):
+            kernel.assign(value)
+        self.selection.commit(kernels)
+
+    def check_settle(self):
+        """Raises a `ValueError` if no plain layer can compute the same as this one."""
+        for part in self.parts:
+            part.check_settle()
+        if self.selection.is_soft:
+            return
+        values = self.selection.replace([kernel.value for kernel in self.kernels], False)
+        for key, value, settled in zip(self.keys, values, self.get_kernels(), strict=True):
+            if not np.allclose(ops.convert_to_numpy(value), settled, atol=1e-6, equal_nan=True):
+                raise ValueError(
+                    f"{type(self.selection).__name__} must return by `settled` what `replace` "
+                    f"makes of a kernel, unless `is_soft`. Received: other values for {key!r}"
+                )
 
     def save_own_variables(self, store):
-        """Saves the masks and the states of the layer's random seeds.
+        """Also saves the states of the random seeds, which Keras does not save.
 
-        Keras leaves the seeds out of its files; with them, training goes on after loading
-        as if it had never stopped.
+        With them, training after loading continues exactly as without the interruption.
         """
+        _ = self.kernels
         super().save_own_variables(store)
         for i, seed in enumerate(self._seeds()):
             store[f"seed_{i}"] = ops.convert_to_numpy(seed)
 
     def load_own_variables(self, store):
         """Loads what `save_own_variables` saved."""
-        # The stores of Keras are not mappings: they have keys, but cannot be iterated.
+        # A Keras store has `keys`, but cannot be iterated.
         values = {key: store[key] for key in store.keys()}  # noqa: SIM118
         seeds = [values.pop(f"seed_{i}") for i in range(len(self._seeds()))]
         super().load_own_variables(values)
         for seed, value in zip(self._seeds(), seeds, strict=True):
             seed.assign(value)
+        self._expected_sparsity = None
 
     def _seeds(self):
-        weights = {id(weight) for weight in self.layer.weights}
-        return [v for v in self.layer.non_trainable_variables if id(v) not in weights]
+        weights = {id(weight) for weight in self.weights}
+        return [v for v in self.non_trainable_variables if id(v) not in weights]
 
     def get_config(self):
-        """Returns the configuration; rules are kept as the weights they selected."""
+        """Returns the configuration. It has the selected kernels, not `include` and `exclude`."""
         return {
             **super().get_config(),
+            "format": FORMAT,
             "layer": keras.saving.serialize_keras_object(self.layer),
-            "kernel_positions": self._kernel_positions,
+            "kernels": None if self._kernel_list is None else self._kernel_list.get_config(),
             "skipped": self.skipped,
+            "sparsity": None if self._kernel_list is None else sparsity_of(self),
             "pattern": keras.saving.serialize_keras_object(self.pattern),
-            "growth": keras.saving.serialize_keras_object(self.growth),
-            "tweaks": [keras.saving.serialize_keras_object(tweak) for tweak in self.tweaks],
+            "parts": [keras.saving.serialize_keras_object(part) for part in self.parts],
         }
 
     @classmethod
     def from_config(cls, config):
-        """Returns the wrapper that `config` describes."""
+        """Returns the wrapper that `config` describes.
+
+        Raises:
+            ValueError: If a version of the library with another format wrote it.
+        """
         config = dict(config)
-        positions, skipped = config.pop("kernel_positions"), config.pop("skipped")
-        growth, tweaks = config.pop("growth", None), config.pop("tweaks", ())
-        masked = cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
-        masked._kernel_positions, masked.skipped = positions, dict(skipped)
-        masked.growth = keras.saving.deserialize_keras_object(growth)
-        masked.tweaks = [keras.saving.deserialize_keras_object(tweak) for tweak in tweaks]
+        if (version := config.pop("format", 1)) != FORMAT:
+            raise ValueError(
+                f"A sparse model of format {FORMAT} is needed. Received: one of format {version}, "
+                "saved by another version of tf_lottery. Load it with that version, save a "
+                "`tfl.Ticket` of it, and apply the ticket to a new sparse model."
+            )
+        kernels, skipped = config.pop("kernels"), config.pop("skipped")
+        sparsity = config.pop("sparsity", None)
+        deserialize = keras.saving.deserialize_keras_object
+        layer, *parts = map(deserialize, (config.pop("layer"), *config.pop("parts")))
+        masked = cls(layer, selection=parts[0], **config)
+        masked.parts = parts
+        masked._saved_kernels, masked.skipped = kernels, dict(skipped)
+        masked._expected_sparsity = sparsity
         return masked
+
+
+def masked_layers(model):
+    """Returns the wrappers in a model, except those inside parts, such as a sparse teacher's.
+
+    Args:
+        model: A built `keras.Layer`.
+    """
+    found = [layer for layer in _keras.all_layers(model) if isinstance(layer, Masked)]
+    inside = {
+        id(sublayer)
+        for layer in found
+        for part in layer.parts
+        for sublayer in _keras.all_layers(part)
+    }
+    return [layer for layer in found if id(layer) not in inside]

@@ -1,4 +1,4 @@
-"""Smooth activations in the place of rectifiers, for a while or for good."""
+"""Smooth activations that replace rectifiers, temporarily or permanently."""
 
 import contextlib
 import functools
@@ -7,11 +7,12 @@ import math
 import keras
 from keras import ops
 
+from tf_lottery._keras import all_layers
 from tf_lottery.layers.interception import intercepted, with_activation
-from tf_lottery.layers.tweak import Tweak, all_layers
+from tf_lottery.layers.part import Part
 
-# f(beta x) / beta for functions f with f(u) -> max(u, 0) for large |u|, and the slope that they
-# start with. None is written like that, since it overflows in half precision.
+# `f(beta x) / beta` for functions f with f(u) -> max(u, 0) for large |u|, and the initial slope.
+# The formulas are rearranged, since the literal form overflows in half precision.
 ACTIVATIONS = {
     "swish": (lambda x, beta: x * ops.sigmoid(beta * x), 1.0),
     "pswish": (lambda x, beta: x * ops.sigmoid(beta * x), 2.0),
@@ -20,9 +21,9 @@ ACTIVATIONS = {
     "elu": (lambda x, beta: ops.relu(x) + ops.expm1(-beta * ops.relu(-x)) / beta, 1.0),
     "softplus": (lambda x, beta: ops.relu(x) + ops.log1p(ops.exp(-beta * ops.abs(x))) / beta, 1.0),
 }
-# Beyond it, half precision has no finite number for the slope, nor a difference from the rectifier.
+# A larger slope overflows in half precision, where the function already equals the rectifier.
 _STEEPEST = 1e4
-# What Keras itself computes alike, at slope 1.
+# Keras' own functions, which are the same at slope 1.
 _KERAS = {
     "swish": keras.activations.silu,
     "gelu": keras.activations.gelu,
@@ -38,8 +39,8 @@ class SoftActivation:
 
     Args:
         activation: `"swish"`, `"pswish"`, `"gelu"`, `"mish"`, `"elu"` or `"softplus"`.
-        beta: Float > 0, the slope: the larger, the nearer to the rectifier.
-        max_value: Float, the highest value, as of `relu6`. Defaults to `None`: none.
+        beta: Float > 0, the slope. The larger it is, the closer the function is to the rectifier.
+        max_value: Float, the highest value, as in `relu6`. Defaults to `None`: no limit.
 
     Example:
 
@@ -53,7 +54,7 @@ class SoftActivation:
         self.max_value = max_value
 
     def __call__(self, x):
-        """Returns the function of a tensor."""
+        """Returns the function value for a tensor."""
         y = ACTIVATIONS[self.activation][0](x, self.beta)
         return y if self.max_value is None else ops.minimum(y, self.max_value)
 
@@ -68,20 +69,22 @@ class SoftActivation:
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class SoftActivations(Tweak):
-    """Replaces rectifiers by `f(beta x) / beta`, which nears the rectifier as `beta` rises.
+class SoftActivations(Part):
+    """Replaces rectifiers by `f(beta x) / beta`, which approaches the rectifier as `beta` grows.
 
     Args:
         activation: String, a key of `ACTIVATIONS`.
-        targets: List of dicts of a layer's `name`; `index`, its position in `all_layers` of the
-            wrapped layer; `is_layer`, whether the rectifier is a layer and not the argument of
-            one; and `max_value`, its highest value or `None`.
-        beta: Float > 0, the slope at first. Defaults to `None`: that of the activation.
+        targets: List of dicts with these keys: `name` of a layer; `index`, its position in
+            `all_layers` of the wrapped layer; `is_layer`, whether the layer itself is the
+            rectifier, or has it as `activation`; and `max_value` of the rectifier, or `None`.
+        beta: Float > 0, the initial slope. Defaults to `None`: that of the activation.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
-        softness: Variable, `1 / beta`. At 0 the model computes with the rectifiers themselves.
+        softness: Variable, `1 / beta`. At 0 the model computes the rectifiers themselves.
     """
+
+    changes_call = True
 
     def __init__(self, activation, targets, beta=None, **kwargs):
         super().__init__(**{"name": "soft_activations", **kwargs})
@@ -104,13 +107,13 @@ class SoftActivations(Tweak):
 
     @property
     def beta(self):
-        """Float, the present slope, infinite where the rectifiers are back."""
+        """Float, the current slope. It is infinite when the model computes the rectifiers."""
         softness = float(ops.convert_to_numpy(self.softness))
         return 1.0 / softness if softness else math.inf
 
     @contextlib.contextmanager
     def in_effect(self, layer):
-        """Lets the layers compute the smooth function."""
+        """Makes the layers compute the smooth function."""
         with contextlib.ExitStack() as stack:
             for target, is_layer, max_value in self._targets_in(layer):
                 function = functools.partial(self._compute, max_value)
@@ -120,26 +123,31 @@ class SoftActivations(Tweak):
                     stack.enter_context(with_activation(target, function))
             yield
 
-    def settle(self, layer):
-        """Gives the layers the function of the present slope, or their rectifiers back."""
-        self._write_into(layer, self._settled)
+    def edits(self, layer):
+        """Returns the changes that give the layers the function with the current slope."""
+        return self._edits(layer, self._settled)
 
-    def leave(self, layer):
-        """Gives the layers their rectifiers back."""
-        self._write_into(layer, lambda max_value: None)
+    def removal_edits(self, layer):
+        """Returns the changes that give the layers their rectifiers back."""
+        return self._edits(layer, lambda max_value: None)
 
-    def _write_into(self, layer, function_of):
+    def _edits(self, layer, function_of):
+        edits = []
         for target, is_layer, max_value in self._targets_in(layer):
             function = function_of(max_value)
             if not is_layer:
-                target.activation = function or _rectifier(max_value)
-            elif function is not None:
-                # Other layers and the graphs of models hold the layer itself, which is why it
-                # changes its class and is not replaced by another one.
-                target.__class__, target.activation = keras.layers.Activation, function
+                edits.append((target, "activation", function or _rectifier(max_value)))
+            elif function is None:
+                edits.append((target, "__class__", keras.layers.ReLU))
+                # In a loaded model, the layer is an `Activation` without these attributes.
+                rectifier = {"max_value": max_value, "negative_slope": 0.0, "threshold": 0.0}
+                edits += [(target, name, value) for name, value in rectifier.items()]
             else:
-                target.__class__ = keras.layers.ReLU
-                target.max_value, target.negative_slope, target.threshold = max_value, 0.0, 0.0
+                # Other layers and graphs of models refer to the `ReLU` layer. Therefore its class
+                # is changed to `Activation`, instead of replacing the layer.
+                edits.append((target, "__class__", keras.layers.Activation))
+                edits.append((target, "activation", function))
+        return edits
 
     def get_config(self):
         """Returns the configuration."""
@@ -161,13 +169,13 @@ class SoftActivations(Tweak):
         x = ops.convert_to_tensor(x)
         softness = ops.convert_to_tensor(self.softness.value)
         is_soft = softness > 0
-        # The function that is not chosen must be finite, or its gradient would not be zero.
+        # The branch that is not selected must be finite too, otherwise its gradient is NaN.
         beta = ops.minimum(1.0 / ops.where(is_soft, softness, 1.0), _STEEPEST)
         soft = SoftActivation(self.activation, ops.cast(beta, x.dtype), max_value)(x)
         return ops.where(is_soft, soft, _rectifier(max_value)(x))
 
     def _settled(self, max_value):
-        """Returns the function of the present slope, `None` for the rectifier."""
+        """Returns the function with the current slope, or `None` for the rectifier."""
         if self.beta == math.inf:
             return None
         if self.beta == 1 and max_value is None and self.activation in _KERAS:
@@ -176,7 +184,7 @@ class SoftActivations(Tweak):
 
 
 def max_value_of(activation):
-    """Returns the highest value of a rectifier, `None` for none; `False` for other functions.
+    """Returns the `max_value` of a rectifier, which can be `None`, or `False` for others.
 
     Args:
         activation: Function, or a `keras.layers.ReLU`.

@@ -1,4 +1,4 @@
-"""How the gates of Continuous Sparsification are made."""
+"""The settings of the gates of Continuous Sparsification."""
 
 import dataclasses
 import math
@@ -8,35 +8,34 @@ import keras
 from tf_lottery.checks import number_above
 from tf_lottery.sparsity.serializable import Serializable
 
-# Beyond, a gate is closed at temperature 1 already, and its scale infinite.
+# Below `-_SATURATED`, a gate is closed at temperature 1, and its scale is practically infinite.
 _SATURATED = 50
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
 @dataclasses.dataclass(frozen=True)
 class SoftGate(Serializable):
-    """A trainable factor `scale * sigmoid(temperature * s)` of every weight.
+    """Settings of gates: every weight gets a trainable factor `scale * sigmoid(temperature * s)`.
 
     "Winning the Lottery with Continuous Sparsification" (Savarese et al., arXiv:1912.04427). While
     the temperature rises, the gates approach 0 or 1, and a weight is kept where `s > 0`.
 
     Args:
-        initial_value: Float, the `s` that all gates start from. The higher, the denser the
-            network ends. Defaults to `0.0`.
+        initial_value: Float, the initial `s` of all gates. A higher value gives a denser network.
+            Defaults to `0.0`.
         penalty: Float >= 0, factor of the sum of all gates in the loss. Defaults to `1e-8`, the
-            paper's, which leaves the density to the data; `ContinuousSparsification` replaces
-            it if it is given a `target_density`.
-        normalize: Whether the penalty is divided by the number of gates, so that one value
+            paper's, with which the density depends on the data. `ContinuousSparsification` with
+            a `target_density` replaces it.
+        normalize: Whether the penalty is divided by the number of gates, so that the same value
             suits networks of any size. Defaults to `False`, as in the paper.
-        learning_rate_multiplier: Float > 0, how much faster than weights the values `s` move,
-            whatever the optimizer. Defaults to `1.0`.
-        rescale: Whether `scale` is `1 / sigmoid(initial_value)`, as in the official code, so
-            that training starts with gates of exactly 1; otherwise it is 1, and an untrained
-            layer passes on a part of its signal only. Gates of kept weights end at `scale`,
-            so that a high learning rate without normalization can become unstable. Defaults to
-            `True`.
+        learning_rate_multiplier: Float > 0, the factor of every update of `s`, with any
+            optimizer. Defaults to `1.0`.
+        rescale: Whether `scale` is `1 / sigmoid(initial_value)`, as in the official code.
+            Training then starts with gates of exactly 1. Otherwise `scale` is 1, and the gates
+            reduce the signal of an untrained layer. Gates of kept weights end at `scale`, so a
+            high learning rate without normalization can become unstable. Defaults to `True`.
         stochastic: Whether a training step draws gates of 0 or 1 with probability
-            `sigmoid(temperature * s)`, their gradient being that of the probability: the
+            `sigmoid(temperature * s)` and uses the gradient of the probability. This is the
             paper's baseline, Iterative Stochastic Sparsification. Defaults to `False`.
 
     Raises:
@@ -64,7 +63,7 @@ class SoftGate(Serializable):
                 "learning_rate_multiplier", self.learning_rate_multiplier, 0
             ),
         }
-        # Plain floats, whatever number they were given as, since they are written as JSON.
+        # Plain floats, since the configuration is written as JSON.
         for name, value in numbers.items():
             object.__setattr__(self, name, value)
 
@@ -75,7 +74,7 @@ class SoftGate(Serializable):
 
 
 def get(gate):
-    """Returns the `SoftGate` that `gate` is or describes.
+    """Returns `gate`, deserialized if needed.
 
     Args:
         gate: A `SoftGate` or its serialized form.

@@ -1,16 +1,22 @@
-"""Learn from the outputs of a teacher."""
+"""Train a sparse model on the outputs of a teacher."""
 
 import keras
 
 from tf_lottery.checks import number_above
 from tf_lottery.layers.distillation import Distillation
-from tf_lottery.model import check_sparse_model
+from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.retrain.outputs import check_from_logits
 from tf_lottery.tweaks import add_tweak, remove_tweak
 
 
-def distill(student, teacher, alpha=0.9, temperature=5.0, from_logits=True):
-    """Lets a sparse model learn from a teacher, most often the dense network.
+def distill(
+    student: SparseModel,
+    teacher: keras.Model,
+    alpha: float = 0.9,
+    temperature: float = 5.0,
+    from_logits: bool = True,
+) -> Distillation:
+    """Lets a sparse model learn from a teacher, usually the dense network.
 
     "Distilling the Knowledge in a Neural Network" (arXiv:1503.02531), which the first version
     of "Spending Your Winning Lottery Better" (arXiv:2101.03255) applies to tickets. In
@@ -18,24 +24,25 @@ def distill(student, teacher, alpha=0.9, temperature=5.0, from_logits=True):
 
         (1 - alpha) * loss + alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T)),
 
-    means over all examples, the divergence that of `keras.distillation.LogitsDistillation`;
-    sample weights weigh the loss alone, and what regularizers add is kept. The official code
-    for CIFAR also divides the divergence by the number of classes. Evaluation reports the
-    model's own loss. `callbacks.DistillationStop` ends it after some epochs, as the authors
-    do for ImageNet; from then on the teacher costs no time.
+    where both terms are means over all examples and the divergence is that of
+    `keras.distillation.LogitsDistillation`. Sample weights apply to the first term only, and
+    terms of regularizers are added as usual. The official code for CIFAR also divides the
+    divergence by the number of classes. Evaluation reports the model's own loss.
+    `callbacks.DistillationStop` ends distillation after some epochs, as the authors do for
+    ImageNet; from then on the teacher costs no time.
 
     Args:
         student: A `SparseModel`.
-        teacher: A built `keras.Model` with the student's inputs and outputs, whose `trainable`
-            this sets to `False`. It is saved with the student until `remove_distillation` is
-            called, and no part of what `tfl.strip` gives back.
+        teacher: A built `keras.Model` with inputs and outputs like the student's. Its
+            `trainable` is set to `False`. It is saved with the student until
+            `remove_distillation` is called; the model that `tfl.strip` returns is without it.
         alpha: Float in [0, 1], the weight of the teacher. Defaults to `0.9`.
         temperature: Float > 0, `T`: 5 for CIFAR, 4 for ImageNet. Defaults to `5.0`.
         from_logits: Whether the outputs of both are logits and not probabilities. Defaults
             to `True`.
 
     Returns:
-        The `Distillation` that the student holds.
+        The part `Distillation` of the student.
 
     Raises:
         ValueError: If an argument is outside its range, teacher and student share weights or
@@ -67,8 +74,8 @@ def distill(student, teacher, alpha=0.9, temperature=5.0, from_logits=True):
     expected, received = _output_shapes(student.model), _output_shapes(teacher)
     if any(shape[-1:] == (1,) for shape in [*expected, *received]):
         raise ValueError(
-            "Argument `student` must have outputs of at least two classes, between which the "
-            f"teacher divides its trust. Received: {student.name!r} with outputs of {expected}"
+            "Argument `student` must have outputs of at least two classes, for the softmax of the "
+            f"divergence. Received: {student.name!r} with outputs of shapes {expected}"
         )
     if expected and received and expected != received:
         raise ValueError(
@@ -78,8 +85,8 @@ def distill(student, teacher, alpha=0.9, temperature=5.0, from_logits=True):
     return add_tweak(student, Distillation(teacher, alpha, temperature, from_logits))
 
 
-def remove_distillation(model):
-    """Takes the teacher from a sparse model.
+def remove_distillation(model: SparseModel) -> None:
+    """Removes the teacher of a sparse model.
 
     Args:
         model: A `SparseModel`. Nothing happens if it has none.
@@ -96,5 +103,5 @@ def remove_distillation(model):
 
 
 def _output_shapes(model):
-    """Returns the shapes of a model's outputs without the batch, empty if it does not know them."""
+    """Returns the shapes of a model's outputs without the batch axis, empty if unknown."""
     return [tuple(output.shape[1:]) for output in getattr(model, "outputs", None) or ()]

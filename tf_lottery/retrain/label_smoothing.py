@@ -1,6 +1,7 @@
-"""Label smoothing with the mass that papers on sparse training take from the true class."""
+"""Label smoothing as papers on sparse training define it."""
 
 import numbers
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,16 +9,16 @@ from keras import ops
 from tf_lottery.checks import fraction
 
 
-def keras_label_smoothing(mass, num_classes):
-    """Returns the `label_smoothing` of Keras that takes a mass from the true class.
+def keras_label_smoothing(mass: float, num_classes: int) -> float:
+    """Returns the `label_smoothing` of Keras for the smoothing that papers use.
 
     Papers put `1 - mass` on the true class and `mass / (num_classes - 1)` on every other.
-    Keras spreads its `label_smoothing` over all classes, the true one included, so that the
-    equal value is `mass * num_classes / (num_classes - 1)`.
+    Keras spreads its `label_smoothing` over all classes, the true one included, so the
+    equivalent value is `mass * num_classes / (num_classes - 1)`.
 
     Args:
-        mass: Float in [0, 1), what the other classes get together; at most
-            `1 - 1 / num_classes`, where no class is preferred.
+        mass: Float in [0, 1), the probability of all other classes together; at most
+            `1 - 1 / num_classes`, with which all classes are equally likely.
         num_classes: Integer > 1.
 
     Returns:
@@ -49,7 +50,7 @@ def keras_label_smoothing(mass, num_classes):
 
 @keras.saving.register_keras_serializable("tf_lottery")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Crossentropy with labels that leave some mass to the wrong classes.
+    """Crossentropy with smoothed labels.
 
     The target is `1 - mass` for the true class and `mass / (num_classes - 1)` for every other,
     as in the code of "Training Your Sparse Neural Network Better with Any Mask"
@@ -58,10 +59,10 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     Labels are integers in [0, num_classes), in the shape of the predictions without their last
     axis or with a last axis of 1, or distributions over the classes, such as one-hot labels, in
-    the shape of the predictions. The loss of an integer that is no class is not a number.
+    the shape of the predictions. The loss of an integer outside that range is NaN.
 
     Args:
-        mass: Float in [0, 1), what the wrong classes get together; at most
+        mass: Float in [0, 1), the probability of all wrong classes together; at most
             `1 - 1 / num_classes`. Defaults to `0.1`.
         from_logits: Whether predictions are logits rather than probabilities. Defaults to
             `False`.
@@ -72,8 +73,8 @@ class SmoothedCrossentropy(keras.losses.Loss):
             `keras.config.floatx()`, also with mixed precision.
 
     Raises:
-        ValueError: If `mass` is outside its range; when called, if predictions have less than
-            two classes, or labels another shape.
+        ValueError: If `mass` is outside its range; when called, if predictions have fewer
+            than two classes or the shape of labels does not fit.
 
     Example:
 
@@ -85,12 +86,12 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def __init__(
         self,
-        mass=0.1,
-        from_logits=False,
-        reduction="sum_over_batch_size",
-        name="smoothed_crossentropy",
-        dtype=None,
-    ):
+        mass: float = 0.1,
+        from_logits: bool = False,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "smoothed_crossentropy",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.mass = fraction("mass", mass)
         self.from_logits = from_logits
@@ -112,7 +113,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
         )
         if labels is None:
             return losses
-        # An integer that is no class would be smoothed into a target without a true class.
+        # Smoothing would turn an integer that is no class into a target without a true class.
         is_class = ops.logical_and(labels >= 0, labels < num_classes)
         return ops.where(is_class, losses, float("nan"))
 
@@ -127,7 +128,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
             return None
         raise ValueError(
             "`SmoothedCrossentropy` needs labels that are integers, in the shape of the "
-            "predictions without the last axis, or distributions in their very shape. Received: "
+            "predictions without the last axis, or distributions of the same shape. Received: "
             f"labels of shape {tuple(y_true.shape)}, predictions of shape {tuple(y_pred.shape)}"
         )
 

@@ -1,4 +1,4 @@
-"""What the outputs of a model are."""
+"""Checks whether the outputs of a model are logits."""
 
 import keras
 
@@ -6,11 +6,11 @@ _PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
 
 
 def check_from_logits(model, from_logits):
-    """Raises a `ValueError` if outputs are called logits that are seen to be probabilities.
+    """Raises a `ValueError` if outputs that should be logits are clearly probabilities.
 
     Args:
         model: A `keras.Model`.
-        from_logits: Boolean, what the user says.
+        from_logits: Boolean, whether the user declares the outputs as logits.
     """
     names = getattr(model, "output_names", None) or ()
     heads = [layer for layer in model.layers if layer.name in names] or model.layers[-1:]

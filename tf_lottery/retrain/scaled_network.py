@@ -1,21 +1,21 @@
-"""A network whose weights are multiplied by factors, and what its first step depends on."""
+"""The loss of a network after one step, as a function of factors of its weights."""
 
 import numpy as np
 from keras import ops
 
 from tf_lottery.at_init.loss import compile_for, sum_over_batches
 from tf_lottery.layers.gradients import hessian_products, value_and_gradients
-from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.model import named_weights
 
-# Adam and the bound of its slopes, as in the official code of GradInit.
+# Constants of Adam and the bound of the slopes, as in the official code of GradInit.
 _FIRST_DECAY, _SECOND_DECAY, _EPSILON, _STEEPEST = 0.9, 0.999, 1e-8, 1.0
-# Names of weights that are added to signals, which may be scaled to nothing.
+# Names of weights that are added to signals; these may be scaled to zero.
 _ADDED = ("bias", "beta")
 _TINY = 1e-30
 
 
 class TrainableWeights:
-    """The trainable weights of a sparse model, as they are when its masks are applied.
+    """The trainable weights of a sparse model, zero where its masks prune.
 
     Args:
         model: A `SparseModel`.
@@ -26,12 +26,11 @@ class TrainableWeights:
         masks: List of boolean arrays, a scalar for weights that have no mask.
 
     Raises:
-        ValueError: If there are none but zeros.
+        ValueError: If all of them are zero.
     """
 
     def __init__(self, model):
-        all_paths = unique_paths(model.model.weights)
-        paths = {id(v): path for v, path in zip(model.model.weights, all_paths, strict=True)}
+        paths = {id(variable): name for name, variable in named_weights(model).items()}
         kernels, masks = model.get_kernels(), model.get_masks()
         self.variables = list(model.model.trainable_weights)
         self._paths = [paths[id(variable)] for variable in self.variables]
@@ -42,8 +41,8 @@ class TrainableWeights:
         ]
         by_id = {id(kernel): masks[path] for path, kernel in model.kernels.items()}
         self.masks = [by_id.get(id(variable), np.array(True)) for variable in self.variables]
-        self._any = [bool(np.any(value)) for value in self.values]
-        if not any(self._any):
+        self._nonzero = [bool(np.any(value)) for value in self.values]
+        if not any(self._nonzero):
             raise ValueError(
                 "Argument `model` must have trainable weights that are not zero. "
                 f"Received: {model.name!r}"
@@ -52,29 +51,30 @@ class TrainableWeights:
     @property
     def zeros(self):
         """List of the paths of weights that are all zeros."""
-        return [path for path, any_left in zip(self._paths, self._any, strict=True) if not any_left]
+        pairs = zip(self._paths, self._nonzero, strict=True)
+        return [path for path, nonzero in pairs if not nonzero]
 
     def by_path(self, scales):
         """Returns a dict of the paths of weights that are not all zeros to their scales."""
-        triples = zip(self._paths, self._any, scales, strict=True)
-        return {path: float(scale) for path, any_left, scale in triples if any_left}
+        triples = zip(self._paths, self._nonzero, scales, strict=True)
+        return {path: float(scale) for path, nonzero, scale in triples if nonzero}
 
     def least_scales(self, least):
         """Returns an array of the smallest scales: `least`, but 0 for biases."""
         return np.array([0.0 if v.name.endswith(_ADDED) else least for v in self.variables])
 
     def multiply(self, scales):
-        """Multiplies the weights, pruned ones being zeros."""
+        """Multiplies the weights by their scales, and sets pruned ones to zero."""
         for i, variable in enumerate(self.variables):
-            if self._any[i]:
+            if self._nonzero[i]:
                 scaled = self.values[i].astype("float32") * np.float32(scales[i])
                 variable.assign(scaled.astype(self.values[i].dtype))
 
 
 class ScaledNetwork:
-    """The gradient of the loss, and how its norm and a step along it depend on scales.
+    """Computes the gradient of the loss, and how its norm and the next loss depend on scales.
 
-    The gradient of pruned weights is zero, also in the step, so that they stay zero.
+    Gradients of pruned weights are set to zero, so that a step leaves these weights at zero.
 
     Args:
         model: A `SparseModel`.
@@ -128,7 +128,7 @@ class ScaledNetwork:
         return _finite(norm)[()] / len(batches), direction
 
     def slopes_of_norm(self, scales, direction, batches):
-        """Returns the derivatives of the norm of the mean gradient by the scales.
+        """Returns the derivatives of the norm of the mean gradient with respect to the scales.
 
         Args:
             scales: Array of floats, one for every weight.
@@ -138,18 +138,18 @@ class ScaledNetwork:
         Raises:
             ValueError: If they are not finite.
         """
-        # A norm changes as the component along its direction does.
+        # The derivative of a norm is that of the component along its direction.
         [slopes] = self._sums(self._slopes_of_norm, scales, batches, direction)
         return _finite(slopes) / len(batches)
 
     def loss_after_step(self, scales, direction, batches):
-        """Returns the mean loss after a step, and its derivatives by the scales.
+        """Returns the mean loss after a step, and its derivatives with respect to the scales.
 
-        As in GradInit they are divided by the length of the step, which is held fixed.
+        As in GradInit the step is held fixed, and the derivatives are divided by its length.
 
         Args:
             scales: Array of floats, one for every weight.
-            direction: List of tensors, along which the step descends.
+            direction: List of tensors, the direction that the step goes against.
             batches: List of batches.
 
         Raises:
@@ -164,7 +164,8 @@ class ScaledNetwork:
 
         Args:
             scales: Array of floats, one for every weight.
-            batches: List of three batches; the first and the last judge the step.
+            batches: List of three batches. The gradient is that of the first two, the loss that
+                of the first and the last.
         """
         norm, direction = self.gradient(scales, batches[:2])
         return norm, self.loss_after_step(scales, direction, [batches[0], batches[2]])[0]
@@ -185,16 +186,16 @@ def _finite(tensor):
     array = ops.convert_to_numpy(tensor).astype("float64")
     if not np.all(np.isfinite(array)):
         raise ValueError(
-            "The loss and its gradients must be finite numbers; look for such values in "
-            f"the data, the loss and the weights. Received: {array}"
+            "The loss and its gradients must be finite numbers; check the data, the loss and the "
+            f"weights. Received: {array}"
         )
     return array
 
 
 class ScaleAdam:
-    """Adam for the scales, with a first moment for each of the two kinds of slopes.
+    """Adam for the scales, with separate first moments for the two kinds of slopes.
 
-    The second moment is common to both, as in the official code of GradInit.
+    Both share the second moment, as in the official code of GradInit.
 
     Args:
         least: Array of the smallest scales.
@@ -215,7 +216,7 @@ class ScaleAdam:
         """Moves the scales against their slopes.
 
         Args:
-            kind: `"norm"` or `"loss"`, whose slopes they are.
+            kind: `"norm"` or `"loss"`, the function with these slopes.
             slopes: Array of floats.
         """
         slopes = np.clip(slopes, -_STEEPEST, _STEEPEST)

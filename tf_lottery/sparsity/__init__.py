@@ -1,4 +1,4 @@
-"""Arithmetic on arrays: what is pruned, how much, when and by which score."""
+"""Pruning decisions on plain arrays: which weights, how many, when and by which score."""
 
 from tf_lottery.sparsity import distributions as distributions
 from tf_lottery.sparsity import masks as masks

@@ -1,26 +1,31 @@
-"""Distributions: how much of the whole sparsity each layer bears.
+"""Distributions: the sparsity of each layer, given the sparsity of all layers together.
 
 Every function takes a dict of paths to kernel shapes and the sparsity of all of them, and
-returns a dict of paths to sparsities. `custom` gives some layers a sparsity of their own;
-they are outside the budget, which the other layers keep among themselves.
+returns a dict of paths to sparsities. `custom` sets the sparsity of some layers; the other
+layers alone then have the asked sparsity.
 """
 
 import math
 import numbers
 import re
 
-from tf_lottery.checks import fraction, named_function
+from tf_lottery.checks import fraction, named_function, nearest
 
 
-def uniform(shapes, sparsity, dense_first=False, custom=None):
+def uniform(
+    shapes: dict[str, tuple],
+    sparsity: float,
+    dense_first: bool = False,
+    custom: dict[str, float] | None = None,
+) -> dict[str, float]:
     """Gives every layer the same sparsity.
 
     Args:
         shapes: Dict of paths to shapes.
         sparsity: Float in [0, 1), the fraction of zeros.
         dense_first: Whether the first layer stays dense, as in "Rigging the Lottery"
-            (arXiv:1911.11134, section 3); the others do not make up for it. Defaults to
-            `False`.
+            (arXiv:1911.11134, section 3); the other layers do not become sparser to
+            compensate. Defaults to `False`.
         custom: Dict of paths to sparsities in [0, 1). Defaults to `None`.
 
     Returns:
@@ -42,13 +47,15 @@ def uniform(shapes, sparsity, dense_first=False, custom=None):
     return result
 
 
-def erdos_renyi(shapes, sparsity, custom=None):
+def erdos_renyi(
+    shapes: dict[str, tuple], sparsity: float, custom: dict[str, float] | None = None
+) -> dict[str, float]:
     """Gives layers with many inputs and outputs a higher sparsity than narrow ones.
 
     The density of a layer is `epsilon * (inputs + outputs) / (inputs * outputs)`, that of
     the random graphs in "Scalable training of artificial neural networks with adaptive
-    sparse connectivity" (arXiv:1707.04780, equation 1). Convolutions count their channels
-    alone, the last two axes; see `erdos_renyi_kernel` for the rest.
+    sparse connectivity" (arXiv:1707.04780, equation 1). For convolutions only the channels
+    count, which are the last two axes; with `erdos_renyi_kernel` all axes count.
 
     Args:
         shapes: Dict of paths to shapes of two or more axes.
@@ -72,14 +79,19 @@ def erdos_renyi(shapes, sparsity, custom=None):
     return {**_scaled(shapes, sparsity, raw, custom), **custom}
 
 
-def erdos_renyi_kernel(shapes, sparsity, power_scale=1.0, custom=None):
+def erdos_renyi_kernel(
+    shapes: dict[str, tuple],
+    sparsity: float,
+    power_scale: float = 1.0,
+    custom: dict[str, float] | None = None,
+) -> dict[str, float]:
     """Gives layers a sparsity that grows with all axes of their kernels.
 
     The density of a layer is `epsilon * (sum(shape) / prod(shape)) ** power_scale`, the
     ERK of "Rigging the Lottery" (arXiv:1911.11134, section 3). As in the authors' code,
-    `epsilon` is the number with which the layers together have the asked sparsity; a layer
-    whose density would pass 1 stays dense, and the others make up for it. So the dense
-    layers never take more than the budget has.
+    `epsilon` is the number with which all layers together have the asked sparsity. A layer
+    whose density would exceed 1 stays dense, and the other layers become sparser to
+    compensate.
 
     Args:
         shapes: Dict of paths to shapes of two or more axes.
@@ -135,21 +147,53 @@ def get(identifier):
     return named_function("distribution", identifier, _DISTRIBUTIONS)
 
 
+def spread(distribution, shapes, sparsity):
+    """Returns the sparsity of every kernel by any kind of distribution.
+
+    Args:
+        distribution: What `get` takes, or a dict of paths or regular expressions to floats in
+            [0, 1); kernels that no key matches have `sparsity`.
+        shapes: Dict of paths to shapes.
+        sparsity: Float in [0, 1), the fraction of zeros.
+
+    Returns:
+        Dict of paths to floats.
+
+    Raises:
+        ValueError: If a sparsity is outside its range, or there is not one for every kernel.
+
+    Example:
+
+    >>> spread({"output": 0.5}, {"hidden": (8, 10), "output": (10, 2)}, sparsity=0.9)
+    {'hidden': 0.9, 'output': 0.5}
+    """
+    if isinstance(distribution, dict):
+        result = values_by_path("distribution", distribution, list(shapes), sparsity)
+    else:
+        result = get(distribution)(shapes, sparsity)
+        if set(result) != set(shapes):
+            raise ValueError(
+                "Argument `distribution` must return a sparsity for every kernel, "
+                f"{sorted(shapes)}. Received: {sorted(result)}"
+            )
+    return {path: fraction(f"distribution[{path!r}]", value) for path, value in result.items()}
+
+
 def values_by_path(name, values, paths, default=None):
-    """Returns the value of every path, from values by path or by regular expression.
+    """Looks up the value of every path in a dict with paths or regular expressions as keys.
 
     Args:
         name: String, the argument's name for messages.
-        values: Dict. A key that is a path counts for it; else the first key counts that is
+        values: Dict. The key that equals a path counts for it, else the first key that is
             found in the path as a regular expression.
         paths: List of kernel paths.
-        default: The value where no key fits. Defaults to `None`: every path needs a key.
+        default: The value where no key matches. Defaults to `None`: every path needs a key.
 
     Returns:
         Dict of paths to values.
 
     Raises:
-        ValueError: If a path has no value or a key is of no use.
+        ValueError: If a path has no value or a key is not used.
 
     Example:
 
@@ -168,9 +212,10 @@ def values_by_path(name, values, paths, default=None):
             )
     useless = set(values) - set(rules.values())
     if useless:
+        near = {rule: nearest(rule, paths) for rule in sorted(useless)}
         raise ValueError(
-            f"Argument `{name}` must only have expressions that some kernel needs. "
-            f"Received: {sorted(useless)}, of no use for {list(paths)}"
+            f"Argument `{name}` must only have expressions that are used for a kernel. "
+            f"Received: {near}, of no use, each with the nearest of {list(paths)}"
         )
     return {path: default if rule is None else values[rule] for path, rule in rules.items()}
 
@@ -206,10 +251,11 @@ def _checked(shapes, sparsity, custom, min_rank=0):
 
 
 def _scaled(shapes, sparsity, raw, custom):
-    """Returns `1 - epsilon * raw`, with the `epsilon` that spends the budget of weights.
+    """Returns `1 - epsilon * raw`, with the `epsilon` that keeps the asked number of weights.
 
-    Follows `get_sparsities_erdos_renyi` of the official RigL repository: all layers whose
-    raw density is the highest saturate at once, and zeros are counted as whole weights.
+    Follows `get_sparsities_erdos_renyi` of the official RigL repository: all layers with the
+    highest raw density become dense in the same step, and the zeros of each layer are
+    rounded down to whole weights.
     """
     sizes = {path: math.prod(shape) for path, shape in shapes.items() if path not in custom}
     budget = sum(size - math.floor(sparsity * size) for size in sizes.values())

@@ -1,8 +1,8 @@
-"""Arithmetic of soft gates, on arrays: arXiv:1912.04427, equation 4 and algorithm 2."""
+"""Formulas of soft gates on arrays: arXiv:1912.04427, equation 4 and algorithm 2."""
 
 import numpy as np
 
-# Far enough below zero for a gate without any gradient.
+# The value of a closed gate: so far below zero that it has no gradient.
 SHUT = -1000.0
 _DECIDED = 0.01
 
@@ -39,9 +39,9 @@ def reset(values, initial_value, final_temperature):
 
 
 def shut_below(values, initial_value):
-    """Returns the values with those below the initial one shut for good.
+    """Closes the gates whose value is below the initial one, for good.
 
-    Between the rounds of Iterative Stochastic Sparsification, the paper's baseline.
+    Iterative Stochastic Sparsification, the paper's baseline, does this between rounds.
 
     Args:
         values: Float array.

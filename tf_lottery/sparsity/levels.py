@@ -35,15 +35,15 @@ def rates_by_path(rate, paths):
     """Returns the rate of every kernel.
 
     Args:
-        rate: Float, or dict of regular expressions to floats, of which the first that is
-            found in a path counts.
+        rate: Float, or dict of regular expressions to floats. Of several expressions that are
+            found in a path, the first one counts.
         paths: List of kernel paths.
 
     Returns:
         Dict of paths to floats.
 
     Raises:
-        ValueError: If a path has no rate, or an expression is of no use.
+        ValueError: If a path has no rate, or an expression is not used.
 
     Example:
 
@@ -56,7 +56,7 @@ def rates_by_path(rate, paths):
 
 
 def level_sparsity(rate, level, densities, scope):
-    """Returns the sparsity at a level, counted from the dense network.
+    """Returns the sparsity at a level, relative to the dense network.
 
     Args:
         rate: Float, or dict of regular expressions to floats.

@@ -1,42 +1,58 @@
-"""Masks: from scores and a sparsity to boolean arrays, True meaning kept."""
+"""Makes masks of scores: boolean arrays, true where a weight is kept."""
 
+import math
 import numbers
+from typing import Any
 
 import numpy as np
 
-from tf_lottery.checks import choice, fraction
+from tf_lottery.checks import choice, fraction, natural_number
 from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity.patterns import Pattern
 from tf_lottery.sparsity.selection import check_numbers, highest, highest_of_sizes
 
 SCOPES = ("global", "layer")
 
 
-def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=None):
+def top_k_masks(
+    scores: dict[str, np.ndarray] | np.ndarray,
+    sparsity: float | dict[str, float],
+    *,
+    pattern: str | Pattern = "unstructured",
+    scope: str = "layer",
+    masks: dict[str, np.ndarray] | np.ndarray | None = None,
+    floor: int = 1,
+) -> Any:
     """Keeps the highest scores and prunes the rest.
 
-    The number of pruned groups is `round(sparsity * number of groups)`, exactly; a group
-    is a weight, but with the patterns `Block` and `Channel`. Of equal scores the one with
-    the lower flat index is kept, in the order of `scores`.
+    The number of pruned groups is exactly `round(sparsity * number of groups)`. A group is
+    a single weight, except with the patterns `Block` and `Channel`. Of equal scores, the one
+    that comes first is kept, in the order of `scores` and by flat index.
 
     Channels of kernels with different numbers of inputs are ranked together by the mean of
-    their scores, and as many are kept as bring the sparsity over weights closest to
-    `sparsity`. With `NM(n, m)` the `n` highest scores of each group of `m` weights are
-    pruned after all others: at `1 - n / m` the pattern holds everywhere, from there on it
-    goes on to hold, and below it is reached part of the way.
+    their scores, and the number of kept channels is the one that brings the fraction of
+    pruned weights closest to `sparsity`. With `NM(n, m)` the `n` highest scores of each group
+    of `m` weights are pruned last: from a sparsity of `1 - n / m` on, all groups follow the
+    pattern; below it, only some of them do.
 
     Args:
         scores: Dict of names to float arrays, or a single array. Patterns other than
             `Unstructured` see an array as a matrix, its last axis being the outputs.
         sparsity: Float in [0, 1), the fraction of zeros, over all weights and not only
-            over those still alive. With `scope="layer"` also a dict with one value for
+            over those not pruned yet. With `scope="layer"` also a dict with one value for
             every name.
-        scope: `"global"` ranks all weights together, `"layer"` each array by itself.
-            Defaults to `"global"`.
         pattern: A pattern from `tf_lottery.sparsity.patterns`, or its name. Defaults to
             `"unstructured"`.
-        masks: Masks to refine, in the form of `scores`. What they prune stays pruned,
+        scope: `"layer"` ranks each array by itself, `"global"` all weights together.
+            Defaults to `"layer"`.
+        masks: Masks to refine, in the form of `scores`. Weights that they prune stay pruned,
             even if `sparsity` asks for less. A group counts as alive if any of its weights
             is. Defaults to `None`: all weights are alive.
+        floor: Integer >= 0, the number of weights that every array keeps at least, in whole
+            groups, highest scores first. With `scope="global"` the total stays exact: other
+            arrays keep fewer weights, and if there are too few for all floors, the highest
+            scores are kept. With `scope="layer"` such an array keeps more weights than
+            `sparsity` leaves. Arrays that are already empty stay empty. Defaults to `1`.
 
     Returns:
         Boolean arrays in the form of `scores`.
@@ -53,11 +69,15 @@ def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=
     """
     if not isinstance(scores, dict):
         masks = None if masks is None else {"scores": masks}
-        return top_k_masks({"scores": scores}, sparsity, scope, pattern, masks)["scores"]
-    pattern = patterns.get(pattern)
+        found = top_k_masks(
+            {"scores": scores}, sparsity, pattern=pattern, scope=scope, masks=masks, floor=floor
+        )
+        return found["scores"]
+    pattern, floor = patterns.get(pattern), natural_number("floor", floor)
     sparsities = _sparsities(scores, sparsity, scope)
     masks = _checked_masks(scores, masks)
-    pooled, alive = {}, None if masks is None else {}
+    pooled: dict = {}
+    alive: dict = {}
     for name, array in scores.items():
         patterns.check_divides(pattern, np.shape(array), f"scores[{name!r}]")
         pooled[name] = pattern.pool(array)
@@ -65,12 +85,15 @@ def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=
             alive[name] = pattern.pool(masks[name]) > 0
     result = {}
     for names in [list(scores)] if scope == "global" else [[name] for name in scores]:
+        sizes = [scores[name].size // pooled[name].size for name in names]
         kept = _kept_groups(
             pattern,
             [pooled[name] for name in names],
-            None if alive is None else [alive[name] for name in names],
-            [scores[name].size // pooled[name].size for name in names],
+            None if masks is None else [alive[name] for name in names],
+            sizes,
             sparsities[names[0]],
+            [math.ceil(floor / size) for size in sizes],
+            scope,
         )
         for name, group_mask in zip(names, kept, strict=True):
             result[name] = pattern.expand(group_mask, np.shape(scores[name]))
@@ -80,16 +103,21 @@ def top_k_masks(scores, sparsity, scope="global", pattern="unstructured", masks=
 
 
 def drop_and_grow(
-    weights, mask, grow_scores, drop_fraction, pattern="unstructured", num_grown=None
-):
+    weights: np.ndarray,
+    mask: np.ndarray,
+    grow_scores: np.ndarray,
+    drop_fraction: float,
+    pattern: str | Pattern = "unstructured",
+    num_grown: int | None = None,
+) -> np.ndarray:
     """Replaces the smallest weights by as many others: one update of dynamic sparse training.
 
-    The rule of "Rigging the Lottery" (arXiv:1911.11134, section 3): of the active weights
-    `int(active * drop_fraction)` with the lowest magnitude are dropped; then of all that are
-    not active, just dropped ones included, those with the highest scores grow. Equal
-    magnitudes or scores favour the lower flat index. With `Block` and `Channel` whole groups
-    are dropped and grown, counted as groups and ranked by their means. With `NM(n, m)` growth
-    leaves at most `n` of each `m` weights active.
+    The rule of "Rigging the Lottery" (arXiv:1911.11134, section 3): first the
+    `int(active * drop_fraction)` active weights with the lowest magnitude are dropped; then
+    the inactive weights with the highest scores grow, which may be ones just dropped. Of
+    equal magnitudes or scores, the lower flat index is preferred. With `Block` and `Channel`
+    whole groups are dropped and grown, counted as groups and ranked by their means. With
+    `NM(n, m)` at most `n` of each `m` weights are active after growth.
 
     Args:
         weights: Float array. Patterns other than `Unstructured` see it as a matrix, its last
@@ -99,8 +127,8 @@ def drop_and_grow(
         drop_fraction: Float in [0, 1), the fraction of active weights to drop.
         pattern: A pattern, or its name. Defaults to `"unstructured"`.
         num_grown: Integer >= 0, how many to grow, for methods that move weights between
-            layers; fewer grow if there is no place for more. Defaults to `None`: as many as
-            were dropped, which leaves the density unchanged.
+            layers. Fewer grow if the mask and the pattern have no room for more. Defaults to
+            `None`: as many as were dropped, which leaves the density unchanged.
 
     Returns:
         The new mask, a boolean array.
@@ -140,44 +168,90 @@ def density(masks):
     return sum(int(np.count_nonzero(mask)) for mask in masks.values()) / size
 
 
-def _kept_groups(pattern, scores, alive, sizes, sparsity):
-    """Returns a mask of groups for each array of `scores`, which are ranked together.
+def _kept_groups(pattern, scores, alive, sizes, sparsity, floors, scope):
+    """Returns a mask of groups for each array of `scores`; the arrays are ranked together.
 
     Args:
         pattern: A `Pattern`.
         scores: List of arrays, the pooled scores.
-        alive: List of boolean arrays of their shapes, or `None`.
+        alive: List of boolean arrays of the same shapes, or `None`: all groups are alive.
         sizes: List of integers, the number of weights in a group of each array.
         sparsity: Float.
+        floors: List of integers, how many groups each array keeps at least.
+        scope: `"global"` or `"layer"`.
     """
     if len(set(sizes)) > 1:
-        num_weights = sum(array.size * size for array, size in zip(scores, sizes, strict=True))
-        total = num_weights - round(sparsity * num_weights)
-        return highest_of_sizes(scores, sizes, total, alive)
+        return _kept_groups_of_sizes(scores, alive, sizes, sparsity, floors)
     num_groups = sum(array.size for array in scores)
     count = num_groups - round(sparsity * num_groups)
+    if scope == "layer":
+        count = max(count, *floors)
     if alive is None:
         places = [pattern.fill(array, np.ones(array.shape, bool)) for array in scores]
     else:
         places = [pattern.fill(array, a) for array, a in zip(scores, alive, strict=True)]
     if places[0] is None:
-        return highest(scores, count, alive)
-    return _highest_with_places_first(scores, count, alive, places)
+        kept = highest(scores, count, alive)
+        tiers = []
+    else:
+        tiers = [places]
+        kept = _highest_by_tiers(scores, count, alive, tiers)
+    if _floors_are_met(kept, alive, floors):
+        return kept
+    reserved = _reserved_groups(scores, alive if places[0] is None else places, floors)
+    return _highest_by_tiers(scores, count, alive, [reserved, *tiers])
 
 
-def _highest_with_places_first(scores, count, alive, places):
-    """Selects the highest scores, those in `places` before all others."""
+def _kept_groups_of_sizes(scores, alive, sizes, sparsity, floors):
+    """Does what `_kept_groups` does, for arrays whose groups differ in size."""
+    num_weights = sum(array.size * size for array, size in zip(scores, sizes, strict=True))
+    total = num_weights - round(sparsity * num_weights)
+    kept = highest_of_sizes(scores, sizes, total, alive)
+    if _floors_are_met(kept, alive, floors):
+        return kept
+    reserved = _reserved_groups(scores, alive, floors)
+    return highest_of_sizes(scores, sizes, total, alive, reserved)
+
+
+def _floors_are_met(kept, alive, floors):
+    """Returns whether every array keeps as many groups as its floor, or all that are alive."""
+    alive = [np.ones(mask.shape, bool) for mask in kept] if alive is None else alive
+    return all(
+        np.count_nonzero(mask) >= min(floor, np.count_nonzero(alive_mask))
+        for mask, alive_mask, floor in zip(kept, alive, floors, strict=True)
+    )
+
+
+def _reserved_groups(scores, eligible, floors):
+    """Returns masks of the groups that fill each array's floor: its highest eligible scores."""
+    eligible = [None] * len(scores) if eligible is None else eligible
+    return [
+        highest([array], floor, None if mask is None else [mask])[0]
+        for array, mask, floor in zip(scores, eligible, floors, strict=True)
+    ]
+
+
+def _highest_by_tiers(scores, count, alive, tiers):
+    """Selects the highest scores tier by tier: all of one tier before any of the next.
+
+    Args:
+        scores: List of arrays.
+        count: Integer, how many to select.
+        alive: List of boolean arrays of the same shapes, true where a score may be selected,
+            or `None`: everywhere.
+        tiers: List of tiers, each a list of boolean arrays, subsets of `alive`.
+    """
     if alive is None:
         alive = [np.ones(array.shape, bool) for array in scores]
-    for array, living in zip(scores, alive, strict=True):
-        check_numbers("scores", array[living])
-    num_places = sum(map(np.count_nonzero, places))
-    first = highest(scores, count, places)
-    if count <= num_places:
-        return first
-    others = [living & ~place for living, place in zip(alive, places, strict=True)]
-    added = highest(scores, count - num_places, others)
-    return [f | a for f, a in zip(first, added, strict=True)]
+    for array, alive_mask in zip(scores, alive, strict=True):
+        check_numbers("scores", array[alive_mask])
+    selected = [np.zeros(array.shape, bool) for array in scores]
+    for tier in [*tiers, alive]:
+        missing = count - sum(map(np.count_nonzero, selected))
+        others = [mask & ~done for mask, done in zip(tier, selected, strict=True)]
+        added = highest(scores, missing, others)
+        selected = [done | new for done, new in zip(selected, added, strict=True)]
+    return selected
 
 
 def _sparsities(scores, sparsity, scope):

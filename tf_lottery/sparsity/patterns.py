@@ -1,8 +1,8 @@
 """Patterns: which groups of weights are kept or pruned together.
 
-A pattern sees a kernel as a matrix (inputs, outputs): the last axis are the output units,
+A pattern sees a kernel as a matrix (inputs, outputs): the last axis is the output units, and
 all axes before it, flattened, are the inputs that a unit sums over. The kernels of Keras'
-dense, convolutional and recurrent layers have this order; others have to be reshaped
+dense, convolutional and recurrent layers have this order; other kernels have to be reshaped
 first, as `SparseModel.to_matrices` does.
 """
 
@@ -18,19 +18,23 @@ from tf_lottery.sparsity.serializable import Serializable
 
 
 class Pattern(Serializable):
-    """Base of the patterns, which leaves every weight free.
+    """Base class of patterns. By default every weight is a group of its own.
 
-    A pattern pools the scores of a kernel into the scores of its groups; the groups are
-    ranked; and the mask of the groups is expanded to the kernel's shape. A pattern can
-    also limit how many groups are kept where. To make one, derive a frozen dataclass,
-    override the methods that differ and register it with Keras.
+    A pattern pools the scores of a kernel into scores of its groups. The groups are ranked,
+    and the mask of the groups is expanded to the kernel's shape. With `fill` a pattern can
+    also limit which groups are kept together. Scores and masks are matrices (inputs, outputs).
+
+    To make a pattern, derive a frozen dataclass, override the methods that differ, and register
+    it with Keras, else a saved model that has it cannot be loaded. All groups of a kernel must
+    have the same size. `pool` may return an array of any shape.
 
     Attributes:
-        structured: Boolean, whether the place of a weight in the matrix matters.
+        structured: Boolean, whether the position of a weight in the matrix matters.
 
     Example:
 
-    >>> @dataclasses.dataclass(frozen=True)
+    >>> @keras.saving.register_keras_serializable("mine")
+    ... @dataclasses.dataclass(frozen=True)
     ... class Input(Pattern):
     ...     def pool(self, scores):
     ...         return scores.mean(axis=1)
@@ -50,7 +54,7 @@ class Pattern(Serializable):
         return True
 
     def pool(self, scores):
-        """Returns the scores of the groups, higher meaning kept longer."""
+        """Returns the scores of the groups. Groups with low scores are pruned first."""
         return scores
 
     def expand(self, group_mask, shape):
@@ -58,17 +62,17 @@ class Pattern(Serializable):
         return group_mask.reshape(shape)
 
     def fill(self, scores, eligible, kept=None):
-        """Returns which of the eligible groups have a place beside those kept.
+        """Returns which eligible groups the pattern allows to keep beside those kept already.
 
         Args:
-            scores: Array, pooled. Where places are few, the highest scores get them, and
-                the lower flat index among equals.
-            eligible: Boolean array of its shape.
-            kept: Boolean array of its shape, of groups that hold a place and are not
-                eligible. Defaults to `None`: none.
+            scores: Array of pooled scores. If the pattern does not allow all groups, those
+                with the highest scores are chosen, and of equal ones the lower flat index.
+            eligible: Boolean array of the same shape.
+            kept: Boolean array of the same shape, the groups that are kept already; they
+                are not eligible. Defaults to `None`: none.
 
         Returns:
-            Boolean array, or `None` if the pattern does not limit the places.
+            Boolean array, or `None` if the pattern allows any groups.
         """
         del scores, eligible, kept
         return None
@@ -101,13 +105,13 @@ class NM(Pattern):
     """At most `n` of each `m` consecutive inputs of a unit are kept.
 
     The fine-grained structure of "Learning N:M Fine-grained Structured Sparse Neural
-    Networks From Scratch" (arXiv:2102.04010), which sparse tensor cores multiply as 2:4.
-    Its name is `"2:4"` for `NM(2, 4)`. Below a sparsity of `1 - n / m` the pattern is
-    reached part of the way: the `n` highest scores of every group are pruned last.
+    Networks From Scratch" (arXiv:2102.04010), which sparse tensor cores support as 2:4.
+    Its name is `"2:4"` for `NM(2, 4)`. The `n` highest scores of every group are pruned
+    last, so below a sparsity of `1 - n / m` only some groups follow the pattern.
 
     Args:
         n: Integer > 0, below `m`.
-        m: Integer, the size of a group. It divides the number of inputs.
+        m: Integer, the size of a group. It must divide the number of inputs.
 
     Raises:
         ValueError: If `n` or `m` is outside its range.
@@ -135,11 +139,11 @@ class NM(Pattern):
         return math.prod(shape[:-1]) % self.m == 0
 
     def fill(self, scores, eligible, kept=None):
-        """Returns the highest eligible scores of each group, `n` less those kept."""
+        """Returns the highest eligible scores of each group: `n`, minus those kept already."""
         groups, candidates = self._groups(scores), self._groups(eligible)
         places = self.n if kept is None else self.n - self._groups(kept).sum(axis=1)
         result = np.empty(groups.shape, bool)
-        # Groups are small: counting who comes first beats sorting millions of them.
+        # Groups are small: comparing all pairs is faster than sorting millions of groups.
         for i in range(self.m):
             rank = np.zeros(groups[:, i].shape, np.min_scalar_type(self.m))
             for j in range(self.m):
@@ -162,12 +166,12 @@ class NM(Pattern):
 class Block(Pattern):
     """Blocks of weights are kept or pruned together. `"4x1"` names `Block(4, 1)`.
 
-    The score of a block is the mean of its scores, for magnitudes its L1 norm but for a
-    factor.
+    The score of a block is the mean of its weights' scores; for magnitudes this is its L1
+    norm, up to a constant factor.
 
     Args:
-        rows: Integer > 0, how many consecutive inputs. It divides the number of inputs.
-        columns: Integer > 0, of how many consecutive units. It divides their number.
+        rows: Integer > 0, the consecutive inputs in a block. It must divide their number.
+        columns: Integer > 0, the consecutive units in a block. It must divide their number.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -207,7 +211,7 @@ class Block(Pattern):
 class Channel(Pattern):
     """All inputs of an output unit are kept or pruned together. Its name is `"channel"`.
 
-    The score of a channel is the mean of its scores. It leaves the unit's bias alone.
+    The score of a channel is the mean of its weights' scores. The unit's bias is not pruned.
 
     Example:
 
@@ -231,7 +235,7 @@ def get(identifier):
     """Returns the pattern that `identifier` names.
 
     Args:
-        identifier: A `Pattern`, what Keras serialized it to, or its name: `"unstructured"`,
+        identifier: A `Pattern`, its serialized form, or its name: `"unstructured"`,
             `"channel"`, `"2:4"` for `NM(2, 4)`, `"4x1"` for `Block(4, 1)`, or other numbers.
 
     Returns:

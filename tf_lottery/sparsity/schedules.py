@@ -1,4 +1,4 @@
-"""Schedules: how a value, mostly the sparsity, develops over steps or levels."""
+"""Schedules: a value, usually the sparsity, as a function of the step or the level."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ from tf_lottery.sparsity.serializable import Serializable
 
 
 def _progress(step, begin_step, end_step):
-    """Returns how much of the way is done, or `None` before its beginning."""
+    """Returns the progress between the two steps in [0, 1], or `None` before `begin_step`."""
     if step < begin_step:
         return None
     return 1.0 if step >= end_step else (step - begin_step) / (end_step - begin_step)
@@ -34,11 +34,11 @@ def _check_power(power):
 @keras.saving.register_keras_serializable("tf_lottery")
 @dataclasses.dataclass(frozen=True)
 class Constant(Serializable):
-    """A value that holds from `begin_step` on, that step included, and never ends.
+    """A constant value from `begin_step` on, that step included.
 
     Args:
-        value: Float in [0, 1). The value, for example the sparsity.
-        begin_step: Integer >= 0. The first step at which it holds; before it
+        value: Float in [0, 1), for example the sparsity.
+        begin_step: Integer >= 0. The first step with this value; before it
             the schedule is 0. Defaults to `0`.
 
     Example:
@@ -67,7 +67,7 @@ class Constant(Serializable):
 @keras.saving.register_keras_serializable("tf_lottery")
 @dataclasses.dataclass(frozen=True)
 class Polynomial(Serializable):
-    """The gradual schedule of Zhu & Gupta: fast at first, gentle at the end.
+    """The gradual schedule of Zhu & Gupta, which changes fast at first and slowly at the end.
 
     `final + (initial - final) * (1 - (t - begin) / (end - begin)) ** power`,
     the cubic of "To prune, or not to prune" (arXiv:1710.01878, equation 1).
@@ -110,7 +110,7 @@ class Polynomial(Serializable):
 @keras.saving.register_keras_serializable("tf_lottery")
 @dataclasses.dataclass(frozen=True)
 class Cosine(Serializable):
-    """A value that falls to 0 along half a cosine: gently, fast, gently.
+    """A value that falls to 0 along half a period of a cosine.
 
     `initial / 2 * (1 + cos(pi * (t - begin) / (end - begin)))`, the fraction of weights
     that an update of "Rigging the Lottery" replaces (arXiv:1911.11134, section 3). Before
@@ -147,7 +147,7 @@ class Cosine(Serializable):
 @keras.saving.register_keras_serializable("tf_lottery")
 @dataclasses.dataclass(frozen=True)
 class InversePower(Serializable):
-    """A value that falls to 0 as a power of the steps that are left.
+    """A value that falls to 0 as a power of the share of steps that are left.
 
     `initial * (1 - (t - begin) / (end - begin)) ** power`, the other annealing of "Rigging
     the Lottery" (arXiv:1911.11134, appendix G, with a power of 1 or 3). Before `begin_step`

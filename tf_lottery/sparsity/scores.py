@@ -1,6 +1,6 @@
-"""Scores: how much a weight matters; the highest scores survive.
+"""Scores: how important each weight is. The weights with the highest scores are kept.
 
-Every function has the same signature, so that they can be exchanged:
+Every function has the same signature, so that they are interchangeable:
 `(weights, initial_weights=None, rng=None)`, where `weights` and `initial_weights`
 are float arrays of one shape and `rng` is a `numpy.random.Generator`. Each returns
 an array of that shape. The criteria are those of "Deconstructing Lottery Tickets"
@@ -40,7 +40,7 @@ def small_init(weights, initial_weights=None, rng=None):
 def large_init_large_final(weights, initial_weights=None, rng=None):
     """Returns the lower of the ranks by `|w_init|` and by `|w_final|`, in [0, 1).
 
-    Those with the highest scores are above one percentile of both magnitudes.
+    A weight has a high score only if both of its magnitudes are high.
     """
     del rng
     initial_weights = _required(initial_weights, "large_init_large_final")
@@ -82,9 +82,9 @@ def random(weights, initial_weights=None, rng=None):
 
 
 def same_sign(score):
-    """Makes a score that gives up those weights first whose sign training has changed.
+    """Makes a score with which weights whose sign changed in training are pruned first.
 
-    They get the lowest score of all, at most 0.
+    They get the lowest score of all weights, at most 0.
 
     Args:
         score: Function with the signature of this module.
@@ -101,9 +101,9 @@ def same_sign(score):
 
 
 def different_sign(score):
-    """Makes a score that gives up those weights first whose sign training has kept.
+    """Makes a score with which weights that kept their sign in training are pruned first.
 
-    They get the lowest score of all, at most 0.
+    They get the lowest score of all weights, at most 0.
 
     Args:
         score: Function with the signature of this module.
@@ -177,13 +177,13 @@ def _where_signs(score, compare, suffix):
         lowest = min(np.min(values, initial=0), 0)
         return np.where(compare(np.sign(weights), signs), values, lowest)
 
-    # By its name a search that was killed knows that it goes on with the same score.
+    # A search that is resumed compares the name, to go on with the same score.
     where_signs.__name__ = name
     return where_signs
 
 
 def _ranks(values):
-    """Returns the share of values that are below each; of equals the first are."""
+    """Returns for each value the share of values below it; of equal ones the first is below."""
     ranks = np.empty(np.size(values))
     ranks[np.argsort(values, axis=None, kind="stable")] = np.arange(ranks.size) / ranks.size
     return ranks.reshape(np.shape(values))

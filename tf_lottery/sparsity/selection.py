@@ -1,6 +1,6 @@
-"""Selection: the highest of many scores, by partition instead of sorting.
+"""Selects the highest of many scores, by partition instead of sorting.
 
-Its time grows linearly with the number of scores, and it needs one copy of them.
+The time grows linearly with the number of scores, and the memory is one copy of them.
 """
 
 import numpy as np
@@ -21,17 +21,17 @@ def check_numbers(name, scores):
 def highest(parts, count, eligible=None):
     """Selects the `count` highest scores of arrays that are ranked together.
 
-    Of equal scores those are selected that come first, in the order of `parts` and by flat
+    Of equal scores, the one that comes first is selected, in the order of `parts` and by flat
     index.
 
     Args:
         parts: List of float arrays.
-        count: Integer >= 0. All that are eligible are selected if it is more.
-        eligible: List of boolean arrays of their shapes, what can be selected at all.
-            Defaults to `None`: everything.
+        count: Integer >= 0. If fewer scores are eligible, all of them are selected.
+        eligible: List of boolean arrays of the same shapes, true where a score may be
+            selected. Defaults to `None`: everywhere.
 
     Returns:
-        List of new boolean arrays of their shapes.
+        List of new boolean arrays of the same shapes.
 
     Raises:
         ValueError: If a score to be ranked is NaN.
@@ -55,21 +55,24 @@ def highest(parts, count, eligible=None):
     return _above(parts, eligible, threshold, count)
 
 
-def highest_of_sizes(parts, sizes, total, eligible=None):
+def highest_of_sizes(parts, sizes, total, eligible=None, first=None):
     """Selects the highest scores of groups of different size.
 
-    Groups are selected from the highest score down, as many as bring the sum of their sizes
-    closest to `total`, the fewer of two. They are sorted, since such groups are few.
+    Selects groups from the highest score down, until the sum of their sizes is closest to
+    `total`; of two equally close sums, the lower one. There are few such groups, so that
+    sorting them is fast.
 
     Args:
         parts: List of float arrays, the scores of groups.
-        sizes: List of integers, the size of a group of each of `parts`.
-        total: Integer >= 0, the sum of sizes asked for.
-        eligible: List of boolean arrays of their shapes, what can be selected at all.
-            Defaults to `None`: everything.
+        sizes: List of integers, the size of a group in each array of `parts`.
+        total: Integer >= 0, the sum of sizes to reach.
+        eligible: List of boolean arrays of the same shapes, true where a group may be
+            selected. Defaults to `None`: everywhere.
+        first: List of boolean arrays of the same shapes, true for groups to select before all
+            others. Defaults to `None`: none.
 
     Returns:
-        List of new boolean arrays of their shapes.
+        List of new boolean arrays of the same shapes.
 
     Raises:
         ValueError: If a score to be ranked is NaN.
@@ -85,7 +88,8 @@ def highest_of_sizes(parts, sizes, total, eligible=None):
         positions = np.flatnonzero(_concatenated(eligible))
     scores = _concatenated(parts, eligible)
     check_numbers("scores", scores)
-    order = positions[np.argsort(-scores, kind="stable")]
+    later = np.zeros(scores.shape, bool) if first is None else ~_concatenated(first, eligible)
+    order = positions[np.lexsort((-scores, later))]
     totals = np.concatenate([[0], np.cumsum(np.repeat(sizes, lengths)[order])])
     selected = np.zeros(sum(lengths), bool)
     selected[order[: np.argmin(np.abs(totals - total))]] = True
@@ -94,7 +98,7 @@ def highest_of_sizes(parts, sizes, total, eligible=None):
 
 
 def _concatenated(parts, eligible=None):
-    """Returns a new flat array of what is eligible."""
+    """Returns the eligible values of all parts as a new flat array."""
     if eligible is None:
         return np.concatenate([part.reshape(-1) for part in parts])
     return np.concatenate([part[e] for part, e in zip(parts, eligible, strict=True)])
@@ -105,7 +109,7 @@ def _copied(arrays):
 
 
 def _above(parts, eligible, threshold, count):
-    """Selects what is above `threshold`, then of what equals it the first in order."""
+    """Selects `count` scores: those above `threshold`, then the first of those equal to it."""
     selected = []
     for i, part in enumerate(parts):
         mask = part > threshold

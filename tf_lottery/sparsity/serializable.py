@@ -1,4 +1,4 @@
-"""What schedules and patterns share: they are values that Keras can serialize."""
+"""The base class of schedules and patterns, values that Keras can serialize."""
 
 import dataclasses
 

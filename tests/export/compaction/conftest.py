@@ -1,4 +1,4 @@
-"""Random weights for models, and the comparison of a model with its smaller one."""
+"""Randomizes the weights of models, and compares models with their smaller ones."""
 
 import keras
 import numpy as np
@@ -9,9 +9,9 @@ import tf_lottery as tfl
 
 @pytest.fixture
 def randomize():
-    """Function that draws all weights of a model and prunes its kernels by magnitude.
+    """Returns a function that randomizes all weights and prunes kernels by magnitude.
 
-    Biases and statistics are far from their initial values, which would hide mistakes.
+    Biases and statistics get values far from the initial ones, which would hide mistakes.
     """
 
     def randomize(model, sparsity, seed=0):
@@ -34,7 +34,7 @@ def randomize():
 
 @pytest.fixture
 def compact_and_compare():
-    """Function that compacts a model and checks that its outputs and own weights stay.
+    """Returns a function that compacts a model and checks its outputs and original weights.
 
     The difference may be a fraction `tolerance` of the largest output.
     """

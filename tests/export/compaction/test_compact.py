@@ -1,4 +1,4 @@
-"""The arguments, the kinds of models, and what the smaller model takes over."""
+"""Tests of the arguments, the kinds of models, and the attributes of the smaller model."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""All families of models: outputs stay, whatever the sparsity."""
+"""Compaction keeps the outputs of all families of models at all sparsities."""
 
 import keras
 import numpy as np
@@ -76,7 +76,7 @@ FAMILIES = {
     "inception": (inception, SPARSITIES),
     "odd widths": (odd_widths, SPARSITIES),
 }
-# Every sparsity is that of some family.
+# Each sparsity is tested with at least one family.
 QUICK = {
     "lenet": (0.0, 0.99),
     "vgg": (0.5, 0.98),
@@ -101,7 +101,7 @@ QUICK = {
     ],
 )
 def test_outputs_stay(family, sparsities, randomize, compact_and_compare):
-    if keras.backend.backend() == "jax":  # It compiles every layer anew for every width.
+    if keras.backend.backend() == "jax":  # JAX compiles every layer anew for every width.
         sparsities = [sparsity for sparsity in sparsities if sparsity in (0.98, 0.99)][:1]
     model = FAMILIES[family][0]()
     rng = np.random.default_rng(2)

@@ -1,4 +1,4 @@
-"""Branches, joints, nested and shared layers."""
+"""Compaction of models with branches, merges, nested and shared layers."""
 
 import keras
 import numpy as np
@@ -10,9 +10,9 @@ import tf_lottery as tfl
 
 @pytest.fixture
 def branches():
-    """Function of a joint to a model: two dense layers of four units, joined and read by a third.
+    """Returns a function of a merge: two dense layers of four units, merged, read by a third.
 
-    The units of the left are [alive, 2, 0, alive], those of the right [alive, 3, alive, alive].
+    The left units are [alive, 2, 0, alive], the right ones [alive, 3, alive, alive].
     """
 
     def branches(join, width=4, kernel=None):
@@ -52,7 +52,7 @@ def test_channel_stays_if_it_lives_in_any_branch(name, branches, compact_and_com
     join, constant = JOINTS[name]
     model = branches(join, kernel=[[1, 1], [10, 20], [1, 1], [0, 0]])
     smaller, report = compact_and_compare(model, X)
-    # Channel 1 is constant in both branches, 3 is not read; 2 is constant on the left alone.
+    # Channel 1 is constant in both branches, 2 only on the left, and nothing reads 3.
     assert [row.units_after for row in report.rows] == [2, 2, 2]
     expected = [1 + 10 * constant, -1 + 20 * constant]
     np.testing.assert_allclose(smaller.get_layer("output").bias, expected, rtol=1e-6)
@@ -110,7 +110,7 @@ def test_channels_of_a_residual_connection_from_the_input_stay(compact_and_compa
     smaller, report = compact_and_compare(model, X)
     assert [row.units_after for row in report.rows] == [5, 3, 1]
     assert report.kept == {
-        "hidden": ["1 dead units stay beside live ones that are laid out or joined with them"]
+        "hidden": ["1 dead units stay because they are reshaped or joined with live ones"]
     }
     smaller, report = compact_and_compare(model, X, gather_inputs=True)
     assert smaller.get_layer("output").kernel.shape == (2, 1)
@@ -142,7 +142,7 @@ def test_dense_units_behind_a_reshape_to_channels(compact_and_compare, randomize
     smaller, report = compact_and_compare(model, X)
     assert [row.units_after for row in report.rows] == [8, 2]
     assert smaller.get_layer("reshape").target_shape == (2, 2, 2)
-    # One position of channel 0 is a constant, which the other positions do not share.
+    # Channel 0 is constant at one position only.
     kernel = np.array(model.get_layer("dense").kernel)
     kernel[:, 3] = 0
     model.get_layer("dense").kernel.assign(kernel)

@@ -1,7 +1,7 @@
-"""What every kind of layer does to dead and constant channels.
+"""Compaction of dead and constant channels in every kind of layer.
 
-In all models here the first convolution has five channels: 0 and 1 are alive, nothing reads 2,
-3 is constantly zero and 4 constantly 0.75, since nothing feeds them.
+In all models here the first convolution has five channels: 0 and 1 are alive, nothing reads 2, and
+3 and 4 have only zero weights, so that 3 is constantly zero and 4 constantly 0.75.
 """
 
 import keras
@@ -22,7 +22,7 @@ class Doubled(layers.Layer):
 
 @keras.saving.register_keras_serializable("tests")
 class OtherDense(layers.Dense):
-    """Computes something else than the layer it inherits from."""
+    """Computes something else than its base class."""
 
     def call(self, inputs):
         return super().call(inputs) + keras.ops.mean(inputs, axis=-1, keepdims=True)
@@ -53,7 +53,7 @@ def set_weights(model):
 
 
 def drop_channel_2(layer):
-    """Zeros the weights that read channel 2."""
+    """Sets the weights that read channel 2 to zero."""
     name = "pointwise_kernel" if hasattr(layer, "pointwise_kernel") else "kernel"
     variable = getattr(getattr(layer, "cell", layer), name)
     kernel = np.array(variable)
@@ -90,7 +90,7 @@ BETWEEN = {
     "depthwise same": (lambda: layers.DepthwiseConv2D(3, padding="same"), NOT_4),
     "depthwise 1x1": (lambda: layers.DepthwiseConv2D(1, padding="same"), ALIVE),
     "depthwise softmax": (lambda: layers.DepthwiseConv2D(3, activation="softmax"), ALL),
-    # Of its ten channels nothing reads numbers 2 and 7, one each of channels 1 and 3.
+    # Of its ten channels, nothing reads 2 and 7, which come from channels 1 and 3.
     "depth multiplier": (lambda: layers.DepthwiseConv2D(3, depth_multiplier=2), ALIVE + 1),
     "permuted space": (lambda: layers.Permute((2, 1, 3)), ALIVE),
     "permuted channels": (lambda: layers.Permute((1, 3, 2)), ALL),
@@ -224,7 +224,7 @@ def test_input_that_a_scale_of_zero_hides_is_not_needed():
     inputs = keras.Input((2,))
     x = layers.Dense(2, name="hidden")(layers.Dense(2, name="first")(inputs))
     norm = layers.BatchNormalization(name="norm")
-    # Layer normalization needs all channels, so that the constant stays in its place.
+    # Layer normalization needs all channels, so the constant channel stays.
     model = keras.Model(inputs, layers.LayerNormalization()(norm(x)))
     model.get_layer("hidden").kernel.assign([[1, 0], [0, 1]])
     norm.gamma.assign([1, 0])
@@ -242,7 +242,7 @@ def test_separable_convolution_reads_a_channel_by_any_of_its_kernels():
     x = layers.Conv1D(3, 1, name="first")(inputs)
     last = layers.SeparableConv1D(2, 2, depth_multiplier=2, name="last")
     model = keras.Model(inputs, last(x))
-    # Channel 0 has a second kernel alone, the one of channel 1 goes nowhere, 2 has none.
+    # Channel 0 has only its second kernel, nothing reads that of channel 1, and 2 has none.
     last.depthwise_kernel.assign([[[0, 1], [1, 0], [0, 0]], [[0, 2], [1, 0], [0, 0]]])
     last.pointwise_kernel.assign([[[0, 0], [1, 1], [0, 0], [5, 5], [6, 6], [7, 7]]])
     smaller, report = tfl.compact(model)

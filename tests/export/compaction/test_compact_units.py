@@ -1,4 +1,4 @@
-"""Dead and constant units of dense layers, with the weights that must be left."""
+"""Compaction of dead and constant units of dense layers, with the expected weights."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ import tf_lottery as tfl
 
 
 def dense_model(*kernels, activation="relu", use_bias=True):
-    """A chain of dense layers with these kernels, named d0, d1, ..."""
+    """Makes a chain of dense layers with these kernels, named d0, d1, ..."""
     model = keras.Sequential([keras.Input((len(kernels[0]),))])
     for i, kernel in enumerate(kernels):
         is_last = i == len(kernels) - 1
@@ -73,7 +73,7 @@ def test_units_go_one_after_the_other():
     model = dense_model(
         # Unit 2 is a constant 4.
         [[1, 2, 0]],
-        # Unit 1 is therefore a constant relu(4 + 1), unit 0 is read by a dead unit alone.
+        # So unit 1 is the constant relu(4 + 1), and only a dead unit reads unit 0.
         [[5, 0, 1], [0, 0, 1], [0, 1, 0]],
         # Nothing reads unit 1.
         [[0, 1], [2, 3], [1, 0]],
@@ -132,7 +132,9 @@ def test_activation_over_all_units_keeps_them():
     smaller, report = tfl.compact(model)
     assert [row.units_after for row in report.rows] == [2, 3, 1]
     assert weights(smaller, 1) == [[[1, 1, 0], [1, 1, 0]], [1, 1, 0]]
-    assert report.kept == {"d1": ["its activation is not known to treat every channel for itself"]}
+    assert report.kept == {
+        "d1": ["its activation is not known to process every channel separately"]
+    }
 
 
 def test_dense_layer_on_sequences():

@@ -1,4 +1,4 @@
-"""What the networks share: convolution blocks and initial weights that a seed decides."""
+"""Shared by the networks: convolution blocks, and initial weights that depend on a seed."""
 
 import itertools
 
@@ -56,7 +56,7 @@ def norm_relu(x, name, activation="relu"):
     Args:
         x: Tensor.
         name: String, before `_norm` and `_relu` in the layers' names.
-        activation: What Keras takes as an activation, `None` for none. Defaults to `"relu"`.
+        activation: A Keras activation or its name, `None` for none. Defaults to `"relu"`.
 
     Returns:
         Tensor of the shape of `x`.

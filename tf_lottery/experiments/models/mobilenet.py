@@ -33,8 +33,8 @@ def mobilenet_v1(
 ):
     """Builds MobileNet-v1: a stem and 13 depthwise separable blocks.
 
-    The network of "MobileNets" (arXiv:1704.04861, table 1) with the weights of
-    `keras.applications.MobileNet`.
+    The network of "MobileNets" (arXiv:1704.04861, table 1). Its weights have the shapes of
+    those of `keras.applications.MobileNet`.
 
     Args:
         input_shape: Tuple, the shape of one image. Defaults to `(224, 224, 3)`.
@@ -43,10 +43,10 @@ def mobilenet_v1(
             random.
         width: Float > 0, multiplies the channels of all layers but the last. Defaults to
             `1.0`.
-        symmetric_padding: Boolean, whether convolutions of stride 2 get a row and a column
-            of zeros on every side, which other frameworks do too, and the logits end in a
-            pooling layer: XNNPACK's sparse kernels need both. Defaults to `False`: as
-            `keras.applications.MobileNet` does it.
+        symmetric_padding: Boolean, whether convolutions of stride 2 are padded with a row
+            and a column of zeros on every side, as in other frameworks, and the last layer
+            is a pooling layer; XNNPACK's sparse kernels need both. Defaults to `False`, as
+            in `keras.applications.MobileNet`.
         dropout: Float in [0, 1), the rate before the last layer. Defaults to `1e-3`.
 
     Returns:
@@ -75,9 +75,9 @@ def mobilenet_v1(
         )
     x = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x)
     x = keras.layers.Dropout(dropout, seed=next(seeds), name="dropout")(x)
-    # A convolution as in Keras' model: its shape decides the Erdos-Renyi kernel sparsities.
+    # A convolution as in Keras' model: the Erdos-Renyi kernel sparsities depend on its shape.
     x = keras.layers.Conv2D(num_classes, 1, kernel_initializer=he_normal(seeds), name="output")(x)
-    # A mean over one pixel: a `Flatten` here makes the network useless to XNNPACK's sparse kernels.
+    # A mean over one pixel: with `Flatten` XNNPACK's sparse kernels cannot run the network.
     flatten = keras.layers.GlobalAveragePooling2D if symmetric_padding else keras.layers.Flatten
     outputs = flatten(name="logits")(x)
     return keras.Model(inputs, outputs, name="mobilenet_v1")

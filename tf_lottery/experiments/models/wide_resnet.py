@@ -44,7 +44,7 @@ def _block(x, filters, strides, name, seeds, dropout):
     shortcut = x
     x = norm_relu(x, f"{name}_1")
     if shortcut.shape[-1] != filters:
-        # The shortcut starts behind the activation where it needs a convolution.
+        # A shortcut with a convolution starts after the activation.
         shortcut = conv(x, filters, 1, strides, f"{name}_shortcut", seeds)
     x = conv(x, filters, 3, strides, f"{name}_1", seeds)
     x = norm_relu(x, f"{name}_2")

@@ -1,4 +1,4 @@
-"""Which channels of a model are needed, and which it keeps."""
+"""Finds the channels of a model that are needed, and those that the smaller model keeps."""
 
 import numpy as np
 
@@ -6,24 +6,24 @@ from tf_lottery.export.compaction.table import find_rule
 
 PADDED = "{count} dead units stay for a width that {multiple_of} divides"
 LAST = "it would have no units left, so one stays"
-TIED = "{count} dead units stay beside live ones that are laid out or joined with them"
+TIED = "{count} dead units stay because they are reshaped or joined with live ones"
 CONSTANT = "{count} constant inputs stay: {reason}"
 
 
 def analyze(graph, multiple_of=1, gather_inputs=False):
-    """Fills in what is known about every tensor of a graph.
+    """Fills in the `constants`, `needed` and `kept` channels of every tensor of a graph.
 
-    Constants go forward through the graph and needs go back, once each: what a unit is worth
-    depends on weights alone, and whether it is needed on what comes after it alone.
+    One forward pass finds the constants, which depend only on the layers before. One backward
+    pass then finds what is needed, which depends only on the layers after.
 
     Args:
         graph: A `Graph`.
-        multiple_of: Integer, what divides the widths. Defaults to `1`.
+        multiple_of: Integer that must divide the widths. Defaults to `1`.
         gather_inputs: Whether layers may select among the model's inputs. Defaults to `False`.
 
     Returns:
-        Pair of dicts of paths of layers: to the reason why a layer is left alone, and to a
-        list of reasons why units stay.
+        Two dicts of paths of layers: to the reason why a layer is left alone, and to a list of
+        reasons why dead or constant units stay.
     """
     left_alone, kept = {}, {}
     for node in graph.nodes:
@@ -65,11 +65,11 @@ def _find_needs(graph, kept):
 
 
 def _note_constants(node, needs, kept):
-    """Notes the inputs whose value is known and nevertheless needed."""
+    """Notes the inputs that are needed although their values are known constants."""
     blocked = [need & ~np.isnan(x.constants) for x, need in zip(node.inputs, needs, strict=True)]
     is_known = ~np.isnan(node.outputs[0].constants)
     for block, (i, o) in zip(blocked, node.rule.ties(node), strict=False):
-        # If the output is constant too, layers further on decide.
+        # If the output is constant too, it is noted at a later layer.
         block[i[is_known[o]]] = False
     count = sum(map(np.count_nonzero, blocked))
     if count:
@@ -103,7 +103,7 @@ def _find_kept(graph, multiple_of, kept):
 
 
 def _round_up(sources, nodes, multiple_of):
-    """Keeps further units until every width is at least one and a multiple, if it can be."""
+    """Keeps dead units until every width is at least 1 and, if possible, a multiple."""
     changed = True
     while changed:
         changed = False
@@ -121,7 +121,7 @@ def _num_missing(kept, multiple_of):
 
 
 def _spread(nodes):
-    """Keeps the channels that belong to kept ones, and tells where inputs go."""
+    """Keeps all channels that are tied to kept ones, and passes on which ones are inputs."""
     before = -1
     while before != (before := _num_kept(nodes)):
         for node in [*nodes, *reversed(nodes)]:

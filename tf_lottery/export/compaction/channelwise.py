@@ -1,4 +1,4 @@
-"""Layers that treat every channel for itself."""
+"""Rules for layers that process every channel separately."""
 
 import keras
 import numpy as np
@@ -16,18 +16,18 @@ from tf_lottery.export.compaction.rule import (
 
 
 class _Noise(Rule):
-    """Dropout and its relatives, which do nothing at inference."""
+    """Dropout and similar layers, which do nothing at inference."""
 
     def misfit(self, node):
         return "its noise has a shape of its own" if _noise_shape(node.operation) else ""
 
 
 class _Pooling(Rule):
-    """Maxima, averages and copies of one channel, without any zeros beside the input."""
+    """Maxima, averages and copies of one channel, without zero padding."""
 
 
 class _ZeroPadding(Rule):
-    """Zeros beside the input, between which only a constant zero stays one."""
+    """Zero padding. Only a constant channel of zeros is still constant after it."""
 
     keeps = "padding surrounds a constant with zeros"
 
@@ -36,7 +36,7 @@ class _ZeroPadding(Rule):
 
 
 class _UpSampling(Rule):
-    """Copies, or interpolations, which are not sure to keep a constant to the last bit."""
+    """Copies or interpolation. Interpolation may change the last bit of a constant."""
 
     keeps = "interpolation may change a constant"
 
@@ -61,7 +61,7 @@ class _Elementwise(Rule):
 
 
 class _PReLU(Rule):
-    """A rectifier whose slopes are weights, shared along some axes."""
+    """A rectifier with trained slopes, which can be shared along axes."""
 
     is_shareable = False
     keeps = "its slopes differ between positions"
@@ -82,7 +82,7 @@ class _PReLU(Rule):
 
 
 class _BatchNormalization(Rule):
-    """Scales and shifts; a scale of zero leaves the shift alone."""
+    """Batch normalization. A channel whose scale is zero is constant: it equals its shift."""
 
     is_shareable = False
     takes_extras = True
@@ -117,7 +117,7 @@ class _BatchNormalization(Rule):
 
 
 class _DepthwiseConv(Rule):
-    """A convolution of every channel with kernels of its own."""
+    """A convolution that gives every channel its own kernels."""
 
     is_shareable = False
     keeps = "padding surrounds a constant with zeros"

@@ -1,4 +1,4 @@
-"""The calls that a functional or Sequential model makes, and the channels between them."""
+"""The graph of a functional or Sequential model: its layer calls and the channels between."""
 
 import collections
 import dataclasses
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclasses.dataclass(eq=False)
 class Channels:
-    """A tensor, and what is known about the channels along its last axis.
+    """A tensor, and properties of the channels along its last axis.
 
     Args:
         shape: Tuple, the tensor's shape, batch included.
@@ -20,16 +20,17 @@ class Channels:
     dtype: str
 
     def __post_init__(self):
-        # Integers are looked up, not multiplied, and a batch of numbers has no channels.
+        # Integers are indices into tables, and tensors of rank 1 have no channels.
         has_channels = len(self.shape) >= 2 and keras.backend.is_float_dtype(self.dtype)
         self.width = (self.shape[-1] or 0) if has_channels else 0
-        # The value of a channel that is the same at all positions of all examples, else NaN.
+        # The channel's value if it is the same at all positions of all examples, else NaN.
         self.constants = np.full(self.width, np.nan)
-        # Whether anything that is computed from the channel depends on its value.
+        # Whether any output depends on the channel.
         self.needed = np.zeros(self.width, bool)
-        # Whether the smaller model has the channel. Kept but not needed means any finite value.
+        # Whether the smaller model has the channel. A kept channel that is not needed may have
+        # any finite value.
         self.kept = np.zeros(self.width, bool)
-        # Whether it comes from an input of the model, without weights that could lack it.
+        # Whether it is tied to an input channel of the model, which cannot be removed.
         self.given = np.zeros(self.width, bool)
 
 
@@ -39,16 +40,17 @@ class Node:
 
     Args:
         operation: The `keras.Layer` or `keras.Operation`.
-        path: String, its name after those of the models around it.
+        path: String, its name, preceded by the names of the models around it.
         inputs: List of `Channels`, the first argument's tensors.
         extras: List of `Channels`, the tensors of the other arguments, for example masks.
         outputs: List of `Channels`.
-        is_shared: Whether the operation has other calls.
-        is_plain: Whether the inputs are tensors alone, and it is not made to train always.
+        is_shared: Whether the operation is called more than once.
+        is_plain: Whether the inputs are only tensors, and no argument, such as
+            `training=True`, is true.
         rule: The `Rule` for operations of its kind, `None` if it is left alone. Defaults to
             `None`.
         gathered: Boolean array of the input channels to select first. Defaults to `None`:
-            all there are.
+            all of them.
     """
 
     operation: keras.Operation
@@ -63,9 +65,10 @@ class Node:
 
 
 class Graph:
-    """The calls of a model in order, those inside of nested models included.
+    """The calls of a model in order, those inside nested models included.
 
-    Nested models with several calls, or called with more than their inputs, are one node.
+    A nested model that is called several times, or with other arguments besides its inputs, is
+    a single node.
 
     Args:
         model: A built `keras.Sequential` or functional model.
@@ -73,7 +76,7 @@ class Graph:
 
     def __init__(self, model):
         self.nodes = []
-        # The input channels of every model whose calls are listed, by its identity.
+        # The input channels of every model whose calls are listed, by the model's id.
         self.model_inputs = {}
         self._scans = {}
         self._counts = collections.Counter()
@@ -113,7 +116,7 @@ class Graph:
 
 
 def is_graph(layer):
-    """Returns whether a layer is a built Sequential or functional model and computes its graph.
+    """Returns whether a layer is a built Sequential or functional model with Keras' own `call`.
 
     Args:
         layer: Any object.
@@ -129,7 +132,7 @@ def is_graph(layer):
 
 
 def as_functional(model):
-    """Returns a functional model of the layers of a model for which `is_graph` holds.
+    """Returns a functional model with the layers of a model for which `is_graph` is true.
 
     Args:
         model: A built Sequential or functional model.
@@ -151,10 +154,10 @@ class _Call:
 
 
 class _Scan:
-    """The calls of one model, as symbolic tensors.
+    """The calls of one model, with symbolic tensors.
 
-    The model is cloned with stand-ins for its layers. Keras has no other public way to list
-    the calls, and this one makes no weights and leaves the model untouched.
+    The calls are recorded while the model is cloned, with stand-ins for its layers. Keras has
+    no other public way to list the calls. No weights are made and the model is not changed.
     """
 
     def __init__(self, model):
@@ -173,7 +176,7 @@ class _Scan:
 
     def _record(self, stand_in, *args, **kwargs):
         outputs = stand_in(*args, **kwargs)
-        # Operations such as `x + y` take their tensors one by one, layers in their first argument.
+        # Layers take their tensors in the first argument, operations such as `x + y` in several.
         is_layer = isinstance(stand_in.operation, keras.Layer)
         first, others = (args[:1], [args[1:], kwargs]) if is_layer else ([args, kwargs], [])
         inputs, extras = _tensors(first), _tensors(others)
@@ -185,7 +188,7 @@ class _Scan:
 
 
 class _StandIn(keras.Operation):
-    """Takes the place of a layer in a graph of shapes."""
+    """Takes the place of a layer in a symbolic graph."""
 
     def __init__(self, operation):
         super().__init__(name=operation.name)

@@ -1,4 +1,4 @@
-"""Layers whose output channels are weighted sums of their input channels."""
+"""Rules for layers whose output channels are weighted sums of their input channels."""
 
 import math
 
@@ -20,8 +20,8 @@ class _Linear(Rule):
     """A layer with one kernel: dense layers, convolutions.
 
     Args:
-        units: String, the entry of the config that counts the outputs.
-        axes: Pair of integers, the kernel's axes of inputs and outputs. Defaults to
+        units: String, the config entry with the number of outputs.
+        axes: Pair of integers, the kernel's input axis and output axis. Defaults to
             `(-2, -1)`.
         is_transposed: Whether it is a transposed convolution. Defaults to `False`.
     """
@@ -75,13 +75,14 @@ class _Linear(Rule):
         return Edit(config, weights)
 
     def influence(self, layer):
-        """Returns which inputs reach which outputs, and by which factor a constant input does.
+        """Returns how every input channel influences every output channel.
 
         Args:
             layer: The layer.
 
         Returns:
-            Pair of a boolean array and an array, both of shape `(inputs, outputs)`.
+            Two arrays of shape `(inputs, outputs)`: whether any weight between the two is not
+            zero, and the factor by which a constant input enters the output.
         """
         kernel = to_numpy(layer.kernel)
         kernel = np.moveaxis(kernel, self.axes, (-2, -1))
@@ -99,7 +100,7 @@ class _Linear(Rule):
         return to_numpy(layer.bias) if layer.use_bias else np.zeros(gain.shape[1])
 
     def _varies(self, layer, x):
-        """Returns which inputs do not add one constant to every position of the output."""
+        """Returns which inputs do not add the same constant at all output positions."""
         if self.is_transposed or has_borders(layer):
             return x.constants != 0  # True for NaN.
         return np.isnan(x.constants)
@@ -135,7 +136,7 @@ class _SeparableConv(_Linear):
 
 
 class _Recurrent(Rule):
-    """A recurrent layer: it can lose inputs, but its state mixes the units."""
+    """A recurrent layer. It can lose inputs, but no units, since its state mixes them."""
 
     is_shareable = False
     takes_extras = True
@@ -170,13 +171,13 @@ class _Recurrent(Rule):
         bias = np.zeros((2, len(shift)) if getattr(layer, "reset_after", False) else len(shift))
         if layer.use_bias:
             bias += to_numpy(layer.cell.bias)
-        # Of two rows the first one belongs to the inputs, the second to the state.
+        # If the bias has two rows, the first is added to the inputs, the second to the state.
         bias[0 if bias.ndim == 2 else slice(None)] += shift
         return Edit({"use_bias": True}, {**weights, "cell.bias": bias})
 
 
 class _Embedding(Rule):
-    """A table of vectors, of which columns can go."""
+    """A table of vectors, which can lose columns."""
 
     is_shareable = False
     is_source = True
@@ -202,20 +203,20 @@ class _Embedding(Rule):
 
 
 def taken(node):
-    """Returns which of a layer's input channels it has in the smaller model."""
+    """Returns which of its input channels a layer has in the smaller model."""
     return node.inputs[0].kept if node.gathered is None else node.gathered
 
 
 def folded(x):
-    """Returns the constants that a bias takes over, zeros for all other channels."""
+    """Returns the constants that are added to a bias, zeros for all other channels."""
     return np.where(x.needed | np.isnan(x.constants), 0.0, x.constants)
 
 
 def has_borders(layer):
-    """Returns whether a convolution sees the zeros of its own padding."""
+    """Returns whether a convolution reads zeros of its own padding."""
     if not hasattr(layer, "kernel_size"):
         return False
-    # A kernel of one position, as in a pointwise convolution, is never put beside its input.
+    # A kernel of size 1, as in a pointwise convolution, never reads padding.
     return layer.padding != "valid" and math.prod(layer.kernel_size) > 1
 
 

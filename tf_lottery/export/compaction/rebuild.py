@@ -1,8 +1,9 @@
-"""The smaller model, built by the analysis of the one it comes from."""
+"""Builds the smaller model from the analyzed graph of the original one."""
 
 import keras
 import numpy as np
 
+from tf_lottery._keras import output_shape_of_lambda
 from tf_lottery.export.compaction.graph import as_functional, is_graph
 
 
@@ -14,9 +15,9 @@ def rebuild(model, graph):
         graph: Its `Graph`, analyzed.
 
     Returns:
-        Pair of the new model, of the kind of `model`, and a dict of the identities of the
-        layers of `model` to the new layers. A Sequential model in which inputs are gathered
-        becomes a functional one.
+        Pair of the new model and a dict of the ids of the layers of `model` to the new layers.
+        The new model is of the same kind as `model`, but a Sequential model whose inputs are
+        gathered becomes a functional one.
 
     Raises:
         ValueError: If a layer cannot be copied.
@@ -28,12 +29,12 @@ def rebuild(model, graph):
 
 
 class _Builder:
-    """Copies layers, changed where the analysis asks for it."""
+    """Copies layers, smaller where the analysis removed units."""
 
     def __init__(self, graph):
         self.new = {}
         self._graph = graph
-        # Layers with several calls have no edits, or one that leaves them as they are.
+        # Rules for layers with several calls never change the layer.
         self._nodes = {id(node.operation): node for node in graph.nodes if node.rule}
         self._edits = {}
         self._pairs = []
@@ -65,7 +66,7 @@ class _Builder:
                     _copy_trainable(_attribute(old, name), _attribute(new, name))
 
     def _inputs(self, model, function):
-        """Returns new input tensors in the structure of the model's."""
+        """Returns new input tensors, nested as those of the model."""
         channels = self._graph.model_inputs.get(id(model))
         layers = {
             id(layer.output): layer
@@ -118,7 +119,7 @@ class _Builder:
 
 
 def _config(operation):
-    """Returns an operation's config with its functions as they are, registered or not."""
+    """Returns an operation's config with functions as objects, so that any function works."""
     try:
         config = operation.get_config()
     except NotImplementedError as error:
@@ -138,20 +139,20 @@ def _from_config(operation, config):
         copy = type(operation).from_config(config)
     except Exception as error:  # A layer's own code may fail in any way.
         raise _not_copied(operation, f"whose `from_config` fails: {error}") from error
-    # Not every operation takes its name from the config, and the names must differ.
+    # Not every operation takes its name from the config, and names must be unique.
     if copy.name != operation.name:
         copy.name = operation.name
     return copy
 
 
 def _copy_lambda(layer, config):
-    """Copies a `Lambda` layer with its own functions.
+    """Copies a `Lambda` layer with its function objects.
 
-    Read from a config, a Python lambda has lost the names around it that it uses.
+    A Python lambda that is read from a config loses the outer variables that it uses.
     """
     functions = {"function": layer.function, "mask": layer.mask, "arguments": layer.arguments}
     if "output_shape" in config:
-        functions["output_shape"] = layer._output_shape  # It has no public name.
+        functions["output_shape"] = output_shape_of_lambda(layer)
     return keras.layers.Lambda(**{**config, **functions})
 
 
@@ -163,7 +164,7 @@ def _not_copied(operation, reason):
 
 
 def _unfit_initializers(layer, config):
-    """Returns the entries of a config that hold initial values in the layer's old shape."""
+    """Returns the names of config entries with constant initial values of the old shape."""
     return [
         name
         for name in config
@@ -188,9 +189,9 @@ def _copy_variables(old, new):
     if shapes != [tuple(v.shape) for v in new.variables]:
         raise _not_copied(old, "whose copy has other weights")
     for source, target in zip(old.variables, new.variables, strict=True):
-        # A copy: on JAX, training gives up the arrays of a model, which no other may hold.
+        # A copy: on JAX, training donates the buffers of a model, so models must not share any.
         target.assign(np.array(keras.ops.convert_to_numpy(source)))
         _copy_trainable(source, target)
-    # Normalization layers compute from copies of their statistics.
+    # `Normalization` computes with copies of its statistics, which this updates.
     if hasattr(new, "finalize_state"):
         new.finalize_state()

@@ -1,4 +1,4 @@
-"""What compaction removed, what it had to keep and why."""
+"""The report of `tfl.compact`: what was removed, what stays and why."""
 
 import dataclasses
 
@@ -10,11 +10,11 @@ class LayerRow:
     """One layer with weights.
 
     Args:
-        path: String, the layer's name after those of the models around it.
-        units_before: Integer, its units or channels, 0 if they are not known.
-        units_after: Integer, those in the smaller model.
-        parameters_before: Integer, its weights.
-        parameters_after: Integer, those in the smaller model.
+        path: String, the layer's name, preceded by the names of the models around it.
+        units_before: Integer, the number of its units or channels, 0 if it is not known.
+        units_after: Integer, their number in the smaller model.
+        parameters_before: Integer, the number of its weights.
+        parameters_after: Integer, their number in the smaller model.
     """
 
     path: str
@@ -36,8 +36,8 @@ class CompactionReport(Printable):
         gathered: Dict of paths of layers that select among the model's inputs to the number
             of inputs selected.
         kept: Dict of paths of layers to a list of reasons why dead or constant units stay.
-        left_alone: Dict of paths of layers to the reason why no unit of theirs, before or
-            after them, was removed.
+        left_alone: Dict of paths of layers to the reason why none of their input or output
+            channels was removed.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What compaction has to know about a kind of layer."""
+"""The base class of the rules by which compaction handles the kinds of layers."""
 
 import dataclasses
 
@@ -7,16 +7,16 @@ import numpy as np
 
 from tf_lottery.layers.soft_activations import SoftActivation
 
-NOT_ELEMENTWISE = "its activation is not known to treat every channel for itself"
+NOT_ELEMENTWISE = "its activation is not known to process every channel separately"
 
 
 @dataclasses.dataclass(frozen=True)
 class Edit:
-    """How a layer differs in the smaller model.
+    """The changes to a layer in the smaller model.
 
     Args:
         config: Dict of the changed entries of its config.
-        weights: Dict of attribute names to arrays.
+        weights: Dict of attribute names to the new arrays.
     """
 
     config: dict = dataclasses.field(default_factory=dict)
@@ -30,29 +30,29 @@ class Rule:
     channels.
     """
 
-    # Whether calls of one layer can be treated one by one, which needs no weights.
+    # Whether a layer with several calls can be handled call by call (it has no weights).
     is_shareable = True
-    # Whether masks or states besides the inputs change nothing about the rest.
+    # Whether the rule also holds if masks or states are passed besides the inputs.
     takes_extras = False
-    # Whether the output channels are the layer's own, so that their number can be chosen.
+    # Whether the layer computes new output channels, whose number can be chosen.
     is_source = False
-    # Whether the layer can do with a selection of its input channels.
+    # Whether the layer also works with a selection of its input channels.
     selects_inputs = False
-    # Whether the inputs have channels, unlike integers that are looked up.
+    # Whether the inputs have channels; integers that index a table have none.
     reads_channels = True
-    # Why an input channel stays though its value is known.
+    # The reason why an input channel stays although its value is known.
     keeps = "its output varies with other channels"
 
     def misfit(self, node):
-        """Returns why a call cannot be treated by this rule, an empty string if it can."""
+        """Returns the reason why this rule does not fit a call, an empty string if it does."""
         return "" if self.ties(node) is not None else "its channels are mixed"
 
     def pin(self, layer):
-        """Returns why all of a layer's output channels stay, an empty string if they need not."""
+        """Returns the reason why all output channels must stay, an empty string if none."""
         return ""
 
     def ties(self, node):
-        """Returns which channels stay or go together.
+        """Returns which input and output channels can only be removed together.
 
         Returns:
             List with a pair of index arrays for every input: input channel `i[k]` belongs to
@@ -71,31 +71,31 @@ class Rule:
         return np.where(low == high, low, np.nan)
 
     def needs(self, node):
-        """Returns a boolean array for every input: which channels the needed outputs need."""
+        """Returns a boolean array for every input: the channels that needed outputs depend on."""
         needs = [np.zeros(x.width, bool) for x in node.inputs]
         for need, (i, o) in zip(needs, self.ties(node), strict=True):
             np.logical_or.at(need, i, node.outputs[0].needed[o])
         return needs
 
     def edit(self, node):
-        """Returns the `Edit` that makes the layer fit the kept channels."""
+        """Returns the `Edit` that adapts the layer to the kept channels."""
         return Edit()
 
 
 def elementwise_functions():
-    """Returns the activations of Keras that treat every channel for itself."""
+    """Returns the activations of Keras that process every channel separately."""
     mixing = {"glu", "log_softmax", "softmax", "sparsemax", "get", "serialize", "deserialize"}
     functions = vars(keras.activations).items()
     return {f for name, f in functions if callable(f) and name not in mixing}
 
 
 def is_elementwise(activation):
-    """Returns whether an activation, `None` for none, treats every channel for itself."""
+    """Returns whether an activation, or `None`, processes every channel separately."""
     if activation is None or isinstance(activation, SoftActivation):
         return True
     try:
         return activation in elementwise_functions()
-    except TypeError:  # It has no hash.
+    except TypeError:  # It is not hashable.
         return False
 
 
@@ -107,7 +107,7 @@ def apply(function, values):
         values: Array, NaN for channels that are not constant.
 
     Returns:
-        Array of the same shape; values that are not finite count as not constant.
+        Array of the same shape, NaN where the result is not finite.
     """
     known = np.isfinite(values)
     if function is not None and known.any():
@@ -124,7 +124,7 @@ def to_numpy(variable):
 
 
 def shrink(array, axis, kept, needed):
-    """Returns the kept entries along an axis, zeros in place of those that are not needed.
+    """Returns the kept entries along an axis, with zeros for those that are not needed.
 
     Args:
         array: Array.

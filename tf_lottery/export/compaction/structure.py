@@ -1,4 +1,4 @@
-"""Layers that join tensors or lay their channels out anew."""
+"""Rules for layers that join tensors or rearrange their channels."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ class _Merge(Rule):
     """Combines the same channel of several tensors.
 
     Args:
-        combine: Function of a list of arrays to an array, in which NaN stays NaN.
+        combine: Function of a list of arrays to an array. NaN must stay NaN.
     """
 
     keeps = "it is joined with a channel that varies"
@@ -27,7 +27,7 @@ class _Merge(Rule):
 
 
 class _Concatenate(Rule):
-    """Tensors side by side."""
+    """Concatenation along the last axis."""
 
     def misfit(self, node):
         ranks = {len(x.shape) for x in node.inputs}
@@ -43,7 +43,10 @@ class _Concatenate(Rule):
 
 
 class _Reshape(Rule):
-    """`Flatten` and `Reshape`: an entry's channel is its place in memory modulo their number."""
+    """`Flatten` and `Reshape`.
+
+    The channel of an entry is its position in memory modulo the number of channels.
+    """
 
     keeps = "it becomes one channel with others"
 
@@ -62,7 +65,7 @@ class _Reshape(Rule):
 
 
 class _Permute(Rule):
-    """Axes in another order, the last one in its place."""
+    """Axes in another order; the last one stays last."""
 
     def misfit(self, node):
         last = len(node.inputs[0].shape) - 1
@@ -70,7 +73,7 @@ class _Permute(Rule):
 
 
 def _product(arrays):
-    # A constant zero decides, whatever the other factors are.
+    # A constant zero makes the product zero, whatever the other factors are.
     return np.where((np.stack(arrays) == 0).any(axis=0), 0.0, np.prod(arrays, axis=0))
 
 

@@ -1,7 +1,8 @@
-"""Which rule belongs to which layer."""
+"""The table of rules: which one belongs to which kind of layer."""
 
 import keras
 
+from tf_lottery._keras import is_operation_of_ops
 from tf_lottery.export.compaction import channelwise, linear, structure
 
 _RULES = {**linear.RULES, **channelwise.RULES, **structure.RULES}
@@ -22,19 +23,19 @@ _ATTENTION = (
 
 
 def find_rule(node):
-    """Finds how to treat a call.
+    """Finds the rule for a call.
 
     Args:
         node: A `Node`.
 
     Returns:
-        Pair of a `Rule` and an empty string, or of `None` and why the call is left alone.
+        Pair of a `Rule` and an empty string, or of `None` and the reason why there is none.
     """
     operation = node.operation
-    # A subclass may compute anything, so that the very class decides.
+    # The exact class decides, since a subclass may compute anything.
     rule = _RULES.get(type(operation))
-    # The classes of operations are not public; their module and name are what there is.
-    if rule is None and type(operation).__module__.startswith("keras.src.ops."):
+    # The classes of operations are not public, so that only their names can be compared.
+    if rule is None and is_operation_of_ops(operation):
         rule = _OPERATIONS.get(type(operation).__name__)
     if rule is None and not isinstance(operation, keras.Model):
         reason = _unknown(operation)

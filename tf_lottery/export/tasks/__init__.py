@@ -1,1 +1,1 @@
-"""What runs in processes of its own; see `tf_lottery.export.child_process`."""
+"""Code that runs in separate processes; see `tf_lottery.export.child_process`."""

@@ -1,4 +1,4 @@
-"""Converts a SavedModel; runs in a process of its own, see `ChildProcess`."""
+"""Converts a SavedModel; runs in a separate process, see `ChildProcess`."""
 
 import os
 
@@ -11,6 +11,6 @@ def convert(folder):
     """Returns the bytes of the float32 TFLite file of a SavedModel.
 
     Args:
-        folder: String, where the SavedModel is.
+        folder: String, the folder of the SavedModel.
     """
     return tf.lite.TFLiteConverter.from_saved_model(folder).convert()

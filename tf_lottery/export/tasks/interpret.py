@@ -1,4 +1,4 @@
-"""Runs TFLite files; in a process of its own, see `ChildProcess`."""
+"""Runs and times TFLite files; runs in a separate process, see `ChildProcess`."""
 
 import time
 
@@ -27,7 +27,7 @@ def run(content, steps, resolver):
 def measure(contents, step, runs):
     """Returns the median milliseconds of a run for each of several files.
 
-    The files are run in turns, so that a busy moment of the machine hits them alike.
+    The files run in turns, so that other load on the machine affects all of them equally.
 
     Args:
         contents: Dict of names to bytes of files.

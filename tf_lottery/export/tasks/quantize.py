@@ -1,4 +1,4 @@
-"""Quantizes TFLite files; runs in a process of its own, see `ChildProcess`."""
+"""Quantizes TFLite files; runs in a separate process, see `ChildProcess`."""
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -27,7 +27,7 @@ FLOAT_INTERFACE = [
     {"regex": ".*", "operation": kind, "algorithm_key": "no_quantize", "op_config": {}}
     for kind in ("INPUT", "OUTPUT")
 ]
-# The bound of bfloat16, roughly, in which some models pad with the smallest number.
+# Slightly below the largest finite bfloat16, whose negative some models use as padding.
 LARGEST = 3e38
 
 
@@ -54,9 +54,9 @@ def quantize(content, mode, steps=()):
 def _ranges(content, steps):
     """Returns the smallest and the largest value of every activation over all steps.
 
-    The quantizer would take moving averages over the steps, which clip what is rare. And it
-    would run a delegate, which computes no output that nothing reads, as the first step of
-    an unrolled LSTM has one, and then miss its values.
+    The quantizer's own calibration takes moving averages over the steps, which clip rare values.
+    It also runs a delegate, which does not compute outputs that nothing reads, such as one in
+    the first step of an unrolled LSTM. Their ranges would then be missing.
     """
     interpreter = Interpreter(
         model_content=content,
@@ -76,7 +76,7 @@ def _ranges(content, steps):
         run(**step)
         for name, index in indices:
             values = interpreter.get_tensor(index)
-            # Infinity stands for what padding leaves out.
+            # Larger magnitudes, infinity included, are padding.
             values = values[np.abs(values) < LARGEST]
             if values.size:
                 shape = [1] * max(interpreter.get_tensor(index).ndim, 1)

@@ -1,7 +1,7 @@
 """Calls functions of a file on behalf of the parent process; see `ChildProcess`.
 
-Runs as a script, `python serve.py FILE`. It reads pickled calls from standard input and
-writes pickled outcomes to standard output, on which nothing else may be printed.
+Runs as a script, `python serve.py FILE`. It reads pickled calls from standard input and writes
+pickled results to standard output. Whatever else is printed goes to standard error.
 """
 
 import os

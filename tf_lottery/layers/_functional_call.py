@@ -1,0 +1,94 @@
+"""Call a layer with the values of some of its variables replaced."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+from keras import ops
+
+from tf_lottery import _keras
+
+
+def functional_call(
+    layer: keras.Layer,
+    replacements: list[tuple],
+    *args,
+    helpers: Iterable = (),
+    read_only: dict[int, str] | None = None,
+    **kwargs,
+) -> Any:
+    """Calls `layer` as if some of its variables had other values.
+
+    Gradients flow into the replacement tensors. As in an ordinary call, variables that the layer
+    assigns, such as batch statistics, seeds or the kernels of spectral normalization, keep their
+    new values, and losses that it adds count.
+
+    Args:
+        layer: A built `keras.Layer`; a `keras.Model` is one.
+        replacements: List of pairs of a variable of `layer` and a tensor of its shape.
+        *args: Passed to the layer.
+        helpers: Layers outside `layer` that it uses in this call. Their variables are read and
+            updated too. Defaults to `()`.
+        read_only: Dict from the `id` of each variable that the call must not assign to the
+            message of the error. Defaults to `None`: the call may assign all variables.
+        **kwargs: Passed to the layer.
+
+    Returns:
+        What the layer returns.
+
+    Raises:
+        ValueError: If `layer` is not built, or assigns a read-only variable.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(1, use_bias=False)
+    >>> layer.build((None, 2))
+    >>> outputs = functional_call(layer, [(layer.kernel, ops.ones((2, 1)))], np.ones((1, 2)))
+    >>> ops.convert_to_numpy(outputs)
+    array([[2.]], dtype=float32)
+    """
+    if not layer.built:
+        raise ValueError(
+            "Argument `layer` must be built before a functional call. "
+            f"Received: {layer.name!r}, which has no variables yet"
+        )
+    outer = _keras.active_scope()
+    # An inner scope hides the outer one completely, so it must contain every variable.
+    variables = {id(v): v for called in (layer, *helpers) for v in called.variables}
+    values = {key: (variable, variable.value) for key, variable in variables.items()}
+    values.update((id(variable), (variable, tensor)) for variable, tensor in replacements)
+    collect_losses = outer is None or outer.collect_losses
+    with _CallScope(list(values.values()), collect_losses, read_only) as scope:
+        before = {key: scope.get_current_value(v) for key, v in variables.items()}
+        outputs = layer(*args, **kwargs)
+    for key, variable in variables.items():
+        after = scope.get_current_value(variable)
+        if after is not before[key]:
+            variable.assign(after)
+    for loss in scope.losses:
+        if outer is not None:
+            outer.add_loss(loss)
+        else:
+            # `add_loss` of a functional model raises an error; that of `keras.Layer` does not.
+            keras.Layer.add_loss(layer, loss)
+    return outputs
+
+
+class _CallScope(keras.StatelessScope):
+    """The scope of a functional call. Assigned weights get the same gradients as in Keras."""
+
+    def __init__(self, values, collect_losses, read_only):
+        super().__init__(values, collect_losses=collect_losses)
+        self.read_only = read_only or {}
+
+    def add_update(self, update):
+        """Records the value that a layer assigns to a variable in its call."""
+        variable, value = update
+        if id(variable) in self.read_only:
+            raise ValueError(self.read_only[id(variable)])
+        if variable.trainable and keras.backend.backend() != "jax":
+            # On these backends Keras assigns in place: the weight gets the gradient of the
+            # assigned value, and no gradient flows to the tensors it was computed from.
+            current = self.get_current_value(variable)
+            value = ops.stop_gradient(value) + (current - ops.stop_gradient(current))
+        super().add_update((variable, value))

@@ -1,0 +1,175 @@
+"""The state of methods that grow connections, for every kernel."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_lottery.layers.part import Part
+from tf_lottery.layers.variables import add_like
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+class GrowthMemory(Part):
+    """Holds dense gradients of the kernels, and which weights have ever been active.
+
+    The gradient of the loss with respect to `kernel * mask` also exists at pruned positions.
+    While collection is on, one variable per kernel receives it at every training step. Any Keras
+    optimizer overwrites these variables with their gradients, as in Keras' float8 training. They
+    have no clipping, weight decay or slots. After a step, the variable is
+    `decay * variable + gain * gradient`.
+
+    Args:
+        decay: Float in [0, 1], the factor of the old value. Defaults to `None`: no gradients are
+            collected.
+        gain: Float, the factor of the new gradient. Defaults to `1.0`.
+        steps: Integer > 0, the number of batches over which the optimizer accumulates gradients.
+            A gradient is then the mean over these batches. Defaults to `1`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Attributes:
+        in_use: Whether a callback is using it in a training.
+        explored: List of boolean variables, true where a weight has ever been active.
+        gradients: List of float variables, empty if `decay` is `None`. If the optimizer scales
+            the loss, the gradients are scaled too.
+
+    Example:
+
+    >>> memory = GrowthMemory(decay=0.9, gain=0.1)
+    >>> memory.create_variables([keras.Variable(np.ones((4, 3)))])
+    >>> [tuple(variable.shape) for variable in memory.explored]
+    [(4, 3)]
+    """
+
+    kind = "growth"
+    is_weight = False
+    may_begin = True
+    # In the list of trainable variables, the gradients must come last.
+    order = 2
+
+    def __init__(self, decay=None, gain=1.0, steps=1, **kwargs):
+        super().__init__(**{"name": "growth", **kwargs})
+        self.decay, self.gain, self.steps = decay, gain, steps
+        self.in_use = False
+        self.explored, self.gradients = [], []
+
+    def create_variables(self, kernels):
+        """Creates the variables for every kernel."""
+        for i, kernel in enumerate(kernels):
+            explored = add_like(
+                self, kernel, f"explored_{i}", "zeros", dtype="bool", trainable=False
+            )
+            self.explored.append(explored)
+        for i, kernel in enumerate(kernels if self.decay is not None else []):
+            gradient = add_like(
+                self,
+                kernel,
+                f"gradient_{i}",
+                "zeros",
+                aggregation="mean",
+                overwrite_with_gradient=True,
+            )
+            self.gradients.append(gradient)
+        self.collect(False)
+
+    @property
+    def trainable(self):
+        """Always true, even if the model is frozen. `collect` sets it for every variable."""
+        return True
+
+    @trainable.setter
+    def trainable(self, value):
+        del value
+
+    def collect(self, on):
+        """Turns the collection of dense gradients on or off.
+
+        Args:
+            on: Boolean. The variables are trainable while collection is on.
+        """
+        for gradient in self.gradients:
+            gradient.trainable = on
+
+    def replace(self, values, training):
+        """Returns the kernels unchanged, and makes a call collect their gradients."""
+        del training
+        if not any(gradient.trainable for gradient in self.gradients):
+            return values
+        return list(map(self._watched, values, self.gradients))
+
+    def _watched(self, kernel, gradient):
+        # With gradient accumulation, the optimizer itself sums and decays the gradients.
+        decay = self.decay if self.steps == 1 else 0
+        gain = self.gain / self.steps
+
+        @ops.custom_gradient
+        def watched(kernel, gradient):
+            def backward(*args, upstream=None):
+                upstream = ops.convert_to_tensor(args[0] if upstream is None else upstream)
+                collected = ops.cast(upstream, gradient.dtype)
+                if gain != 1:
+                    collected = gain * collected
+                if decay:
+                    collected = collected + decay * gradient
+                return upstream, collected
+
+            return kernel, backward
+
+        return watched(kernel, ops.convert_to_tensor(gradient.value))
+
+    def clear(self):
+        """Sets the dense gradients to zero."""
+        for gradient in self.gradients:
+            gradient.assign(np.zeros(gradient.shape, gradient.dtype))
+
+    def explore(self, masks):
+        """Records which weights are active.
+
+        Args:
+            masks: List of boolean arrays, one for every kernel.
+        """
+        for explored, mask in zip(self.explored, masks, strict=True):
+            explored.assign(ops.logical_or(explored.value, mask))
+
+    def reset(self, masks):
+        """Clears the gradients, and marks only the currently active weights as explored.
+
+        Args:
+            masks: List of boolean arrays, one for every kernel.
+        """
+        self.clear()
+        for explored, mask in zip(self.explored, masks, strict=True):
+            explored.assign(mask)
+
+    @property
+    def lasts(self):
+        """Whether gradients are still needed after the next batch, which may overwrite them."""
+        return bool(self.decay) or self.steps > 1
+
+    def state(self):
+        """Returns the list of the variables to save."""
+        return [*self.explored, *(self.gradients if self.lasts else [])]
+
+    def restore(self, values, kept):
+        """Sets the state, or resets it if there are no values; see `reset`."""
+        if values is None:
+            self.reset(kept)
+        else:
+            super().restore(values, kept)
+
+    def save_own_variables(self, store):
+        """Saves the state."""
+        for i, variable in enumerate(self.state()):
+            store[str(i)] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store):
+        """Loads what `save_own_variables` saved. Variables that it did not save become zero."""
+        # A Keras store has `keys`, but cannot be iterated.
+        saved = set(store.keys())
+        for i, variable in enumerate(self.state()):
+            fresh = np.zeros(variable.shape, variable.dtype)
+            variable.assign(store[str(i)] if str(i) in saved else fresh)
+
+    def get_config(self):
+        """Returns the configuration."""
+        settings = {"decay": self.decay, "gain": self.gain, "steps": self.steps}
+        return {**super().get_config(), **settings}

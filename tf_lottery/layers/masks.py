@@ -1,0 +1,56 @@
+"""The selection by fixed masks."""
+
+import keras
+from keras import ops
+
+from tf_lottery.layers.part import Selection
+from tf_lottery.layers.variables import add_like
+
+
+@keras.saving.register_keras_serializable("tf_lottery")
+class Masks(Selection):
+    """Replaces pruned weights by zeros.
+
+    The zeros are part of the forward pass. Therefore the gradients of pruned weights are zero,
+    gradient norms are those of the sparse network, and no optimizer can revive a weight.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Attributes:
+        masks: List of non-trainable boolean variables, one for every kernel, initially all true.
+
+    Example:
+
+    >>> [tuple(mask.shape) for mask in sparse.selection.masks]
+    [(8, 10), (10, 2)]
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"name": "masks", **kwargs})
+        self.masks = []
+
+    def create_variables(self, kernels):
+        """Creates a mask for every kernel."""
+        for i, kernel in enumerate(kernels):
+            mask = add_like(self, kernel, f"mask_{i}", "ones", dtype="bool", trainable=False)
+            self.masks.append(mask)
+
+    def replace(self, values, training):
+        """Returns the kernels, with zeros at pruned positions."""
+        del training
+        # Cheaper than a product. Pruned weights that are not finite become zero too.
+        return [
+            ops.where(mask.value, value, ops.zeros((), value.dtype))
+            for value, mask in zip(values, self.masks, strict=True)
+        ]
+
+    def kept(self, kernels):
+        """Returns the masks as a list of boolean arrays."""
+        del kernels
+        return [ops.convert_to_numpy(mask) for mask in self.masks]
+
+    def keep(self, masks):
+        """Sets the masks."""
+        for variable, mask in zip(self.masks, masks, strict=True):
+            variable.assign(mask)

@@ -1,0 +1,121 @@
+"""The kernels and masks of a sparse model, by the names of the kernels."""
+
+import numpy as np
+
+from tf_lottery.layers import matrix_shapes
+from tf_lottery.sparsity import masks as mask_ops
+
+
+class KernelsByName:
+    """Access to the kernels and masks of a sparse model by name.
+
+    A subclass has the attribute `wrapper`, the `tf_lottery.layers.Masked` with the kernels.
+    """
+
+    @property
+    def kernels(self):
+        """Dict of names to the variables that are pruned.
+
+        A name is the path that the variable had when the model was made sparse.
+
+        Raises:
+            ValueError: If a layer has changed since then so that its mask has no effect.
+        """
+        return self._by_name(self.wrapper.kernels)
+
+    @property
+    def named_weights(self):
+        """Dict of names to all weights of the wrapped model; see `kernels`."""
+        return self.wrapper.named_weights()
+
+    def _by_name(self, values):
+        return dict(zip(self.wrapper.keys, values, strict=True))
+
+    @property
+    def matrix_shapes(self):
+        """Dict of kernel names to (inputs, outputs), or `None` for kernels without a matrix.
+
+        See `tf_lottery.layers.matrix_shapes`.
+        """
+        return self._by_name(matrix_shapes(self.model, self.wrapper.kernels))
+
+    @property
+    def density(self):
+        """The fraction of weights that the masks keep, over all kernels."""
+        return mask_ops.density(self.get_masks())
+
+    @property
+    def sparsity(self):
+        """The fraction of weights that the masks prune, over all kernels."""
+        return 1.0 - self.density
+
+    def get_masks(self):
+        """Returns a dict of kernel names to boolean arrays, True meaning kept."""
+        return self._by_name(self.wrapper.get_masks())
+
+    def to_matrices(self, arrays):
+        """Reshapes arrays to matrices (inputs, outputs), to which patterns apply.
+
+        Args:
+            arrays: Dict of kernel names to NumPy arrays with the shapes of the kernels.
+
+        Returns:
+            Dict of the same names to matrices. Arrays of kernels without a matrix, to which no
+            structured pattern applies, keep their shapes.
+
+        Example:
+
+        >>> matrices = convolutional.to_matrices(convolutional.get_kernels())
+        >>> matrices["small/stem/kernel"].shape
+        (27, 4)
+        """
+        shapes = self.matrix_shapes
+        return {name: array.reshape(shapes[name] or array.shape) for name, array in arrays.items()}
+
+    def from_matrices(self, arrays):
+        """Reshapes the matrices of `to_matrices` to the shapes of the kernels.
+
+        Args:
+            arrays: Dict of kernel names to NumPy arrays.
+
+        Returns:
+            Dict of the same names to arrays, as `set_masks` expects them.
+        """
+        kernels = self.kernels
+        return {name: array.reshape(kernels[name].shape) for name, array in arrays.items()}
+
+    def set_masks(self, masks):
+        """Sets masks and writes zeros into the pruned positions of the kernels.
+
+        Args:
+            masks: Dict of kernel names to boolean arrays. Other kernels keep their masks.
+
+        Raises:
+            ValueError: If a name is unknown, or an array is not boolean or has another shape.
+                No mask is changed then.
+        """
+        before = self.get_masks()
+        masks = {path: np.asarray(mask) for path, mask in masks.items()}
+        for path, mask in masks.items():
+            if path not in before:
+                raise ValueError(
+                    "Argument `masks` must have names of the model's kernels, "
+                    f"{sorted(before)}. Received: {path!r}"
+                )
+            mask_ops.check_mask(f"masks[{path!r}]", mask, before[path].shape)
+        self.wrapper.set_masks(list({**before, **masks}.values()))
+
+    def get_kernels(self):
+        """Returns a dict of kernel names to arrays, the effective values `kernel * mask`."""
+        return self._by_name(self.wrapper.get_kernels())
+
+    def apply_masks(self):
+        """Writes the effective values into the kernels, and settles soft gates."""
+        self.wrapper.apply_masks()
+
+    def check_kernels(self):
+        """Raises a `ValueError` if a layer has changed so that its mask has no effect.
+
+        Functions that are already compiled would not notice the change.
+        """
+        _ = self.wrapper.kernels

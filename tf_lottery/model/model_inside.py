@@ -1,0 +1,124 @@
+"""The properties and methods that a sparse model forwards to the model inside it."""
+
+import contextlib
+
+import keras
+
+
+class ModelInside(keras.Model):
+    """A Keras model around another one. It has the inputs, outputs and layers of that model.
+
+    A subclass defines `model`, the model inside, and `settled()`.
+    """
+
+    @property
+    def model(self):
+        """The model inside."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def settled(self):
+        """Yields the model inside, temporarily changed to compute the same as this model."""
+        raise NotImplementedError
+        yield
+
+    @property
+    def output_names(self):
+        """Names of the model's outputs, which can be keys of losses and metrics."""
+        return getattr(self.model, "output_names", None)
+
+    @property
+    def inputs(self):
+        """Symbolic inputs of the model inside."""
+        return self.model.inputs
+
+    @property
+    def outputs(self):
+        """Symbolic outputs of the model inside."""
+        return self.model.outputs
+
+    @property
+    def input(self):
+        """Symbolic input of the model inside, or a structure of them."""
+        if not hasattr(self.model, "inputs"):
+            return super().input
+        # `input` of a sequential model is the tensor of its last call.
+        return self.inputs[0] if isinstance(self.model, keras.Sequential) else self.model.input
+
+    @property
+    def output(self):
+        """Symbolic output of the model inside, or a structure of them."""
+        # A subclassed model has no graph. Keras reads `output` when it is called in another graph.
+        if not hasattr(self.model, "outputs"):
+            return super().output
+        return self.outputs[0] if isinstance(self.model, keras.Sequential) else self.model.output
+
+    @property
+    def input_shape(self):
+        """Shape of the input with the batch axis, or a structure of shapes."""
+        return self.model.input_shape
+
+    @property
+    def output_shape(self):
+        """Shape of the output with the batch axis, or a structure of shapes."""
+        return self.model.output_shape
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the output for a shape of the input, both with the batch axis.
+
+        Args:
+            input_shape: Tuple, or a structure of tuples.
+        """
+        return self.model.compute_output_shape(input_shape)
+
+    def compute_output_spec(self, inputs, training=None):
+        """Returns the symbolic output for a symbolic input.
+
+        Args:
+            inputs: `keras.KerasTensor`, or a structure of them.
+            training: Whether it is a training step. Defaults to `None`.
+        """
+        del training
+        return self.model.compute_output_spec(inputs)
+
+    def get_layer(self, name=None, index=None):
+        """Returns a layer of the model inside.
+
+        Args:
+            name: String, its name. Defaults to `None`.
+            index: Integer, its position instead. Defaults to `None`.
+        """
+        return self.model.get_layer(name, index)
+
+    def count_params(self):
+        """Returns the number of weights of the model inside, zeros included."""
+        return self.model.count_params()
+
+    def summary(self, *args, **kwargs):
+        """Prints the layers of the model inside. `tfl.summary` prints the sparsity too.
+
+        Args:
+            *args: Arguments of `keras.Model.summary`.
+            **kwargs: Arguments of `keras.Model.summary`.
+        """
+        self.model.summary(*args, **kwargs)
+
+    def export(self, filepath, format="tf_saved_model", **kwargs):
+        """Exports the plain model with its zeros, for inference. This model does not change.
+
+        Args:
+            filepath: String or path to write to.
+            format: String; see `keras.Model.export`. Defaults to `"tf_saved_model"`.
+            **kwargs: Other arguments of `keras.Model.export`.
+        """
+        with self.settled() as plain:
+            plain.export(filepath, format=format, **kwargs)
+
+    def quantize(self, mode=None, *args, **kwargs):
+        """Raises a `ValueError`, since masks do not apply to quantized weights."""
+        del args, kwargs
+        raise ValueError(
+            "A sparse model cannot be quantized with its masks. Strip it first, and quantize the "
+            "plain model, whose zeros stay zeros: `tfl.strip(model).quantize(...)`. "
+            f"Received: mode={mode!r}"
+        )

@@ -1,0 +1,103 @@
+"""Compiling and training of a sparse model."""
+
+import keras
+
+from tf_lottery import _keras, optimizers
+
+
+class TrainedWithParts(keras.Model):
+    """A Keras model that trains another one together with the parts that make it sparse.
+
+    A subclass has the attributes `model`, the model inside, `wrapper` and `parts`, and the method
+    `check_kernels`, which raises an error if masks have no effect.
+    """
+
+    def compile(self, optimizer="rmsprop", *args, auto_scale_loss=True, **kwargs):
+        """Compiles like any Keras model, with the loss scaling that the wrapped model would get.
+
+        Gates are excluded from weight decay. Call the optimizer's own
+        `exclude_from_weight_decay` before, since it replaces the list of excluded weights.
+        """
+        optimizer = keras.optimizers.get(optimizer)
+        # Keras would look at the dtype policy of this model, which is always float32.
+        is_scaled = auto_scale_loss and self.model.dtype_policy.name == "mixed_float16"
+        if is_scaled and optimizer is not None:
+            scaled = keras.optimizers.LossScaleOptimizer
+            if not isinstance(optimizer, scaled):
+                optimizer = scaled(optimizer, name="loss_scale_optimizer")
+        super().compile(optimizer, *args, auto_scale_loss=auto_scale_loss, **kwargs)
+        undecayed = [variable for part in self.parts for variable in part.undecayed]
+        if undecayed and self.optimizer is not None:
+            optimizers.exclude_from_weight_decay(self.optimizer, undecayed)
+
+    def compile_from_config(self, config):
+        """Compiles with a saved configuration. Keras does not do so if `compile` is overridden."""
+        # A saved optimizer already includes its loss scaling.
+        config = {**keras.saving.deserialize_keras_object(config), "auto_scale_loss": False}
+        self.compile(**config)
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def make_train_function(self, force=False):
+        """Creates the training function, after checks of kernels and masks."""
+        self._check_before_use()
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        """Creates the evaluation function, after checks of kernels and masks."""
+        self._check_before_use()
+        return super().make_test_function(force)
+
+    def make_predict_function(self, force=False):
+        """Creates the prediction function, after checks of kernels and masks."""
+        self._check_before_use()
+        return super().make_predict_function(force)
+
+    def _check_before_use(self):
+        self.check_kernels()
+        self.wrapper.check_copy()
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Computes the loss like any Keras model, with the changes that parts make to it."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        parts = [part for part in self.parts if part.changes_loss]
+        if not training or not parts:
+            return loss
+        # Parts change only the data loss, not the losses that layers add, such as regularizers.
+        added = sum(_keras.scaled_for_replicas(self, added) for added in self.losses)
+        data_loss = loss - added
+        for part in parts:
+            data_loss = part.change_loss(data_loss, x, y, y_pred)
+        return data_loss + added
+
+    def fit(self, *args, **kwargs):
+        """Trains like any Keras model, and then writes zeros where weights are pruned.
+
+        An optimizer with momentum can move the stored values of pruned weights, without effect on
+        what the model computes. See `keras.Model.fit`.
+
+        Raises:
+            ValueError: If the model is not compiled.
+        """
+        self._check_compiled("fit")
+        history = super().fit(*args, **kwargs)
+        if not self.selection.is_soft:
+            self.apply_masks()
+        return history
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluates like any Keras model; see `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: If the model is not compiled.
+        """
+        self._check_compiled("evaluate")
+        return super().evaluate(*args, **kwargs)
+
+    def _check_compiled(self, method):
+        if not self.compiled:
+            raise ValueError(
+                f"Call `compile` of the sparse model before `{method}`, even if the model inside "
+                "is compiled, and again after adding or removing tweaks with weights. "
+                f"Received: {self.name!r}, which is not compiled"
+            )

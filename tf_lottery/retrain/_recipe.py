@@ -1,0 +1,273 @@
+"""Prepares all tweaks of retraining in one call."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tf_lottery.callbacks import ActivationAnnealing, DistillationStop, GhostSkipAnnealing
+from tf_lottery.checks import choice, number_above, positive_integer
+from tf_lottery.layers.ghost_skips import GhostSkips
+from tf_lottery.layers.soft_activations import SoftActivations
+from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.printable import Printable
+from tf_lottery.retrain._ghost_skips import find_convolutions, ghost_skips, remove_ghost_skips
+from tf_lottery.retrain._rescaled_initialization import rescaled_initialization
+from tf_lottery.retrain._soft_activations import (
+    find_rectifiers,
+    remove_soft_activations,
+    soft_activations,
+)
+from tf_lottery.retrain.distillation import distill, remove_distillation
+from tf_lottery.retrain.label_smoothing import SmoothedCrossentropy
+from tf_lottery.retrain.outputs import check_from_logits
+
+TWEAKS = (
+    "soft_activations",
+    "ghost_skips",
+    "rescaled_initialization",
+    "label_smoothing",
+    "distillation",
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe(Printable):
+    """How a model is going to be retrained.
+
+    Args:
+        model: The `SparseModel`, with the tweaks.
+        loss: The loss to compile it with.
+        callbacks: List of callbacks to pass to `fit`.
+        steps: Integer, the length of the training.
+        schedule: Dict of tweaks to `(begin_step, end_step)`, between which they are in effect.
+        rescaling: The `RescalingReport` of the rescaled initialization, or `None`.
+
+    Example:
+
+    >>> recipe = tfl.retrain.recipe(sparse, steps=10)
+    >>> recipe.schedule
+    {'soft_activations': (0, 5), 'label_smoothing': (0, 10)}
+    >>> sparse.compile("adam", recipe.loss, metrics=["accuracy"])
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=recipe.callbacks, verbose=0)
+    >>> recipe.remove()
+    """
+
+    model: object
+    loss: object
+    callbacks: list
+    steps: int
+    schedule: dict
+    rescaling: object = None
+
+    def remove(self):
+        """Removes the tweaks, which leaves the plain sparse model.
+
+        A model that had ghost skips has to be compiled again before it can use its loss.
+
+        Raises:
+            ValueError: If annealing has not ended yet.
+        """
+        soft, ghosts = map(self.model.find_part, (SoftActivations, GhostSkips))
+        left = {}
+        if soft is not None and float(soft.softness):
+            left["soft_activations"] = f"beta {soft.beta:.3g}"
+        if ghosts is not None and float(ghosts.factor):
+            left["ghost_skips"] = f"factor {float(ghosts.factor):.3g}"
+        if left:
+            ends = {name: self.schedule[name][1] for name in left}
+            raise ValueError(
+                "Argument `model` must have been trained to the end of the recipe with its "
+                "callbacks, and no other callback may have restored earlier weights. "
+                f"Received: {left}, to be annealed until the steps {ends}"
+            )
+        _remove_tweaks(self.model)
+
+    def __rich__(self):
+        """Returns the schedule as a table."""
+        from rich.table import Table
+
+        title = f"Retraining of {self.model.name}, {self.steps:,} steps"
+        table = Table("tweak", "from step", "to step", title=title, title_justify="left")
+        for tweak, (begin, end) in self.schedule.items():
+            table.add_row(tweak.replace("_", " "), f"{begin:,}", f"{end:,}")
+        return table
+
+
+def recipe(
+    model: SparseModel,
+    steps: int,
+    batches: Any = None,
+    tweaks: tuple[str, ...] | None = None,
+    teacher: keras.Model | None = None,
+    annealed: float = 0.5,
+    activation: str = "swish",
+    smoothing: float = 0.1,
+    alpha: float = 0.9,
+    temperature: float = 5.0,
+    distilled: float = 1.0,
+    from_logits: bool = True,
+    loss: str | Callable | None = None,
+    rescaling_iterations: int = 180,
+) -> Recipe:
+    """Prepares a sparse model for retraining with several tweaks at once.
+
+    The tweaks are those of "Training Your Sparse Neural Network Better with Any Mask"
+    (arXiv:2206.12755): soft activations, ghost skips, rescaled initialization and label
+    smoothing, and distillation if there is a teacher. Initial weights are rescaled in this
+    call, for the smoothed loss, with soft activations and ghost skips in effect. These two are
+    annealed linearly from the first step on; label smoothing lasts to the end. A tweak that the
+    model cannot have, such as ghost skips without convolutions, is refused.
+
+    Which tweaks help depends on the length of the training: in a few epochs ghost skips and a
+    teacher can lower the accuracy, as `benchmarks/retraining_cifar10.py` shows.
+
+    Steps are the optimizer's: compile the model again, as in the example, so that they begin
+    at 0. Callbacks that restore earlier weights, such as `EarlyStopping`, should start after
+    annealing has ended.
+
+    Args:
+        model: A `SparseModel` with the ticket's masks and weights.
+        steps: Integer > 0, the length of the training.
+        batches: Training batches for the rescaled initialization; see
+            `rescaled_initialization`. Defaults to `None`, for a recipe without that tweak.
+        tweaks: Tuple of names from `tfl.retrain.TWEAKS`. Defaults to `None`: all that are
+            possible. Distillation needs `teacher`, rescaled initialization needs `batches`,
+            soft activations need a model with rectifiers and ghost skips one with masked
+            convolutions.
+        teacher: A built `keras.Model`; see `distill`. Defaults to `None`.
+        annealed: Float in (0, 1], the share of the steps at which annealing ends. Defaults to
+            `0.5`.
+        activation: String; see `soft_activations`. Defaults to `"swish"`.
+        smoothing: Float in [0, 1), the probability that is taken from the true class.
+            Defaults to `0.1`.
+        alpha: Float in [0, 1]; see `distill`. Defaults to `0.9`.
+        temperature: Float > 0; see `distill`. Defaults to `5.0`.
+        distilled: Float in (0, 1], the share of the steps with the teacher. Defaults to `1.0`.
+        from_logits: Whether the model's outputs are logits and not probabilities. Defaults to
+            `True`.
+        loss: Keras loss that replaces the cross-entropy of integer labels; it excludes label
+            smoothing. Defaults to `None`.
+        rescaling_iterations: Integer > 0; see `rescaled_initialization`. Defaults to `180`.
+
+    Returns:
+        A `Recipe`: the loss to compile the model with, the callbacks to train it with, a
+        schedule to print, and `remove` to call after training.
+
+    Raises:
+        ValueError: If an argument is outside its range, a tweak lacks what it needs or the
+            model has tweaks already.
+
+    Example:
+
+    >>> recipe = tfl.retrain.recipe(
+    ...     sparse, steps=10, batches=(x, y), teacher=dense, rescaling_iterations=5
+    ... )
+    >>> sparse.compile("adam", recipe.loss, metrics=["accuracy"])
+    >>> history = sparse.fit(x, y, epochs=10, callbacks=recipe.callbacks, verbose=0)
+    >>> recipe.remove()
+    """
+    check_settled(model)
+    if model.tweaks:
+        raise ValueError(
+            "Argument `model` must not have tweaks yet; remove them first. "
+            f"Received: {[tweak.name for tweak in model.tweaks]}"
+        )
+    steps = positive_integer("steps", steps)
+    ends = {
+        name: _end(name, share, steps)
+        for name, share in (("annealed", annealed), ("distilled", distilled))
+    }
+    chosen = _chosen(model, tweaks, batches, teacher)
+    check_from_logits(model.model, from_logits)
+    loss = _loss(chosen, loss, smoothing, from_logits)
+    callbacks, rescaling = [], None
+    try:
+        if "soft_activations" in chosen:
+            soft_activations(model, activation)
+            callbacks.append(ActivationAnnealing(ends["annealed"]))
+        if "ghost_skips" in chosen:
+            ghost_skips(model)
+            callbacks.append(GhostSkipAnnealing(ends["annealed"]))
+        if "distillation" in chosen:
+            distill(model, teacher, alpha, temperature, from_logits)
+            if ends["distilled"] < steps:
+                callbacks.append(DistillationStop(end_step=ends["distilled"]))
+        if "rescaled_initialization" in chosen:
+            rescaling = rescaled_initialization(
+                model, batches, loss, iterations=rescaling_iterations
+            )
+    except BaseException:
+        _remove_tweaks(model)
+        raise
+    last = {
+        "soft_activations": ends["annealed"],
+        "ghost_skips": ends["annealed"],
+        "rescaled_initialization": 0,
+        "distillation": ends["distilled"],
+    }
+    schedule = {name: (0, last.get(name, steps)) for name in chosen}
+    return Recipe(model, loss, callbacks, steps, schedule, rescaling)
+
+
+def fitting_tweaks(model, batches, teacher):
+    """Returns the names of the tweaks that a model can have, as a tuple.
+
+    Args:
+        model: A `SparseModel`.
+        batches: As in `recipe`.
+        teacher: As in `recipe`.
+    """
+    fits = {
+        "soft_activations": bool(find_rectifiers(model)),
+        "ghost_skips": bool(find_convolutions(model)[0]),
+        "rescaled_initialization": batches is not None,
+        "distillation": teacher is not None,
+    }
+    return tuple(name for name in TWEAKS if fits.get(name, True))
+
+
+def _end(name, share, steps):
+    """Returns the step at which a share of the training is over."""
+    if number_above(name, share, 0) > 1:
+        raise ValueError(f"Argument `{name}` must be in (0, 1]. Received: {name}={share}")
+    return max(1, round(share * steps))
+
+
+def _loss(chosen, loss, smoothing, from_logits):
+    """Returns the loss to train with."""
+    if "label_smoothing" not in chosen:
+        return loss or keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+    if loss is not None:
+        raise ValueError(
+            "Argument `loss` must be `None` with label smoothing, which is a loss itself; or "
+            f"leave label smoothing out of `tweaks`. Received: loss={loss!r}, tweaks={chosen}"
+        )
+    return SmoothedCrossentropy(smoothing, from_logits=from_logits)
+
+
+def _remove_tweaks(model):
+    remove_soft_activations(model)
+    remove_ghost_skips(model)
+    remove_distillation(model)
+
+
+def _chosen(model, tweaks, batches, teacher):
+    """Returns the names of the tweaks, in order."""
+    needed = {
+        "rescaled_initialization": ("batches", batches),
+        "distillation": ("teacher", teacher),
+    }
+    if tweaks is None:
+        return fitting_tweaks(model, batches, teacher)
+    if isinstance(tweaks, str):
+        raise ValueError(f"Argument `tweaks` must be a tuple of names. Received: tweaks={tweaks!r}")
+    for name in tweaks:
+        choice("tweaks", name, TWEAKS)
+        argument, value = needed.get(name, ("", model))
+        if value is None:
+            raise ValueError(
+                f"Argument `{argument}` must be given for {name!r}. Received: {argument}=None"
+            )
+    return tuple(name for name in TWEAKS if name in tweaks)

@@ -1,0 +1,133 @@
+"""Finds the model and optimizer that train a sparse model, alone or inside another model."""
+
+import dataclasses
+
+import keras
+
+from tf_lottery import _keras
+from tf_lottery.model import SparseModel, check_sparse_model
+from tf_lottery.optimizers import build_optimizer, inner_optimizers
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A sparse model, the model that is fitted, and the optimizer of the sparse model's weights.
+
+    Args:
+        model: The `SparseModel`.
+        fitted: The `keras.Model` that `fit` was called on. It is or contains `model`.
+        optimizer: The Keras optimizer that trains `model`, whose steps are counted, or `None`.
+    """
+
+    model: SparseModel
+    fitted: keras.Model
+    optimizer: keras.optimizers.Optimizer | None
+
+    @classmethod
+    def of(cls, model):
+        """Returns the `Training` of a sparse model whose own `fit` is called.
+
+        Args:
+            model: A `SparseModel`.
+        """
+        return cls(model, model, model.optimizer)
+
+    @property
+    def trained_variables(self):
+        """List of the variables that the optimizer trains, in its order."""
+        own = getattr(self.fitted, "optimizer", None)
+        return (self.fitted if own is self.optimizer else self.model).trainable_variables
+
+    def build_optimizer(self):
+        """Creates the optimizer's variables, unless they exist.
+
+        Raises:
+            ValueError: If the optimizer is not built and is not that of the fitted model.
+        """
+        build_optimizer(self.optimizer, self.fitted)
+
+    def forget_functions(self):
+        """Makes Keras create the training function again."""
+        self.fitted.train_function = None
+
+    def make_train_function(self):
+        """Creates the training function again, for the current trainable variables."""
+        _keras.track_parameters(self.fitted)
+        # A loop without `fit` has its own training function.
+        if self.fitted.compiled:
+            self.fitted.make_train_function(force=True)
+
+
+def find_training(fitted, sparse_model=None, optimizer=None):
+    """Finds the sparse model and the optimizer that trains it.
+
+    Args:
+        fitted: The model that `fit` was called on.
+        sparse_model: The `SparseModel` that a callback works on. Defaults to `None`: `fitted`.
+        optimizer: The optimizer that trains its weights. Defaults to `None`: the optimizer is
+            found in `fitted`.
+
+    Returns:
+        A `Training`.
+
+    Raises:
+        ValueError: If `fitted` is not sparse and `sparse_model` is `None`, if `fitted` does not
+            contain `sparse_model`, or if the optimizer cannot be found or trains other weights.
+    """
+    if sparse_model is None:
+        if not isinstance(fitted, SparseModel) and (inside := _sparse_models(fitted)):
+            raise ValueError(
+                "Argument `sparse_model` must name the sparse model to work on, since the fitted "
+                f"model {fitted.name!r} is not sparse itself but contains the sparse models "
+                f"{[m.name for m in inside]}. Received: sparse_model=None"
+            )
+        sparse_model = check_sparse_model(fitted)
+    check_sparse_model(sparse_model, "sparse_model")
+    if not any(layer is sparse_model for layer in _keras.all_layers(fitted)):
+        raise ValueError(
+            "Argument `sparse_model` must be a part of the fitted model, "
+            f"{fitted.name!r}. Received: {sparse_model.name!r}, which is not"
+        )
+    if optimizer is None:
+        optimizer = _find_optimizer(fitted, sparse_model)
+    elif optimizer.built and not _trains(optimizer, sparse_model):
+        raise ValueError(
+            f"Argument `optimizer` must train the weights of {sparse_model.name!r}. Received: "
+            f"{optimizer.name!r}, which was built for other weights"
+        )
+    return Training(sparse_model, fitted, optimizer)
+
+
+def _sparse_models(model):
+    return [layer for layer in _keras.all_layers(model) if isinstance(layer, SparseModel)]
+
+
+def _find_optimizer(fitted, model):
+    """Returns the optimizer in `fitted` that trains the weights of `model`."""
+    if type(fitted).train_step is keras.Model.train_step:
+        return fitted.optimizer
+    # A custom `train_step` can use several optimizers, and may not use that of `compile`.
+    found = _optimizers_in(fitted)
+    fitting = [o for o in found if o.built and _trains(o, model)]
+    chosen = fitting or found
+    if len(chosen) == 1:
+        return chosen[0]
+    raise ValueError(
+        "Argument `optimizer` must be given: before the first training step it is unknown which "
+        f"optimizer of {fitted.name!r} trains {model.name!r}. Received: optimizer=None, with the "
+        f"optimizers {[o.name for o in chosen]}"
+    )
+
+
+def _optimizers_in(model):
+    """Returns the optimizers in a model's attributes, each once, without those inside others."""
+    values = vars(model).values()
+    found = {id(v): v for v in values if isinstance(v, keras.optimizers.Optimizer)}
+    inside = {id(inner) for optimizer in found.values() for inner in inner_optimizers(optimizer)}
+    return [optimizer for key, optimizer in found.items() if key not in inside]
+
+
+def _trains(optimizer, model):
+    """Returns whether a built optimizer trains a weight of a model, or the model trains none."""
+    trained = model.trainable_variables
+    return not trained or any(_keras.trains(optimizer, variable) for variable in trained)
