@@ -14,6 +14,14 @@ def pytest_addoption(parser):
     parser.addini("cpu_limit", "CPU seconds that a test of the quick tier may take", default="10")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    # Workers of pytest-xdist take over each other's tests at the end, and tests of one file, which
+    # share fixtures, stay together.
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
 def pytest_configure(config):
     config.stash[TIERS] = CpuTimes(float(config.getini("cpu_limit")))
     config.pluginmanager.register(config.stash[TIERS], "cpu_times")
