@@ -39,7 +39,7 @@ class Masks(Selection):
     def replace(self, values, training):
         """Returns the kernels, with zeros at pruned positions."""
         del training
-        # Cheaper than a product. Pruned weights that are not finite become zero too.
+        # Not a product: pruned weights that are not finite become zero too.
         return [
             ops.where(mask.value, value, ops.zeros((), value.dtype))
             for value, mask in zip(values, self.masks, strict=True)
