@@ -258,17 +258,6 @@ def _place_of(optimizer, variable, trained):
     return len(keys) if found is None else found
 
 
-def _choose_trained(optimizer, positions):
-    lists = [optimizer._trainable_variables]
-    if optimizer.use_ema:
-        lists.append(optimizer._model_variables_moving_average)
-    for found in lists:
-        chosen = [found[i] for i in positions]
-        # In place, as above.
-        del found[:]
-        found.extend(chosen)
-
-
 def remove_overwritten(optimizer, variables):
     """Undoes `add_overwritten`. Reason: as there.
 
@@ -279,7 +268,11 @@ def remove_overwritten(optimizer, variables):
     known = optimizer._trainable_variables_indices
     removed = {optimizer._var_key(v) for v in variables} & set(known)
     keys = [optimizer._var_key(variable) for variable in optimizer._trainable_variables]
-    _choose_trained(optimizer, [i for i, key in enumerate(keys) if key not in removed])
+    for i in reversed([i for i, key in enumerate(keys) if key in removed]):
+        # In place, as above.
+        del optimizer._trainable_variables[i]
+        if optimizer.use_ema:
+            del optimizer._model_variables_moving_average[i]
     for key in removed:
         del known[key]
 
