@@ -1,6 +1,7 @@
 """Pruning decisions on plain arrays: which weights, how many, when and by which score."""
 
 from tf_lottery.sparsity import distributions as distributions
+from tf_lottery.sparsity import groups as groups
 from tf_lottery.sparsity import masks as masks
 from tf_lottery.sparsity import patterns as patterns
 from tf_lottery.sparsity import schedules as schedules
