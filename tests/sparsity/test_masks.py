@@ -307,3 +307,48 @@ def test_nan_is_refused_in_every_pattern(pattern, sparsity):
     scores["a"][5, 1] = np.nan
     with pytest.raises(ValueError, match="`scores` must be numbers. Received: at least one NaN"):
         masks.top_k_masks(scores, sparsity, pattern=pattern)
+
+
+@pytest.mark.parametrize(
+    ("width", "sparsity", "kept"),
+    [
+        (16, 0.5, 8),
+        (16, 0.3, 12),
+        (16, 0.9, 4),
+        (16, 0.0, 16),
+        (10, 0.5, 4),
+        (10, 0.05, 10),
+        (3, 0.9, 3),
+    ],
+)
+def test_channels_are_kept_in_multiples(width, sparsity, kept):
+    scores = np.random.default_rng(0).random((5, width))
+    mask = masks.top_k_masks(scores, sparsity, pattern=patterns.Channel(round_to=4))
+    best = np.sort(scores.mean(axis=0))[-kept:]
+    np.testing.assert_array_equal(mask, np.isin(scores.mean(axis=0), best)[None].repeat(5, 0))
+
+
+def test_channels_of_several_kernels_are_kept_in_multiples():
+    rng = np.random.default_rng(0)
+    scores = {
+        "low": rng.random((3, 16)),
+        "high": 10 + rng.random((5, 8)),
+        "odd": rng.random((4, 6)),
+    }
+    pattern = patterns.Channel(round_to=4)
+    found = masks.top_k_masks(scores, 0.4, pattern=pattern, scope="global")
+    # Of 48, 40 and 24 weights, 12, 40 and 16 are closest to 60%.
+    counts = {name: int(mask[0].sum()) for name, mask in found.items()}
+    assert counts == {"low": 4, "high": 8, "odd": 4}
+    # What is gone stays so, and what is left need not be a multiple.
+    alive = {name: np.ones(array.shape, bool) for name, array in scores.items()}
+    alive["high"][:, 1:] = False
+    again = masks.top_k_masks(scores, 0.4, pattern=pattern, scope="global", masks=alive)
+    assert again["high"].sum() == 5
+
+
+def test_floor_of_channels():
+    scores = {"low": np.arange(6.0)[None], "high": 10 + np.arange(6.0)[None]}
+    for scope in ("layer", "global"):
+        found = masks.top_k_masks(scores, 0.75, pattern=patterns.Channel(floor=2), scope=scope)
+        assert [int(found[name].sum()) for name in scores] == [2, 2]

@@ -155,3 +155,12 @@ def test_unknown_patterns_are_refused(identifier):
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=f"{message}.*Received"):
         make()
+
+
+def test_channel_has_names_with_a_multiple():
+    assert patterns.get("channel:8") == Channel(round_to=8)
+    assert str(Channel(round_to=8)) == "channel:8"
+    assert patterns.get(keras.saving.serialize_keras_object(Channel(8, floor=3))) == Channel(8, 3)
+    for options in ({"round_to": 0}, {"floor": -1}):
+        with pytest.raises(ValueError, match=f"`{next(iter(options))}` must"):
+            Channel(**options)

@@ -9,7 +9,12 @@ import numpy as np
 from tf_lottery.checks import choice, fraction, natural_number
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.patterns import Pattern
-from tf_lottery.sparsity.selection import check_numbers, highest, highest_of_sizes
+from tf_lottery.sparsity.selection import (
+    Bundles,
+    check_numbers,
+    highest,
+    highest_of_sizes,
+)
 
 SCOPES = ("global", "layer")
 
@@ -33,7 +38,9 @@ def top_k_masks(
     their scores, and the number of kept channels is the one that brings the fraction of
     pruned weights closest to `sparsity`. With `NM(n, m)` the `n` highest scores of each group
     of `m` weights are pruned last: from a sparsity of `1 - n / m` on, all groups follow the
-    pattern; below it, only some of them do.
+    pattern; below it, only some of them do. With `Channel(round_to=8)` the number of kept
+    channels of every array is a multiple of 8, or all that are alive: the choice that brings the
+    fraction of pruned weights closest to `sparsity`.
 
     Args:
         scores: Dict of names to float arrays, or a single array. Patterns other than
@@ -92,7 +99,7 @@ def top_k_masks(
             None if masks is None else [alive[name] for name in names],
             sizes,
             sparsities[names[0]],
-            [math.ceil(floor / size) for size in sizes],
+            [max(pattern.floor, math.ceil(floor / size)) for size in sizes],
             scope,
         )
         for name, group_mask in zip(names, kept, strict=True):
@@ -180,6 +187,8 @@ def _kept_groups(pattern, scores, alive, sizes, sparsity, floors, scope):
         floors: List of integers, how many groups each array keeps at least.
         scope: `"global"` or `"layer"`.
     """
+    if pattern.round_to > 1 or pattern.floor:
+        return _kept_bundles(pattern.round_to, scores, alive, sizes, sparsity, floors)
     if len(set(sizes)) > 1:
         return _kept_groups_of_sizes(scores, alive, sizes, sparsity, floors)
     num_groups = sum(array.size for array in scores)
@@ -204,13 +213,36 @@ def _kept_groups(pattern, scores, alive, sizes, sparsity, floors, scope):
 
 def _kept_groups_of_sizes(scores, alive, sizes, sparsity, floors):
     """Does what `_kept_groups` does, for arrays whose groups differ in size."""
-    num_weights = sum(array.size * size for array, size in zip(scores, sizes, strict=True))
-    total = num_weights - round(sparsity * num_weights)
+    total = _total(scores, sizes, sparsity)
     kept = highest_of_sizes(scores, sizes, total, alive)
     if _floors_are_met(kept, alive, floors):
         return kept
     reserved = _reserved_groups(scores, alive, floors)
     return highest_of_sizes(scores, sizes, total, alive, reserved)
+
+
+def _kept_bundles(length, scores, alive, sizes, sparsity, floors):
+    """Does what `_kept_groups` does, and keeps a multiple of `length` groups of every array."""
+    alive = [None] * len(scores) if alive is None else alive
+    for array, mask in zip(scores, alive, strict=True):
+        check_numbers("scores", array if mask is None else array[mask])
+    bundles = [Bundles.of(a, length, mask) for a, mask in zip(scores, alive, strict=True)]
+    means = [bundle.means(array) for bundle, array in zip(bundles, scores, strict=True)]
+    weights = [bundle.lengths * size for bundle, size in zip(bundles, sizes, strict=True)]
+    reserved = [
+        np.arange(mean.size) < math.ceil(floor / length)
+        for mean, floor in zip(means, floors, strict=True)
+    ]
+    total = _total(scores, sizes, sparsity)
+    kept = highest_of_sizes(means, weights, total, first=reserved)
+    kept = [mask | first for mask, first in zip(kept, reserved, strict=True)]
+    return [b.mask(np.count_nonzero(mask)) for b, mask in zip(bundles, kept, strict=True)]
+
+
+def _total(scores, sizes, sparsity):
+    """Returns the number of weights to keep."""
+    num_weights = sum(array.size * size for array, size in zip(scores, sizes, strict=True))
+    return num_weights - round(sparsity * num_weights)
 
 
 def _floors_are_met(kept, alive, floors):

@@ -13,7 +13,7 @@ import re
 import keras
 import numpy as np
 
-from tf_lottery.checks import positive_integer
+from tf_lottery.checks import natural_number, positive_integer
 from tf_lottery.sparsity.serializable import Serializable
 
 
@@ -30,6 +30,8 @@ class Pattern(Serializable):
 
     Attributes:
         structured: Boolean, whether the position of a weight in the matrix matters.
+        round_to: Integer > 0. The number of groups that every array keeps is a multiple of it.
+        floor: Integer >= 0, the number of groups that every array keeps at least.
 
     Example:
 
@@ -47,6 +49,8 @@ class Pattern(Serializable):
     """
 
     structured = True
+    round_to = 1
+    floor = 0
 
     def divides(self, shape):
         """Returns whether a kernel of `shape` consists of whole groups."""
@@ -213,14 +217,33 @@ class Channel(Pattern):
 
     The score of a channel is the mean of its weights' scores. The unit's bias is not pruned.
 
+    Args:
+        round_to: Integer > 0. The number of channels that are kept is a multiple of it, or all:
+            many runtimes compute in blocks of 8 or 16 channels. `"channel:8"` names
+            `Channel(8)`. Defaults to `1`.
+        floor: Integer >= 0, the number of channels that are always kept. Defaults to `0`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
     Example:
 
     >>> Channel().pool(np.array([[4.0, 1.0], [2.0, 3.0]]))
     array([3., 2.])
+    >>> scores = np.arange(32.0).reshape(1, 32)
+    >>> tfl.sparsity.top_k_masks(scores, sparsity=0.6, pattern=Channel(round_to=8)).sum()
+    np.int64(16)
     """
 
+    round_to: int = 1
+    floor: int = 0
+
+    def __post_init__(self):
+        positive_integer("round_to", self.round_to)
+        natural_number("floor", self.floor)
+
     def __str__(self):
-        return "channel"
+        return "channel" if self.round_to == 1 else f"channel:{self.round_to}"
 
     def pool(self, scores):
         """Returns the means of the channels."""
@@ -236,7 +259,8 @@ def get(identifier):
 
     Args:
         identifier: A `Pattern`, its serialized form, or its name: `"unstructured"`,
-            `"channel"`, `"2:4"` for `NM(2, 4)`, `"4x1"` for `Block(4, 1)`, or other numbers.
+            `"channel"`, `"channel:8"` for `Channel(round_to=8)`, `"2:4"` for `NM(2, 4)`, `"4x1"`
+            for `Block(4, 1)`, or other numbers.
 
     Returns:
         The `Pattern`.
@@ -251,6 +275,8 @@ def get(identifier):
     name = identifier if isinstance(identifier, str) else ""
     if name in ("unstructured", "channel"):
         return Unstructured() if name == "unstructured" else Channel()
+    if rounded := re.fullmatch(r"channel:(\d+)", name):
+        return Channel(int(rounded[1]))
     if numbers := re.fullmatch(r"(\d+)([:x])(\d+)", name):
         kind = NM if numbers[2] == ":" else Block
         return kind(int(numbers[1]), int(numbers[3]))

@@ -3,6 +3,8 @@
 The time grows linearly with the number of scores, and the memory is one copy of them.
 """
 
+import dataclasses
+
 import numpy as np
 
 
@@ -64,7 +66,8 @@ def highest_of_sizes(parts, sizes, total, eligible=None, first=None):
 
     Args:
         parts: List of float arrays, the scores of groups.
-        sizes: List of integers, the size of a group in each array of `parts`.
+        sizes: List of integers, the size of a group in each array of `parts`, or of arrays, one
+            size for each group.
         total: Integer >= 0, the sum of sizes to reach.
         eligible: List of boolean arrays of the same shapes, true where a group may be
             selected. Defaults to `None`: everywhere.
@@ -90,11 +93,69 @@ def highest_of_sizes(parts, sizes, total, eligible=None, first=None):
     check_numbers("scores", scores)
     later = np.zeros(scores.shape, bool) if first is None else ~_concatenated(first, eligible)
     order = positions[np.lexsort((-scores, later))]
-    totals = np.concatenate([[0], np.cumsum(np.repeat(sizes, lengths)[order])])
+    sizes = [np.broadcast_to(size, n) for size, n in zip(sizes, lengths, strict=True)]
+    totals = np.concatenate([[0], np.cumsum(np.concatenate(sizes)[order])])
     selected = np.zeros(sum(lengths), bool)
     selected[order[: np.argmin(np.abs(totals - total))]] = True
     flat = np.split(selected, np.cumsum(lengths)[:-1])
     return [mask.reshape(part.shape) for mask, part in zip(flat, parts, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundles:
+    """The eligible scores of an array, from the highest down, in bundles of equal length.
+
+    To keep a multiple of some number of scores, whole bundles are selected, the first ones
+    first. The last bundle can be shorter.
+
+    Args:
+        order: Integer array, the flat indices of the eligible scores, the highest first.
+        starts: Integer array, where in `order` the bundles start.
+        shape: Tuple, the shape of the array.
+
+    Example:
+
+    >>> bundles = Bundles.of(np.array([3.0, 1.0, 4.0, 2.0, 5.0]), length=2)
+    >>> bundles.lengths, bundles.means(np.array([3.0, 1.0, 4.0, 2.0, 5.0]))
+    (array([2, 2, 1]), array([4.5, 2.5, 1. ]))
+    >>> bundles.mask(1)
+    array([False, False,  True, False,  True])
+    """
+
+    order: np.ndarray
+    starts: np.ndarray
+    shape: tuple
+
+    @classmethod
+    def of(cls, scores, length, eligible=None):
+        """Returns the bundles of an array.
+
+        Args:
+            scores: Float array.
+            length: Integer > 0, the number of scores in a bundle.
+            eligible: Boolean array of the same shape. Defaults to `None`: all scores.
+        """
+        order = np.argsort(-scores, axis=None, kind="stable")
+        if eligible is not None:
+            order = order[eligible.reshape(-1)[order]]
+        return cls(order, np.arange(0, len(order), length), scores.shape)
+
+    @property
+    def lengths(self):
+        """Integer array, the number of scores in every bundle."""
+        return np.diff(self.starts, append=len(self.order))
+
+    def means(self, scores):
+        """Returns the mean of the scores in every bundle."""
+        if not len(self.order):
+            return np.zeros(0)
+        return np.add.reduceat(scores.reshape(-1)[self.order], self.starts) / self.lengths
+
+    def mask(self, count):
+        """Returns a boolean array that selects the first `count` bundles."""
+        selected = np.zeros(self.shape, bool)
+        selected.flat[self.order[: self.lengths[:count].sum()]] = True
+        return selected
 
 
 def _concatenated(parts, eligible=None):
