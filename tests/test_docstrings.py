@@ -141,6 +141,19 @@ class Names:
         start = tfl.Snapshot(model)
         return tfl.Ticket.from_model(tfl.sparsify(model, sparsity=0.9), weights=start.weights)
 
+    @property
+    def units(self):
+        """A group of two channels."""
+        every = np.arange(2)[:, None]
+        member = tfl.sparsity.groups.Member
+        return tfl.sparsity.groups.Group(
+            "units",
+            2,
+            kernels=(member("kernel", 1, every),),
+            companions=(member("bias", 0, every), member("gamma", 0, every)),
+            readers=(member("next", 0, every),),
+        )
+
     @functools.cached_property
     def convolutional(self):
         layers = [

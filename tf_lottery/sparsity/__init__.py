@@ -1,6 +1,8 @@
 """Pruning decisions on plain arrays: which weights, how many, when and by which score."""
 
+from tf_lottery.sparsity import budgets as budgets
 from tf_lottery.sparsity import distributions as distributions
+from tf_lottery.sparsity import group_scores as group_scores
 from tf_lottery.sparsity import groups as groups
 from tf_lottery.sparsity import masks as masks
 from tf_lottery.sparsity import patterns as patterns
