@@ -19,6 +19,7 @@ FLOORS = [
     {"layers"},
     {"model"},
     {"existing_zeros", "growth", "snapshot", "training", "tweaks"},
+    {"structured"},
     {"pruning", "strip", "ticket"},
     {"at_init", "callbacks", "controls", "export"},
     {"analysis", "interop", "retrain"},

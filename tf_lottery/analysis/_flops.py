@@ -8,11 +8,11 @@ import numpy as np
 from tf_lottery._keras import all_layers
 from tf_lottery.analysis.flops_conventions import CONVENTIONS
 from tf_lottery.analysis.flops_report import FlopsReport, KernelFlops
-from tf_lottery.analysis.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
 from tf_lottery.checks import choice
 from tf_lottery.layers import Masked
 from tf_lottery.layers.call_trace import trace
 from tf_lottery.layers.inputs import symbolic_inputs
+from tf_lottery.layers.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
 from tf_lottery.layers.masked import masked_layers
 from tf_lottery.model import SparseModel, named_weights
 

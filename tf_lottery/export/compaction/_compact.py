@@ -5,10 +5,10 @@ import keras
 from tf_lottery import checks
 from tf_lottery._strip import settled
 from tf_lottery.export.compaction.analysis import analyze
-from tf_lottery.export.compaction.graph import Graph, is_graph
 from tf_lottery.export.compaction.rebuild import rebuild
 from tf_lottery.export.compaction.report import CompactionReport, LayerRow
 from tf_lottery.model import SparseModel
+from tf_lottery.structured.graph import Graph, is_graph
 
 
 def compact(

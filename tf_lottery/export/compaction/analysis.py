@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tf_lottery.export.compaction.table import find_rule
+from tf_lottery.structured.rules.table import find_rule
 
 PADDED = "{count} dead units stay for a width that {multiple_of} divides"
 LAST = "it would have no units left, so one stays"

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from tf_lottery._keras import output_shape_of_lambda
-from tf_lottery.export.compaction.graph import as_functional, is_graph
+from tf_lottery.structured.graph import as_functional, is_graph
 
 
 def rebuild(model, graph):

@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 
-from tf_lottery.export.compaction.linear import has_borders
-from tf_lottery.export.compaction.rule import (
+from tf_lottery.structured.rules.base import (
     NOT_ELEMENTWISE,
     Edit,
     Rule,
@@ -13,6 +12,7 @@ from tf_lottery.export.compaction.rule import (
     shrink,
     to_numpy,
 )
+from tf_lottery.structured.rules.linear import has_borders
 
 
 class _Noise(Rule):

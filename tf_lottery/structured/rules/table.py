@@ -3,10 +3,10 @@
 import keras
 
 from tf_lottery._keras import is_operation_of_ops
-from tf_lottery.export.compaction import channelwise, linear, structure
+from tf_lottery.structured.rules import channelwise, joins, linear
 
-_RULES = {**linear.RULES, **channelwise.RULES, **structure.RULES}
-_OPERATIONS = {**channelwise.OPERATIONS, **structure.OPERATIONS}
+_RULES = {**linear.RULES, **channelwise.RULES, **joins.RULES}
+_OPERATIONS = {**channelwise.OPERATIONS, **joins.OPERATIONS}
 _MIXING = (
     keras.layers.GroupNormalization,
     keras.layers.LayerNormalization,

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tf_lottery.export.compaction.rule import Edit, Rule
+from tf_lottery.structured.rules.base import Edit, Rule
 
 
 class _Merge(Rule):

@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 
-from tf_lottery.export.compaction.rule import (
+from tf_lottery.structured.rules.base import (
     NOT_ELEMENTWISE,
     Edit,
     Rule,

@@ -1,4 +1,4 @@
-"""The base class of the rules by which compaction handles the kinds of layers."""
+"""The base class of the rules, one for each kind of layer."""
 
 import dataclasses
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tf_lottery.analysis.kernel_uses import kernel_uses, same_padded_shape
+from tf_lottery.layers.kernel_uses import kernel_uses, same_padded_shape
 
 CASES = {
     "dense": (layers.Dense(3), (2, 4), [2]),

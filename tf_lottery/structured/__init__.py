@@ -1,0 +1,1 @@
+"""Channels across layers: the graph of a model, and which channels belong together."""

@@ -1,0 +1,1 @@
+"""Rules that say, for each kind of layer, how its channels depend on each other."""
