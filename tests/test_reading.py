@@ -140,11 +140,19 @@ CASES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def states():
+    """Models by the names of their states, made when needed; no test changes them."""
+    return {}
+
+
 @pytest.mark.parametrize(("state", "reader"), CASES)
-def test_reading_changes_nothing(state, reader, tmp_path):
+def test_reading_changes_nothing(state, reader, states, tmp_path):
     if reader in ON_TENSORFLOW_ONLY and not ON_TENSORFLOW:
         pytest.skip("needs Keras on TensorFlow")
-    sparse = STATES[state]()
+    if state not in states:
+        states[state] = STATES[state]()
+    sparse = states[state]
     before, had = values(sparse), attributes(sparse)
     keras.utils.set_random_seed(5)
     expected = draws()
