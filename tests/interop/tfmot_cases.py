@@ -353,13 +353,13 @@ def test_training_has_the_sparsities_of_tfmot(kind):
     y = np.ones((28, 3), "float32")
 
     theirs = pruning.prune_low_magnitude(sequential(tf_keras), schedule)
-    theirs.compile("adam", "mse")
+    theirs.compile("adam", "mse", run_eagerly=True)
     their_sizes = TheirSizes(lambda model: [int(mask.sum()) for mask in masks_of(model)])
     callbacks = [pruning.UpdatePruningStep(), their_sizes]
     theirs.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=callbacks)
 
     ours = tfl.sparsify(sequential(keras))
-    ours.compile("adam", "mse")
+    ours.compile("adam", "mse", run_eagerly=True)
     our_sizes = OurSizes(lambda model: [int(m.sum()) for m in model.get_masks().values()])
     callbacks = [tfl.interop.tfmot.pruning_callback(schedule), our_sizes]
     ours.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=callbacks)
