@@ -1,5 +1,6 @@
 """The two tiers of the tests, and the limit on what a quick one may cost."""
 
+import gc
 import resource
 import time
 
@@ -33,6 +34,12 @@ def pytest_collection_modifyitems(config, items):
     if thorough and not config.option.thorough:
         config.hook.pytest_deselected(items=thorough)
         items[:] = [item for item in items if item not in set(thorough)]
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector the imported modules, which cost each full collection 0.15 s."""
+    gc.collect()
+    gc.freeze()
 
 
 def _reason(item, name):
@@ -82,7 +89,10 @@ class CpuTimes:
 
     def pytest_terminal_summary(self, terminalreporter):
         slowest = sorted(self.seconds.items(), key=lambda pair: -pair[1])[:SLOWEST]
-        terminalreporter.section(f"slowest {len(slowest)} tests, CPU seconds")
+        total = sum(self.seconds.values())
+        terminalreporter.section(
+            f"slowest {len(slowest)} tests, CPU seconds (of {total:.0f} in all)"
+        )
         for name, seconds in slowest:
             terminalreporter.line(f"{seconds:7.1f}  {name}")
         for name, seconds in self.too_slow.items():
