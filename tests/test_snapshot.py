@@ -90,7 +90,7 @@ def test_every_kind_goes_back_and_no_other(learns_masks, make_model, compile_mod
     before = {kind: values(variables) for kind, variables in state.items()}
     assert all(before.values())
     changed = {
-        kind: [~array if array.dtype == bool else array + 1 for array in arrays]
+        kind: [~array if array.dtype == bool else array + np.ones_like(array) for array in arrays]
         for kind, arrays in before.items()
     }
     snapshot = tfl.Snapshot(model)

@@ -14,7 +14,6 @@ from keras.src import backend
 from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
-from keras.src.random import seed_generator
 
 
 def all_layers(layer):
@@ -86,7 +85,7 @@ def kept_random_state():
 
     Reason: there is no public way to read the state that `keras.utils.set_random_seed` sets.
     """
-    name = seed_generator.GLOBAL_SEED_GENERATOR
+    name = "global_seed_generator"
     generator = global_state.get_global_attribute(name)
     value = None if generator is None else ops.convert_to_numpy(generator.state).copy()
     states = random.getstate(), np.random.get_state()
