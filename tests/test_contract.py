@@ -21,6 +21,7 @@ from tf_lottery.retrain._soft_activations import find_rectifiers
 pytestmark = pytest.mark.backend
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+ON_TORCH = keras.backend.backend() == "torch"
 KINDS = ["dense", "nested", "recurrent", "attention", "subclassed", "dict_inputs"]
 PRECISIONS = ["float32", "mixed_float16", "mixed_bfloat16"]
 MODES = {
@@ -40,7 +41,7 @@ if keras.backend.backend() == "jax":
     THOROUGH = {(kind, "eager") for kind in ("nested", "recurrent", "attention", "dict_inputs")}
     # JAX has no float16 attention on the CPU.
     IMPOSSIBLE = {("attention", "mixed_float16")}
-if keras.backend.backend() == "torch":
+if ON_TORCH:
     # PyTorch has no `steps_per_execution`, is eager by default, and compiles a cell in a minute.
     MODES = {"graph": {}}
 BATCH_SIZE, STEPS_PER_EPOCH, EPOCHS = 4, 6, 3
@@ -350,6 +351,7 @@ def test_every_model_in_every_mode(algorithm, kind, mode, make_model, make_data,
     check_promises(algorithm, kind, make_model, make_data, compile_model, **MODES[mode])
 
 
+@pytest.mark.skipif(ON_TORCH, reason="Keras has no `steps_per_execution` on PyTorch")
 @pytest.mark.parametrize("precision", ["mixed_float16"], indirect=True)
 @pytest.mark.parametrize(("algorithm", "kind"), thorough(sweep(["nested", "subclassed"])))
 def test_mixed_precision_compiled_in_chunks(
