@@ -71,6 +71,42 @@ def test_zeros_that_training_revives_are_warned_of(pruned):
     assert sum("will revive" in str(warning.message) for warning in warned) == 1
 
 
+def half_zero(variable):
+    values = np.arange(np.prod(variable.shape))
+    values[::2] = 0
+    variable.assign(values.reshape(variable.shape))
+
+
+@pytest.mark.parametrize("keep_zeros", [False, True])
+def test_zeros_of_weights_that_are_not_selected_are_warned_of(keep_zeros):
+    words = keras.layers.Embedding(6, 3, name="words")
+    plain = keras.Sequential(
+        [
+            keras.Input((5,), dtype="int32"),
+            words,
+            keras.layers.DepthwiseConv1D(3, name="depthwise"),
+            keras.layers.Dense(2),
+        ]
+    )
+    half_zero(words.embeddings)
+    half_zero(plain.get_layer("depthwise").kernel)
+    with pytest.warns(UserWarning, match=r"not selected.*words/embeddings': '50%'.*include"):
+        tfl.sparsify(plain, keep_zeros=keep_zeros)
+    with pytest.warns(UserWarning, match=r"depthwise/kernel': '56%'"):
+        tfl.sparsify(plain, include="dense|words", keep_zeros=True)
+
+
+def test_embeddings_of_unknown_words_are_not_warned_of():
+    words = keras.layers.Embedding(6, 3)
+    plain = keras.Sequential([keras.Input((5,)), words, keras.layers.Dense(2)])
+    values = np.ones((6, 3)) + np.arange(3)
+    values[[0, 3]] = 0
+    words.embeddings.assign(values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        tfl.sparsify(plain)
+
+
 def test_zeros_that_are_pruned_or_not_trained_are_not_warned_of(pruned):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -57,20 +57,51 @@ def warn_of_zeros(model):
     Args:
         model: A `SparseModel`.
     """
+    values = _kernel_values(model)
     masks = {} if model.has_soft_gates else model.get_masks()
-    shares = {}
-    for path, array in _kernel_values(model).items():
-        revived = np.count_nonzero((array == 0) & masks.get(path, True))
-        least = _LEAST_SHARE if array.dtype.itemsize >= 4 else _LEAST_SHARE_OF_COARSE
-        by_chance = revived < max(2, least * array.size)
-        if model.kernels[path].trainable and not by_chance and not _is_initial(array):
-            shares[path] = f"{revived / array.size:.0%}"
-    if shares:
+    revived = {path: (array == 0) & masks.get(path, True) for path, array in values.items()}
+    if shares := _notable_shares(model, values, revived):
         warnings.warn(
             "Training will revive zeros of these kernels, with their shares of zeros: "
             f"{shares}. To keep them pruned, use `tfl.sparsify(model, keep_zeros=True)`.",
             stacklevel=3,
         )
+    values = _unselected_values(model)
+    revived = {path: (array == 0) & _used(array) for path, array in values.items()}
+    if shares := _notable_shares(model, values, revived):
+        warnings.warn(
+            "Training will revive zeros of these weights, which are not selected for pruning, with "
+            f"their shares of zeros: {shares}. To keep them pruned, select them too, by `include`, "
+            "with `keep_zeros=True`.",
+            stacklevel=3,
+        )
+
+
+def _notable_shares(model, values, revived):
+    """Returns a dict of paths to shares of zeros, of weights with more than chance explains."""
+    weights, shares = model.named_weights, {}
+    for path, array in values.items():
+        number = np.count_nonzero(revived[path])
+        least = _LEAST_SHARE if array.dtype.itemsize >= 4 else _LEAST_SHARE_OF_COARSE
+        by_chance = number < max(2, least * array.size)
+        if weights[path].trainable and not by_chance and not _is_initial(array):
+            shares[path] = f"{number / array.size:.0%}"
+    return shares
+
+
+def _unselected_values(model):
+    """Returns a dict of paths to arrays, of weights of rank two or more that have no mask."""
+    kernels = model.kernels
+    return {
+        path: ops.convert_to_numpy(weight)
+        for path, weight in model.named_weights.items()
+        if path not in kernels and len(weight.shape) >= 2
+    }
+
+
+def _used(array):
+    """Returns where rows of a matrix have values. Embeddings of unknown words often have none."""
+    return np.any(array, axis=1, keepdims=True) if array.ndim == 2 else True
 
 
 def _is_initial(array):

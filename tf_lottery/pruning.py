@@ -67,8 +67,8 @@ def sparsify(
             `tfl.prune`. Defaults to `1`.
         keep_zeros: Whether weights that are already zero stay pruned, for example in a model
             that another program has pruned. Kernels that are completely zero stay dense, and a
-            warning lists them. Cannot be combined with `gate`. Defaults to `False`: a warning
-            lists kernels whose zeros training would change.
+            warning lists them. Cannot be combined with `gate`. Defaults to `False`. In either
+            case a warning lists weights whose zeros training would change.
         gate: A `tfl.SoftGate`, to learn with `tfl.callbacks.ContinuousSparsification` which
             weights to prune. Weights count as kept where their gates are above 0, so the density
             is not meaningful before training. Defaults to `None`: no gates.
@@ -109,8 +109,7 @@ def sparsify(
         adopt_zeros(check_settled(sparse))
     if max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
         prune(sparse, sparsity, scores=scores, scope=scope, floor=floor, seed=seed)
-    if not keep_zeros:
-        warn_of_zeros(sparse)
+    warn_of_zeros(sparse)
     return sparse
 
 
