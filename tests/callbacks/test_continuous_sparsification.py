@@ -439,6 +439,17 @@ def test_stochastic_gates_stay_at_temperature_one_and_are_shut_for_good(search):
     assert 0 < callback.tickets[1].density <= np.mean(~is_shut)
 
 
+@pytest.mark.filterwarnings("ignore:.* undecided")
+def test_a_file_with_soft_gates_is_warned_of(search, tmp_path):
+    class KeepTheFirst(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.save_weights(tmp_path / f"{'rest' if epoch else 'first'}.weights.h5")
+
+    with pytest.warns(UserWarning, match="'.*first.weights.h5' was last written with soft gates"):
+        _, _, model = search(rounds=1, others=[KeepTheFirst()])
+    assert [model.sparsity, None] == sorted(model.saves.values(), key=lambda saved: saved is None)
+
+
 def test_undecided_gates_are_warned_about(search):
     slow = tfl.SoftGate(0.001, learning_rate_multiplier=1e-3)
     with pytest.warns(

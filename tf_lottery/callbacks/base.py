@@ -178,10 +178,15 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
             sparsity: Float, the sparsity of the model after this callback last pruned it.
         """
         for path, saved in self.model.saves.items():
-            if saved < self.model.sparsity - 1e-9:
+            if saved is None:
+                undone = not self.model.has_soft_gates
+                state = "with soft gates, but the model has settled ones"
+            else:
+                undone = saved < self.model.sparsity - 1e-9
+                state = f"at sparsity {saved:.3f}, but the model has {self.model.sparsity:.3f}"
+            if undone:
                 warnings.warn(
-                    f"The file {path!r} was last written at sparsity {saved:.3f}, but the model "
-                    f"has sparsity {self.model.sparsity:.3f} after training. Start "
+                    f"The file {path!r} was last written {state} after training. Start "
                     "`ModelCheckpoint(save_best_only=True)` when pruning has ended, or save the "
                     "model after `fit`.",
                     stacklevel=2,
