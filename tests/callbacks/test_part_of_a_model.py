@@ -269,6 +269,8 @@ def test_loops_without_fit(method, make_model, make_data, compile_model):
         np.testing.assert_array_equal(masks[path], expected)
     for found, expected in zip(kernels.values(), fitted.get_kernels().values(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    for path, kernel in by_hand.kernels.items():
+        assert not np.any(keras.ops.convert_to_numpy(kernel)[~masks[path]])
     assert len(by_hand.trainable_variables) == len(fitted.trainable_variables)
 
 

@@ -134,8 +134,9 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         self.on_train_batch_begin(batch + 1)
 
     def end_loop(self) -> None:
-        """Ends a loop without `fit`."""
+        """Ends a loop without `fit`, and writes zeros where weights are pruned."""
         self.on_train_end()
+        self._write_zeros()
 
     @property
     def step(self) -> int:
@@ -209,7 +210,11 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     def on_train_end(self, logs: dict | None = None) -> None:
         """Writes zeros where weights of a part of the fitted model are pruned."""
         # A sparse model that is fitted itself does so at the end of `fit`.
-        if self.fitted is not self.model and not self.model.selection.is_soft:
+        if self.fitted is not self.model:
+            self._write_zeros()
+
+    def _write_zeros(self):
+        if not self.model.selection.is_soft:
             self.model.apply_masks()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
