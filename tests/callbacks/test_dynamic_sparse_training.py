@@ -541,13 +541,18 @@ def test_freezing_and_thawing_does_not_start_collecting(make_sparse, make_data):
     fit(model, make_data())
 
 
+def muon():
+    if keras.version() < "3.13" and keras.backend.backend() == "tensorflow":
+        pytest.skip("Muon of this version of Keras fails on TensorFlow")
+    return keras.optimizers.Muon(0.01)
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda: keras.optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
         lambda: keras.optimizers.Adagrad(0.1),
-        # With `exclude_embeddings`, Muon of Keras 3.12 fails on TensorFlow.
-        lambda: keras.optimizers.Muon(0.01, exclude_embeddings=False),
+        muon,
     ],
     ids=["ftrl", "adagrad", "muon"],
 )
