@@ -5,7 +5,14 @@ import dataclasses
 import pathlib
 import time
 
-from tf_lottery_cli.parser import IMAGES, add_command, add_data_options, add_run_options, whole
+from tf_lottery_cli.parser import (
+    IMAGES,
+    add_command,
+    add_data_options,
+    add_run_options,
+    data_options,
+    whole,
+)
 from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
@@ -68,7 +75,7 @@ def run(args):
     settings = demo.SETTINGS[args.dataset]
     if args.levels:
         settings = dataclasses.replace(settings, levels=args.levels)
-    arrays = data.load(args.dataset, args.data_dir, args.download)
+    arrays = data.load(args.dataset, args.data_dir, args.download, **data_options(args))
     if args.fresh:
         demo.remove_demo(args.out)
     with show_progress(settings.levels, args.replicates) as on_row:

@@ -10,13 +10,29 @@ MODELS = (
     "lenet-5",
     "conv-4",
     "conv-4-small",
+    "conv-4-norms",
+    "conv-4-norms-small",
     "conv-6",
     "conv-6-small",
+    "conv-6-norms",
+    "conv-6-norms-small",
+    "resnet-8",
     "resnet-8-small",
     "resnet-20",
+    "resnet-56",
+    "resnet-18",
+    "resnet-34",
+    "resnet-50",
     "wide-resnet-22-2",
+    "vgg-16",
+    "vgg-19",
+    "mobilenet-v1",
+    "mobilenet-v2",
     "gru",
 )
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("constant", "cosine", "step")
+AUGMENTATIONS = ("flip", "shift")
 DISTRIBUTIONS = ("uniform", "er", "erk")
 REWINDS = ("weights", "learning_rate", "none")
 SCOPES = ("global", "layer")
@@ -44,7 +60,7 @@ METHODS = {
     "set": _DYNAMIC,
     "snfs": _DYNAMIC,
     "static": _STATIC,
-    "gmp": ("sparsity", "scope", "pattern", "frequency", "end_step"),
+    "gmp": (*_AT_INIT, "frequency", "end_step"),
     "snip": _AT_INIT,
     "grasp": _AT_INIT,
     "synflow": _AT_INIT,
@@ -123,6 +139,19 @@ def add_data_options(parser, datasets=DATASETS, default="digits", note=""):
     parser.add_argument(
         "--download", action="store_true", help="let TensorFlow Datasets fetch what is missing"
     )
+    parser.add_argument(
+        "--image-size",
+        type=whole(1),
+        metavar="N",
+        help="reduce images to N rows and columns, which N must divide; cifar10 has 32, and a step "
+        "at 16 takes a quarter of the time",
+    )
+    parser.add_argument(
+        "--normalize",
+        action="store_const",
+        const=True,
+        help="give images mean 0 and deviation 1 in every channel (default: pixels from 0 to 1)",
+    )
 
 
 def add_run_options(parser, out, seed="initial weights and the order of the data"):
@@ -152,23 +181,77 @@ def add_run_options(parser, out, seed="initial weights and the order of the data
     )
 
 
-def add_step_options(parser, rate="of Adam"):
-    """Adds the size of a training step's batch and its learning rate.
+def data_options(args):
+    """Returns the options of the images that were given, as keyword arguments of `data.load`.
+
+    Args:
+        args: The parsed arguments of `add_data_options`.
+    """
+    given = {"image_size": args.image_size, "normalize": args.normalize}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def add_step_options(parser, schedule="constant"):
+    """Adds the optimizer, its learning rate and the batches of its steps.
 
     Args:
         parser: A `Parser`.
-        rate: String, the help for the learning rate. Defaults to `"of Adam"`.
+        schedule: String, the default schedule. Defaults to `"constant"`.
     """
     parser.add_argument(
         "--batch-size", type=whole(1), default=60, metavar="N", help="(default: 60)"
     )
     parser.add_argument(
+        "--augment",
+        type=several(str),
+        default=[],
+        metavar="A[,A...]",
+        help="change training images at random: flip, shift, or flip,shift as usual for cifar10",
+    )
+    parser.add_argument(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        default="adam",
+        help="adam (default), or sgd with Nesterov momentum of 0.9",
+    )
+    parser.add_argument(
         "--learning-rate",
         type=positive,
-        default=1.2e-3,
         metavar="R",
-        help=f"{rate} (default: 0.0012)",
+        help="at first (default: 0.0012 with adam, 0.1 with sgd)",
     )
+    parser.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        default=schedule,
+        help="how the learning rate falls: to 0 along a cosine, or to a tenth after a half and "
+        f"again after three quarters (step), also in every level or round (default: {schedule})",
+    )
+    parser.add_argument(
+        "--weight-decay",
+        type=number,
+        default=0.0,
+        metavar="W",
+        help="share that a step takes off weights, times the learning rate (default: 0)",
+    )
+
+
+def step_options(args):
+    """Returns the options of `add_step_options`, as arguments of the settings of an experiment.
+
+    Args:
+        args: The parsed arguments.
+
+    Raises:
+        ValueError: If `--augment` has an unknown name.
+    """
+    if not set(args.augment) <= set(AUGMENTATIONS):
+        raise ValueError(
+            f"--augment must be names of {', '.join(AUGMENTATIONS)}, separated by commas. "
+            f"Received: --augment {','.join(args.augment)}"
+        )
+    names = ("batch_size", "optimizer", "learning_rate", "schedule", "weight_decay")
+    return {"augment": tuple(args.augment), **{name: getattr(args, name) for name in names}}
 
 
 def options_of_method(args):

@@ -14,9 +14,11 @@ from tf_lottery_cli.parser import (
     add_data_options,
     add_run_options,
     add_step_options,
+    data_options,
     positive,
     several,
     share,
+    step_options,
     whole,
 )
 from tf_lottery_cli.terminal import import_keras, print_run, verbosity
@@ -89,7 +91,7 @@ def add_parser(commands):
 
 def _add_training_options(parser):
     parser.add_argument("--epochs", type=whole(1), default=10, metavar="N", help="(default: 10)")
-    add_step_options(parser, "of Adam at first, falling to 0 along a cosine")
+    add_step_options(parser, "cosine")
 
 
 def _add_tweak_options(group):
@@ -137,17 +139,16 @@ def run(args):
     console = Console()
     ticket = _load_ticket(args.ticket)
     teacher = inputs.load_model(options.pop("teacher")) if "teacher" in options else None
-    dataset, model = _origin(args, ticket, console)
+    dataset, model, images = _origin(args, ticket, console)
     settings = retraining.RetrainSettings(
         model=model,
         tweaks=None if args.tweaks is None else tuple(TWEAKS[name] for name in args.tweaks),
         control=args.control and args.control.replace("-", "_"),
         epochs=args.epochs,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
+        **step_options(args),
         **options,
     )
-    arrays = data.load(dataset, args.data_dir, args.download)
+    arrays = data.load(dataset, args.data_dir, args.download, **images)
     if args.fresh:
         retraining.remove_retraining(args.out)
     verbose = verbosity()
@@ -224,7 +225,7 @@ def _load_ticket(path):
 
 
 def _origin(args, ticket, console):
-    """Returns data set and network: those given, else those of the run the ticket is from."""
+    """Returns data set, network and options of images: those given, else those of the run."""
     chosen = {"dataset": args.dataset, "model": args.model}
     missing = [name for name in chosen if chosen[name] is None]
     settings, path = _run_of(args.ticket) if missing else ({}, None)
@@ -241,9 +242,14 @@ def _origin(args, ticket, console):
                 f"Received: {args.ticket}"
             )
         taken.setdefault(origin, []).append(f"{name} {chosen[name]}")
+    images = data_options(args)
+    for name in ("image_size", "normalize") if args.dataset is None else ():
+        if name in settings and name not in images:
+            images[name] = settings[name]
+            taken.setdefault(path, []).append(f"{name} {settings[name]}")
     for origin, names in taken.items():
         console.print(f"From {origin}: {', '.join(names)}", highlight=False, soft_wrap=True)
-    return chosen["dataset"], chosen["model"]
+    return chosen["dataset"], chosen["model"], images
 
 
 def _run_of(ticket):

@@ -10,6 +10,8 @@ from tf_lottery_cli.parser import (
     add_data_options,
     add_run_options,
     add_step_options,
+    data_options,
+    step_options,
     whole,
 )
 from tf_lottery_cli.terminal import import_keras, verbosity
@@ -60,7 +62,7 @@ def add_parser(commands):
         "--model",
         choices=MODELS,
         help="the network, that of the tickets (default: lenet-300-100 for digits and mnist, "
-        "conv-4-small for cifar10, gru for tiny_shakespeare)",
+        "conv-4-norms-small for cifar10, gru for tiny_shakespeare)",
     )
     _add_training_options(parser)
     parser.add_argument(
@@ -119,7 +121,7 @@ def run(args):
     tickets = {name: Ticket.load(path) for name, path in paths.items()}
     cases = {f"dense_{kind}": (kind, None) for kind in kinds}
     cases.update({name: ("shared", ticket) for name, ticket in tickets.items()})
-    arrays = data.load(args.dataset, args.data_dir, args.download)
+    arrays = data.load(args.dataset, args.data_dir, args.download, **data_options(args))
     console, out, results = Console(), pathlib.Path(args.out), {}
     verbose = verbosity()
     for name, (start, ticket) in cases.items():
@@ -145,8 +147,7 @@ def _settings(args, start, rewind_to_step):
         model=args.model,
         epochs=args.epochs,
         steps_per_epoch=args.steps_per_epoch,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
+        **step_options(args),
         start=start,
         rewind_to_step=rewind_to_step,
         points=args.points,

@@ -10,7 +10,9 @@ from tf_lottery_cli.parser import (
     add_data_options,
     add_run_options,
     add_step_options,
+    data_options,
     options_of_method,
+    step_options,
     whole,
 )
 from tf_lottery_cli.terminal import import_keras, print_run, verbosity
@@ -56,8 +58,8 @@ def add_parser(commands):
     parser.add_argument(
         "--model",
         choices=MODELS,
-        help="the network (default: lenet-300-100 for digits and mnist, conv-4-small for cifar10, "
-        "gru for tiny_shakespeare)",
+        help="the network (default: lenet-300-100 for digits and mnist, conv-4-norms-small for "
+        "cifar10, gru for tiny_shakespeare)",
     )
     parser.add_argument(
         "--epochs",
@@ -98,15 +100,14 @@ def run(args):
             method=args.method,
             model=args.model,
             epochs=args.epochs,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
+            **step_options(args),
             **run_options,
         )
         for folder, run_options in _runs(args.out, options).items()
     }
     if rate is not None:
         settings = {folder: chosen.with_rate(rate) for folder, chosen in settings.items()}
-    arrays = data.load(args.dataset, args.data_dir, args.download)
+    arrays = data.load(args.dataset, args.data_dir, args.download, **data_options(args))
     verbose = verbosity()
     results = {}
     console = Console()

@@ -25,7 +25,8 @@ def add_sparsity_options(group):
         "--distribution",
         choices=DISTRIBUTIONS,
         help="how layers share the sparsity, for masks that start random or are scored before "
-        "training: erk (default of rigl, set, snfs, static without a pattern), er, or uniform",
+        "training, and gmp: erk (default of rigl, set, snfs, static without a pattern), er, or "
+        "uniform",
     )
     group.add_argument(
         "--scope",

@@ -46,6 +46,17 @@ def test_floor_is_that_of_pruning(floor, kept, make_model, make_data, compile_mo
     assert [np.count_nonzero(mask) for mask in model.get_masks().values()] == kept
 
 
+def test_every_sparsity_follows_the_distribution(make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model()))
+    schedule = Polynomial(final_value=0.5, end_step=4)
+    train(model, make_data(), GradualMagnitudePruning(schedule, 2, distribution="er"), epochs=1)
+    shapes = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
+    expected = tfl.sparsity.distributions.get("er")(shapes, 0.5)
+    assert len(set(expected.values())) == 2
+    for path, mask in model.get_masks().items():
+        assert np.count_nonzero(~mask) == pytest.approx(expected[path] * mask.size, abs=1)
+
+
 def test_constant_prunes_once_before_the_first_step(make_model, make_data, compile_model):
     model = compile_model(tfl.sparsify(make_model()))
     found = train(model, make_data(), GradualMagnitudePruning(Constant(0.5)), epochs=1)

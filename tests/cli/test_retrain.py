@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -7,7 +8,14 @@ import pytest
 
 import tf_lottery as tfl
 import tf_lottery_cli as cli
-from tf_lottery.experiments import checkpoint, data, networks, retraining
+from tf_lottery.experiments import (
+    batches,
+    checkpoint,
+    data,
+    networks,
+    optimizer_settings,
+    retraining,
+)
 from tf_lottery.layers.soft_activations import ACTIVATIONS
 from tf_lottery_cli import parser as options
 
@@ -51,10 +59,15 @@ def test_choices_are_the_library_s():
 def test_defaults_are_the_library_s(command):
     help_text = " ".join(command("retrain", "-h")[1].split())
     fields = retraining.RetrainSettings("lenet-5")
-    for name in ("annealed", "activation", "alpha", "epochs", "batch_size", "learning_rate"):
+    for name in ("annealed", "activation", "alpha", "epochs", "batch_size", "schedule"):
         text = help_text.rsplit(f"--{name.replace('_', '-')} ", 1)[1]
         assert re.search(r"default: ([^)]*)\)", text)[1] == str(getattr(fields, name))
     assert "distill (default: 5)" in help_text and fields.temperature == 5
+    assert "(default: 0.0012 with adam, 0.1 with sgd)" in help_text
+    assert optimizer_settings.LEARNING_RATES == {"adam": 0.0012, "sgd": 0.1}
+    assert optimizer_settings.SCHEDULES == options.SCHEDULES
+    assert tuple(optimizer_settings.LEARNING_RATES) == options.OPTIMIZERS
+    assert batches.AUGMENTATIONS == options.AUGMENTATIONS
 
 
 def test_retrain(command, runs, tmp_path, contents):
@@ -113,6 +126,18 @@ def test_every_option(command, runs, tmp_path):
     assert {name: found[name] for name in expected} == expected
     control = tfl.Ticket.load(tmp_path / "ticket.npz")
     assert 0.2 < control.overlap(tfl.Ticket.load(runs / "imp" / "ticket.npz")) < 0.5
+
+
+def test_images_are_those_of_the_run(command, runs, tmp_path):
+    shutil.copy(runs / "imp" / "ticket.npz", tmp_path)
+    settings = settings_of(runs / "imp")
+    (tmp_path / "settings.json").write_text(json.dumps({**settings, "normalize": True}))
+    arguments = ("retrain", tmp_path / "ticket.npz", "--tweaks", "none", *QUICK)
+    code, out, err = command(*arguments, "--augment", "shift", "--out", tmp_path / "a")
+    assert (code, err) == (0, "")
+    assert ": dataset digits, model lenet-300-100, normalize True\n" in out
+    found = settings_of(tmp_path / "a")
+    assert (found["normalize"], found["augment"]) == (True, ["shift"])
 
 
 def test_explicit_options_win(command, runs, tmp_path, monkeypatch):

@@ -37,7 +37,8 @@ def small_networks(small_lenet):
     """Replaces the networks that the experiments train by default by small ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(networks.MODELS, "lenet-300-100", small_lenet)
-        patch.setitem(networks.MODELS, "conv-4-small", small_conv_4)
+        for name in ("conv-4-small", "conv-4-norms-small"):
+            patch.setitem(networks.MODELS, name, small_conv_4)
         patch.setitem(networks.MODELS, "gru", small_gru)
         patch.setattr(lottery, "lenet_300_100", small_lenet)
         yield

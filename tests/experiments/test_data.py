@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import pytest
 
@@ -89,47 +88,53 @@ def test_missing_data_set_names_the_folder_and_the_way_out(tmp_path, name):
         data.load(name, tmp_path)
 
 
-def batches_of(epochs, **kwargs):
-    x = np.arange(10)
-    batches = data.ShuffledBatches(x, x, batch_size=3, **kwargs)
-    follow = batches.follow_epoch()
-    found = []
-    for epoch in epochs:
-        follow.on_epoch_begin(epoch)
-        found.append([batches[i][0].tolist() for i in range(len(batches))])
-    return found
+def image_data(pixels=4, channels=1):
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 1, (20, pixels, pixels, channels)).astype("float32")
+    labels = np.arange(20) % 3
+    parts = ((images[a:b], labels[a:b]) for a, b in ((0, 10), (10, 15), (15, 20)))
+    return data.Data("images", *parts)
 
 
-def test_order_depends_on_seed_and_epoch_alone():
-    in_order = batches_of([0, 1, 2, 3])
-    assert batches_of([2]) == [in_order[2]]
-    assert batches_of([3, 1]) == [in_order[3], in_order[1]]
-    assert in_order[0] != in_order[1]
-    assert batches_of([0], seed=1) != [in_order[0]]
+def test_pixels_of_smaller_images_are_means_of_blocks():
+    image = np.arange(16, dtype="float32").reshape(1, 4, 4, 1)
+    part = image, np.zeros(1, "int32")
+    small = data.Data("images", part, part, part).resized(2)
+    # 0, 1, 4 and 5 have the mean 2.5.
+    np.testing.assert_array_equal(small.test[0][0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+    assert small.settings == {"dataset": "images", "image_size": 2}
+    np.testing.assert_array_equal(small.train[1], part[1])
 
 
-def test_a_pass_has_every_example_at_most_once():
-    for epoch in batches_of([0, 1]):
-        flat = sum(epoch, [])
-        assert len(flat) == 9 == len(set(flat))
+def test_images_are_normalized_by_the_training_examples():
+    plain = image_data(channels=3)
+    normalized = plain.normalized()
+    x = plain.train[0].astype("float64")
+    for channel in range(3):
+        mean, deviation = x[..., channel].mean(), x[..., channel].std()
+        expected = (plain.test[0][..., channel] - mean) / deviation
+        np.testing.assert_allclose(normalized.test[0][..., channel], expected, atol=1e-5)
+        assert normalized.normalization[0][channel] == pytest.approx(mean, rel=1e-5)
+    assert normalized.train[0].dtype == "float32"
+    assert normalized.settings == {"dataset": "images", "normalize": True}
+    assert plain.settings == {"dataset": "images"}
 
 
-def test_epochs_cut_one_stream():
-    stream = sum(batches_of(range(6)), [])
-    assert sum(batches_of(range(9), steps_per_epoch=2), []) == stream
-    assert sum(batches_of(range(2), steps_per_epoch=9), []) == stream
+def test_load_resizes_before_it_normalizes():
+    digits = data.load("digits", image_size=4, normalize=True)
+    assert digits.input_shape == (4, 4, 1)
+    assert digits.train[0].mean() == pytest.approx(0, abs=1e-5)
+    assert digits.train[0].std() == pytest.approx(1, abs=1e-5)
 
 
-def test_follow_epoch_in_fit():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    batches = data.ShuffledBatches(np.ones((6, 1)), np.ones((6, 1)), batch_size=2)
-    callbacks = [batches.follow_epoch()]
-    model.fit(batches, epochs=3, shuffle=False, callbacks=callbacks, verbose=0)
-    assert batches.epoch == 2
-
-
-@pytest.mark.parametrize("batch_size", [0, 11])
-def test_batch_size_out_of_range(batch_size):
-    with pytest.raises(ValueError, match=f"between 1 and the 10 .*batch_size={batch_size}"):
-        data.ShuffledBatches(np.arange(10), np.arange(10), batch_size)
+def test_inputs_that_cannot_be_resized_or_normalized():
+    part = (np.zeros((2, 3), "int32"), np.zeros((2, 3), "int32"))
+    text = data.Data("text", part, part, part, vocabulary="abc")
+    for size in (3, 8):
+        with pytest.raises(ValueError, match=f"`size` must divide .*size={size} .*images"):
+            image_data().resized(size)
+    with pytest.raises(ValueError, match="`size` must divide .* 'text'"):
+        text.resized(1)
+    for inputs in (text, image_data().normalized()):
+        with pytest.raises(ValueError, match="`normalize` needs images"):
+            inputs.normalized()

@@ -3,7 +3,7 @@ import pytest
 
 import tf_lottery as tfl
 from tf_lottery.experiments import data, methods
-from tf_lottery.experiments.data import ShuffledBatches
+from tf_lottery.experiments.batches import ShuffledBatches
 from tf_lottery.experiments.training import TrainSettings
 
 
@@ -103,6 +103,13 @@ def test_options_reach_the_callbacks():
     assert (gmp.frequency, gmp.scope) == (7, "layer")
     schedule = gmp.schedule
     assert (schedule.final_value, schedule.begin_step, schedule.end_step) == (0.7, 10, 70)
+
+
+def test_gradual_pruning_with_a_distribution_ranks_layer_by_layer():
+    (gmp,) = methods.mask_updates(TrainSettings("gmp", distribution="erk"), 1000, seed=0)
+    assert (gmp.scope, gmp.distribution) == ("layer", "erk")
+    (gmp,) = methods.mask_updates(TrainSettings("gmp"), 1000, seed=0)
+    assert (gmp.scope, gmp.distribution) == ("global", None)
 
 
 def test_gradual_pruning_ends_at_three_quarters():

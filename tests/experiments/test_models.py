@@ -50,6 +50,71 @@ def test_imagenet_networks_have_the_published_size(make, num_kernels, size, num_
     assert model.output_shape == (None, 1000)
 
 
+def num_macs(model):
+    return tfl.flops(model, convention="mac").dense
+
+
+@pytest.mark.thorough("builds eight large networks; the quick tests build the smaller ones")
+@pytest.mark.parametrize(
+    ("make", "num_kernels", "num_trainable", "macs"),
+    [
+        # torchvision's model table: parameters, and multiply-accumulates in billions.
+        (models.resnet_18, 21, 11_689_512, 1.81e9),
+        (models.resnet_34, 37, 21_797_672, 3.66e9),
+        (models.mobilenet_v2, 53, 3_504_872, 0.30e9),
+        # The parameters that are usual for CIFAR-10, without the biases of convolutions.
+        (models.vgg_16, 14, 14_728_266 - 4_224, 0.3132e9),
+        (models.vgg_19, 17, 20_040_522 - 5_504, 0.3981e9),
+        (lambda: models.resnet(56), 58, 855_770, 0.126e9),
+        (lambda: models.resnet_18((32, 32, 3), 10, stem="cifar"), 21, 11_173_962, 0.5554e9),
+        (lambda: models.resnet_34((32, 32, 3), 10, stem="cifar"), 37, 21_282_122, 1.16e9),
+    ],
+)
+def test_large_networks_have_the_published_size(make, num_kernels, num_trainable, macs):
+    model = make()
+    kernels = [weight for weight in model.weights if weight.name.endswith("kernel")]
+    assert len(kernels) == num_kernels
+    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == num_trainable
+    assert num_macs(model) == pytest.approx(macs, rel=5e-3)
+
+
+def test_resnet_8_has_the_size_of_the_tiny_benchmark():
+    # 78,666 parameters in MLPerf Tiny, with biases in place of two norms; 12.5 million
+    # multiplications.
+    model = models.resnet(8)
+    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == 78_042
+    assert num_macs(model) == pytest.approx(12.5e6, rel=5e-3)
+
+
+@pytest.mark.parametrize("make", [models.conv_4, models.conv_6])
+def test_norms_replace_the_biases_of_hidden_layers(make):
+    plain, normalized = (make((16, 16, 3), width=0.25, norms=norms) for norms in (False, True))
+    assert num_macs(plain) == num_macs(normalized)
+    names = [layer.name for layer in normalized.layers]
+    hidden = [layer for layer in plain.layers if hasattr(layer, "kernel")][:-1]
+    for layer in hidden:
+        place = names.index(layer.name)
+        assert names[place + 1 : place + 3] == [f"{layer.name}_norm", f"{layer.name}_relu"]
+        assert normalized.layers[place].bias is None
+    assert normalized.layers[-1].bias is not None
+    outputs = [getattr(layer, "filters", None) or layer.units for layer in hidden]
+    assert normalized.count_params() - plain.count_params() == 3 * sum(outputs)
+
+
+def test_mobilenet_v2_has_residuals_between_equal_shapes():
+    model = models.mobilenet_v2((32, 32, 3), num_classes=3)
+    adds = [layer for layer in model.layers if layer.name.endswith("_add")]
+    # A stage of n blocks has n - 1: table 2 of arXiv:1801.04381.
+    assert len(adds) == 0 + 1 + 2 + 3 + 2 + 2 + 0
+    projections = [layer.name for layer in model.layers if layer.name.endswith("_project_relu")]
+    assert projections == []
+
+
+def test_unknown_stem():
+    with pytest.raises(ValueError, match="`stem` must be one of .* Received: .*'mnist'"):
+        models.resnet_18(stem="mnist")
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -32,6 +32,10 @@ class GradualMagnitudePruning(SparsityCallback):
             Defaults to `None`: 75% of the training that `fit` starts. In this case, `begin_step`
             also counts from the start of `fit`.
         scope: `"layer"` or `"global"`; see `tfl.prune`. Defaults to `"layer"`.
+        distribution: How every sparsity of the schedule is distributed over the kernels, with
+            `scope="layer"`; see `tfl.sparsify`. `"erk"` gives the network the shape that the
+            sparse methods of arXiv:1911.11134 train. Defaults to `None`: uniform, as in
+            arXiv:1710.01878.
         scores: Name or function; see `tfl.prune`. Scores that compare with the start of
             training compare with the weights when `fit` began. Defaults to `"magnitude"`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
@@ -69,6 +73,7 @@ class GradualMagnitudePruning(SparsityCallback):
         begin_step: int | None = None,
         end_step: int | None = None,
         scope: str = "layer",
+        distribution: str | dict[str, float] | Callable | None = None,
         scores: str | Callable = "magnitude",
         pattern: patterns.Pattern | str | None = None,
         floor: int = 1,
@@ -97,6 +102,12 @@ class GradualMagnitudePruning(SparsityCallback):
             )
         self.frequency = positive_integer("frequency", frequency)
         self.scope = choice("scope", scope, mask_ops.SCOPES)
+        if distribution is not None and scope == "global":
+            raise ValueError(
+                "Argument `distribution` needs `scope='layer'`, since a global ranking decides the "
+                f"sparsity of every kernel. Received: distribution={distribution!r}"
+            )
+        self.distribution = distribution
         self.scores = score_functions.get(scores)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.floor = natural_number("floor", floor)
@@ -121,6 +132,7 @@ class GradualMagnitudePruning(SparsityCallback):
         prune(
             self.model,
             self.schedule(due),
+            distribution=self.distribution,
             scores=self.scores,
             scope=self.scope,
             pattern=self.pattern,

@@ -223,7 +223,7 @@ def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
         )
     directory = pathlib.Path(directory)
     arguments = {"seed": seed, "replicates": replicates, **dataclasses.asdict(settings)}
-    check_settings(directory, {"dataset": data.name, **arguments})
+    check_settings(directory, {**data.settings, **arguments})
     on_row = on_row or (lambda row: None)
     rows = []
     for replicate in range(replicates):

@@ -8,7 +8,7 @@ import keras
 from tf_lottery import callbacks
 from tf_lottery._strip import strip
 from tf_lottery.controls import random_reinitialization
-from tf_lottery.experiments.data import ShuffledBatches
+from tf_lottery.experiments.batches import ShuffledBatches
 from tf_lottery.experiments.methods import dynamic_frequency
 from tf_lottery.experiments.models import lenet_300_100
 from tf_lottery.experiments.run_folder import check_settings, read_json, save_model, write_json
@@ -87,7 +87,7 @@ def run_lottery(data, settings, directory, seed=0, verbose=0, on_row=None):
     ['ticket', 'ticket', 'ticket', 'reinitialized', 'reinitialized']
     """
     directory = pathlib.Path(directory)
-    check_settings(directory, {"dataset": data.name, "seed": seed, **dataclasses.asdict(settings)})
+    check_settings(directory, {**data.settings, "seed": seed, **dataclasses.asdict(settings)})
     on_row = on_row or (lambda row: None)
     tickets, rows = _search(data, settings, directory, seed, verbose, on_row)
     levels = range(1, settings.levels + 1)

@@ -48,7 +48,7 @@ OPTIONS: dict[str, dict] = {
     "set": _DYNAMIC,
     "snfs": _DYNAMIC,
     "static": _STATIC,
-    "gmp": {**_RANKED, "frequency": None, "end_step": None},
+    "gmp": {**_AT_INIT, "frequency": None, "end_step": None},
     "snip": _AT_INIT,
     "grasp": _AT_INIT,
     "synflow": _AT_INIT,
@@ -127,12 +127,11 @@ def prune_before_training(model, settings, batches):
         return
     scored = {"batches": batches, "steps": _SCORED_BATCHES}
     how = {"snip": scored, "grasp": {**scored, "temperature": 200}, "synflow": {}}
-    distribution = settings.option("distribution")
     prune[settings.method](
         model,
         sparsity=settings.option("sparsity"),
-        scope="layer" if distribution else settings.option("scope"),
-        distribution=distribution,
+        scope=settings.scope_of_ranks,
+        distribution=settings.option("distribution"),
         **how[settings.method],
     )
 
@@ -174,7 +173,8 @@ def mask_updates(settings, steps, seed):
         callbacks.GradualMagnitudePruning(
             schedule,
             frequency=settings.frequency or max(1, steps // 100),
-            scope=settings.option("scope"),
+            scope=settings.scope_of_ranks,
+            distribution=settings.option("distribution"),
         )
     ]
 

@@ -1,19 +1,10 @@
 """The networks by name, and which data they fit."""
 
+import functools
+from collections.abc import Callable
+
 from tf_lottery.checks import choice
 from tf_lottery.experiments import models
-
-
-def _conv_4_small(input_shape, num_classes, seed):
-    return models.conv_4(input_shape, num_classes, seed, width=0.25)
-
-
-def _conv_6_small(input_shape, num_classes, seed):
-    return models.conv_6(input_shape, num_classes, seed, width=0.25)
-
-
-def _resnet_8_small(input_shape, num_classes, seed):
-    return models.resnet(8, input_shape, num_classes, seed, stem_strides=2)
 
 
 def _gru(input_shape, num_classes, seed):
@@ -22,21 +13,41 @@ def _gru(input_shape, num_classes, seed):
     )
 
 
-MODELS = {
+_SMALL, _NORMS = {"width": 0.25}, {"norms": True}
+
+MODELS: dict[str, Callable] = {
     "lenet-300-100": models.lenet_300_100,
     "lenet-5": models.lenet_5,
     "conv-4": models.conv_4,
-    "conv-4-small": _conv_4_small,
+    "conv-4-small": functools.partial(models.conv_4, **_SMALL),
+    "conv-4-norms": functools.partial(models.conv_4, **_NORMS),
+    "conv-4-norms-small": functools.partial(models.conv_4, **_SMALL, **_NORMS),
     "conv-6": models.conv_6,
-    "conv-6-small": _conv_6_small,
-    "resnet-8-small": _resnet_8_small,
+    "conv-6-small": functools.partial(models.conv_6, **_SMALL),
+    "conv-6-norms": functools.partial(models.conv_6, **_NORMS),
+    "conv-6-norms-small": functools.partial(models.conv_6, **_SMALL, **_NORMS),
+    "resnet-8": functools.partial(models.resnet, 8),
+    "resnet-8-small": functools.partial(models.resnet, 8, stem_strides=2),
     "resnet-20": models.resnet_20,
+    "resnet-56": functools.partial(models.resnet, 56),
+    "resnet-18": functools.partial(models.resnet_18, stem="cifar"),
+    "resnet-34": functools.partial(models.resnet_34, stem="cifar"),
+    "resnet-50": models.resnet_50,
     "wide-resnet-22-2": models.wide_resnet_22_2,
+    "vgg-16": models.vgg_16,
+    "vgg-19": models.vgg_19,
+    "mobilenet-v1": models.mobilenet_v1,
+    "mobilenet-v2": models.mobilenet_v2,
     "gru": _gru,
 }
 TEXT_MODELS = ("gru",)
 # The fewest rows and columns with which pixels are left after the last pooling.
-SMALLEST_IMAGES = {"lenet-5": 16, "conv-4": 4, "conv-4-small": 4, "conv-6": 8, "conv-6-small": 8}
+SMALLEST_IMAGES = {
+    "lenet-5": 16,
+    **{name: 4 for name in MODELS if name.startswith("conv-4")},
+    **{name: 8 for name in MODELS if name.startswith("conv-6")},
+    **{name: 16 for name in MODELS if name.startswith("vgg")},
+}
 
 
 def default_model(data):
@@ -53,7 +64,8 @@ def default_model(data):
     """
     if data.vocabulary:
         return "gru"
-    return "conv-4-small" if data.input_shape[-1] == 3 else "lenet-300-100"
+    # With normalization: without it the signal of a sparse network vanishes.
+    return "conv-4-norms-small" if data.input_shape[-1] == 3 else "lenet-300-100"
 
 
 def build(name, data, seed):

@@ -4,15 +4,14 @@ import dataclasses
 import functools
 import pathlib
 
-import keras
-
 from tf_lottery import controls
 from tf_lottery._strip import strip
 from tf_lottery.checks import choice
 from tf_lottery.experiments import networks
+from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
-from tf_lottery.experiments.data import ShuffledBatches
+from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
     check_settings,
     digest,
@@ -48,8 +47,8 @@ _NEW_WEIGHTS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrainSettings:
-    """The hyperparameters of a retraining.
+class RetrainSettings(OptimizerSettings):
+    """The hyperparameters of a retraining; those of the optimizer are in `OptimizerSettings`.
 
     Args:
         model: A key of `networks.MODELS`, the ticket's network.
@@ -60,7 +59,8 @@ class RetrainSettings:
         epochs: Integer.
         steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
         batch_size: Integer.
-        learning_rate: Float, the initial one of Adam; it falls to 0 along a cosine.
+        augment: Tuple; see `TrainSettings`.
+        schedule: String; see `OptimizerSettings`. Defaults to `"cosine"`.
         annealed: Float in (0, 1]; see `tfl.retrain.recipe`.
         activation: String; see `tfl.retrain.soft_activations`.
         alpha: Float in [0, 1]; see `tfl.retrain.distill`.
@@ -76,13 +76,16 @@ class RetrainSettings:
     epochs: int = 10
     steps_per_epoch: int | None = None
     batch_size: int = 60
-    learning_rate: float = 1.2e-3
+    augment: tuple = ()
+    schedule: str = dataclasses.field(default="cosine", kw_only=True)
     annealed: float = 0.5
     activation: str = "swish"
     alpha: float = 0.9
     temperature: float = 5.0
 
     def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "augment", check_augment(self.augment))
         choice("model", self.model, tuple(networks.MODELS))
         if self.tweaks is not None:
             for name in self.tweaks:
@@ -139,7 +142,9 @@ def run_retraining(
     model = _apply(ticket, networks.build(settings.model, data, seed))
     chosen = _with_control(ticket, settings.control, settings.model, data, seed)
     chosen.apply(model)
-    batches = ShuffledBatches(*data.train, settings.batch_size, settings.steps_per_epoch, seed=seed)
+    batches = ShuffledBatches(
+        *data.train, settings.batch_size, settings.steps_per_epoch, seed, settings.augment
+    )
     if settings.tweaks is None:
         settings = dataclasses.replace(settings, tweaks=fitting_tweaks(model, batches, teacher))
     all_settings = _all_settings(data, settings, ticket, teacher, seed)
@@ -214,13 +219,14 @@ def _all_settings(data, settings, ticket, teacher, seed):
         weights = dict(enumerate(teacher.get_weights()))
         taught = {"teacher": digest({"weights": weights})}
     return {
-        "dataset": data.name,
+        **data.settings,
         "seed": seed,
         "ticket": digest({"masks": ticket.masks, "weights": ticket.weights}),
         **taught,
         # JSON has no tuples, and results should be the same when they are read again.
         **dataclasses.asdict(settings),
         "tweaks": list(settings.tweaks),
+        "augment": list(settings.augment),
     }
 
 
@@ -243,5 +249,4 @@ def _prepare(model, settings, batches, teacher, resumed):
 
 
 def _compile(model, loss, settings, steps):
-    rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
-    compile_classifier(model, keras.optimizers.Adam(rate), loss)
+    compile_classifier(model, settings.make_optimizer(steps), loss)

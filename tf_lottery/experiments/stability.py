@@ -3,15 +3,14 @@
 import dataclasses
 import pathlib
 
-import keras
-
 from tf_lottery.analysis._stability import stability
 from tf_lottery.analysis.connectivity import Connectivity
 from tf_lottery.checks import choice, natural_number, positive_integer
 from tf_lottery.experiments import networks
+from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
-from tf_lottery.experiments.data import ShuffledBatches
+from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
     check_settings,
     digest,
@@ -31,15 +30,18 @@ _EVALUATED = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class StabilitySettings:
+class StabilitySettings(OptimizerSettings):
     """The hyperparameters of an instability analysis.
+
+    Those of the optimizer are in `OptimizerSettings`. Its schedule ends with the training of the
+    copies, and includes the steps before these start.
 
     Args:
         model: A key of `networks.MODELS`. Defaults to `None`: a small one that fits the data.
         epochs: Integer, of each of the two trainings.
         steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
         batch_size: Integer.
-        learning_rate: Float, of Adam.
+        augment: Tuple; see `TrainSettings`.
         start: `"shared"`, both copies start from the same weights; `"independent"`, the
             control, each from initial weights of its own, between which there is a barrier.
         rewind_to_step: Integer >= 0. A network without a ticket is trained for this many
@@ -54,12 +56,14 @@ class StabilitySettings:
     epochs: int = 10
     steps_per_epoch: int | None = None
     batch_size: int = 60
-    learning_rate: float = 1.2e-3
+    augment: tuple = ()
     start: str = "shared"
     rewind_to_step: int = 0
     points: int = 30
 
     def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "augment", check_augment(self.augment))
         if self.model is not None:
             choice("model", self.model, tuple(networks.MODELS))
         choice("start", self.start, STARTS)
@@ -107,12 +111,15 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
     directory = pathlib.Path(directory)
     if settings.model is None:
         settings = dataclasses.replace(settings, model=networks.default_model(data))
-    model = _compiled_model(data, settings, seed)
-    _check_ticket(model, ticket, settings)
     copies = _copies(data, settings, seed)
+    model = sparsify(networks.build(settings.model, data, 2 * seed))
+    first = settings.rewind_to_step if ticket is None else ticket.provenance.get("step", 0)
+    steps = first + settings.epochs * len(next(iter(copies.values())))
+    compile_classifier(model, settings.make_optimizer(steps))
+    _check_ticket(model, ticket, settings)
     ticket_digest = ticket and digest({"masks": ticket.masks, "weights": ticket.weights})
-    arguments = {"dataset": data.name, "seed": seed, "ticket": ticket_digest}
-    all_settings = {**arguments, **dataclasses.asdict(settings)}
+    arguments = {**data.settings, "seed": seed, "ticket": ticket_digest}
+    all_settings = {**arguments, **dataclasses.asdict(settings), "augment": list(settings.augment)}
     check_settings(directory, all_settings)
     if (directory / "results.json").exists():
         return read_json(directory / "results.json")
@@ -158,11 +165,6 @@ def remove_stability(directory):
     remove_files(directory, FILES)
 
 
-def _compiled_model(data, settings, seed):
-    model = sparsify(networks.build(settings.model, data, 2 * seed))
-    return compile_classifier(model, keras.optimizers.Adam(settings.learning_rate))
-
-
 def _train(model, data, batches, epochs, checkpoint, verbose):
     model.fit(
         batches,
@@ -179,7 +181,7 @@ def _copies(data, settings, seed):
     """Returns the batches of both copies by their seeds."""
     return {
         order: ShuffledBatches(
-            *data.train, settings.batch_size, settings.steps_per_epoch, seed=order
+            *data.train, settings.batch_size, settings.steps_per_epoch, order, settings.augment
         )
         for order in (3 * seed + 1, 3 * seed + 2)
     }
@@ -201,7 +203,9 @@ def _starts(model, data, settings, directory, seed, ticket):
             continue
         if settings.rewind_to_step:
             steps = settings.rewind_to_step
-            batches = ShuffledBatches(*data.train, settings.batch_size, steps, 3 * seed)
+            batches = ShuffledBatches(
+                *data.train, settings.batch_size, steps, 3 * seed, settings.augment
+            )
             model.fit(batches, shuffle=False, verbose=0)
         starts.append(Snapshot(model))
         if settings.rewind_to_step:

@@ -4,15 +4,14 @@ import dataclasses
 import math
 import pathlib
 
-import keras
-
 from tf_lottery import callbacks
 from tf_lottery._strip import strip
 from tf_lottery.checks import choice
 from tf_lottery.experiments import methods, networks
+from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
-from tf_lottery.experiments.data import ShuffledBatches
+from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
     check_settings,
     read_json,
@@ -36,8 +35,8 @@ _EVALUATED = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainSettings:
-    """The hyperparameters of a training.
+class TrainSettings(OptimizerSettings):
+    """The hyperparameters of a training; those of the optimizer are in `OptimizerSettings`.
 
     Methods differ in their options. `methods.OPTIONS` lists them with the defaults, which
     replace `None` here.
@@ -53,10 +52,11 @@ class TrainSettings:
         epochs: Integer; for `"imp"` those of a level, for `"cs"` those of a round.
         steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
         batch_size: Integer.
-        learning_rate: Float, of Adam.
+        augment: Tuple of `"flip"` and `"shift"`, how training images are changed; see
+            `batches.augmented`.
         distribution: How the kernels share the sparsity: `"uniform"`, `"er"` or `"erk"`, the
-            default without a pattern. With `"snip"`, `"grasp"` and `"synflow"` each kernel is
-            then ranked by itself.
+            default without a pattern. With `"gmp"`, `"snip"`, `"grasp"` and `"synflow"` each
+            kernel is then ranked by itself.
         scope: `"global"` or `"layer"`, what is ranked together.
         pattern: Name of a pattern; see `tfl.sparsify`.
         drop_fraction: Float in [0, 1), see `callbacks.RigL`.
@@ -82,7 +82,7 @@ class TrainSettings:
     epochs: int = 10
     steps_per_epoch: int | None = None
     batch_size: int = 60
-    learning_rate: float = 1.2e-3
+    augment: tuple = ()
     distribution: str | None = None
     scope: str | None = None
     pattern: str | None = None
@@ -99,6 +99,8 @@ class TrainSettings:
     mode: str | None = None
 
     def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "augment", check_augment(self.augment))
         choice("method", self.method, methods.METHODS)
         if self.model is not None:
             choice("model", self.model, tuple(networks.MODELS))
@@ -141,6 +143,11 @@ class TrainSettings:
         return dataclasses.replace(self, levels=methods.levels_for(self.option("sparsity"), rate))
 
     @property
+    def scope_of_ranks(self):
+        """What is ranked together: each kernel by itself if a distribution is given."""
+        return "layer" if self.option("distribution") else self.option("scope")
+
+    @property
     def rate(self):
         """The share of the surviving weights that a level of `"imp"` prunes."""
         return 1.0 - (1.0 - self.option("sparsity")) ** (1.0 / self.option("levels"))
@@ -150,7 +157,9 @@ class TrainSettings:
         unused = set(methods.ALL_OPTIONS) - set(methods.OPTIONS[self.method])
         used = [field.name for field in dataclasses.fields(self) if field.name not in unused]
         options = methods.OPTIONS[self.method]
-        return {n: self.option(n) if n in options else getattr(self, n) for n in used}
+        found = {n: self.option(n) if n in options else getattr(self, n) for n in used}
+        # JSON has no tuples, and results should be the same when they are read again.
+        return {**found, "augment": list(self.augment)}
 
 
 def run_training(data, settings, directory, seed=0, verbose="auto"):
@@ -187,8 +196,11 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
     directory = pathlib.Path(directory)
     if settings.model is None:
         settings = dataclasses.replace(settings, model=networks.default_model(data))
-    batches = ShuffledBatches(*data.train, settings.batch_size, settings.steps_per_epoch, seed=seed)
-    model = _compiled_model(data, settings, seed)
+    batches = ShuffledBatches(
+        *data.train, settings.batch_size, settings.steps_per_epoch, seed, settings.augment
+    )
+    model = methods.starting_model(data, settings, seed)
+    compile_classifier(model, settings.make_optimizer(settings.epochs * len(batches)))
     if settings.method in methods.SEARCHES:
         progress = methods.ticket_search(settings, len(batches), directory / "search")
         changes, epochs = [progress], progress.epochs
@@ -197,7 +209,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         updates = methods.mask_updates(settings, settings.epochs * len(batches), seed)
         changes = [progress, *updates, callbacks.SparsityLogger()]
         epochs = settings.epochs
-    all_settings = {"dataset": data.name, "seed": seed, **settings.to_dict()}
+    all_settings = {**data.settings, "seed": seed, **settings.to_dict()}
     check_settings(directory, all_settings)
     if (directory / "results.json").exists():
         return read_json(directory / "results.json")
@@ -233,11 +245,6 @@ def remove_training(directory):
         directory: The folder.
     """
     remove_files(directory, FILES)
-
-
-def _compiled_model(data, settings, seed):
-    model = methods.starting_model(data, settings, seed)
-    return compile_classifier(model, keras.optimizers.Adam(settings.learning_rate))
 
 
 def _check_success(progress):

@@ -5,7 +5,7 @@ import keras
 from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
 
 
-def conv_4(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0):
+def conv_4(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0, norms=False):
     """Builds Conv-4: two pairs of 3x3 convolutions, pooled, and three dense layers.
 
     The network of "The Lottery Ticket Hypothesis" (arXiv:1803.03635, figure 2), a small VGG
@@ -18,6 +18,10 @@ def conv_4(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0):
         seed: Integer, decides the initial weights. Defaults to `None`: random.
         width: Float > 0, multiplies the channels and units of all layers but the last.
             Defaults to `1.0`.
+        norms: Whether every layer but the last is followed by batch normalization and has no
+            bias. The paper's network has none. Without normalization the signal of a sparse
+            network vanishes from layer to layer, which costs every method accuracy. Defaults to
+            `False`.
 
     Returns:
         A `keras.Model` from images to logits.
@@ -30,10 +34,10 @@ def conv_4(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0):
     >>> conv_4(seed=0).count_params()
     2425930
     """
-    return _conv("conv_4", (64, 128), input_shape, num_classes, seed, width)
+    return _conv("conv_4", (64, 128), input_shape, num_classes, seed, width, norms)
 
 
-def conv_6(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0):
+def conv_6(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0, norms=False):
     """Builds Conv-6: three pairs of 3x3 convolutions, pooled, and three dense layers.
 
     As `conv_4` with a third pair, of 256 channels (arXiv:1803.03635, figure 2). 2,261,184 kernel
@@ -45,6 +49,7 @@ def conv_6(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0):
         seed: Integer, decides the initial weights. Defaults to `None`: random.
         width: Float > 0, multiplies the channels and units of all layers but the last.
             Defaults to `1.0`.
+        norms: Boolean; see `conv_4`. Defaults to `False`.
 
     Returns:
         A `keras.Model` from images to logits.
@@ -57,37 +62,41 @@ def conv_6(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0):
     >>> conv_6(seed=0).count_params()
     2262602
     """
-    return _conv("conv_6", (64, 128, 256), input_shape, num_classes, seed, width)
+    return _conv("conv_6", (64, 128, 256), input_shape, num_classes, seed, width, norms)
 
 
-def _conv(name, pairs, input_shape, num_classes, seed, width):
+def _conv(name, pairs, input_shape, num_classes, seed, width, norms):
     if width <= 0:
         raise ValueError(f"Argument `width` must be > 0. Received: width={width}")
     seeds = layer_seeds(seed)
     layers = [keras.Input(input_shape)]
     for pair, channels in enumerate(pairs):
         for i in range(2):
-            layers.append(
-                keras.layers.Conv2D(
-                    int(channels * width),
-                    3,
-                    padding="same",
-                    activation="relu",
-                    kernel_initializer=glorot_normal(seeds),
-                    name=f"conv_{2 * pair + i + 1}",
-                )
+            layer = f"conv_{2 * pair + i + 1}"
+            how = {"kernel_size": 3, "padding": "same"}
+            layers += _hidden(
+                keras.layers.Conv2D, int(channels * width), layer, seeds, norms, **how
             )
         layers.append(keras.layers.MaxPooling2D(2, name=f"pool_{pair + 1}"))
     layers.append(keras.layers.Flatten(name="flatten"))
-    units = int(256 * width)
-    sizes = {
-        "hidden_1": (units, "relu"),
-        "hidden_2": (units, "relu"),
-        "output": (num_classes, None),
-    }
-    for layer, (size, activation) in sizes.items():
-        initializer = glorot_normal(seeds)
-        layers.append(
-            keras.layers.Dense(size, activation, kernel_initializer=initializer, name=layer)
-        )
+    for layer in ("hidden_1", "hidden_2"):
+        layers += _hidden(keras.layers.Dense, int(256 * width), layer, seeds, norms)
+    initializer = glorot_normal(seeds)
+    layers.append(keras.layers.Dense(num_classes, kernel_initializer=initializer, name="output"))
     return keras.Sequential(layers, name=name)
+
+
+def _hidden(layer, size, name, seeds, norms, **kwargs):
+    """Returns a layer with a rectifier, or with a norm and a rectifier after it."""
+    hidden = layer(
+        size,
+        activation=None if norms else "relu",
+        use_bias=not norms,
+        kernel_initializer=glorot_normal(seeds),
+        name=name,
+        **kwargs,
+    )
+    if not norms:
+        return [hidden]
+    norm = keras.layers.BatchNormalization(name=f"{name}_norm")
+    return [hidden, norm, keras.layers.ReLU(name=f"{name}_relu")]

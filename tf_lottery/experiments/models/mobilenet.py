@@ -9,7 +9,7 @@ from tf_lottery.experiments.models.blocks import (
     norm_relu,
 )
 
-# Channels and stride of the separable blocks (arXiv:1704.04861, table 1).
+# Channels and stride of the separable blocks of version 1 (arXiv:1704.04861, table 1).
 _BLOCKS = (
     (64, 1),
     (128, 2),
@@ -20,6 +20,16 @@ _BLOCKS = (
     *[(512, 1)] * 5,
     (1024, 2),
     (1024, 1),
+)
+# Expansion, channels, repetitions and first stride of version 2 (arXiv:1801.04381, table 2).
+_BOTTLENECKS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
 )
 
 
@@ -81,6 +91,54 @@ def mobilenet_v1(
     flatten = keras.layers.GlobalAveragePooling2D if symmetric_padding else keras.layers.Flatten
     outputs = flatten(name="logits")(x)
     return keras.Model(inputs, outputs, name="mobilenet_v1")
+
+
+def mobilenet_v2(input_shape=(224, 224, 3), num_classes=1000, seed=None, dropout=0.2):
+    """Builds MobileNetV2: a stem, 17 inverted residual bottlenecks and a wide last convolution.
+
+    The network of "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (arXiv:1801.04381,
+    table 2): 3,504,872 trainable weights, 300.8 million multiplications. Its weights have the
+    shapes of those of `keras.applications.MobileNetV2`.
+
+    Args:
+        input_shape: Tuple, the shape of one image. Defaults to `(224, 224, 3)`.
+        num_classes: Integer. Defaults to `1000`.
+        seed: Integer, decides the initial weights and the dropout. Defaults to `None`:
+            random.
+        dropout: Float in [0, 1), the rate before the last layer. Defaults to `0.2`.
+
+    Returns:
+        A `keras.Model` from images to logits.
+
+    Example:
+
+    >>> mobilenet_v2(seed=0).output_shape
+    (None, 1000)
+    """
+    seeds = layer_seeds(seed)
+    inputs = keras.Input(input_shape)
+    x = conv_norm_relu(inputs, 32, 3, 2, "stem", seeds, "relu6")
+    for stage, (expansion, filters, depth, strides) in enumerate(_BOTTLENECKS):
+        for i in range(depth):
+            name = f"stage_{stage}_block_{i}"
+            x = _bottleneck(x, expansion, filters, strides if i == 0 else 1, name, seeds)
+    x = conv_norm_relu(x, 1280, 1, 1, "last", seeds, "relu6")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = keras.layers.Dropout(dropout, seed=next(seeds), name="dropout")(x)
+    outputs = keras.layers.Dense(num_classes, kernel_initializer=he_normal(seeds), name="output")(x)
+    return keras.Model(inputs, outputs, name="mobilenet_v2")
+
+
+def _bottleneck(x, expansion, filters, strides, name, seeds):
+    """Expands the channels, convolves each and narrows again, without a rectifier at the end."""
+    shortcut, channels = x, expansion * x.shape[-1]
+    if expansion > 1:
+        x = conv_norm_relu(x, channels, 1, 1, f"{name}_expand", seeds, "relu6")
+    x = _depthwise(x, strides, f"{name}_depthwise", seeds, symmetric_padding=False)
+    x = conv_norm_relu(x, filters, 1, 1, f"{name}_project", seeds, None)
+    if strides > 1 or shortcut.shape[-1] != filters:
+        return x
+    return keras.layers.Add(name=f"{name}_add")([x, shortcut])
 
 
 def _depthwise(x, strides, name, seeds, symmetric_padding):
