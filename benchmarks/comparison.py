@@ -1,14 +1,34 @@
-"""Shared by the benchmarks that compare methods: many resumable trainings, and means."""
+"""Shared by the benchmarks that compare methods: many resumable trainings, and means.
+
+The trainings of a benchmark are its cells: cases with seeds, in the order in which they run.
+Several processes share them through the folder of runs, which holds a lock for every cell:
+
+    python benchmarks/NAME.py --data-dir DIR &
+    python benchmarks/NAME.py --data-dir DIR
+
+A process that is killed leaves its cell to the next one. `--trainings 1` ends a process after one
+training, with exit code 3 when none was left.
+"""
 
 import argparse
+import contextlib
 import dataclasses
+import fcntl
+import itertools
+import math
 import pathlib
 import statistics
+import sys
 
 import record
 
 from tf_lottery.experiments import data
+from tf_lottery.experiments.run_folder import read_json
 from tf_lottery.experiments.training import run_training
+
+NOTHING_LEFT = 3
+# Which methods the papers find better than which.
+PAIRS = (("rigl", "static"), ("set", "static"), ("rigl", "set"), ("gmp", "rigl"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,52 +39,123 @@ class Case:
         method: String, as in `TrainSettings` or what `make_settings` knows.
         sparsity: Float. Defaults to `None`, for methods without a given sparsity.
         length: Integer. Defaults to `1`.
+        optimizer: String, as in `TrainSettings`. Defaults to `"adam"`.
+        distribution: String, as in `TrainSettings`. Defaults to `None`: the method's default.
     """
 
     method: str
     sparsity: float | None = None
     length: int = 1
+    optimizer: str = "adam"
+    distribution: str | None = None
 
     @property
     def name(self):
         """String, a name for folders."""
         parts = [self.method, self.sparsity and f"{self.sparsity:g}", f"{self.length}x"]
+        parts += [self.optimizer if self.optimizer != "adam" else None, self.distribution]
         return "_".join(filter(None, parts))
 
 
-def run_benchmark(name, dataset, cases, make_settings, steps, on_results=None):
+def run_benchmark(
+    name, dataset, cases, make_settings, steps, on_results=None, prepare=None, seeds=3
+):
     """Trains all cases with all seeds and records the results after each.
-
-    A killed run is resumed when it is started again.
 
     Args:
         name: String, the benchmark, which names the file of the results.
         dataset: String, as in `data.load`.
-        cases: List of `Case`.
+        cases: List of `Case`, all of which run with one seed before the next; or of pairs of a
+            case and a seed, in the order in which they run.
         make_settings: Function of a case and a number of steps to `TrainSettings`.
         steps: Integer, the training steps of a case of length 1.
         on_results: Function that is called with the summary and a path to draw it to, after
             every training. Defaults to `None`.
+        prepare: Function of `Data` to the `Data` to train with. Defaults to `None`.
+        seeds: Integer, how many seeds cases without a seed have. Defaults to `3`.
     """
-    args = _parse(name, steps)
-    arrays = data.load(dataset, args.data_dir)
-    rows, recorded = [], {"dataset": dataset, "steps": args.steps, "cases": {}}
-    for seed in range(args.seeds):
-        for case in cases:
+    args = _parse(name, steps, seeds)
+    cells = [cell if isinstance(cell, tuple) else None for cell in cases]
+    if None in cells:
+        cells = [(case, seed) for seed in range(args.seeds) for case in cases]
+    folder, arrays = pathlib.Path(args.runs_dir), None
+    trained = 0
+    for case, seed in cells:
+        with locked(folder / f"{cell_name(case, seed)}.lock") as is_free:
+            directory = folder / cell_name(case, seed)
+            if not is_free or (directory / "results.json").exists():
+                continue
+            if trained == args.trainings:
+                return
+            if arrays is None:
+                arrays = data.load(dataset, args.data_dir)
+                arrays = prepare(arrays) if prepare else arrays
             settings = make_settings(case, case.length * args.steps)
-            directory = pathlib.Path(args.runs_dir) / f"{case.name}_seed_{seed}"
             found = run_training(arrays, settings, directory, seed, verbose=0)
-            tested = {key: value for key, value in found.items() if key.startswith("test_")}
-            reached = {key: found[key] for key in ("density", "epochs")}
-            row = {**dataclasses.asdict(case), "seed": seed, **reached, **tested}
-            row.update(_validated(found["history"]))
-            print(row, flush=True)
-            rows.append(row)
-            recorded["cases"][case.name] = settings.to_dict()
-            summary = summarize(rows)
-            record.write(args.record, recorded, {"summary": summary, "rows": rows})
-            if on_results:
-                on_results(summary, record.RESULTS / f"{args.record}.png")
+            print(cell_name(case, seed), f"{found['test_accuracy']:.4f}", flush=True)
+            trained += 1
+        with locked(folder / "record.lock", wait=True):
+            write_record(args.record, dataset, args.steps, cells, folder, on_results)
+    if args.trainings is not None and trained == 0:
+        sys.exit(NOTHING_LEFT)
+
+
+def cell_name(case, seed):
+    """Returns the name of a training's folder."""
+    return f"{case.name}_seed_{seed}"
+
+
+@contextlib.contextmanager
+def locked(path, wait=False):
+    """Holds a lock among processes, which ends with the process.
+
+    Args:
+        path: The file of the lock.
+        wait: Whether to wait for another process. Defaults to `False`.
+
+    Yields:
+        Whether the lock was free.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def write_record(name, dataset, steps, cells, folder, on_results=None):
+    """Records all trainings that have ended, whichever process made them.
+
+    Args:
+        name: String, the file of the results.
+        dataset: String.
+        steps: Integer, of a case of length 1.
+        cells: List of pairs of a case and a seed.
+        folder: Path of the folder of runs.
+        on_results: As in `run_benchmark`. Defaults to `None`.
+    """
+    rows, recorded = [], {"dataset": dataset, "steps": steps, "cases": {}}
+    for case, seed in cells:
+        path = folder / cell_name(case, seed) / "results.json"
+        if not path.exists():
+            continue
+        found = read_json(path)
+        tested = {key: value for key, value in found.items() if key.startswith("test_")}
+        reached = {key: found[key] for key in ("density", "epochs")}
+        row = {**dataclasses.asdict(case), "seed": seed, **reached, **tested}
+        rows.append({**row, **_validated(found["history"])})
+        recorded["cases"][case.name] = {k: v for k, v in found["settings"].items() if k != "seed"}
+    summary = summarize(rows)
+    results = {"summary": summary, "differences": differences(rows), "rows": rows}
+    record.write(name, recorded, results)
+    if on_results:
+        on_results(summary, record.RESULTS / f"{name}.png")
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Case))
 
 
 def summarize(rows):
@@ -74,20 +165,58 @@ def summarize(rows):
         rows: List of dicts with `method`, `sparsity`, `length`, `seed` and test results.
 
     Returns:
-        List of dicts of `method`, `sparsity`, `length`, `seeds`, and for every entry that begins
+        List of dicts of the fields of `Case`, `seeds`, and for every entry that begins
         with `test_` a dict of `mean` and `std`, `None` for a single seed.
     """
     cases = {}
     for row in rows:
-        cases.setdefault((row["method"], row["sparsity"], row["length"]), []).append(row)
+        cases.setdefault(tuple(row.get(name) for name in FIELDS), []).append(row)
     return [
         {
-            **dict(zip(("method", "sparsity", "length"), case, strict=True)),
+            **dict(zip(FIELDS, case, strict=True)),
             "seeds": len(found),
             **{key: _mean_and_std(found, key) for key in found[0] if key.startswith("test_")},
         }
         for case, found in cases.items()
     ]
+
+
+def differences(rows):
+    """Returns by how much each method beats the next at the same sparsity, seed by seed.
+
+    Args:
+        rows: List of dicts as in `summarize`.
+
+    Returns:
+        List of dicts of `better` and `worse`, names of cases; `seeds`; `mean`, of the
+        differences of test accuracies with the same seed, `None` without one; and
+        `standard_error`, that of the mean, `None` for a single seed.
+    """
+    accuracies = {}
+    for row in rows:
+        case = Case(*(row.get(name) for name in FIELDS))
+        accuracies.setdefault(case, {})[row["seed"]] = row["test_accuracy"]
+    return [
+        _difference(better, worse, accuracies)
+        for names in PAIRS
+        for better, worse in itertools.product(accuracies, repeat=2)
+        if (better.method, worse.method) == names and _alike(better, worse)
+    ]
+
+
+def _alike(one, other):
+    """Returns whether two cases have the same budget. Methods have distributions of their own."""
+    names = ("sparsity", "length", "optimizer")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def _difference(better, worse, accuracies):
+    first, second = accuracies[better], accuracies[worse]
+    pairs = [first[seed] - second[seed] for seed in first if seed in second]
+    error = statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else None
+    mean = statistics.mean(pairs) if pairs else None
+    names = {"better": better.name, "worse": worse.name}
+    return {**names, "seeds": len(pairs), "mean": mean, "standard_error": error}
 
 
 def _validated(history):
@@ -107,11 +236,12 @@ def _mean_and_std(rows, key):
     return {"mean": statistics.mean(values), "std": std}
 
 
-def _parse(name, steps):
+def _parse(name, steps, seeds):
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
     parser.add_argument("--runs-dir", default=f"runs/{name}", help="folder of finished runs")
     parser.add_argument("--record", default=name, help="name of the file of results")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--steps", type=int, default=steps, help="of every training")
+    parser.add_argument("--trainings", type=int, help="end after this many trainings")
     return parser.parse_args()

@@ -20,6 +20,7 @@ import record
 
 import tf_lottery as tfl
 from tf_lottery.experiments import data
+from tf_lottery.experiments.batches import ShuffledBatches
 from tf_lottery.experiments.lottery import LotterySettings, build_model
 
 EPOCHS, STEPS_PER_EPOCH = 12, 1000
@@ -38,7 +39,7 @@ def main():
     match = ticket.apply(model)
     if match.unmatched:
         raise SystemExit(f"the ticket does not fit: {match.unmatched}")
-    batches = data.ShuffledBatches(*mnist.train, settings.batch_size, STEPS_PER_EPOCH)
+    batches = ShuffledBatches(*mnist.train, settings.batch_size, STEPS_PER_EPOCH)
     model.fit(batches, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[batches.follow_epoch()])
     accuracy = model.evaluate(*mnist.test, verbose=0, return_dict=True)["accuracy"]
     samples = mnist.test[0][:500]

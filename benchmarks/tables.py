@@ -79,7 +79,12 @@ def dynamic():
     columns = {
         "MNIST, LeNet-300-100, 98%": ("dynamic_mnist", 0.98, "test_accuracy", percent),
         "MNIST, LeNet-300-100, 90%": ("dynamic_mnist", 0.9, "test_accuracy", percent),
-        "CIFAR-10, Conv-4 small, 90%": ("dynamic_cifar10", 0.9, "test_accuracy", percent),
+        "CIFAR-10, Conv-4 small without norms, 90%": (
+            "dynamic_cifar10_without_norms",
+            0.9,
+            "test_accuracy",
+            percent,
+        ),
         "Shakespeare, GRU, 75%: bits a character": (
             "dynamic_shakespeare",
             0.75,

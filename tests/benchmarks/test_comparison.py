@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 import sys
@@ -7,7 +8,7 @@ import pytest
 from tf_lottery.experiments.training import TrainSettings
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-NAMES = ("dynamic_mnist", "dynamic_cifar10", "dynamic_shakespeare")
+NAMES = ("dynamic_mnist", "dynamic_cifar10_without_norms", "dynamic_shakespeare")
 
 
 @pytest.fixture
@@ -19,20 +20,25 @@ def comparison(monkeypatch, tmp_path):
     def train(arrays, settings, directory, seed, verbose):
         trained.append((settings, pathlib.Path(directory).name, seed))
         accuracy = 0.9 + 0.01 * seed
-        return {
+        found = {
+            "settings": {"seed": seed, **settings.to_dict()},
             "density": 0.1,
             "epochs": 1,
             "test_accuracy": accuracy,
             "test_loss": 1.0,
             "history": {},
         }
+        directory.mkdir()
+        (directory / "results.json").write_text(json.dumps(found))
+        return found
 
     trained = comparison.trained = []
     monkeypatch.setattr(comparison, "run_training", train)
     monkeypatch.setattr(comparison.data, "load", lambda name, data_dir: name)
     monkeypatch.setattr(comparison.record, "RESULTS", tmp_path)
+    monkeypatch.chdir(tmp_path)
     yield comparison
-    for name in ("comparison", "record", *NAMES):
+    for name in ("comparison", "record", "dynamic_cifar10", *NAMES):
         sys.modules.pop(name, None)
 
 
@@ -75,6 +81,66 @@ def test_results_are_recorded_after_every_training(comparison, monkeypatch, tmp_
     assert found[-1] == (recorded["results"]["summary"], tmp_path / "test.png")
     assert [row["seed"] for row in recorded["results"]["rows"]] == [0, 0, 1, 1]
     assert recorded["settings"]["cases"]["rigl_0.9_2x"]["drop_fraction"] == 0.3
+
+
+def settings_of(case, steps):
+    return TrainSettings(case.method, None, case.sparsity, steps_per_epoch=steps)
+
+
+def run(comparison, monkeypatch, cases, *options):
+    monkeypatch.setattr(sys, "argv", ["dynamic", *options])
+    comparison.run_benchmark("test", "digits", cases, settings_of, 30)
+    return [f"{settings.method} {seed}" for settings, _, seed in comparison.trained]
+
+
+def test_cells_run_in_their_order_and_once(comparison, monkeypatch):
+    dense, rigl = comparison.Case("dense"), comparison.Case("rigl", 0.9)
+    cells = [(rigl, 1), (dense, 0), (rigl, 0)]
+    expected = ["rigl 1", "dense 0", "rigl 0"]
+    assert run(comparison, monkeypatch, cells, "--trainings", "2") == expected[:2]
+    assert run(comparison, monkeypatch, cells) == expected
+    with pytest.raises(SystemExit) as ended:
+        run(comparison, monkeypatch, cells, "--trainings", "1")
+    assert ended.value.code == comparison.NOTHING_LEFT
+
+
+def test_a_cell_of_another_process_is_left_to_it(comparison, monkeypatch, tmp_path):
+    cells = [(comparison.Case("dense"), seed) for seed in (0, 1)]
+    with comparison.locked(tmp_path / "runs" / "test" / "dense_1x_seed_0.lock"):
+        assert run(comparison, monkeypatch, cells) == ["dense 1"]
+    assert run(comparison, monkeypatch, cells) == ["dense 1", "dense 0"]
+
+
+def test_differences_pair_seeds_and_budgets(comparison):
+    def row(method, sparsity, seed, accuracy):
+        case = comparison.Case(method, sparsity)
+        return {**dataclasses.asdict(case), "seed": seed, "test_accuracy": accuracy}
+
+    rows = [row("static", 0.9, seed, 0.5) for seed in (0, 1, 2)]
+    rows += [row("rigl", 0.9, seed, 0.6 + 0.1 * seed) for seed in (0, 1)]
+    rows += [row("rigl", 0.98, 0, 0.9)]
+    (found,) = comparison.differences(rows)
+    assert (found["better"], found["worse"], found["seeds"]) == ("rigl_0.9_1x", "static_0.9_1x", 2)
+    # The deviation of 0.1 and 0.2, divided by the root of two.
+    assert found["mean"] == pytest.approx(0.15)
+    assert found["standard_error"] == pytest.approx(0.05)
+
+
+def test_cells_of_cifar10(comparison):
+    import dynamic_cifar10
+
+    cells = dynamic_cifar10.make_cells()
+    assert len({comparison.cell_name(*cell) for cell in cells}) == len(cells) == 123
+    assert [(c.method, c.sparsity, seed) for c, seed in cells[:4]] == [
+        ("static", 0.98, 0),
+        ("set", 0.98, 0),
+        ("rigl", 0.98, 0),
+        ("static", 0.98, 1),
+    ]
+    for case, _ in cells:
+        settings = dynamic_cifar10.make_settings(case, 50)
+        assert (settings.method, settings.sparsity) == (case.method, case.sparsity)
+        assert settings.optimizer == case.optimizer
 
 
 @pytest.mark.parametrize("name", NAMES)
