@@ -231,8 +231,8 @@ class Channel(Pattern):
     >>> Channel().pool(np.array([[4.0, 1.0], [2.0, 3.0]]))
     array([3., 2.])
     >>> scores = np.arange(32.0).reshape(1, 32)
-    >>> tfl.sparsity.top_k_masks(scores, sparsity=0.6, pattern=Channel(round_to=8)).sum()
-    np.int64(16)
+    >>> int(tfl.sparsity.top_k_masks(scores, sparsity=0.6, pattern=Channel(round_to=8)).sum())
+    16
     """
 
     round_to: int = 1
