@@ -246,7 +246,10 @@ def test_short_fit_is_warned_about(make_model, make_data, compile_model):
         model.fit(*make_data(), epochs=2, verbose=0, callbacks=[callback])
 
 
-def test_masks_that_a_callback_takes_back_are_warned_about(make_model, make_data, compile_model):
+@pytest.mark.parametrize("is_last", [False, True])
+def test_masks_that_a_callback_takes_back_are_warned_about(
+    is_last, make_model, make_data, compile_model
+):
     class TakeBack(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
             for mask in self.model.selection.masks:
@@ -255,7 +258,8 @@ def test_masks_that_a_callback_takes_back_are_warned_about(make_model, make_data
     callback = IterativeMagnitudePruning(1, 1, rate=0.5, verbose=0)
     model = compile_model(tfl.sparsify(make_model()))
     with pytest.warns(UserWarning, match="was 0.500 and is 0.000 after training"):
-        model.fit(*make_data(), epochs=callback.epochs, verbose=0, callbacks=[TakeBack(), callback])
+        callbacks = [callback, TakeBack()] if is_last else [TakeBack(), callback]
+        model.fit(*make_data(), epochs=callback.epochs, verbose=0, callbacks=callbacks)
 
 
 def test_level_lengths_of_data_of_unknown_size(make_model, make_data, compile_model):

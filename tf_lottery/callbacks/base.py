@@ -1,5 +1,6 @@
 """The base class of the callbacks, with a sparse model and a count of training steps."""
 
+import functools
 import warnings
 
 import keras
@@ -175,30 +176,12 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     def warn_if_undone(self, sparsity: float) -> None:
         """Warns if other callbacks undid pruning, or saved the model before pruning ended.
 
+        The warning comes after `fit`, since callbacks can restore weights when training ends.
+
         Args:
             sparsity: Float, the sparsity of the model after this callback last pruned it.
         """
-        for path, saved in self.model.saves.items():
-            if saved is None:
-                undone = not self.model.has_soft_gates
-                state = "with soft gates, but the model has settled ones"
-            else:
-                undone = saved < self.model.sparsity - 1e-9
-                state = f"at sparsity {saved:.3f}, but the model has {self.model.sparsity:.3f}"
-            if undone:
-                warnings.warn(
-                    f"The file {path!r} was last written {state} after training. Start "
-                    "`ModelCheckpoint(save_best_only=True)` when pruning has ended, or save the "
-                    "model after `fit`.",
-                    stacklevel=2,
-                )
-        if self.model.sparsity < sparsity - 1e-9:
-            warnings.warn(
-                f"The sparsity was {sparsity:.3f} and is {self.model.sparsity:.3f} after training: "
-                "a callback restored earlier weights and masks. Start callbacks like "
-                "`EarlyStopping(restore_best_weights=True)` when pruning has ended.",
-                stacklevel=2,
-            )
+        self.model.call_after_fit(functools.partial(_warn_if_undone, self.model, sparsity))
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts the count at the optimizer's step."""
@@ -241,3 +224,27 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         if self._step >= self._due:
             self.on_step()
             self._due = self.next_step()
+
+
+def _warn_if_undone(model, sparsity):
+    for path, saved in model.saves.items():
+        if saved is None:
+            undone = not model.has_soft_gates
+            state = "with soft gates, but the model has settled ones"
+        else:
+            undone = saved < model.sparsity - 1e-9
+            state = f"at sparsity {saved:.3f}, but the model has {model.sparsity:.3f}"
+        if undone:
+            warnings.warn(
+                f"The file {path!r} was last written {state} after training. Start "
+                "`ModelCheckpoint(save_best_only=True)` when pruning has ended, or save the "
+                "model after `fit`.",
+                stacklevel=2,
+            )
+    if model.sparsity < sparsity - 1e-9:
+        warnings.warn(
+            f"The sparsity was {sparsity:.3f} and is {model.sparsity:.3f} after training: "
+            "a callback restored earlier weights and masks. Start callbacks like "
+            "`EarlyStopping(restore_best_weights=True)` when pruning has ended.",
+            stacklevel=2,
+        )

@@ -280,6 +280,9 @@ class ContinuousSparsification(TicketSearch):
             return
         self.warn_if_undone(1.0 - self.history[-1]["density"])
         super().on_train_end(logs)
+        self.model.call_after_fit(self._warn_if_soft)
+
+    def _warn_if_soft(self):
         if self.has_ended() and self.model.has_soft_gates:
             warnings.warn(
                 "The gates are soft though the search has ended: a callback restored earlier "

@@ -80,10 +80,28 @@ class TrainedWithParts(keras.Model):
             ValueError: If the model is not compiled.
         """
         self._check_compiled("fit")
-        history = super().fit(*args, **kwargs)
+        # Set in this way, Keras does not track the list as state of the model.
+        pending = vars(self)["_after_fit"] = []
+        try:
+            history = super().fit(*args, **kwargs)
+        finally:
+            del vars(self)["_after_fit"]
         if not self.selection.is_soft:
             self.apply_masks()
+        for function in pending:
+            function()
         return history
+
+    def call_after_fit(self, function):
+        """Calls a function after all callbacks have ended, or at once if no `fit` is running.
+
+        Callbacks can restore weights when training ends, after other callbacks have ended.
+
+        Args:
+            function: Function without arguments.
+        """
+        pending = vars(self).get("_after_fit")
+        function() if pending is None else pending.append(function)
 
     def evaluate(self, *args, **kwargs):
         """Evaluates like any Keras model; see `keras.Model.evaluate`.
