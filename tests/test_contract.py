@@ -593,3 +593,66 @@ def assert_equal_state(model, other):
         value, expected = map(keras.ops.convert_to_numpy, (twin, variable))
         if id(variable) not in metrics:
             np.testing.assert_array_equal(value, expected, err_msg=variable.path)
+
+
+class Poison(keras.callbacks.Callback):
+    """Puts a NaN into a kernel after a given batch, and remembers how each epoch began."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+        self.starts = {}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.epoch not in self.starts:
+            self.starts[self.epoch] = state_of(self.model)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batch -= 1
+        if self.batch == 0:
+            kernel = next(iter(self.model.kernels.values()))
+            values = keras.ops.convert_to_numpy(kernel).copy()
+            values[0, 0] = np.nan
+            kernel.assign(values)
+
+
+def state_of(model):
+    kinds = ("momentum", "velocity", "iteration")
+    slots = [v for v in model.optimizer.variables if v.name.endswith(kinds)]
+    gates = model.selection.variables if model.has_soft_gates else []
+    values = [keras.ops.convert_to_numpy(v).copy() for v in [*gates, *slots]]
+    return [*model.get_kernels().values(), *model.get_masks().values(), *values]
+
+
+@pytest.mark.parametrize(("algorithm",), tiers([(name,) for name in ALGORITHMS], [], elsewhere=3))
+def test_a_nan_takes_the_epoch_back_and_a_lower_rate_goes_on(
+    algorithm, make_model, make_data, compile_model, tmp_path
+):
+    def new_model(rate):
+        optimizer = keras.optimizers.Adam(rate)
+        return compile_model(start(algorithm, make_model()), optimizer, run_eagerly=ON_TENSORFLOW)
+
+    options = {"directory": tmp_path} if algorithm in SEARCHES else {}
+    # After the last step of the epoch the loss is still finite.
+    poison = Poison(STEPS_PER_EPOCH + (3 if algorithm in ("rigl", "cs") else STEPS_PER_EPOCH))
+    model = new_model(0.01)
+    with pytest.warns(
+        UserWarning, match=r"failed in epoch 1: at step \d+ .*/kernel'.*0\.01.*"
+    ) as w:
+        history = train(model, make_data(), [poison, ALGORITHMS[algorithm](**options)])
+    assert sum("Training failed" in str(warning.message) for warning in w) == 1
+    assert history.epoch == [0, 1]
+    for found, expected in zip(state_of(model), poison.starts[1], strict=True):
+        np.testing.assert_array_equal(found, expected)
+    if algorithm in SEARCHES:
+        model, again = new_model(0.001), {}
+    else:
+        model.optimizer.learning_rate, again = 0.001, {"initial_epoch": 1}
+    history = train(model, make_data(), [ALGORITHMS[algorithm](**options)], **again)
+    assert history.epoch == [1, 2]
+    assert np.isfinite(history.history["loss"]).all()
+    assert float(model.optimizer.learning_rate) == np.float32(0.001)
+    assert model.sparsity == pytest.approx(FINAL_SPARSITY, abs=0.02)

@@ -1,5 +1,6 @@
 """`tfl.Snapshot`: saves the training state of a model and restores it."""
 
+import copy
 import os
 from typing import Self
 
@@ -70,6 +71,21 @@ class Snapshot:
     def step(self):
         """Number of training steps made, 0 without an optimizer."""
         return int(self._values["step"][-1]) if self._values["step"] else 0
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """List of the learning rates, empty if they are schedules."""
+        return [float(rate) for rate in self._values["learning_rate"]]
+
+    def with_learning_rates(self, rates: list[float]) -> Self:
+        """Returns a snapshot that differs in the learning rates.
+
+        Args:
+            rates: List of floats, as many as the optimizer has learning rates.
+        """
+        changed = copy.copy(self)
+        changed._values = {**self._values, "learning_rate": [np.float32(rate) for rate in rates]}
+        return changed
 
     def restore(
         self,
@@ -182,6 +198,15 @@ def training_step(optimizer):
     return int(ops.convert_to_numpy(step_variables(optimizer)[-1]))
 
 
+def learning_rates(optimizer):
+    """Returns a list of the learning rates of an optimizer, without those that are schedules.
+
+    Args:
+        optimizer: A built Keras optimizer.
+    """
+    return [float(ops.convert_to_numpy(variable)) for variable in _rate_variables(optimizer)]
+
+
 def start_averages(training):
     """Sets the moving averages of an optimizer with `use_ema` to the weights.
 
@@ -251,11 +276,15 @@ def _optimizer_state(model, optimizer):
         return {"optimizer": [], "learning_rate": [], "step": []}
     build_optimizer(optimizer, model)
     steps = step_variables(optimizer)
-    rates = [v for v in optimizer.variables if v.name == "learning_rate"]
+    rates = _rate_variables(optimizer)
     # Dense gradients for growth are among the optimizer's variables, but are not slots.
     others = {id(v) for v in [*steps, *rates, *model.variables]}
     slots = [v for v in optimizer.variables if id(v) not in others]
     return {"optimizer": slots, "learning_rate": rates, "step": steps}
+
+
+def _rate_variables(optimizer):
+    return [v for v in optimizer.variables if v.name == "learning_rate"]
 
 
 def _restore_part(part, values, kept):

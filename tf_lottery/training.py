@@ -107,7 +107,7 @@ def _find_optimizer(fitted, model):
     if type(fitted).train_step is keras.Model.train_step:
         return fitted.optimizer
     # A custom `train_step` can use several optimizers, and may not use that of `compile`.
-    found = _optimizers_in(fitted)
+    found = optimizers_in(fitted)
     fitting = [o for o in found if o.built and _trains(o, model)]
     chosen = fitting or found
     if len(chosen) == 1:
@@ -119,8 +119,12 @@ def _find_optimizer(fitted, model):
     )
 
 
-def _optimizers_in(model):
-    """Returns the optimizers in a model's attributes, each once, without those inside others."""
+def optimizers_in(model):
+    """Returns the optimizers in a model's attributes, each once, without those inside others.
+
+    Args:
+        model: A `keras.Model`.
+    """
     values = vars(model).values()
     found = {id(v): v for v in values if isinstance(v, keras.optimizers.Optimizer)}
     inside = {id(inner) for optimizer in found.values() for inner in inner_optimizers(optimizer)}

@@ -47,49 +47,31 @@ def fail(make_model, make_data, compile_model):
     return run
 
 
-@pytest.mark.parametrize(
-    ("value", "advice"), [(np.nan, "Lower the learning rate"), (-1.0, "Raise `initial_value`")]
-)
-def test_failure_in_the_first_round_takes_everything_back(value, advice, fail):
-    with pytest.warns(UserWarning, match=f"failed in round 0: .*{advice}.*is now as it was"):
-        search, model, start, logs = fail(2 * STEPS, value)
-    assert search.tickets == []
+ADVICE = [(np.nan, r"SoftGate\(rescale=False\)"), (-1.0, "Raise `initial_value`")]
+
+
+@pytest.mark.parametrize(("value", "advice"), ADVICE)
+def test_failure_in_the_first_round_takes_the_epoch_back(value, advice, fail):
+    with pytest.warns(UserWarning, match=f"failed in epoch 1: .*{advice}.*as they were at step 6"):
+        search, model, _, logs = fail(2 * STEPS, value)
     assert search.failure.split(".")[0] in (
-        "the loss or the gates are no longer finite",
+        "at step 12 NaN or infinity is in ['masked_sequential/gates/gate_0', "
+        "'masked_sequential/gates/gate_1']",
         "all gates are closed",
     )
     assert len(logs["loss"]) == 2
     assert model.has_soft_gates
-    for weight, expected in zip(model.model.weights, start, strict=True):
-        np.testing.assert_array_equal(array(weight), expected)
+    assert search.tickets == []
+    assert all(np.isfinite(kernel).all() for kernel in model.get_kernels().values())
 
 
-@pytest.mark.parametrize(
-    ("value", "batch", "mode"),
-    [
-        (np.nan, 2 * STEPS + 3, "ticket"),
-        (-1.0, 4 * STEPS, "prune"),
-        *(
-            pytest.param(*cell, marks=pytest.mark.thorough("its parts are met in other cells"))
-            for cell in ((np.nan, 2 * STEPS + 3, "prune"), (-1.0, 4 * STEPS, "ticket"))
-        ),
-    ],
-)
-def test_last_good_ticket_is_kept(value, batch, mode, fail, make_model):
-    with pytest.warns(UserWarning, match="failed in round 1.*model is now the ticket of round 0"):
-        search, model, _, _ = fail(batch, value, mode)
+def test_tickets_of_earlier_rounds_are_kept(fail):
+    with pytest.warns(UserWarning, match="failed in epoch 2: at step 4"):
+        search, model, _, _ = fail(2 * STEPS + 3, np.nan)
     [ticket] = search.tickets
-    assert not model.has_soft_gates
-    assert 0 < model.density == ticket.density < 1
-    for path, kernel in model.get_kernels().items():
-        np.testing.assert_array_equal(kernel, ticket.weights[path] * ticket.masks[path])
-        assert np.all(np.isfinite(kernel))
-    other = tfl.sparsify(make_model())
-    ticket.apply(other)
-    for kernel, expected in zip(
-        other.get_kernels().values(), model.get_kernels().values(), strict=True
-    ):
-        np.testing.assert_array_equal(kernel, expected)
+    assert model.has_soft_gates
+    assert 0 < ticket.density < 1
+    assert all(np.isfinite(weight).all() for weight in ticket.weights.values())
 
 
 def test_high_rate_is_found_out(make_model, make_data, compile_model):

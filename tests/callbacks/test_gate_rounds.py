@@ -131,7 +131,7 @@ def test_restored_soft_gates_are_warned_about(make_gated, data):
         search(make_gated(), data, [Restore()], mode="prune")
 
 
-@pytest.mark.filterwarnings("ignore:.* undecided", "ignore:.* failed in round")
+@pytest.mark.filterwarnings("ignore:.* undecided", "ignore:Training failed")
 def test_failed_second_search_leaves_the_first_ones_masks(make_gated, data):
     model = make_gated()
     first = search(model, data)
@@ -142,7 +142,7 @@ def test_failed_second_search_leaves_the_first_ones_masks(make_gated, data):
     assert not model.has_soft_gates
 
 
-@pytest.mark.filterwarnings("ignore:.* failed in round")
+@pytest.mark.filterwarnings("ignore:Training failed")
 def test_collapse_in_an_early_round_is_found_before_an_exact_one(make_gated, data):
     model = make_gated(initial_value=-5.0, rescale=False)
     found = search(model, data, rounds=2, target_density=0.5, exact_density=True)

@@ -5,6 +5,7 @@ import warnings
 
 import keras
 
+from tf_lottery.callbacks.last_good_state import LastGoodState, not_finite
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.printable import ShowsArguments
 from tf_lottery.snapshot import Snapshot, training_step
@@ -32,6 +33,11 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     which acts. Methods of Keras' callbacks that it overrides must call those of this class. If it
     sets masks, it sets `sets_masks` to `True`, and raises an error for models with soft gates.
 
+    If the loss or a weight is not finite any more, training stops with a warning that names the
+    step, the weights and a likely cause, and the model, its optimizer and all that `fit` trains
+    are again as they were before the epoch. In a loop without `fit`, they are as they were when
+    the callback last acted, and `after_step` raises a `FloatingPointError`.
+
     Args:
         sparse_model: The `SparseModel` to work on, if it is a part of the fitted model. Defaults
             to `None`: the fitted model.
@@ -42,6 +48,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     Attributes:
         training: `Training`, the sparse model, the fitted model and the optimizer, which the
             functions of `tf_lottery.growth` take. Set when `fit` starts.
+        failure: String, why the last training failed, or `None`.
 
     Example:
 
@@ -58,6 +65,10 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     sets_masks = False
     # Whether the callback can act in a loop without `fit`.
     works_in_loops = True
+    # Whether the callback ends a training that is no longer finite. Those that only measure do not.
+    ends_failed_training = True
+    # What else to do against values that are not finite.
+    failure_advice = ""
 
     def __init__(
         self,
@@ -68,10 +79,12 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         super().__init__()
         self.sparse_model, self._given_optimizer = sparse_model, optimizer
         self.training: Training | None = None
+        self.failure: str | None = None
+        self._good: LastGoodState | None = None
         self._step = 0
         self._due = None
         self._last_batch = None
-        self._first_epoch = None
+        self._first_epoch = self._epoch = None
 
     def set_model(self, model: keras.Model) -> None:
         """Sets the fitted model, and finds the sparse model to work on."""
@@ -124,6 +137,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
 
         Raises:
             ValueError: If `start_loop` was not called.
+            FloatingPointError: If a step was due and a weight is not finite.
         """
         if self._last_batch is None:
             raise ValueError(
@@ -173,6 +187,52 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         # Not exact if loss scaling skipped steps.
         return max(0, self.step - (self._first_epoch or 0) * steps), epochs * steps
 
+    def find_failure(self) -> str | None:
+        """Returns why training has failed though all is finite, asked at the end of an epoch.
+
+        Returns:
+            String with advice, or `None`, the default.
+        """
+        return None
+
+    def end_training(self, reason: str, how_to_go_on: str = "") -> None:
+        """Ends a training that has failed, and restores its last good state.
+
+        Args:
+            reason: String, what is wrong and what to do.
+            how_to_go_on: String, how to start again from the last good state. Defaults to `""`.
+
+        Raises:
+            FloatingPointError: In a loop without `fit`, after the state was restored.
+        """
+        self._good.failure = self.failure = reason
+        self.fitted.stop_training = True
+        self._good.restore()
+        self.reset_step()
+        state = f"The model and its optimizer are as they were at step {self.step}"
+        if self.params.get("epochs") is None:
+            raise FloatingPointError(f"Training failed: {reason}. {state}.")
+        warnings.warn(
+            f"Training failed in epoch {self._epoch}: {reason}. {state}{how_to_go_on}.",
+            stacklevel=2,
+        )
+
+    def how_to_go_on(self) -> str:
+        """Returns how to start a failed training again, for a message."""
+        return f"; `fit` goes on from there with `initial_epoch={self._epoch}`"
+
+    def _check(self, logs, weights, ends_epoch=False):
+        """Ends the training if loss or weights are not finite. Returns whether it has failed."""
+        if self._good is None or self.failure is not None:
+            return self.failure is not None
+        # Another callback of this `fit` may have found the failure.
+        self.failure = self._good.failure
+        if self.failure is not None:
+            return True
+        if text := self._good.find_failure(self._step, logs, weights, ends_epoch):
+            self.end_training(text + self.failure_advice, self.how_to_go_on())
+        return self.failure is not None
+
     def warn_if_undone(self, sparsity: float) -> None:
         """Warns if other callbacks undid pruning, or saved the model before pruning ended.
 
@@ -181,14 +241,27 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         Args:
             sparsity: Float, the sparsity of the model after this callback last pruned it.
         """
-        self.model.call_after_fit(functools.partial(_warn_if_undone, self.model, sparsity))
+        if self.failure is None:
+            self.model.call_after_fit(functools.partial(_warn_if_undone, self.model, sparsity))
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Starts the count at the optimizer's step."""
-        self._first_epoch = None
+        """Starts the count at the optimizer's step, and keeps the state."""
+        self._first_epoch = self._epoch = None
+        self.failure = self._good = None
         self.model.saves.clear()
         self.training.build_optimizer()
         self.reset_step()
+        if self.ends_failed_training:
+            self._good = LastGoodState.shared(self.params, self.training)
+            self._check_start()
+            self._good.keep("begin")
+
+    def _check_start(self):
+        if bad := not_finite(self.training):
+            raise ValueError(
+                f"Argument `model` must have finite weights when training begins. Received: "
+                f"{self.model.name!r} with NaN or infinity in {bad[:3]}"
+            )
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Writes zeros where weights of a part of the fitted model are pruned."""
@@ -203,25 +276,38 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the count of the epoch's batches."""
         self._last_batch = None
+        self._epoch = epoch
         if self._first_epoch is None:
             self._first_epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Ends the training if it has failed; an override then returns without acting."""
+        if not self._check(logs, weights=True, ends_epoch=True) and (reason := self.find_failure()):
+            self.end_training(reason)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Reads the step at an epoch's first batch, after `on_epoch_begin` of all callbacks."""
         if self._last_batch is None:
             self._last_batch = batch - 1
             self.reset_step()
+            if self._good is not None and self._epoch != self._first_epoch:
+                self._good.keep(self._epoch)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts the batch, or the batches of one execution, and acts if a step is due."""
         self._step += batch - self._last_batch
         self._last_batch = batch
-        if self._due is None or self._step < self._due:
+        is_due = self._due is not None and self._step >= self._due
+        # Before the end of the epoch, since callbacks may save the model there.
+        is_last = batch + 1 == self.params.get("steps")
+        if self._check(logs, is_due or is_last) or not is_due:
             return
         # Reading the step is slow on some backends, so batches are counted. Loss scaling can skip
         # steps, so the optimizer's step is read before acting.
         self._step = training_step(self.optimizer)
         if self._step >= self._due:
+            if self._good is not None and self.params.get("epochs") is None:
+                self._good.keep(self._step)
             self.on_step()
             self._due = self.next_step()
 

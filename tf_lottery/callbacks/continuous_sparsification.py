@@ -5,7 +5,7 @@ import warnings
 
 from keras import ops
 
-from tf_lottery.callbacks.gate_health import find_failure, warn_of_doubts
+from tf_lottery.callbacks.gate_health import ALL_CLOSED, warn_of_doubts
 from tf_lottery.callbacks.gate_rounds import (
     forget_gates,
     hard_weights,
@@ -54,8 +54,8 @@ class ContinuousSparsification(TicketSearch):
     With stochastic gates, the temperature stays 1. Between rounds, gates below their initial
     value are closed: Iterative Stochastic Sparsification.
 
-    If the loss or gates are not finite, or all gates close, the search ends with a warning. The
-    model is then set to the last good ticket, or to its state before the search.
+    If all gates are closed at the end of a round, the search ends as it does when the loss is not
+    finite: with a warning, and with the model as it was before the epoch.
 
     Args:
         epochs_per_round: Integer > 0, above 1 with `anneal="epoch"`.
@@ -89,7 +89,7 @@ class ContinuousSparsification(TicketSearch):
         history: List with a dict per round, and one for the retraining: `round`, `density` at
             its end, and `logs`, the values of every epoch by name.
         level: Integer, the current round; `rounds` while retraining.
-        failure: String, why the search failed, or `None`.
+        failure: String, why the last search failed, or `None`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -108,6 +108,7 @@ class ContinuousSparsification(TicketSearch):
     """
 
     unit = "round"
+    failure_advice = ", or make the gates with `tfl.SoftGate(rescale=False)`"
     setting_names = (
         "epochs_per_round",
         "rounds",
@@ -150,9 +151,7 @@ class ContinuousSparsification(TicketSearch):
         self.retrain_epochs = natural_number("retrain_epochs", retrain_epochs)
         self.target_density = target_density
         self.exact_density = exact_density
-        self.failure = None
         self._open = 1.0
-        self._before = None
         self._check_arguments()
 
     @property
@@ -185,11 +184,9 @@ class ContinuousSparsification(TicketSearch):
     def begin(self):
         """Starts a search, with gates at their initial values."""
         self._open = 1.0 if self.model.has_soft_gates else self.model.density
-        self._before = self.snapshot()
         self.model.selection.reopen()
         forget_gates(self.training)
         super().begin()
-        self.failure = None
         if self.rewind_to_epoch == 0:
             self.take_rewind_point()
         self._start_round()
@@ -246,16 +243,12 @@ class ContinuousSparsification(TicketSearch):
         """Makes the gates soft again."""
         self._harden(False)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Records the epoch, or ends a search that has failed."""
+    def find_failure(self):
+        """Returns a text if all gates are closed when a round ends."""
         last_epoch = self._epochs_done + 1 == self.epochs_per_round
         last_round = self.rounds - 1 - self.exact_density
         takes_masks = last_epoch and self.level <= last_round
-        self.failure = find_failure(self.model, (logs or {}).get("loss", 0.0), takes_masks)
-        if self.failure is None:
-            super().on_epoch_end(epoch, logs)
-        else:
-            self._give_up()
+        return ALL_CLOSED if takes_masks and not self.model.density else None
 
     def record(self, logs):
         """Adds the epoch to the history.
@@ -276,8 +269,6 @@ class ContinuousSparsification(TicketSearch):
 
     def on_train_end(self, logs=None):
         """Warns if the search is not finished, or other callbacks undid its masks."""
-        if self.failure is not None:
-            return
         self.warn_if_undone(1.0 - self.history[-1]["density"])
         super().on_train_end(logs)
         self.model.call_after_fit(self._warn_if_soft)
@@ -325,19 +316,6 @@ class ContinuousSparsification(TicketSearch):
         trained = self.training.trained_variables
         own = {id(variable) for variable in self.model.trainable_variables}
         clear_slots(self.optimizer, trained, [v for v in trained if id(v) in own])
-
-    def _give_up(self):
-        """Sets the model to the last good ticket, or its initial state, and ends the search."""
-        self.restore(self._before or self._start)
-        if self.tickets:
-            self.tickets[-1].apply(self.model)
-        left = f"the ticket of round {self.tickets[-1].level}" if self.tickets else "as it was"
-        warnings.warn(
-            f"Continuous Sparsification failed in round {self.level}: {self.failure}. The model is "
-            f"now {left}.",
-            stacklevel=2,
-        )
-        self.fitted.stop_training = True
 
     def _check_arguments(self):
         if self.epochs_per_round < 2 and self.anneal == "epoch":

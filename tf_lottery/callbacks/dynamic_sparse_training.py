@@ -242,6 +242,7 @@ class DynamicSparseTraining(SparsityCallback):
         updates. `explored` is the exploration rate `R_s` of "Do We Actually Need Dense
         Over-Parameterization?" (arXiv:2102.02887).
         """
+        super().on_epoch_end(epoch, logs)
         if logs is not None:
             explored = [ops.convert_to_numpy(e) for e in self.model.growth.explored]
             active, size = sum(map(np.count_nonzero, explored)), sum(e.size for e in explored)
@@ -251,7 +252,7 @@ class DynamicSparseTraining(SparsityCallback):
     def on_train_end(self, logs=None):
         """Stops collecting gradients. Warns if training ended before the first update."""
         super().on_train_end(logs)
-        if self._steps and self.step < self._steps[0]:
+        if self.failure is None and self._steps and self.step < self._steps[0]:
             warnings.warn(
                 f"Training ended at step {self.step}, before the first connections would have been "
                 f"moved at step {self._steps[0]}: the masks are those of the start. Train longer "

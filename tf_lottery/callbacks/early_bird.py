@@ -174,6 +174,9 @@ class EarlyBird(SparsityCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Compares the epoch's masks with those of the window, and draws the ticket."""
+        super().on_epoch_end(epoch, logs)
+        if self.failure is not None:
+            return
         masks = self.masks_now()
         newest, window = list(masks.values()), list(self._masks.values())[1 - self.window :]
         distances = [mask_distance(newest, earlier) for earlier in window]

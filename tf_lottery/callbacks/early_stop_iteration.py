@@ -50,6 +50,8 @@ class EarlyStopIteration(SparsityCallback):
     10
     """
 
+    ends_failed_training = False
+
     def __init__(
         self,
         validation_data: tuple | Iterable,
@@ -71,7 +73,6 @@ class EarlyStopIteration(SparsityCallback):
         self.batch_size = positive_integer("batch_size", batch_size)
         self.path = None if path is None else pathlib.Path(path)
         self.runs = []
-        self._epoch = None
 
     def best(self, run: int = -1) -> dict:
         """Returns the first evaluation with the lowest loss.
@@ -91,17 +92,16 @@ class EarlyStopIteration(SparsityCallback):
     def on_train_begin(self, logs=None):
         """Starts the first run, or loads the runs in the file."""
         super().on_train_begin(logs)
-        self.runs, self._epoch = [[]], None
+        self.runs = [[]]
         if self.path is not None and self.path.exists():
             self.runs = json.loads(self.path.read_text())
 
     def on_epoch_begin(self, epoch, logs=None):
         """Discards evaluations of epochs that are trained again."""
         super().on_epoch_begin(epoch, logs)
-        if self._epoch is None:
+        if epoch == self._first_epoch:
             kept = [[e for e in run if e["epoch"] < epoch] for run in self.runs]
             self.runs = [run for run in kept if run] or [[]]
-        self._epoch = epoch
 
     def reset_step(self):
         """Reads the step from the optimizer. If it was set back, a new run starts."""
@@ -123,6 +123,7 @@ class EarlyStopIteration(SparsityCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds the best evaluation of the run to `logs`."""
+        super().on_epoch_end(epoch, logs)
         if logs is not None and self.runs[-1]:
             best = {name: value for name, value in self.best().items() if name != "epoch"}
             logs.update({f"early_stop_{name}": value for name, value in best.items()})

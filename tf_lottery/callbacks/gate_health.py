@@ -8,32 +8,14 @@ from tf_lottery.pruning import warn_of_emptied
 
 _TOO_MANY_UNDECIDED = 0.05
 _TOO_FAR = 0.1
+ALL_CLOSED = (
+    "all gates are closed. Raise `initial_value` or lower `penalty` or "
+    "`learning_rate_multiplier` of the `SoftGate`, or ask for a `target_density`"
+)
 _ADVICE = (
     "Raise the `initial_value` or lower the `penalty` of the `SoftGate`, set `exact_density=True`, "
     "which keeps weights in every kernel, or `exclude` these kernels in `tfl.sparsify`."
 )
-
-
-def find_failure(model, loss, round_ends):
-    """Returns a text about a failure of training, with advice, or `None`.
-
-    Args:
-        model: A `SparseModel` with gates.
-        loss: Float, the loss of the epoch.
-        round_ends: Whether the gates become masks after this epoch.
-    """
-    finite = [np.isfinite(values).all() for values in model.selection.values]
-    if not (np.isfinite(loss) and all(finite)):
-        return (
-            "the loss or the gates are no longer finite. Lower the learning rate, make the "
-            "gates with `tfl.SoftGate(rescale=False)`, or add normalization"
-        )
-    if round_ends and not model.density:
-        return (
-            "all gates are closed. Raise `initial_value` or lower `penalty` or "
-            "`learning_rate_multiplier` of the `SoftGate`, or ask for a `target_density`"
-        )
-    return None
 
 
 def warn_of_doubts(model, undecided, level, target_density=None):

@@ -169,7 +169,9 @@ class GradualMagnitudePruning(SparsityCallback):
         """Warns if training was too short for the schedule, or other callbacks undid masks."""
         super().on_train_end(logs)
         self.warn_if_undone(self._reached)
-        if self.schedule is not None and self.step < self.schedule.end_step:
+        if self.failure is not None or self.schedule is None:
+            return
+        if self.step < self.schedule.end_step:
             warnings.warn(
                 f"Training stopped at step {self.step}, before the end of the schedule at step "
                 f"{self.schedule.end_step}: the sparsity is {self.model.sparsity:.3f} instead of "

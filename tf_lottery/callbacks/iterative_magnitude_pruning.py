@@ -177,7 +177,8 @@ class IterativeMagnitudePruning(TicketSearch):
 
     def on_epoch_end(self, epoch, logs=None):
         """Records the epoch, saves the progress and ends the search after the last level."""
-        self.steps_per_epoch = self._last_batch + 1
+        if self.failure is None:
+            self.steps_per_epoch = self._last_batch + 1
         super().on_epoch_end(epoch, logs)
 
     def on_train_end(self, logs=None):

@@ -27,6 +27,8 @@ class SparsityLogger(SparsityCallback):
     [0.9]
     """
 
+    ends_failed_training = False
+
     def __init__(
         self, log_dir: str | os.PathLike | None = None, prefix: str = "", **kwargs
     ) -> None:
@@ -46,6 +48,7 @@ class SparsityLogger(SparsityCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds the sparsity to `logs`."""
+        super().on_epoch_end(epoch, logs)
         if logs is not None:
             logs[f"{self.prefix}sparsity"] = self.model.sparsity
         if self._writer is not None:

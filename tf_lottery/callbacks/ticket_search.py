@@ -8,6 +8,7 @@ import numpy as np
 from tf_lottery import _keras
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.search_state import SearchState
+from tf_lottery.snapshot import learning_rates
 from tf_lottery.ticket import Ticket
 
 
@@ -52,7 +53,7 @@ class TicketSearch(SparsityCallback):
         self.rewind_to_epoch = None
         self._state = None
         self._first_step = 0
-        self._epochs_done = 0
+        self._epochs_done = self._fit_epoch = 0
         self._start = self._rewind_point = None
 
     @property
@@ -80,12 +81,17 @@ class TicketSearch(SparsityCallback):
         return {name: getattr(self, name) for name in self.setting_names}
 
     def on_train_begin(self, logs=None):
-        """Starts a search, or resumes the one in the directory."""
+        """Starts a search, or goes on with one that failed or that is in the directory."""
+        failed = None if self.failure is None else self._good
         super().on_train_begin(logs)
         if self.directory is not None:
             self._state = SearchState(self.directory, self.settings())
         if self._state is not None and self._state.exists():
             self._resume()
+            self._good.keep("resumed")
+        elif failed is not None and self._fit_epoch and failed.training.model is self.model:
+            self._go_on(failed.snapshot, self._fit_epoch)
+            self._good.keep("resumed")
         else:
             self.begin()
         self.reset_step()
@@ -93,7 +99,7 @@ class TicketSearch(SparsityCallback):
     def begin(self):
         """Starts a search with the current model."""
         self.tickets, self.history, self.level = [], [], 0
-        self._epochs_done = 0
+        self._epochs_done = self._fit_epoch = 0
         self._first_step = self.step
         self._start = self.snapshot()
         self._rewind_point = None
@@ -114,7 +120,11 @@ class TicketSearch(SparsityCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Records the epoch, saves the progress and ends the search after the last level."""
+        super().on_epoch_end(epoch, logs)
+        if self.failure is not None:
+            return
         self._epochs_done += 1
+        self._fit_epoch = epoch + 1
         if self.level == 0 and self.rewind_to_epoch == self._epochs_done:
             self.take_rewind_point()
         logs = {} if logs is None else logs
@@ -124,7 +134,7 @@ class TicketSearch(SparsityCallback):
             if self.level == self.last_level:
                 self.fitted.stop_training = True
         if self._state is not None:
-            self._save(epoch + 1)
+            self._save()
 
     def record(self, logs):
         """Adds the epoch to the history.
@@ -140,13 +150,18 @@ class TicketSearch(SparsityCallback):
         """Warns if the search is not finished."""
         super().on_train_end(logs)
         _keras.set_first_epoch(self.fitted, None)
-        if not self.has_ended():
+        if self.failure is None and not self.has_ended():
             warnings.warn(
                 f"The search ended in {self.unit} {self.level} of {self.last_level}, after "
                 f"{self._epochs_done} of {self.epochs_in_level()} epochs. Call `fit` with "
                 "`epochs=search.epochs` and without callbacks that stop training.",
                 stacklevel=2,
             )
+
+    def how_to_go_on(self):
+        """Returns how to start a failed search again, for a message."""
+        place = "this callback" if self.directory is None else f"{str(self.directory)!r}"
+        return f"; with {place}, the next `fit` goes on from there"
 
     def restore(self, snapshot, kinds=None):
         """Sets the model and its optimizer to the state of a snapshot.
@@ -194,25 +209,38 @@ class TicketSearch(SparsityCallback):
                 f"{self.epochs_in_level()} epochs from step {self.step}"
             )
 
-    def _save(self, fit_epoch):
+    def _save(self):
         names = ("level", "history", *self.progress_names)
         progress = {
             **{name: getattr(self, name) for name in names},
             "epochs_done": self._epochs_done,
             "first_step": self._first_step,
             "num_tickets": len(self.tickets),
-            "fit_epoch": fit_epoch,
+            "fit_epoch": self._fit_epoch,
         }
         self._state.save(progress, self.snapshot(), self._start, self._rewind_point)
 
     def _resume(self):
         progress, now, self._start, self._rewind_point = self._state.load(self.model)
-        self.restore(now)
         for name in ("level", "history", *self.progress_names):
             setattr(self, name, progress[name])
         self._epochs_done = progress["epochs_done"]
         self._first_step = progress["first_step"]
         self.tickets = self._state.load_tickets(progress["num_tickets"])
-        _keras.set_first_epoch(self.fitted, progress["fit_epoch"])
+        self._go_on(now, progress["fit_epoch"])
+
+    def _go_on(self, now, fit_epoch):
+        """Sets the model to a snapshot of this search, and skips the epochs that were trained."""
+        rates = learning_rates(self.optimizer)
+        if rates not in (self._start.learning_rates, now.learning_rates):
+            # The model was compiled with other learning rates to go on with.
+            now = now.with_learning_rates(rates)
+            self._start = self._start.with_learning_rates(rates)
+        self.restore(now)
+        if self.level == 0 and self._rewind_point and self._rewind_point.step > now.step:
+            # It was taken in the epoch that failed.
+            self._rewind_point, self.tickets = None, []
+        self._fit_epoch = fit_epoch
+        _keras.set_first_epoch(self.fitted, fit_epoch)
         if self.has_ended():
             _keras.set_first_epoch(self.fitted, self.params["epochs"])

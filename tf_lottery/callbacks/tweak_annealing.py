@@ -104,7 +104,7 @@ class TweakAnnealing(SparsityCallback):
     def on_train_end(self, logs=None):
         """Warns if the variable is not 0 after training."""
         super().on_train_end(logs)
-        if (current := self._current()) == 0:
+        if self.failure is not None or (current := self._current()) == 0:
             return
         name = f"{type(self.tweak).__name__}.{self.variable_name}"
         if self.step < self.end_step:

@@ -1,19 +1,21 @@
 """Resume a training that was killed."""
 
+import os
 import pathlib
 
-import keras
-
 from tf_lottery import _keras, files
-from tf_lottery.snapshot import Snapshot
+from tf_lottery.callbacks.base import SparsityCallback
+from tf_lottery.snapshot import Snapshot, learning_rates
 
 
-class Checkpoint(keras.callbacks.Callback):
+class Checkpoint(SparsityCallback):
     """Saves the state of a training to a file after every epoch, and resumes from it.
 
     Weights, masks, random states, optimizer and the epoch are written together or not at all.
     Put it first in the list of callbacks: the others then begin with the restored state. It
-    writes after all callbacks have ended the epoch, including their changes and logs.
+    writes after all callbacks have ended the epoch, including their changes and logs. A training
+    that has failed is not written, and goes on from the last good epoch. If the model was then
+    compiled with another learning rate, this one is used.
 
     Args:
         path: The `.npz` file.
@@ -31,41 +33,60 @@ class Checkpoint(keras.callbacks.Callback):
     [2]
     """
 
-    def __init__(self, path):
+    works_in_loops = False
+
+    def __init__(self, path: str | os.PathLike) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
-        self.history = {}
+        self.history: dict[str, list[float]] = {}
+        self._rates = []
         self._ended = None
 
     def on_train_begin(self, logs=None):
         """Restores the state that the file holds."""
+        self.training.build_optimizer()
         self.history, self._ended = {}, None
-        if not self.path.exists():
-            return
-        arrays, progress = files.load_arrays(self.path, "checkpoint")
-        Snapshot.from_arrays(self.model, arrays).restore(self.model)
-        self.history = progress["history"]
-        _keras.set_first_epoch(self.model, progress["epoch"])
+        self._rates = learning_rates(self.optimizer)
+        if self.path.exists():
+            self._resume()
+        super().on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Writes the file of the previous epoch."""
+        super().on_epoch_begin(epoch, logs)
         self._write()
 
     def on_epoch_end(self, epoch, logs=None):
         """Keeps the logs, to which later callbacks still add values."""
+        super().on_epoch_end(epoch, logs)
         self._ended = epoch, logs or {}
 
     def on_train_end(self, logs=None):
         """Writes the file after the last epoch."""
+        super().on_train_end(logs)
         self._write()
         # Otherwise the next `fit` would skip these epochs.
         _keras.set_first_epoch(self.model, None)
 
+    def how_to_go_on(self):
+        """Returns how to start a failed training again, for a message."""
+        return f"; with {str(self.path)!r}, the next `fit` goes on from there"
+
+    def _resume(self):
+        arrays, progress = files.load_arrays(self.path, "checkpoint")
+        snapshot = Snapshot.from_arrays(self.model, arrays)
+        if self._rates not in (progress["learning_rates"], snapshot.learning_rates):
+            snapshot = snapshot.with_learning_rates(self._rates)
+        snapshot.restore(self.model)
+        self.history = progress["history"]
+        _keras.set_first_epoch(self.model, progress["epoch"])
+
     def _write(self):
-        if self._ended is None:
+        # Another callback may have found the failure, at the end of the epoch.
+        if self._ended is None or self._good.failure is not None:
             return
         (epoch, logs), self._ended = self._ended, None
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
-        progress = {"epoch": epoch + 1, "history": self.history}
+        progress = {"epoch": epoch + 1, "history": self.history, "learning_rates": self._rates}
         files.save_arrays(self.path, "checkpoint", Snapshot(self.model).to_arrays(), progress)

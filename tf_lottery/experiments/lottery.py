@@ -73,7 +73,7 @@ def run_lottery(data, settings, directory, seed=0, verbose=0, on_row=None):
         validation examples, and `test_accuracy` at the end of training.
 
     Raises:
-        ValueError: If `directory` holds a run with other arguments.
+        ValueError: If training fails, or `directory` holds a run with other arguments.
         OSError: If `directory` cannot be written.
 
     Example:
@@ -164,7 +164,7 @@ def build_model(data, settings, seed, sparsity=0.0, **kwargs):
     return model
 
 
-class _EndOfLevel(keras.callbacks.Callback):
+class _EndOfLevel(callbacks.SparsityCallback):
     """Keeps the trained network of every level and reports the level.
 
     It has to stand before the search in the list of callbacks. The search then records the
@@ -178,8 +178,9 @@ class _EndOfLevel(keras.callbacks.Callback):
         self.on_row = on_row
 
     def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
         levels, remainder = divmod(epoch + 1, self.epochs_per_level)
-        if remainder == 0:
+        if remainder == 0 and self.failure is None:
             save_model(strip(self.model), self.directory / f"trained_{levels - 1:02d}.keras")
             self.on_row(_row("ticket", levels - 1, self.model.density, logs))
 
@@ -237,16 +238,20 @@ def _train(model, data, settings, seed, epochs, path, extra):
     measure = callbacks.EarlyStopIteration(
         data.validation, settings.frequency, batch_size=5000, path=path
     )
-    return model.fit(
+    watch = callbacks.SparsityCallback()
+    history = model.fit(
         batches,
         epochs=epochs,
         shuffle=False,
         validation_data=data.test,
         validation_freq=settings.epochs_per_level,
         validation_batch_size=1000,
-        callbacks=[batches.follow_epoch(), measure, *extra],
+        callbacks=[batches.follow_epoch(), watch, measure, *extra],
         verbose=0,
     )
+    if watch.failure is not None:
+        raise ValueError(f"Training failed: {watch.failure}")
+    return history
 
 
 def _last(history):

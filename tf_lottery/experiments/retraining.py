@@ -14,7 +14,9 @@ from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
     check_settings,
+    check_success,
     digest,
+    failures,
     read_json,
     remove_files,
     save_model,
@@ -25,7 +27,14 @@ from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import TWEAKS, recipe
 from tf_lottery.retrain._recipe import fitting_tweaks
 
-FILES = ("checkpoint.npz", "model.keras", "results.json", "settings.json", "ticket.npz")
+FILES = (
+    "checkpoint.npz",
+    "failures.json",
+    "model.keras",
+    "results.json",
+    "settings.json",
+    "ticket.npz",
+)
 # Examples per step of an evaluation.
 _EVALUATED = 1000
 
@@ -125,7 +134,8 @@ def run_retraining(
 
     Raises:
         ValueError: If an argument is outside its range, the ticket is one of another network,
-            a tweak lacks what it needs, or `directory` holds a run with other arguments.
+            a tweak lacks what it needs, training fails, or `directory` holds a run with other
+            arguments.
         OSError: If `directory` cannot be written.
 
     Example:
@@ -168,6 +178,7 @@ def run_retraining(
         callbacks=[batches.follow_epoch(), checkpoint, *prepared.callbacks],
         verbose=verbose,
     )
+    check_success(directory, checkpoint)
     prepared.remove()
     # Compiled without label smoothing, so that the losses of all trainings can be compared.
     _compile(model, None, settings, prepared.steps)
@@ -179,6 +190,7 @@ def run_retraining(
         "epochs": settings.epochs,
         **evaluate(model, data),
         "history": checkpoint.history,
+        **failures(directory),
     }
     write_json(directory / "results.json", results)
     return results

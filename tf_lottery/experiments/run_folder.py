@@ -9,9 +9,13 @@ import numpy as np
 
 from tf_lottery import files
 
+_FAILURES = "failures.json"
+
 
 def check_settings(directory, settings):
     """Makes a folder for a run, or checks that its run has the same arguments.
+
+    A run that has failed may go on with another learning rate.
 
     Args:
         directory: The folder. It and its parents are made if they do not exist.
@@ -43,6 +47,9 @@ def check_settings(directory, settings):
     found = read_json(path)
     if found != settings:
         names = [n for n in {**found, **settings} if found.get(n) != settings.get(n)]
+        if names == ["learning_rate"] and failures(directory):
+            write_json(path, settings)
+            return directory
         differences = [f"{n}={found.get(n)!r} instead of {settings.get(n)!r}" for n in names]
         raise ValueError(
             "Argument `directory` (--out) must be a new folder or hold a run with the same "
@@ -50,6 +57,40 @@ def check_settings(directory, settings):
             f"Received: {str(directory)!r}, a run with {', '.join(differences)}"
         )
     return directory
+
+
+def check_success(directory, callback):
+    """Raises an error if a training failed, and notes the failure in the folder of its run.
+
+    Args:
+        directory: The folder.
+        callback: A `SparsityCallback` of the training.
+
+    Raises:
+        ValueError: If the training failed.
+        OSError: If the failure cannot be noted.
+    """
+    if callback.failure is None:
+        return
+    directory = pathlib.Path(directory)
+    rate = read_json(directory / "settings.json").get("learning_rate")
+    failed = {"learning_rate": rate, "failure": callback.failure}
+    noted = failures(directory).get("failures", [])
+    write_json(directory / _FAILURES, {"failures": [*noted, failed]})
+    raise ValueError(
+        f"Training failed: {callback.failure}. With another `learning_rate` (--learning-rate), "
+        f"the run in {str(directory)!r} goes on from its last good epoch"
+    )
+
+
+def failures(directory):
+    """Returns `{"failures": [...]}` with how a run has failed before, or an empty dict.
+
+    Args:
+        directory: The folder of the run.
+    """
+    path = pathlib.Path(directory) / _FAILURES
+    return read_json(path) if path.exists() else {}
 
 
 def digest(groups):

@@ -13,7 +13,9 @@ from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
     check_settings,
+    check_success,
     digest,
+    failures,
     read_json,
     remove_files,
     write_json,
@@ -22,7 +24,7 @@ from tf_lottery.pruning import sparsify
 from tf_lottery.snapshot import Snapshot
 
 STARTS = ("shared", "independent")
-FILES = ("copy_*.npz", "start_*.npz", "results.json", "settings.json")
+FILES = ("copy_*.npz", "failures.json", "start_*.npz", "results.json", "settings.json")
 # Training batches at every point for the statistics of batch normalization.
 _STATISTICS_STEPS = 50
 # Examples per step of an evaluation.
@@ -130,6 +132,7 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
     def train(model, order):
         checkpoint = Checkpoint(directory / f"copy_{list(copies).index(order)}.npz")
         _train(model, data, copies[order], settings.epochs, checkpoint, verbose)
+        check_success(directory, checkpoint)
 
     found = stability(
         model,
@@ -142,6 +145,7 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
     )
     density = 1.0 if ticket is None else ticket.density
     results = {"settings": all_settings, "density": density, **found.to_dict()}
+    results.update(failures(directory))
     write_json(directory / "results.json", results)
     return results
 

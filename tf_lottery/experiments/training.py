@@ -14,6 +14,8 @@ from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
     check_settings,
+    check_success,
+    failures,
     read_json,
     remove_files,
     save_model,
@@ -23,6 +25,7 @@ from tf_lottery.ticket import Ticket
 
 FILES = (
     "checkpoint.npz",
+    "failures.json",
     "model.keras",
     "results.json",
     "search/search.npz",
@@ -166,7 +169,8 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
     """Trains a network, makes it sparse and saves it.
 
     Call this again to resume a run that was killed from its last epoch; it ends with the
-    same weights.
+    same weights. A run whose loss or weights were not finite goes on from its last good epoch
+    with another learning rate.
 
     Args:
         data: `Data`.
@@ -183,7 +187,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
 
     Raises:
         ValueError: If an argument is outside its range, the model does not fit the data, the
-            search of a ticket fails, or `directory` holds a run with other arguments.
+            training fails, or `directory` holds a run with other arguments.
         OSError: If `directory` cannot be written.
 
     Example:
@@ -223,7 +227,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         callbacks=[batches.follow_epoch(), *changes],
         verbose=verbose,
     )
-    _check_success(progress)
+    check_success(directory, progress)
     save_model(strip(model), directory / "model.keras")
     tickets = getattr(progress, "tickets", None) or [Ticket.from_model(model)]
     tickets[-1].save(directory / "ticket.npz")
@@ -233,6 +237,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         "epochs": epochs,
         **evaluate(model, data),
         "history": progress.history,
+        **failures(directory),
     }
     write_json(directory / "results.json", results)
     return results
@@ -245,13 +250,6 @@ def remove_training(directory):
         directory: The folder.
     """
     remove_files(directory, FILES)
-
-
-def _check_success(progress):
-    """Raises a `ValueError` if a search has failed; its folder keeps the tickets it had found."""
-    if failure := getattr(progress, "failure", None):
-        found = f"{len(progress.tickets)} tickets are in {str(progress.directory)!r}"
-        raise ValueError(f"The search failed: {failure}. {found}")
 
 
 def evaluate(model, data):
