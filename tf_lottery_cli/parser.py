@@ -65,7 +65,15 @@ METHODS = {
     "grasp": _AT_INIT,
     "synflow": _AT_INIT,
     "imp": ("sparsity", "scope", "pattern", "levels", "rate", "rewind", "rewind_to_step"),
-    "cs": ("rounds", "target_density", "exact_density", "initial_value", "mode"),
+    "cs": (
+        "rounds",
+        "target_density",
+        "exact_density",
+        "initial_value",
+        "gate_learning_rate",
+        "rewind_to_step",
+        "mode",
+    ),
     "dense": (),
 }
 

@@ -7,6 +7,7 @@ from tf_lottery_cli.parser import (
     SCOPES,
     fraction,
     number,
+    positive,
     several,
     whole,
 )
@@ -91,7 +92,8 @@ def add_imp_options(group):
         "--rewind-to-step",
         type=whole(0),
         metavar="K",
-        help="the training step to go back to (default: 0, the initial weights)",
+        help="the training step to go back to, also of cs (default: 0, the initial weights; for cs "
+        "the step after two epochs)",
     )
 
 
@@ -120,6 +122,13 @@ def add_cs_options(group):
         metavar="S[,S...]",
         help="initial value of the gates: the higher, the denser; several values are separate "
         "runs; a minus needs an equals sign: --initial-value=-0.1,0.1 (default: 0)",
+    )
+    group.add_argument(
+        "--gate-learning-rate",
+        type=positive,
+        metavar="R",
+        help="train the gates by SGD at this rate, as the official code does at 0.1 (default: by "
+        "the optimizer of the weights)",
     )
     group.add_argument("--rounds", type=whole(1), metavar="N", help="(default: 3)")
     group.add_argument(

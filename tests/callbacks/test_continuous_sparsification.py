@@ -623,3 +623,25 @@ def test_data_of_unknown_size_are_refused(arguments, make_model, compile_model):
     search = ContinuousSparsification(2, rounds=1, verbose=0, **arguments)
     with pytest.raises(ValueError, match="pass `steps_per_epoch` to `fit`.*Received"):
         model.fit(forever(), epochs=2, verbose=0, callbacks=[search])
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer"
+)
+def test_schedules_of_weights_and_gates_restart_in_every_round(search):
+    rates = keras.optimizers.schedules
+    gates = keras.optimizers.SGD(rates.CosineDecay(0.1, 12), momentum=0.9)
+    gate = tfl.SoftGate(learning_rate_multiplier=20.0, optimizer=gates)
+    weights = keras.optimizers.SGD(rates.CosineDecay(0.05, 12), momentum=0.9)
+    counts = []
+
+    class Count(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            counts.append([float(o.iterations) for o in self.model.optimizer.optimizers])
+
+    callback, watch, model = search(gate, weights, others=[Count()], rounds=2)
+    assert callback.failure is None and callback.has_ended()
+    # Two rounds and the retraining, of two epochs each.
+    expected = [step % (2 * STEPS) for step in range(6 * STEPS)]
+    assert [step for step, _ in counts] == [step for _, step in counts] == expected
+    assert watch.steps == expected

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -143,6 +144,31 @@ def test_search_by_gates(digits, tmp_path):
     search = methods.ticket_search(settings, 10, tmp_path)
     assert (search.rounds, search.target_density, search.mode) == (2, 0.1, "ticket")
     assert (search.epochs, search.exact_density) == (9, False)
+
+
+def test_gates_with_an_optimizer_of_their_own(digits):
+    settings = {"method": "cs", "optimizer": "sgd", "schedule": "cosine", "weight_decay": 1e-3}
+    plain, _ = start(digits, **settings)
+    assert plain.selection.gate.make_optimizer() is None
+    if not hasattr(keras.optimizers, "MultiOptimizer"):
+        pytest.skip("this version of Keras has no MultiOptimizer")
+    settings = TrainSettings(model="lenet-300-100", gate_learning_rate=0.3, **settings)
+    gate = methods.starting_model(digits, settings, seed=0, steps=40).selection.gate
+    optimizer = gate.make_optimizer()
+    assert (optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (0.9, True, None)
+    optimizer.build([])
+    optimizer.iterations.assign(20)
+    assert float(optimizer.learning_rate) == pytest.approx(0.15)
+
+
+def test_rewind_points_of_gates_are_ends_of_epochs(tmp_path):
+    settings = TrainSettings("cs", epochs=3, rewind_to_step=20)
+    assert methods.ticket_search(settings, 10, tmp_path).rewind_to_epoch == 2
+    assert methods.ticket_search(TrainSettings("cs", epochs=9), 10, tmp_path).rewind_to_epoch == 2
+    with pytest.raises(ValueError, match="`rewind_to_step` must be the end .* 8 steps.*=20"):
+        methods.ticket_search(settings, 8, tmp_path)
+    with pytest.raises(ValueError, match="within the first round, .* 15 steps.*=20"):
+        methods.ticket_search(settings, 5, tmp_path)
 
 
 def test_epochs_that_magnitude_pruning_takes():

@@ -2,6 +2,8 @@
 
 import math
 
+import keras
+
 from tf_lottery import at_init, callbacks
 from tf_lottery.experiments import networks
 from tf_lottery.layers import SoftGate
@@ -58,6 +60,8 @@ OPTIONS: dict[str, dict] = {
         "target_density": None,
         "exact_density": False,
         "initial_value": 0.0,
+        "gate_learning_rate": None,
+        "rewind_to_step": None,
         "mode": "ticket",
     },
     "dense": {},
@@ -73,13 +77,14 @@ _DYNAMIC_METHODS = {"rigl": callbacks.RigL, "set": callbacks.SET, "snfs": callba
 _SCORED_BATCHES = 4
 
 
-def starting_model(data, settings, seed):
+def starting_model(data, settings, seed, steps=1):
     """Returns a sparse model, not compiled, with random masks if the method starts with them.
 
     Args:
         data: `Data`.
         settings: `TrainSettings` with a `model`.
         seed: Integer, decides initial weights and masks.
+        steps: Integer, the length of a training, for the learning rate of gates. Defaults to `1`.
 
     Raises:
         ValueError: If the model does not fit the data, or the pattern or the distribution
@@ -89,7 +94,7 @@ def starting_model(data, settings, seed):
     if settings.method == "dense":
         return sparsify(model)
     if settings.method == "cs":
-        return sparsify(model, gate=SoftGate(initial_value=settings.option("initial_value")))
+        return sparsify(model, gate=_gate(settings, steps))
     if settings.method != "static" and settings.method not in _DYNAMIC_METHODS:
         return sparsify(model, pattern=settings.option("pattern"))
     sparse = sparsify(
@@ -102,6 +107,15 @@ def starting_model(data, settings, seed):
     )
     _check_pattern(sparse, settings.option("distribution"))
     return sparse
+
+
+def _gate(settings, steps):
+    rate, optimizer = settings.option("gate_learning_rate"), None
+    if rate is not None:
+        # As in the official code: the schedule of the weights, without weight decay.
+        schedule = settings.schedule_of(steps, rate)
+        optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+    return SoftGate(settings.option("initial_value"), optimizer=optimizer)
 
 
 def _check_pattern(model, distribution):
@@ -218,22 +232,25 @@ def ticket_search(settings, steps_per_epoch, directory):
         directory: Folder of the search's files.
 
     Raises:
-        ValueError: If `rewind_to_step` lies beyond the first level.
+        ValueError: If `rewind_to_step` lies beyond the first level or round, or for `"cs"` not at
+            the end of an epoch.
     """
+    steps, rewind_to_step = settings.epochs * steps_per_epoch, settings.option("rewind_to_step")
+    if rewind_to_step is not None and rewind_to_step >= steps:
+        unit = "round" if settings.method == "cs" else "level"
+        raise ValueError(
+            f"Argument `rewind_to_step` must lie within the first {unit}, which has "
+            f"{steps} steps. Received: rewind_to_step={rewind_to_step}"
+        )
     if settings.method == "cs":
         return callbacks.ContinuousSparsification(
             epochs_per_round=settings.epochs,
             rounds=settings.option("rounds"),
+            rewind_to_epoch=_epoch_of(rewind_to_step, steps_per_epoch),
             mode=settings.option("mode"),
             target_density=settings.option("target_density"),
             exact_density=settings.option("exact_density"),
             directory=directory,
-        )
-    steps, rewind_to_step = settings.epochs * steps_per_epoch, settings.option("rewind_to_step")
-    if rewind_to_step >= steps:
-        raise ValueError(
-            "Argument `rewind_to_step` must lie within the first level, which has "
-            f"{steps} steps. Received: rewind_to_step={rewind_to_step}"
         )
     return callbacks.IterativeMagnitudePruning(
         levels=settings.option("levels"),
@@ -244,3 +261,15 @@ def ticket_search(settings, steps_per_epoch, directory):
         rewind_to_step=rewind_to_step,
         directory=directory,
     )
+
+
+def _epoch_of(step, steps_per_epoch):
+    if step is None:
+        return None
+    epoch, rest = divmod(step, steps_per_epoch)
+    if rest:
+        raise ValueError(
+            "Argument `rewind_to_step` must be the end of an epoch with gates, whose epochs have "
+            f"{steps_per_epoch} steps. Received: rewind_to_step={step}"
+        )
+    return epoch

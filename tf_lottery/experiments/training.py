@@ -67,12 +67,17 @@ class TrainSettings(OptimizerSettings):
         end_step: Integer, the step of the last change.
         levels: Integer, for `"imp"`. Every level prunes the same share of what is left.
         rewind: For `"imp"`; see `callbacks.IterativeMagnitudePruning`.
-        rewind_to_step: Integer, for `"imp"`.
+        rewind_to_step: Integer, for `"imp"` and `"cs"`, for the latter the end of an epoch. A
+            comparison of the two needs the same one: by default `"imp"` rewinds to the initial
+            weights and `"cs"` to those after two epochs, as in their papers.
         rounds: Integer, for `"cs"`; see `callbacks.ContinuousSparsification`.
         target_density: Float in (0, 1), for `"cs"`: the density to aim at. With `None` the
             density results from `initial_value`.
         exact_density: Boolean, for `"cs"`: whether that density is met exactly.
         initial_value: Float, for `"cs"`; see `tfl.SoftGate`.
+        gate_learning_rate: Float, for `"cs"`: that of SGD with Nesterov momentum for the gates
+            alone, with the schedule of the weights; the official code has 0.1. With `None` the
+            optimizer of the weights trains the gates too.
         mode: `"ticket"` or `"prune"`, for `"cs"`.
 
     Raises:
@@ -99,6 +104,7 @@ class TrainSettings(OptimizerSettings):
     target_density: float | None = None
     exact_density: bool | None = None
     initial_value: float | None = None
+    gate_learning_rate: float | None = None
     mode: str | None = None
 
     def __post_init__(self):
@@ -203,14 +209,15 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
     batches = ShuffledBatches(
         *data.train, settings.batch_size, settings.steps_per_epoch, seed, settings.augment
     )
-    model = methods.starting_model(data, settings, seed)
-    compile_classifier(model, settings.make_optimizer(settings.epochs * len(batches)))
+    steps = settings.epochs * len(batches)
+    model = methods.starting_model(data, settings, seed, steps)
+    compile_classifier(model, settings.make_optimizer(steps))
     if settings.method in methods.SEARCHES:
         progress = methods.ticket_search(settings, len(batches), directory / "search")
         changes, epochs = [progress], progress.epochs
     else:
         progress = Checkpoint(directory / "checkpoint.npz")
-        updates = methods.mask_updates(settings, settings.epochs * len(batches), seed)
+        updates = methods.mask_updates(settings, steps, seed)
         changes = [progress, *updates, callbacks.SparsityLogger()]
         epochs = settings.epochs
     all_settings = {**data.settings, "seed": seed, **settings.to_dict()}

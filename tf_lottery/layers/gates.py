@@ -1,5 +1,7 @@
 """The selection by soft gates, which training opens and closes."""
 
+import re
+
 import keras
 import numpy as np
 from keras import ops
@@ -47,10 +49,10 @@ def scaled_sigmoid(values, scale, temperature, threshold, slope):
 class Gates(Selection):
     """Multiplies every kernel by `scale * sigmoid(temperature * s)`.
 
-    The optimizer of the weights also trains every `s`. Each training step adds the sum of all
-    gates times a penalty to the loss. A weight counts as kept where `s > 0`; there are no other
-    masks. When the gates are settled, they become exactly `s > 0`, and the scale is multiplied
-    into the kernels.
+    The optimizer of the weights also trains every `s`, unless `gate` has one of its own. Each
+    training step adds the sum of all gates times a penalty to the loss. A weight counts as kept
+    where `s > 0`; there are no other masks. When the gates are settled, they become exactly
+    `s > 0`, and the scale is multiplied into the kernels.
 
     Usually `tfl.sparsify(model, gate=...)` wraps a whole model, and
     `tfl.callbacks.ContinuousSparsification` trains it. To train a layer in your own loop, start
@@ -131,6 +133,11 @@ class Gates(Selection):
     def undecayed(self):
         """List of the gates."""
         return list(self.gates)
+
+    def own_optimizers(self):
+        """Returns the optimizer of the gates, if they have one of their own."""
+        optimizer = self.gate.make_optimizer()
+        return {} if optimizer is None else {rf"(.*/)?{re.escape(self.name)}/gate_\d+": optimizer}
 
     @property
     def is_soft(self):

@@ -66,6 +66,17 @@ class Part(keras.layers.Layer):
         """List of the trained variables to exclude from weight decay."""
         return []
 
+    def own_optimizers(self):
+        """Returns new optimizers for trained variables of the part, if the model's should not.
+
+        `compile` puts them and the optimizer of the model into a `keras.optimizers.MultiOptimizer`.
+
+        Returns:
+            Dict of regular expressions, which have to match the whole path of a variable also
+            after loading, to Keras optimizers. Defaults to an empty dict.
+        """
+        return {}
+
     def replace(self, values, training):
         """Returns the tensors that replace the kernels. Called once per call of the model.
 

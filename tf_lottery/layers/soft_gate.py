@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import keras
 
@@ -37,15 +38,27 @@ class SoftGate(Serializable):
         stochastic: Whether a training step draws gates of 0 or 1 with probability
             `sigmoid(temperature * s)` and uses the gradient of the probability. This is the
             paper's baseline, Iterative Stochastic Sparsification. Defaults to `False`.
+        optimizer: A Keras optimizer, or its name, that trains the gates alone: `compile` puts it
+            and the one of the weights into a `keras.optimizers.MultiOptimizer`. The official code
+            trains gates with `SGD(0.1, momentum=0.9, nesterov=True)`, without weight decay and
+            with the learning-rate schedule of the weights, which restarts in every round. SGD
+            moves a gate as far as the loss depends on it; Adam moves every gate by about its
+            learning rate in every step. Only its configuration is used, so it can serve several
+            models. Give it a schedule of its own, since `keras.callbacks.LearningRateScheduler`
+            cannot set two rates. Defaults to `None`: the optimizer of the weights, so that a model
+            is compiled like any other.
 
     Raises:
-        ValueError: If an argument is outside its range.
+        ValueError: If an argument is outside its range, or this version of Keras has no
+            `MultiOptimizer`.
 
     Example:
 
     >>> sparse = tfl.sparsify(model, gate=tfl.SoftGate(initial_value=-0.05))
     >>> SoftGate(initial_value=0.0).scale
     2.0
+    >>> SoftGate(optimizer=keras.optimizers.SGD(0.1, momentum=0.9)).make_optimizer().momentum
+    0.9
     """
 
     initial_value: float = 0.0
@@ -54,6 +67,7 @@ class SoftGate(Serializable):
     learning_rate_multiplier: float = 1.0
     rescale: bool = True
     stochastic: bool = False
+    optimizer: Any = None
 
     def __post_init__(self):
         numbers = {
@@ -66,11 +80,36 @@ class SoftGate(Serializable):
         # Plain floats, since the configuration is written as JSON.
         for name, value in numbers.items():
             object.__setattr__(self, name, value)
+        if self.optimizer is not None:
+            object.__setattr__(self, "optimizer", _config_of(self.optimizer))
+
+    def make_optimizer(self) -> keras.optimizers.Optimizer | None:
+        """Returns a new optimizer for the gates, or `None` if they have none of their own."""
+        return None if self.optimizer is None else keras.optimizers.deserialize(self.optimizer)
 
     @property
     def scale(self):
         """The factor of all gates."""
         return 1.0 + math.exp(-self.initial_value) if self.rescale else 1.0
+
+
+def _config_of(optimizer):
+    """Returns the configuration of an optimizer, a dict that fits into JSON."""
+    if not hasattr(keras.optimizers, "MultiOptimizer"):
+        raise ValueError(
+            "Argument `optimizer` needs `keras.optimizers.MultiOptimizer`, which this Keras does "
+            f"not have; upgrade it. Received: Keras {keras.__version__}"
+        )
+    try:
+        found = keras.optimizers.get(optimizer)
+    except (ValueError, TypeError):
+        found = None
+    if found is None or hasattr(found, "optimizers") or hasattr(found, "inner_optimizer"):
+        raise ValueError(
+            "Argument `optimizer` must be a Keras optimizer without others inside, or its name. "
+            f"Received: optimizer={optimizer!r}"
+        )
+    return keras.optimizers.serialize(found)
 
 
 def get(gate):

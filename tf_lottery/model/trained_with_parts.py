@@ -16,9 +16,11 @@ class TrainedWithParts(keras.Model):
         """Compiles like any Keras model, with the loss scaling that the wrapped model would get.
 
         Gates are excluded from weight decay. Call the optimizer's own
-        `exclude_from_weight_decay` before, since it replaces the list of excluded weights.
+        `exclude_from_weight_decay` before, since it replaces the list of excluded weights. If
+        gates have an optimizer of their own, the model's optimizer becomes a
+        `keras.optimizers.MultiOptimizer` of both; one that is given is used as it is.
         """
-        optimizer = keras.optimizers.get(optimizer)
+        optimizer = self._with_own_optimizers(keras.optimizers.get(optimizer))
         # Keras would look at the dtype policy of this model, which is always float32.
         is_scaled = auto_scale_loss and self.model.dtype_policy.name == "mixed_float16"
         if is_scaled and optimizer is not None:
@@ -29,6 +31,21 @@ class TrainedWithParts(keras.Model):
         undecayed = [variable for part in self.parts for variable in part.undecayed]
         if undecayed and self.optimizer is not None:
             optimizers.exclude_from_weight_decay(self.optimizer, undecayed)
+
+    def _with_own_optimizers(self, optimizer):
+        """Returns the optimizer together with those of the parts."""
+        own = {k: v for part in self.parts for k, v in part.own_optimizers().items()}
+        inner = [optimizer, *optimizers.inner_optimizers(optimizer)] if own else []
+        if not own or any(hasattr(found, "optimizers") for found in inner):
+            return optimizer
+        if len(inner) > 1:
+            raise ValueError(
+                "Argument `optimizer` must be a plain optimizer if gates have one of their own; "
+                "`auto_scale_loss=True` scales the loss of both. "
+                f"Received: optimizer={optimizer.name!r}, with another one inside"
+            )
+        by_path = keras.optimizers.OptimizerMap(optimizer, own)
+        return keras.optimizers.MultiOptimizer(by_path)
 
     def compile_from_config(self, config):
         """Compiles with a saved configuration. Keras does not do so if `compile` is overridden."""
