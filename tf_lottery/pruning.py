@@ -53,7 +53,9 @@ def sparsify(
             divide are not pruned. With an N:M pattern, a sparsity below that of the pattern
             prunes only some of the groups. Defaults to `"unstructured"`.
         scores: The weights with the lowest scores are pruned. `"magnitude"`, `"random"`, or a
-            function as in `tf_lottery.sparsity.scores`. Defaults to `"magnitude"`.
+            function as in `tf_lottery.sparsity.scores`. An untrained network that RigL or SET will
+            train should have `"random"`, as in their papers. Defaults to `"magnitude"`, for
+            networks that are trained.
         scope: `"layer"` gives every kernel the same sparsity, or that of `distribution`.
             `"global"` ranks all weights together. Defaults to `"layer"`, as everywhere, since it
             also suits untrained weights, whose magnitudes show the scale of the initializer and

@@ -585,3 +585,48 @@ def test_average_of_gradients_in_pure_half_precision(precision, compile_model, m
     fit(compile_model(model), make_data(), SNFS(2, 0.4, end_step=11))
     after = model.get_masks()
     assert any(np.any(before[path] != after[path]) for path in before)
+
+
+def wide(sparsity, scores, rate=0.0, **kwargs):
+    layers = [keras.Input((64,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(3)]
+    model = tfl.sparsify(keras.Sequential(layers), sparsity, scores=scores, **kwargs)
+    model.compile(keras.optimizers.SGD(rate), "mse", run_eagerly=True)
+    return model
+
+
+def warnings_of(model, recwarn, method=None):
+    recwarn.clear()
+    x, y = np.ones((8, 64), "float32"), np.ones((8, 3), "float32")
+    fit(model, (x, y), method or RigL(1, 0.3, end_step=9), epochs=2)
+    return [str(w.message) for w in recwarn if "largest of untrained weights" in str(w.message)]
+
+
+@pytest.mark.parametrize("method", [RigL, SET])
+def test_masks_of_the_largest_untrained_weights_are_warned_of_once(recwarn, method):
+    (warning,) = warnings_of(wide(0.5, "magnitude"), recwarn, method(1, 0.3, end_step=9))
+    assert "scores='random'" in warning and "rescale_to_density" in warning
+
+
+def test_other_masks_are_not_warned_of(recwarn):
+    assert warnings_of(wide(0.5, "random"), recwarn) == []
+    # A trained network: its biases differ.
+    model = wide(0.5, "magnitude")
+    model.model.layers[0].bias.assign(np.arange(16))
+    assert warnings_of(model, recwarn) == []
+    # A training that goes on.
+    model = wide(0.5, "magnitude")
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(3)
+    assert warnings_of(model, recwarn) == []
+
+
+@pytest.mark.parametrize("method", [RigL, SET])
+def test_a_callback_does_not_redraw_or_rescale_what_it_gets(method):
+    model = wide(0.5, "magnitude")
+    before = [*model.get_masks().values(), *model.get_kernels().values()]
+    x, y = np.ones((8, 64), "float32"), np.ones((8, 3), "float32")
+    # The only update comes after the training.
+    fit(model, (x, y), method(9, 0.3, end_step=99))
+    after = [*model.get_masks().values(), *model.get_kernels().values()]
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -8,6 +8,7 @@ from keras import ops
 
 from tf_lottery import growth, optimizers
 from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
+from tf_lottery.callbacks.untrained_masks import is_untrained_magnitude
 from tf_lottery.checks import choice, fraction, natural_number, positive_integer
 from tf_lottery.pruning import divided_kernels
 from tf_lottery.sparsity import patterns
@@ -26,10 +27,19 @@ class DynamicSparseTraining(SparsityCallback):
     share of its active weights, those of the smallest magnitude, and grows the same number where
     `grow_scores` is highest. Its density stays exactly the same. A weight that is dropped may
     grow again in the same update, and then keeps its value. New connections start at `grow_init`,
-    with reset optimizer slots. An update comes after the optimizer's step and does not replace
+    with slots of the optimizer reset to zero, as in the official code of RigL; slots that start at
+    the mean of the kernel, or a bias correction of its own for every weight, were measured and not
+    better. An update comes after the optimizer's step and does not replace
     it. Steps are batches. With `gradient_accumulation_steps` in the optimizer, an update waits
     for the batch at which the weights change, and gradients are means over the accumulated
     batches.
+
+    Start from random masks, `tfl.sparsify(model, sparsity, scores="random", ...)`, as the papers
+    and the official code do. Masks of the largest random weights are no better, and leave only
+    large weights, so that connections which grow at 0 are the first to be dropped again; a
+    callback warns of such a start, and never redraws the masks or rescales the weights that it was
+    given. A sparse network without normalization also needs `tfl.retrain.rescale_to_density`, since
+    the signal of pruned layers vanishes.
 
     A subclass overrides `grow_scores` and, if it needs dense gradients, `gradient_average`. Both
     get and return NumPy arrays and plain numbers.
@@ -286,6 +296,14 @@ class DynamicSparseTraining(SparsityCallback):
                 "No connections will be moved: an update is due every "
                 f"{self.frequency} steps before step {end}, and training begins at step "
                 f"{self.step}. Train longer, lower `frequency` or raise `end_step`.",
+                stacklevel=2,
+            )
+        elif not self._first_epoch and self.step == 0 and is_untrained_magnitude(self.model):
+            warnings.warn(
+                "The masks keep the largest of untrained weights, which are no better than others, "
+                "so that connections which grow at 0 are soon dropped again: start from random "
+                "masks, `tfl.sparsify(..., scores='random')`, and use "
+                "`tfl.retrain.rescale_to_density` if no normalization follows the kernels.",
                 stacklevel=2,
             )
         elif not self._growing_masks():

@@ -17,14 +17,19 @@ class RigL(DynamicSparseTraining):
     pruned ones. The defaults are the paper's.
 
     There are two differences from the paper's algorithm. The optimizer also makes its step when
-    connections are moved. There is no update at step 0, before the network has learned anything.
+    connections are moved, where the paper and the official code skip it. There is no update at
+    step 0, before the network has learned anything; the official code makes one. Masks start
+    random, as there: `scores="random"`.
 
     Args:
-        frequency: Integer > 0. Steps between two updates. Defaults to `100`.
-        drop_fraction: Float in [0, 1) or a schedule; see `DynamicSparseTraining`.
-            Defaults to `0.3`, annealed by a cosine.
+        frequency: Integer > 0. Steps between two updates. Defaults to `100`, the best of the
+            paper's ablation and the default of the official code.
+        drop_fraction: Float in [0, 1) or a schedule; see `DynamicSparseTraining`. Defaults to
+            `0.3`, annealed by a cosine, as in the paper; the official code has 0.3 too, but no
+            annealing unless that is asked for.
         begin_step: Integer >= 0. Defaults to `0`.
-        end_step: Integer, exclusive. Defaults to `None`: 75% of training.
+        end_step: Integer, exclusive. Defaults to `None`: 75% of training, about the share in the
+            paper, 25,000 of 32,000 steps. Without updates the last connections can settle.
         grow_init: `"zeros"` or `"gradient"`. Defaults to `"zeros"`.
         grad_accumulation: Integer from 1 to `frequency`. The gradient is the mean over this
             many batches before an update, which helps if batches are small. With
@@ -41,7 +46,7 @@ class RigL(DynamicSparseTraining):
 
     Example:
 
-    >>> sparse = tfl.sparsify(model, sparsity=0.9, distribution="erk")
+    >>> sparse = tfl.sparsify(model, sparsity=0.9, distribution="erk", scores="random")
     >>> sparse.compile("adam", loss)
     >>> history = sparse.fit(x, y, epochs=10, callbacks=[RigL(frequency=2)], verbose=0)
     >>> sparse.sparsity

@@ -10,7 +10,8 @@ class SET(DynamicSparseTraining):
     """Drops the smallest weights and grows others at random.
 
     Sparse Evolutionary Training (Mocanu et al., arXiv:1707.04780), with the annealed drop
-    fraction of arXiv:1911.11134, section 4. It needs no dense gradients.
+    fraction of arXiv:1911.11134, section 4. It needs no dense gradients. Start from random masks,
+    `tfl.sparsify(..., scores="random")`, as the paper does.
 
     Args:
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
