@@ -51,8 +51,8 @@ _TWEAKS_WITH = {
 }
 _WHY_NOT = {
     "soft-activation": "no ReLU",
-    "ghost-skips": "no masked convolution can have one",
-    "distill": "no --teacher",
+    "ghost-skips": "no masked convolution can have one, or a training below 10,000 steps",
+    "distill": "no --teacher, or a training below 10,000 steps",
 }
 
 
@@ -72,7 +72,8 @@ def add_parser(commands):
         default="all",
         metavar="T[,T...]",
         help=f"{', '.join(TWEAKS)}; none; or all (default), without those that the network "
-        "cannot have, and without distill if there is no --teacher",
+        "cannot have, and in less than 10,000 steps without ghost-skips and distill, which lower "
+        "the accuracy of short trainings",
     )
     parser.add_argument(
         "--control",
@@ -102,7 +103,10 @@ def _add_tweak_options(group):
         "--method dense writes",
     )
     group.add_argument(
-        "--alpha", type=share, metavar="A", help="for distill: its share in the loss (default: 0.9)"
+        "--alpha",
+        type=share,
+        metavar="A",
+        help="for distill: its share in the loss (default: 0.474)",
     )
     group.add_argument("--temperature", type=positive, metavar="T", help="for distill (default: 5)")
     group.add_argument(

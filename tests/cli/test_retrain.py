@@ -79,7 +79,8 @@ def test_retrain(command, runs, tmp_path, contents):
     assert f"From {origin}: dataset digits, model lenet-300-100\n" in out
     assert re.search(r"soft activations +│ 0 +│ 1 ", out)
     assert "Rescaled: after one step the loss is" in out
-    assert "Left out: ghost-skips (no masked convolution can have one), distill (no --" in out
+    assert "Left out: ghost-skips (no masked convolution can have one, or a training" in out
+    assert "distill (no --teacher, or a training below 10,000 steps)" in out
     assert out.index("Left out") < out.index("val_accuracy")
     fitting = ["soft_activations", "rescaled_initialization", "label_smoothing"]
     assert settings_of(tmp_path)["tweaks"] == fitting

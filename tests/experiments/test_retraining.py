@@ -136,6 +136,9 @@ def test_results(run):
     assert run.results["history"]["val_loss"][-1] == pytest.approx(smoothed.mean(), rel=1e-5)
     assert smoothed.mean() != pytest.approx(losses.mean(), rel=5e-5)
     assert run.results["density"] == ticket.density == pytest.approx(0.4, abs=1e-4)
+    plain = networks.build(run.settings.model, digits, seed=0)
+    pruned = sum(np.count_nonzero(~mask) for mask in ticket.masks.values())
+    assert run.results["parameters"] == plain.count_params() - pruned
     assert run.results["epochs"] == 4
     assert {len(values) for values in run.results["history"].values()} == {4}
     assert run.results["settings"]["tweaks"] == list(run.settings.tweaks)
@@ -281,19 +284,21 @@ def test_order_of_tweaks_does_not_count():
 
 
 @pytest.mark.parametrize(
-    ("model", "taught", "names"),
+    ("model", "taught", "steps", "names"),
     [
-        ("lenet-300-100", False, ["soft_activations", "rescaled_initialization"]),
-        ("lenet-300-100", True, ["soft_activations", "rescaled_initialization"]),
-        ("conv-4-small", False, ["soft_activations", "ghost_skips", "rescaled_initialization"]),
+        ("lenet-300-100", False, 10_000, ["soft_activations", "rescaled_initialization"]),
+        ("lenet-300-100", True, 10_000, ["soft_activations", "rescaled_initialization"]),
+        ("conv-4-small", False, 10_000, [*tfl.retrain.TWEAKS[:3]]),
+        ("conv-4-small", False, 9_999, ["soft_activations", "rescaled_initialization"]),
     ],
 )
-def test_all_tweaks_that_fit(digits, teacher, tmp_path, monkeypatch, model, taught, names):
+def test_all_tweaks_that_fit(digits, teacher, tmp_path, monkeypatch, model, taught, steps, names):
     asked, ticket = [], make_ticket(model, digits)
     monkeypatch.setattr(
         retraining, "recipe", lambda *_, tweaks, **__: asked.extend(tweaks) or 1 / 0
     )
-    settings = dataclasses.replace(PLAIN, model=model, tweaks=None)
+    length = {"epochs": 1, "steps_per_epoch": steps}
+    settings = dataclasses.replace(PLAIN, model=model, tweaks=None, **length)
     with pytest.raises(ZeroDivisionError):
         run_retraining(digits, settings, ticket, tmp_path, teacher if taught else None)
     assert asked == [*names, "label_smoothing", *(["distillation"] if taught else [])]

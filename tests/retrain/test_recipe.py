@@ -13,7 +13,7 @@ STEPS = 8
 def prepare(sparse, make_residual, images):
     """Returns a function that prepares the residual network with tweaks; returns the recipe."""
 
-    def prepare(tweaks=None, model=sparse, **kwargs):
+    def prepare(tweaks=tfl.retrain.TWEAKS, model=sparse, **kwargs):
         arguments = {
             "batches": images,
             "teacher": make_residual(seed=1),
@@ -105,14 +105,22 @@ def test_file_is_that_of_the_plain_model(prepare, sparse, make_residual, images,
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_tweaks_that_the_arguments_allow_are_taken(prepare, make_model):
-    everything = prepare()
+def test_tweaks_that_the_arguments_allow_are_taken(prepare, make_model, monkeypatch):
+    monkeypatch.setattr("tf_lottery.retrain._recipe.LONG_TRAINING", STEPS)
+    everything = prepare(None)
     assert tuple(everything.schedule) == tfl.retrain.TWEAKS
     assert everything.rescaling.one_step_loss[1] > 0
     dense = tfl.sparsify(make_model("dense"))
     assert tuple(tfl.retrain.recipe(dense, 10).schedule) == ("soft_activations", "label_smoothing")
     recurrent = tfl.sparsify(make_model("recurrent"))
     assert tuple(tfl.retrain.recipe(recurrent, 10).schedule) == ("label_smoothing",)
+
+
+def test_short_trainings_have_no_ghosts_and_no_teacher(prepare):
+    with pytest.warns(UserWarning, match="teacher is not used: in a training of 8 steps"):
+        recipe = prepare(None)
+    expected = ("soft_activations", "rescaled_initialization", "label_smoothing")
+    assert tuple(recipe.schedule) == expected
 
 
 def test_schedule_says_what_goes_on_until_when(prepare):
@@ -126,6 +134,35 @@ def test_schedule_says_what_goes_on_until_when(prepare):
     }
     assert [callback.end_step for callback in recipe.callbacks] == [2, 2]
     assert "ghost skips" in str(recipe) and "8 steps" in str(recipe)
+
+
+def test_kept_ghost_skips_are_counted_and_not_exported(prepare, sparse, images):
+    plain, cost = tfl.summary(sparse), tfl.flops(sparse, "mac")
+    recipe = prepare(("soft_activations", "ghost_skips"), keep_ghosts=True)
+    assert recipe.schedule == {"soft_activations": (0, 4), "ghost_skips": (0, STEPS)}
+    assert [type(callback).__name__ for callback in recipe.callbacks] == ["ActivationAnnealing"]
+    train(sparse, images, recipe.callbacks, epochs=4)
+    recipe.remove()
+    (ghosts,) = sparse.tweaks
+    assert float(ghosts.factor) == 1.0
+    # A kernel, and gamma, beta, mean and variance for every output.
+    weights = [skip["inputs"] * skip["filters"] for skip in ghosts.skips]
+    norms = [4 * skip["filters"] for skip in ghosts.skips]
+    found = tfl.summary(sparse)
+    assert found.num_parameters == plain.num_parameters + sum(weights) + sum(norms)
+    assert (found.size, found.nonzeros) == (plain.size, plain.nonzeros)
+    assert sum("a ghost skip" in reason for reason in found.skipped.values()) == len(weights)
+    uses = {row.path.split("/")[-2]: row.uses for row in cost.rows}
+    expected = [w * uses[skip["name"]] for w, skip in zip(weights, ghosts.skips, strict=True)]
+    now = tfl.flops(sparse, "mac")
+    assert now.sparse == cost.sparse + sum(expected) and now.dense == cost.dense + sum(expected)
+    with pytest.raises(ValueError, match="must not have active ghost skips"):
+        tfl.strip(sparse)
+
+
+def test_only_ghost_skips_can_be_kept(prepare):
+    with pytest.raises(ValueError, match="`keep_ghosts` needs 'ghost_skips'.*Received"):
+        prepare(("label_smoothing",), keep_ghosts=True)
 
 
 def test_loss_is_smoothed_only_if_that_is_asked_for(prepare, sparse):
@@ -158,7 +195,7 @@ def test_wrong_arguments_are_named_and_nothing_is_changed(sparse, images):
     refused("`teacher` must be given for 'dist", tweaks=("distillation",))
     refused("`loss` must be `None` with label smoothing", loss="mse")
     refused("`activation` must be one of", activation="relu")
-    refused("`teacher` must be a built", teacher="dense.keras")
+    refused("`teacher` must be a built", tweaks=("distillation",), teacher="dense.keras")
     refused(r"`mass` must be in \[0, 1\)", smoothing=1)
 
 
@@ -180,7 +217,7 @@ def test_mixed_precision(precision, make_residual, images):
     model = tfl.sparsify(make_residual(), 0.5)
     model.run_eagerly = True
     arguments = {"batches": images, "teacher": make_residual(1), "rescaling_iterations": 1}
-    recipe = tfl.retrain.recipe(model, 2, **arguments)
+    recipe = tfl.retrain.recipe(model, 2, tweaks=tfl.retrain.TWEAKS, **arguments)
     compile_with(model, recipe)
     # The loss scale is too high at first, which skips steps.
     train(model, images, recipe.callbacks, epochs=8)

@@ -11,6 +11,7 @@ from tf_lottery.analysis.flops_report import FlopsReport, KernelFlops
 from tf_lottery.checks import choice
 from tf_lottery.layers import Masked
 from tf_lottery.layers.call_trace import trace
+from tf_lottery.layers.ghost_skips import GhostSkips
 from tf_lottery.layers.inputs import symbolic_inputs
 from tf_lottery.layers.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
 from tf_lottery.layers.masked import masked_layers
@@ -34,7 +35,8 @@ def flops(
     models. Every call of a shared layer and every step of a recurrent layer counts. Looking up
     an embedding costs nothing; projecting back with it (`reverse=True`) is counted. Products of
     activations with each other, as in attention, are not counted. Neither are activations,
-    pooling, normalization and biases, except with the convention `"micronet"`.
+    pooling, normalization and biases, except with the convention `"micronet"`. Ghost skips of a
+    sparse model are counted while they are in effect.
 
     Layers of other kinds, and weights that code outside of their layer multiplies with, are
     listed in `not_counted`. The attribute `coverage` says how much of the model is counted.
@@ -79,16 +81,42 @@ def flops(
         per_example = times / batch if times % batch else times // batch
         shape = tuple(kernel.shape)
         rows.append(KernelFlops.count(convention, paths[key], shape, nonzeros[key], per_example))
+    ghosts = active_ghosts(model)
+    rows += _ghost_rows(layer, ghosts, uses, batch, convention)
     not_counted = _not_counted(layer, found.calls, counted, paths)
     for variable in found.read_elsewhere:
         path = paths.get(id(variable))
         if id(variable) in uses or not_counted.get(path) == NOT_CALLED:
             not_counted[path] = READ_ELSEWHERE
     size = sum(math.prod(named[path].shape) for path in not_counted)
+    num_parameters = layer.count_params() + sum(branch.count_params() for _, branch in ghosts)
     report = FlopsReport(
-        layer.name, convention, rows, not_counted, layer.count_params(), num_not_counted=size
+        layer.name, convention, rows, not_counted, num_parameters, num_not_counted=size
     )
     return report if sparsities is None else report.with_sparsities(sparsities)
+
+
+def active_ghosts(model):
+    """Returns the skips and branches of a model's ghost skips that are in effect; see `GhostSkips`.
+
+    Args:
+        model: A Keras model, sparse or not.
+    """
+    ghosts = model.find_part(GhostSkips) if isinstance(model, SparseModel) else None
+    return [] if ghosts is None else ghosts.active_branches
+
+
+def _ghost_rows(layer, ghosts, uses, batch, convention):
+    """Returns the rows of the branches of ghost skips, which are dense."""
+    layers, rows = all_layers(layer), []
+    for skip, branch in ghosts:
+        kernel = branch.layers[0].kernel
+        # A branch has the outputs of its convolution.
+        times = uses[id(layers[skip["index"]].kernel)][1]
+        per_example = times / batch if times % batch else times // batch
+        shape, path = tuple(kernel.shape), f"{branch.name}/kernel"
+        rows.append(KernelFlops.count(convention, path, shape, math.prod(shape), per_example))
+    return rows
 
 
 def _wrapped(model):

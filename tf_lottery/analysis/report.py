@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tf_lottery.analysis import storage
-from tf_lottery.analysis._flops import flops
+from tf_lottery.analysis._flops import active_ghosts, flops
 from tf_lottery.analysis.flops_report import FlopsReport, describe_coverage
 from tf_lottery.layers import Masked, find_kernels
 from tf_lottery.layers.kernels import unique_paths
@@ -42,7 +42,8 @@ class Summary(Printable):
         rows: List of `KernelRow`, one for every kernel that can be pruned.
         skipped: Dict of paths of other weights of rank two or more to the reason why
             they are not pruned.
-        num_parameters: Integer, all weights of the model, biases and statistics included.
+        num_parameters: Integer, all weights of the model, biases, statistics and ghost skips
+            that are in effect included.
         flops: `FlopsReport` with the convention `"mac2"`, or `None` if FLOPs cannot be
             counted. Defaults to `None`.
         no_flops: String, the reason why FLOPs cannot be counted. Defaults to `""`.
@@ -176,8 +177,11 @@ def summary(model: keras.Layer, input_shape: tuple | list | dict | None = None) 
         KernelRow(path, tuple(kernel.shape), int(np.prod(kernel.shape)), _nonzeros(variable))
         for path, kernel, variable in zip(paths, kernels, counted, strict=True)
     ]
-    cost = _flops(model, input_shape)
-    return Summary(layer.name, rows, dict(skipped), layer.count_params(), *cost)
+    skipped, size = dict(skipped), layer.count_params()
+    for _, branch in active_ghosts(model):
+        skipped[f"{branch.name}/kernel"] = "a ghost skip, which is dense"
+        size += branch.count_params()
+    return Summary(layer.name, rows, skipped, size, *_flops(model, input_shape))
 
 
 def _flops(model, input_shape):

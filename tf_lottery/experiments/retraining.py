@@ -6,6 +6,7 @@ import pathlib
 
 from tf_lottery import controls
 from tf_lottery._strip import strip
+from tf_lottery.analysis._flops import active_ghosts
 from tf_lottery.checks import choice
 from tf_lottery.experiments import networks
 from tf_lottery.experiments.batches import ShuffledBatches, check_augment
@@ -62,7 +63,8 @@ class RetrainSettings(OptimizerSettings):
     Args:
         model: A key of `networks.MODELS`, the ticket's network.
         tweaks: Tuple of names from `tfl.retrain.TWEAKS`, in any order, or `None` for all that
-            the network and the arguments of `run_retraining` allow. Defaults to `()`: plain
+            the network, the length of the training and the arguments of `run_retraining` allow;
+            see `tfl.retrain.recipe`. Defaults to `()`: plain
             retraining.
         control: A key of `CONTROLS`, what to train in place of the ticket. Defaults to `None`.
         epochs: Integer.
@@ -74,6 +76,8 @@ class RetrainSettings(OptimizerSettings):
         activation: String; see `tfl.retrain.soft_activations`.
         alpha: Float in [0, 1]; see `tfl.retrain.distill`.
         temperature: Float > 0; see `tfl.retrain.distill`.
+        keep_ghosts: Boolean; see `tfl.retrain.recipe`. The network that is saved is then a
+            `SparseModel`, since no plain layer computes ghost skips.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -89,8 +93,9 @@ class RetrainSettings(OptimizerSettings):
     schedule: str = dataclasses.field(default="cosine", kw_only=True)
     annealed: float = 0.5
     activation: str = "swish"
-    alpha: float = 0.9
+    alpha: float = 0.474
     temperature: float = 5.0
+    keep_ghosts: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -128,7 +133,8 @@ def run_retraining(
             `None`.
 
     Returns:
-        Dict of `settings`, with the tweaks that were used; `density`, `epochs`,
+        Dict of `settings`, with the tweaks that were used; `density`, of the kernels that can be
+        pruned; `parameters`, all that are not zero, ghost skips included; `epochs`,
         `test_accuracy`, `test_loss`, the cross-entropy without label smoothing, for text
         `test_bits_per_character`, and `history`, whose losses are those of the recipe.
 
@@ -156,7 +162,9 @@ def run_retraining(
         *data.train, settings.batch_size, settings.steps_per_epoch, seed, settings.augment
     )
     if settings.tweaks is None:
-        settings = dataclasses.replace(settings, tweaks=fitting_tweaks(model, batches, teacher))
+        steps = settings.epochs * len(batches)
+        chosen_tweaks = fitting_tweaks(model, steps, batches, teacher)
+        settings = dataclasses.replace(settings, tweaks=chosen_tweaks)
     all_settings = _all_settings(data, settings, ticket, teacher, seed)
     if (directory / "settings.json").exists():
         # Checked early, since the initialization may take minutes.
@@ -182,11 +190,13 @@ def run_retraining(
     prepared.remove()
     # Compiled without label smoothing, so that the losses of all trainings can be compared.
     _compile(model, None, settings, prepared.steps)
-    save_model(strip(model), directory / "model.keras")
+    has_ghosts = any(tweak.name == "ghost_skips" for tweak in model.tweaks)
+    save_model(model if has_ghosts else strip(model), directory / "model.keras")
     chosen.save(directory / "ticket.npz")
     results = {
         "settings": all_settings,
         "density": model.density,
+        "parameters": count_parameters(model),
         "epochs": settings.epochs,
         **evaluate(model, data),
         "history": checkpoint.history,
@@ -194,6 +204,17 @@ def run_retraining(
     }
     write_json(directory / "results.json", results)
     return results
+
+
+def count_parameters(model):
+    """Returns how many weights of a sparse model are not pruned, those of ghost skips included.
+
+    Args:
+        model: A `SparseModel`.
+    """
+    pruned = sum(mask.size - int(mask.sum()) for mask in model.get_masks().values())
+    branches = sum(branch.count_params() for _, branch in active_ghosts(model))
+    return model.model.count_params() + branches - pruned
 
 
 def remove_retraining(directory):
@@ -257,6 +278,7 @@ def _prepare(model, settings, batches, teacher, resumed):
         activation=settings.activation,
         alpha=settings.alpha,
         temperature=settings.temperature,
+        keep_ghosts=settings.keep_ghosts,
     )
 
 

@@ -15,7 +15,7 @@ class Distillation(Part):
 
     Args:
         teacher: A built `keras.Model`. It gets frozen.
-        alpha: Float in [0, 1], the weight of the divergence. Defaults to `0.9`.
+        alpha: Float in [0, 1], the weight of the divergence. Defaults to `0.474`.
         temperature: Float > 0, `T`. Defaults to `5.0`.
         from_logits: Whether both models output logits, not probabilities. Defaults to `True`.
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -26,7 +26,7 @@ class Distillation(Part):
 
     changes_loss = True
 
-    def __init__(self, teacher, alpha=0.9, temperature=5.0, from_logits=True, **kwargs):
+    def __init__(self, teacher, alpha=0.474, temperature=5.0, from_logits=True, **kwargs):
         super().__init__(**{"name": "distillation", **kwargs})
         self.teacher = teacher
         self.temperature, self.from_logits = temperature, from_logits

@@ -68,6 +68,15 @@ class GhostSkips(Part):
         """List of the names of the convolutions with a skip."""
         return [skip["name"] for skip in self.skips]
 
+    @property
+    def active_branches(self):
+        """List of pairs of a skip and the layer of its branch, empty if the factor is 0.
+
+        These layers belong to the network as it computes now, so its size and cost include them.
+        """
+        is_active = self.branches and float(ops.convert_to_numpy(self.factor))
+        return list(zip(self.skips, self.branches, strict=True)) if is_active else []
+
     @contextlib.contextmanager
     def in_effect(self, layer):
         """Makes the convolutions, or the normalizations after them, add the branches."""
@@ -89,8 +98,8 @@ class GhostSkips(Part):
         factor = float(ops.convert_to_numpy(self.factor))
         if factor:
             raise ValueError(
-                "Argument `model` must not have active ghost skips: fade them out with "
-                "`tfl.callbacks.GhostSkipAnnealing`, or remove them with "
+                "Argument `model` must not have active ghost skips, which no plain layer computes: "
+                "fade them out with `tfl.callbacks.GhostSkipAnnealing`, or remove them with "
                 f"`tfl.retrain.remove_ghost_skips`. Received: ghost skips with factor {factor:.3g}"
             )
 
