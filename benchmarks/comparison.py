@@ -1,34 +1,32 @@
 """Shared by the benchmarks that compare methods: many resumable trainings, and means.
 
-The trainings of a benchmark are its cells: cases with seeds, in the order in which they run.
-Several processes share them through the folder of runs, which holds a lock for every cell:
-
-    python benchmarks/NAME.py --data-dir DIR &
-    python benchmarks/NAME.py --data-dir DIR
-
-A process that is killed leaves its cell to the next one. `--trainings 1` ends a process after one
-training, with exit code 3 when none was left.
+Several processes can work on them at once; see `sharing.py`.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import fcntl
+import functools
 import itertools
 import math
 import pathlib
 import statistics
-import sys
 
 import record
+import sharing
 
 from tf_lottery.experiments import data
 from tf_lottery.experiments.run_folder import read_json
 from tf_lottery.experiments.training import run_training
 
-NOTHING_LEFT = 3
 # Which methods the papers find better than which.
-PAIRS = (("rigl", "static"), ("set", "static"), ("rigl", "set"), ("gmp", "rigl"))
+PAIRS = (
+    ("rigl", "static"),
+    ("set", "static"),
+    ("rigl", "set"),
+    ("gmp", "rigl"),
+    ("cs", "imp_equal"),
+    ("cs", "cs_adam"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,55 +73,32 @@ def run_benchmark(
         seeds: Integer, how many seeds cases without a seed have. Defaults to `3`.
     """
     args = _parse(name, steps, seeds)
-    cells = [cell if isinstance(cell, tuple) else None for cell in cases]
-    if None in cells:
+    cells = list(cases)
+    if not isinstance(cells[0], tuple):
         cells = [(case, seed) for seed in range(args.seeds) for case in cases]
-    folder, arrays = pathlib.Path(args.runs_dir), None
-    trained = 0
-    for case, seed in cells:
-        with locked(folder / f"{cell_name(case, seed)}.lock") as is_free:
-            directory = folder / cell_name(case, seed)
-            if not is_free or (directory / "results.json").exists():
-                continue
-            if trained == args.trainings:
-                return
-            if arrays is None:
-                arrays = data.load(dataset, args.data_dir)
-                arrays = prepare(arrays) if prepare else arrays
+    folder = pathlib.Path(args.runs_dir)
+
+    @functools.cache
+    def arrays():
+        found = data.load(dataset, args.data_dir)
+        return prepare(found) if prepare else found
+
+    def job(case, seed):
+        def train(directory):
             settings = make_settings(case, case.length * args.steps)
-            found = run_training(arrays, settings, directory, seed, verbose=0)
-            print(cell_name(case, seed), f"{found['test_accuracy']:.4f}", flush=True)
-            trained += 1
-        with locked(folder / "record.lock", wait=True):
-            write_record(args.record, dataset, args.steps, cells, folder, on_results)
-    if args.trainings is not None and trained == 0:
-        sys.exit(NOTHING_LEFT)
+            run_training(arrays(), settings, directory, seed, verbose=0)
+
+        return sharing.Job(cell_name(case, seed), train)
+
+    def write():
+        write_record(args.record, dataset, args.steps, cells, folder, on_results)
+
+    sharing.share([job(*cell) for cell in cells], folder, write, args.trainings)
 
 
 def cell_name(case, seed):
     """Returns the name of a training's folder."""
     return f"{case.name}_seed_{seed}"
-
-
-@contextlib.contextmanager
-def locked(path, wait=False):
-    """Holds a lock among processes, which ends with the process.
-
-    Args:
-        path: The file of the lock.
-        wait: Whether to wait for another process. Defaults to `False`.
-
-    Yields:
-        Whether the lock was free.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def write_record(name, dataset, steps, cells, folder, on_results=None):
@@ -139,10 +114,9 @@ def write_record(name, dataset, steps, cells, folder, on_results=None):
     """
     rows, recorded = [], {"dataset": dataset, "steps": steps, "cases": {}}
     for case, seed in cells:
-        path = folder / cell_name(case, seed) / "results.json"
-        if not path.exists():
+        if not sharing.is_finished(folder, cell_name(case, seed)):
             continue
-        found = read_json(path)
+        found = read_json(folder / cell_name(case, seed) / "results.json")
         tested = {key: value for key, value in found.items() if key.startswith("test_")}
         reached = {key: found[key] for key in ("density", "epochs")}
         row = {**dataclasses.asdict(case), "seed": seed, **reached, **tested}
@@ -238,10 +212,7 @@ def _mean_and_std(rows, key):
 
 def _parse(name, steps, seeds):
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
-    parser.add_argument("--runs-dir", default=f"runs/{name}", help="folder of finished runs")
-    parser.add_argument("--record", default=name, help="name of the file of results")
+    sharing.add_arguments(parser, name)
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--steps", type=int, default=steps, help="of every training")
-    parser.add_argument("--trainings", type=int, help="end after this many trainings")
     return parser.parse_args()

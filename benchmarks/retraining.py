@@ -2,16 +2,19 @@
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import pathlib
 import statistics
 
 import keras
 import record
+import sharing
 
 from tf_lottery import Ticket
 from tf_lottery.experiments import data
 from tf_lottery.experiments.retraining import RetrainSettings, run_retraining
+from tf_lottery.experiments.run_folder import read_json
 from tf_lottery.experiments.training import TrainSettings, run_training
 
 # Each level keeps 56% of the weights, so that the last four have 82, 90, 94.5 and 97% zeros.
@@ -43,46 +46,119 @@ class Budget:
     batch_size: int
 
 
-def run_benchmark(name, dataset, model, budget, tweaks, controls=CONTROLS):
+def run_benchmark(
+    name,
+    dataset,
+    model,
+    budget,
+    tweaks,
+    controls=CONTROLS,
+    *,
+    levels=LEVELS,
+    claimed=(),
+    prepare=None,
+    optimizer=None,
+    seeds=3,
+):
     """Retrains tickets in every way with all seeds and records the results after each.
 
-    A killed run is resumed when it is started again.
+    Several processes can work on it at once; see `sharing.py`.
 
     Args:
         name: String, the benchmark, which names the file of the results.
         dataset: String, as in `data.load`.
         model: String, a key of `networks.MODELS`.
         budget: `Budget`.
-        tweaks: Dict of names to tuples of tweaks, what to retrain with.
+        tweaks: Dict of names to tuples of tweaks, or to dicts of arguments of `RetrainSettings`:
+            what to retrain with.
         controls: Tuple of names of controls. Defaults to `CONTROLS`.
+        levels: Tuple of the levels of the tickets, the highest of which comes first, since the
+            claims are about it. Defaults to `LEVELS`.
+        claimed: Tuple of names that claims are about, which come first and have `--seeds` seeds,
+            while the others have at most three. Defaults to `()`: all have the same.
+        prepare: Function of `Data` to the `Data` to train with. Defaults to `None`.
+        optimizer: Dict of arguments of `OptimizerSettings`, for all trainings. Defaults to `None`.
+        seeds: Integer. Defaults to `3`.
     """
-    args = _parse(name)
-    arrays = data.load(dataset, args.data_dir)
-    folder, rows = pathlib.Path(args.runs_dir), []
-    recorded = {"dataset": dataset, "model": model, **dataclasses.asdict(budget), "tweaks": tweaks}
-    seeds = range(args.seeds)
-    teachers = [_teacher(arrays, model, budget, folder, seed) for seed in seeds]
-    tickets = [_tickets(arrays, model, budget, folder, seed) for seed in seeds]
-    cases = [(control, {"control": control}) for control in controls]
-    cases += [(case, {"tweaks": tweaks[case]}) for case in tweaks]
-    # The highest sparsities come first, since the claim is about these.
-    for level, seed, (case, change) in itertools.product(reversed(LEVELS), seeds, cases):
+    args = _parse(name, seeds)
+    folder, optimizer = pathlib.Path(args.runs_dir), optimizer or {}
+
+    @functools.cache
+    def arrays():
+        found = data.load(dataset, args.data_dir)
+        return prepare(found) if prepare else found
+
+    changes = {control: {"control": control} for control in controls}
+    changes.update({k: v if isinstance(v, dict) else {"tweaks": v} for k, v in tweaks.items()})
+    taught = any("distillation" in change.get("tweaks", ()) for change in changes.values())
+    cells = _cells(changes, levels, args.seeds, claimed)
+
+    def job(case, level, seed):
         settings = RetrainSettings(
             model,
             epochs=budget.retraining,
             steps_per_epoch=budget.steps_per_epoch,
             batch_size=budget.batch_size,
-            **change,
+            **{**optimizer, **changes[case]},
         )
-        directory = folder / f"{case}_level_{level}_seed_{seed}"
-        if args.finished and not (directory / "results.json").exists():
-            continue
-        found = run_retraining(
-            arrays, settings, tickets[seed][level], directory, teachers[seed], seed, 0
+
+        def train(directory):
+            ticket = Ticket.load(folder / f"imp_seed_{seed}/search/ticket_{level:02d}.npz")
+            teacher = folder / f"teacher_seed_{seed}/model.keras"
+            teacher = keras.saving.load_model(teacher) if taught else None
+            run_retraining(arrays(), settings, ticket, directory, teacher, seed, 0)
+
+        needs = [f"imp_seed_{seed}", *([f"teacher_seed_{seed}"] if taught else [])]
+        return sharing.Job(_name(case, level, seed), train, tuple(needs))
+
+    first = {"imp": _search(model, budget, optimizer)}
+    if taught:
+        first["teacher"] = _teacher(model, budget, optimizer)
+    jobs = [
+        sharing.Job(
+            f"{kind}_seed_{seed}",
+            lambda directory, seed=seed, settings=settings: run_training(
+                arrays(), settings, directory, seed, verbose=0
+            ),
         )
-        rows.append(_row(case, level, seed, found))
-        print(case, level, seed, f"{found['test_accuracy']:.4f}", flush=True)
+        for seed in range(args.seeds)
+        for kind, settings in first.items()
+    ]
+    recorded = {"dataset": dataset, "model": model, **dataclasses.asdict(budget)}
+    recorded.update({"tweaks": tweaks, "optimizer": optimizer})
+
+    def write():
+        rows = [
+            _row(*cell, read_json(folder / _name(*cell) / "results.json"))
+            for cell in cells
+            if sharing.is_finished(folder, _name(*cell))
+        ]
         record.write(args.record, recorded, {"summary": summarize(rows), "rows": rows})
+
+    if args.finished:
+        write()
+    else:
+        sharing.share([*jobs, *(job(*cell) for cell in cells)], folder, write, args.trainings)
+
+
+def _cells(changes, levels, seeds, claimed):
+    """Returns tuples of case, level and seed, in the order in which they run."""
+    highest_first = sorted(levels, reverse=True)
+    if not claimed:
+        ordered = itertools.product(highest_first, range(seeds), changes)
+        return [(case, level, seed) for level, seed, case in ordered]
+    rest = [case for case in changes if case not in claimed]
+    return [
+        (case, level, seed)
+        for level in highest_first
+        for cases, count in ((claimed, seeds), (rest, min(seeds, 3)))
+        for seed in range(count)
+        for case in cases
+    ]
+
+
+def _name(case, level, seed):
+    return f"{case}_level_{level}_seed_{seed}"
 
 
 def _row(case, level, seed, found):
@@ -90,6 +166,7 @@ def _row(case, level, seed, found):
         "case": case,
         "level": level,
         "density": found["density"],
+        "parameters": found.get("parameters"),
         "seed": seed,
         "test_accuracy": found["test_accuracy"],
         "test_loss": found["test_loss"],
@@ -104,9 +181,9 @@ def summarize(rows):
         rows: List of dicts of `case`, `level`, `density`, `seed` and `test_accuracy`.
 
     Returns:
-        List of dicts of `case`, `level`, `density`, `seeds`, `mean`, `std`, and of `gain`
-        and `gain_std` over the seeds for which `"vanilla"` was run too, deviations `None` for a
-        single seed.
+        List of dicts of `case`, `level`, `density`, `seeds`, `mean`, `std`, and of `gain`,
+        `gain_std` and `gain_error`, the standard error of the mean gain, over the seeds for which
+        `"vanilla"` was run too, deviations `None` for a single seed.
     """
     cases, vanilla = {}, {}
     for row in rows:
@@ -131,6 +208,7 @@ def summarize(rows):
                 "std": _deviation(values),
                 "gain": statistics.mean(gains) if gains else None,
                 "gain_std": _deviation(gains),
+                "gain_error": _deviation(gains) / len(gains) ** 0.5 if len(gains) > 1 else None,
             }
         )
     return summary
@@ -140,22 +218,19 @@ def _deviation(values):
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def _teacher(arrays, model, budget, folder, seed):
-    settings = TrainSettings(
+def _teacher(model, budget, optimizer):
+    return TrainSettings(
         method="dense",
         model=model,
         epochs=budget.teacher,
         steps_per_epoch=budget.steps_per_epoch,
         batch_size=budget.batch_size,
+        **optimizer,
     )
-    directory = folder / f"teacher_seed_{seed}"
-    found = run_training(arrays, settings, directory, seed, verbose=0)
-    print("teacher", seed, f"{found['test_accuracy']:.4f}", flush=True)
-    return keras.saving.load_model(directory / "model.keras")
 
 
-def _tickets(arrays, model, budget, folder, seed):
-    settings = TrainSettings(
+def _search(model, budget, optimizer):
+    return TrainSettings(
         method="imp",
         model=model,
         sparsity=1 - KEPT ** LEVELS[-1],
@@ -164,19 +239,13 @@ def _tickets(arrays, model, budget, folder, seed):
         steps_per_epoch=budget.search_steps,
         rewind_to_step=budget.rewind_to_step,
         batch_size=budget.batch_size,
+        **optimizer,
     )
-    directory = folder / f"imp_seed_{seed}"
-    run_training(arrays, settings, directory, seed, verbose=0)
-    return {
-        level: Ticket.load(directory / "search" / f"ticket_{level:02d}.npz") for level in LEVELS
-    }
 
 
-def _parse(name):
+def _parse(name, seeds):
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data-dir", help="folder of TensorFlow Datasets")
-    parser.add_argument("--runs-dir", default=f"runs/{name}", help="folder of finished runs")
-    parser.add_argument("--record", default=name, help="name of the file of results")
-    parser.add_argument("--seeds", type=int, default=3)
+    sharing.add_arguments(parser, name)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--finished", action="store_true", help="record, but train nothing")
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Tickets of a small ResNet on CIFAR-10, retrained with tweaks, and the controls.
+"""Tickets of a small ResNet on CIFAR-10, retrained for few steps with tweaks, and the controls.
 
 The experiment of "Training Your Sparse Neural Network Better with Any Mask" (arXiv:2206.12755) at a
 size for a CPU: ResNet-8 with a strided stem, Adam 1.2e-3 along a cosine, batch 64. Tickets with
@@ -6,7 +6,7 @@ size for a CPU: ResNet-8 with a strided stem, Adam 1.2e-3 along a cosine, batch 
 to step 120; they are retrained for 750 steps. The teacher is dense and trains for 4,000 steps.
 Soft activations and ghost skips are annealed over the first half. Three seeds.
 
-    KERAS_BACKEND=tensorflow python benchmarks/retraining_cifar10.py --data-dir DIR
+    KERAS_BACKEND=tensorflow python benchmarks/retraining_cifar10_short.py --data-dir DIR
 
 What it should show: in such a short training, soft activations with label smoothing gain half a
 point at 94.5 and 96.9% zeros, and with rescaled initialization one point at 96.9%. Ghost skips lose
@@ -40,5 +40,5 @@ BUDGET = Budget(
 
 if __name__ == "__main__":
     retraining.run_benchmark(
-        "retraining_cifar10", "cifar10", "resnet-8-small", BUDGET, TWEAKS, CONTROLS[:2]
+        "retraining_cifar10_short", "cifar10", "resnet-8-small", BUDGET, TWEAKS, CONTROLS[:2]
     )

@@ -11,9 +11,10 @@ import statistics
 
 import continuous_mnist
 import record
+from cifar10_tables import dynamic_cifar10
 from export_tables import export_grid, export_latency, export_sizes, export_ticket, xnnpack_arm
 from markdown import percent, table
-from retraining_tables import retraining_cifar10, retraining_mnist, stability
+from retraining_tables import retraining_cifar10_short, retraining_mnist, stability
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 LEVELS = ("0", "3", "5", "7", "9", "11", "13", "15")
@@ -27,6 +28,10 @@ METHODS = {
     ("rigl", 4): "RigL, 4x steps",
     ("gmp", 1): "gradual pruning",
 }
+CONTINUOUS = (
+    ("MNIST", "continuous_mnist"),
+    ("CIFAR-10 without norms", "continuous_cifar10_without_norms"),
+)
 MODELS = {
     "lenet_300_100": "LeNet-300-100, batch 128",
     "resnet_20": "ResNet-20, batch 128",
@@ -132,7 +137,7 @@ def rigl_cost():
 def continuous():
     """Returns the table of tickets by gates and by magnitude."""
     rows = []
-    for data, benchmark in (("MNIST", "continuous_mnist"), ("CIFAR-10", "continuous_cifar10")):
+    for data, benchmark in CONTINUOUS:
         found = record.read(benchmark)["results"]["rows"]
         for sparsity in (0.8, 0.9, 0.95, 0.98):
             gates = [row for row in found if (row["method"], row["sparsity"]) == ("cs", sparsity)]
@@ -154,7 +159,7 @@ def continuous():
 def gate_pruning():
     """Returns the sentence about the pruning mode."""
     sentences = []
-    for data, benchmark in (("MNIST", "continuous_mnist"), ("CIFAR-10", "continuous_cifar10")):
+    for data, benchmark in CONTINUOUS:
         found = record.read(benchmark)["results"]["summary"]
         means = {(c["method"], c["sparsity"]): c["test_accuracy"]["mean"] for c in found}
         pairs = [
@@ -203,9 +208,10 @@ def _reached(rows):
 TABLES = (
     lottery_mnist,
     dynamic,
+    dynamic_cifar10,
     continuous,
     gate_pruning,
-    retraining_cifar10,
+    retraining_cifar10_short,
     retraining_mnist,
     stability,
     step_cost,

@@ -8,6 +8,7 @@ import pytest
 from tf_lottery.experiments.training import TrainSettings
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+CIFAR10 = ("dynamic_cifar10", "continuous_cifar10")
 NAMES = ("dynamic_mnist", "dynamic_cifar10_without_norms", "dynamic_shakespeare")
 
 
@@ -38,7 +39,7 @@ def comparison(monkeypatch, tmp_path):
     monkeypatch.setattr(comparison.record, "RESULTS", tmp_path)
     monkeypatch.chdir(tmp_path)
     yield comparison
-    for name in ("comparison", "record", "dynamic_cifar10", *NAMES):
+    for name in ("comparison", "record", "sharing", *CIFAR10, *NAMES):
         sys.modules.pop(name, None)
 
 
@@ -101,12 +102,12 @@ def test_cells_run_in_their_order_and_once(comparison, monkeypatch):
     assert run(comparison, monkeypatch, cells) == expected
     with pytest.raises(SystemExit) as ended:
         run(comparison, monkeypatch, cells, "--trainings", "1")
-    assert ended.value.code == comparison.NOTHING_LEFT
+    assert ended.value.code == comparison.sharing.NOTHING_LEFT
 
 
 def test_a_cell_of_another_process_is_left_to_it(comparison, monkeypatch, tmp_path):
     cells = [(comparison.Case("dense"), seed) for seed in (0, 1)]
-    with comparison.locked(tmp_path / "runs" / "test" / "dense_1x_seed_0.lock"):
+    with comparison.sharing.locked(tmp_path / "runs" / "test" / "dense_1x_seed_0.lock"):
         assert run(comparison, monkeypatch, cells) == ["dense 1"]
     assert run(comparison, monkeypatch, cells) == ["dense 1", "dense 0"]
 
@@ -141,6 +142,20 @@ def test_cells_of_cifar10(comparison):
         settings = dynamic_cifar10.make_settings(case, 50)
         assert (settings.method, settings.sparsity) == (case.method, case.sparsity)
         assert settings.optimizer == case.optimizer
+
+
+def test_gates_and_magnitude_take_equal_steps_and_rewind_points(comparison):
+    import continuous_cifar10
+
+    cells = continuous_cifar10.make_cells()
+    assert len({comparison.cell_name(*cell) for cell in cells}) == len(cells) == 45
+    for case, _ in cells:
+        settings = continuous_cifar10.make_settings(case, 2000)
+        assert settings.epochs * settings.steps_per_epoch == 2000
+        if case.method != "dense":
+            assert settings.rewind_to_step == 100
+        trainings = {"cs": 4, "cs_adam": 4, "imp_equal": 1 + (settings.levels or 0)}
+        assert trainings.get(case.method, 4) == 4
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,7 +12,14 @@ def tables(monkeypatch):
     import tables
 
     yield tables
-    for name in ("tables", "export_tables", "retraining_tables", "markdown", "record"):
+    for name in (
+        "tables",
+        "cifar10_tables",
+        "export_tables",
+        "retraining_tables",
+        "markdown",
+        "record",
+    ):
         sys.modules.pop(name, None)
 
 
