@@ -168,3 +168,26 @@ def test_gradient_through_a_loop_sums_over_its_steps():
     expected = sum(np.outer(x[0, t], output @ powers[t].T) for t in range(3))
     assert ops.shape(gradient) == (2, 2)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="about inputs of JAX functions")
+def test_compiled_gradients_keep_the_old_gradient_as_an_input():
+    """Otherwise a training step copies the slots of the optimizer."""
+    import jax
+
+    memory = GrowthMemory(decay=0.0)
+    memory.create_variables([keras.Variable(np.ones((3, 2), "float32"))])
+    [old] = memory.gradients
+
+    def gradients(kernel, value):
+        def loss(kernel, value):
+            with keras.StatelessScope([(old, value)]):
+                memory.collect(True)
+                [watched] = memory.replace([kernel], True)
+            return ops.sum(watched**2)
+
+        return jax.grad(loss, argnums=(0, 1))(kernel, value)
+
+    kernel = np.ones((3, 2), "float32")
+    text = jax.jit(gradients).lower(kernel, kernel).as_text()
+    assert "%arg1" in text

@@ -9,40 +9,12 @@ from keras import ops
 from tf_lottery.layers import soft_gate
 from tf_lottery.layers.gate_control import GateControl
 from tf_lottery.layers.part import Selection
+from tf_lottery.layers.products import gated_product
 from tf_lottery.layers.variables import add_like, constant, precise_dtype
 from tf_lottery.sparsity import gates as gate_ops
 
 # The lowest `s` of a gate that is opened because its mask was set.
 _OPEN = 1e-3
-
-
-def scaled_sigmoid(values, scale, temperature, threshold, slope):
-    """Returns `scale * sigmoid(temperature * values - threshold)`.
-
-    The gradient is computed with `slope` in place of the temperature. It is exactly zero for hard
-    gates, which have a huge temperature and `slope` 0.
-
-    Args:
-        values: Float tensor.
-        scale: Scalar tensor.
-        temperature: Scalar tensor.
-        threshold: Scalar tensor.
-        slope: Scalar tensor.
-    """
-
-    @ops.custom_gradient
-    def gate(values):
-        outputs = scale * ops.sigmoid(temperature * values - threshold)
-
-        def backward(*args, upstream=None):
-            upstream = ops.convert_to_tensor(args[0] if upstream is None else upstream)
-            gradient = upstream * (outputs * (slope - outputs * (slope / scale)))
-            # Zero even if `upstream` is not finite, so that settled gates survive divergence.
-            return ops.where(slope > 0.0, gradient, 0.0)
-
-        return outputs, backward
-
-    return gate(values)
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
@@ -151,32 +123,28 @@ class Gates(Selection):
         gated, total, open_gates = [], 0.0, 0.0
         for i, value in enumerate(values):
             s = self._value(i)
-            gate = scaled_sigmoid(s, *(ops.cast(number, s.dtype) for number in (scale, *state)))
+            numbers = [ops.cast(number, s.dtype) for number in (scale, *state)]
+            noise = self._noise(s) if training else None
+            product, sum_of_gates, gate = gated_product(value, s, *numbers, noise=noise)
+            gated.append(product)
             if training:
-                total = total + ops.cast(ops.sum(gate), scale.dtype)
+                total = total + ops.cast(sum_of_gates, scale.dtype)
                 if self.control.steers:
                     open_gates = open_gates + self._count_open(gate)
-                gate = self._drawn(gate, scale)
-            gated.append(value * ops.cast(gate, value.dtype))
         if training:
             self.add_loss(self.control.penalize(open_gates / self.num_gates) * total)
         return gated
 
     def _count_open(self, gate):
         """Returns the number of open gates. Partly open gates count little."""
-        part = ops.square(ops.minimum(ops.stop_gradient(gate), 1.0))
+        part = ops.square(ops.minimum(gate, 1.0))
         return ops.cast(ops.sum(ops.square(part)), self.scale.dtype)
 
-    def _drawn(self, gate, scale):
-        """Returns random gates of 0 or `scale` if stochastic, with the gradient of `gate`."""
+    def _noise(self, s):
+        """Returns random numbers from 0 to 1 if the gates are stochastic, otherwise `None`."""
         if self._seed_generator is None:
-            return gate
-        scale = ops.cast(scale, gate.dtype)
-        drawn = (
-            scale * keras.random.uniform(gate.shape, dtype=gate.dtype, seed=self._seed_generator)
-            < gate
-        )
-        return gate + ops.stop_gradient(scale * ops.cast(drawn, gate.dtype) - gate)
+            return None
+        return keras.random.uniform(s.shape, dtype=s.dtype, seed=self._seed_generator)
 
     def _value(self, index):
         """Returns the tensor of the values `s` of a kernel."""

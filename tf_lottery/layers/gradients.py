@@ -117,6 +117,63 @@ def compile_function(function):
     return tf.function(function, autograph=False, reduce_retracing=True)
 
 
+def custom_gradient(function):
+    """Gives a function a gradient, like `keras.ops.custom_gradient`, also with several outputs.
+
+    Args:
+        function: Function of tensors that returns a tuple of tensors, and a function from their
+            gradients to the gradients of its arguments, a tuple.
+
+    Returns:
+        Function of the same tensors that returns the tuple of tensors.
+
+    Raises:
+        ValueError: If the backend is not TensorFlow, JAX or PyTorch.
+
+    Example:
+
+    >>> double = custom_gradient(lambda x: ((x, 2.0 * x), lambda one, two: (one + 2.0 * two,)))
+    >>> _, gradients = value_and_gradients(lambda xs: double(xs[0])[1], [ops.ones(())])
+    >>> float(gradients[0])
+    2.0
+    """
+    backend = _backend()
+    if backend == "torch":
+        return _custom_gradient_on_torch(function)
+    if backend == "jax":
+        import jax
+
+        def with_one_argument(*tensors):
+            outputs, backward = function(*tensors)
+            return outputs, lambda upstream: backward(*upstream)
+
+        return jax.custom_gradient(with_one_argument)
+    import tensorflow as tf
+
+    def with_dense_gradients(*tensors):
+        outputs, backward = function(*tensors)
+        # Gradients of lookups, such as embeddings, are `tf.IndexedSlices`.
+        return outputs, lambda *upstream: backward(*map(tf.convert_to_tensor, upstream))
+
+    return tf.custom_gradient(with_dense_gradients)
+
+
+def _custom_gradient_on_torch(function):
+    import torch
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *tensors):
+            outputs, ctx.compute_gradients = function(*tensors)
+            return outputs
+
+        @staticmethod
+        def backward(ctx, *upstream):
+            return ctx.compute_gradients(*upstream)
+
+    return Function.apply
+
+
 def _value_and_gradients_on_torch(function, tensors, *args):
     import torch
 

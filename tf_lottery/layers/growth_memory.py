@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery.layers.gradients import custom_gradient
 from tf_lottery.layers.part import Part
 from tf_lottery.layers.variables import add_like
 
@@ -101,20 +102,22 @@ class GrowthMemory(Part):
         decay = self.decay if self.steps == 1 else 0
         gain = self.gain / self.steps
 
-        @ops.custom_gradient
         def watched(kernel, gradient):
-            def backward(*args, upstream=None):
-                upstream = ops.convert_to_tensor(args[0] if upstream is None else upstream)
+            def backward(upstream):
                 collected = ops.cast(upstream, gradient.dtype)
                 if gain != 1:
                     collected = gain * collected
                 if decay:
                     collected = collected + decay * gradient
+                elif keras.backend.backend() == "jax":
+                    # Only to use the old value: JAX drops unused inputs of the training step, and
+                    # then the following ones share buffers with the wrong outputs and are copied.
+                    collected = ops.where(False, gradient, collected)
                 return upstream, collected
 
-            return kernel, backward
+            return (kernel,), backward
 
-        return watched(kernel, ops.convert_to_tensor(gradient.value))
+        return custom_gradient(watched)(kernel, ops.convert_to_tensor(gradient.value))[0]
 
     def clear(self):
         """Sets the dense gradients to zero."""

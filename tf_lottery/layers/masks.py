@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tf_lottery.layers.part import Selection
+from tf_lottery.layers.products import zeroing_product
 from tf_lottery.layers.variables import add_like
 
 
@@ -39,9 +40,8 @@ class Masks(Selection):
     def replace(self, values, training):
         """Returns the kernels, with zeros at pruned positions."""
         del training
-        # Not a product: pruned weights that are not finite become zero too.
         return [
-            ops.where(mask.value, value, ops.zeros((), value.dtype))
+            zeroing_product(value, mask.value)
             for value, mask in zip(values, self.masks, strict=True)
         ]
 
