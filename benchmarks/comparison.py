@@ -14,7 +14,7 @@ import statistics
 import record
 import sharing
 
-from tf_lottery.experiments import data
+from tf_lottery.experiments import data, methods
 from tf_lottery.experiments.run_folder import read_json
 from tf_lottery.experiments.training import run_training
 
@@ -94,6 +94,18 @@ def run_benchmark(
         write_record(args.record, dataset, args.steps, cells, folder, on_results)
 
     sharing.share([job(*cell) for cell in cells], folder, write, args.trainings)
+
+
+def not_rescaled(method):
+    """Returns the arguments of `TrainSettings` for initial weights as a dense network has them.
+
+    `TrainSettings` rescales those of sparse networks without normalization. The recorded networks
+    have the weights of their papers.
+
+    Args:
+        method: String, as in `TrainSettings`.
+    """
+    return {"rescale": False} if "rescale" in methods.OPTIONS[method] else {}
 
 
 def cell_name(case, seed):

@@ -37,6 +37,7 @@ def make_settings(case, steps):
         steps_per_epoch=steps,
         batch_size=60,
         learning_rate=1.2e-3,
+        **comparison.not_rescaled(case.method),
     )
 
 

@@ -32,6 +32,7 @@ def make_settings(case, steps):
         batch_size=32,
         learning_rate=2e-3,
         **(rigl if case.method == "rigl" else {}),
+        **comparison.not_rescaled(case.method),
     )
 
 

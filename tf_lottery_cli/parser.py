@@ -50,9 +50,9 @@ PRECISIONS = ("float16", "weight_int8", "dynamic_int8", "int8")
 STORAGES = ("auto", "sparse", "dense")
 GOALS = ("disk", "download", "latency")
 
-_STATIC = ("sparsity", "distribution", "pattern")
+_STATIC = ("sparsity", "distribution", "pattern", "rescale")
 _DYNAMIC = (*_STATIC, "drop_fraction", "frequency", "end_step")
-_AT_INIT = (*_STATIC, "scope")
+_AT_INIT = ("sparsity", "distribution", "pattern", "scope")
 
 # The options of each method beside those of all methods.
 METHODS = {

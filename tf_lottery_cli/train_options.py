@@ -1,5 +1,7 @@
 """The options of `tf-lottery train` that belong to its methods."""
 
+import argparse
+
 from tf_lottery_cli.parser import (
     DISTRIBUTIONS,
     MODES,
@@ -39,6 +41,12 @@ def add_sparsity_options(group):
         "--pattern",
         metavar="P",
         help="unstructured (default), channel, N:M such as 2:4, or blocks such as 4x1",
+    )
+    group.add_argument(
+        "--rescale",
+        action=argparse.BooleanOptionalAction,
+        help="scale random masks' initial weights to the variance of a dense network: rigl, set, "
+        "snfs, static (default: if the network has no normalization)",
     )
 
 

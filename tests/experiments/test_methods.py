@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tf_lottery as tfl
-from tf_lottery.experiments import data, methods
+from tf_lottery.experiments import data, methods, networks
 from tf_lottery.experiments.batches import ShuffledBatches
 from tf_lottery.experiments.training import TrainSettings
 
@@ -41,7 +41,28 @@ def test_methods_that_start_sparse(digits, method, distribution):
     }
     magnitudes = np.abs(first(model.get_kernels()))[first(model.get_masks())]
     # Random masks keep some small weights, too.
-    assert magnitudes.min() < 1e-3
+    assert magnitudes.min() < 3e-3
+
+
+@pytest.mark.parametrize(
+    ("network", "rescale", "is_rescaled"),
+    [
+        ("lenet-300-100", None, True),
+        ("lenet-300-100", False, False),
+        ("conv-4-norms-small", None, False),
+        ("conv-4-norms-small", True, True),
+    ],
+)
+def test_weights_are_rescaled_where_no_normalization_follows(digits, network, rescale, is_rescaled):
+    settings = TrainSettings("rigl", network, 0.75, distribution="uniform", rescale=rescale)
+    model = methods.starting_model(digits, settings, seed=0)
+    plain = networks.build(network, digits, seed=0)
+    path, kernel = list(model.get_kernels().items())[-2]
+    dense = dict(zip(model.kernels, (v for v in plain.weights if v.name == "kernel"), strict=True))
+    dense, mask = keras.ops.convert_to_numpy(dense[path]), model.get_masks()[path]
+    kept = mask.sum(axis=tuple(range(mask.ndim - 1))) / (mask.size // mask.shape[-1])
+    factor = 1 / np.sqrt(kept) if is_rescaled else 1.0
+    np.testing.assert_allclose(kernel, dense * mask * factor, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["gmp", "imp", "snip", "grasp", "synflow", "dense"])

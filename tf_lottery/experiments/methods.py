@@ -5,9 +5,11 @@ import math
 import keras
 
 from tf_lottery import at_init, callbacks
+from tf_lottery._keras import all_layers
 from tf_lottery.experiments import networks
 from tf_lottery.layers import SoftGate
 from tf_lottery.pruning import sparsify
+from tf_lottery.retrain import rescale_to_density
 from tf_lottery.sparsity import Polynomial
 
 _RATE = 0.2
@@ -37,14 +39,19 @@ def _default_levels(settings):
     return levels_for(settings.option("sparsity"), _RATE)
 
 
-_STATIC = {"sparsity": 0.9, "distribution": _default_distribution, "pattern": "unstructured"}
+_STATIC = {
+    "sparsity": 0.9,
+    "distribution": _default_distribution,
+    "pattern": "unstructured",
+    "rescale": None,
+}
 _DYNAMIC = {**_STATIC, "drop_fraction": 0.3, "frequency": None, "end_step": None}
 _RANKED = {"sparsity": 0.9, "scope": "global", "pattern": "unstructured"}
 _AT_INIT = {**_RANKED, "distribution": None}
 
 # The options of each method beside the common ones, with their defaults or functions of the
 # settings that return these. What `None` means depends on the length of the training, for
-# `distribution` on the scope.
+# `distribution` on the scope, for `rescale` on the network.
 OPTIONS: dict[str, dict] = {
     "rigl": _DYNAMIC,
     "set": _DYNAMIC,
@@ -106,7 +113,19 @@ def starting_model(data, settings, seed, steps=1):
         seed=seed,
     )
     _check_pattern(sparse, settings.option("distribution"))
+    rescale = settings.option("rescale")
+    if rescale or (rescale is None and not _has_norms(model)):
+        rescale_to_density(sparse)
     return sparse
+
+
+def _has_norms(model):
+    norms = (
+        keras.layers.BatchNormalization,
+        keras.layers.GroupNormalization,
+        keras.layers.LayerNormalization,
+    )
+    return any(isinstance(layer, norms) for layer in all_layers(model))
 
 
 def _gate(settings, steps):

@@ -62,6 +62,11 @@ class TrainSettings(OptimizerSettings):
             kernel is then ranked by itself.
         scope: `"global"` or `"layer"`, what is ranked together.
         pattern: Name of a pattern; see `tfl.sparsify`.
+        rescale: Boolean, for methods with random masks: whether the initial weights are rescaled
+            to the variance that a dense network has; see `tfl.retrain.rescale_to_density`. With
+            `None` they are unless the network has normalization layers: the deeper it is, the
+            more of the signal vanishes otherwise. RigL's code has such initial weights as an
+            option, and networks with normalization.
         drop_fraction: Float in [0, 1), see `callbacks.RigL`.
         frequency: Integer, steps between two changes of the masks.
         end_step: Integer, the step of the last change.
@@ -94,6 +99,7 @@ class TrainSettings(OptimizerSettings):
     distribution: str | None = None
     scope: str | None = None
     pattern: str | None = None
+    rescale: bool | None = None
     drop_fraction: float | None = None
     frequency: int | None = None
     end_step: int | None = None
