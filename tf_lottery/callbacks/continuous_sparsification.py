@@ -47,6 +47,12 @@ class ContinuousSparsification(TicketSearch):
     sigmoid is between 0.01 and 0.99; `temperature`; and `gate_penalty`, the loss that the gates
     add.
 
+    In the official code a round has 29,900 steps; weights and gates each have SGD at 0.1 with
+    Nesterov momentum, and rates fall to a tenth after two thirds and again after five sixths of
+    every round. To do so, compile with a schedule as long as a round, and give the `SoftGate` an
+    `optimizer` with the same. In shorter rounds undecided gates are a sign that they move too
+    little. A comparison with another search needs the same rewind point for both.
+
     Callbacks that save or restore weights, such as `EarlyStopping` and `ModelCheckpoint`, must
     come after the search in the list, and start when it retrains. A `LearningRateScheduler`
     counts the epochs of `fit` and does not restart.
