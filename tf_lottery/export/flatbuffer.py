@@ -1,11 +1,14 @@
 """Reads, changes and writes TFLite files as objects of TFLite's flatbuffer schema."""
 
+import math
 import os
 import pathlib
 
 import numpy as np
 
 from tf_lottery import extras
+from tf_lottery.export.file_structure import find_problem
+from tf_lottery.export.trailing_bytes import CheckedBytes, append_trailing, find_trailing
 
 ALIGNMENT = 16
 # Operators whose second input is a kernel that the runtime accepts in a sparse format.
@@ -37,7 +40,9 @@ def read_content(file, argument):
 def read_model(content, argument="content", path=None):
     """Returns the schema's `ModelT` of a file.
 
-    Weights stored after the flatbuffer, as in quantized files, are read too.
+    Weights stored after the flatbuffer, as in quantized files, are read too. All indices in the
+    model refer to something. Bytes behind all this, such as the files of metadata, are its
+    attribute `trailing`.
 
     Args:
         content: Bytes of the file.
@@ -45,7 +50,7 @@ def read_model(content, argument="content", path=None):
         path: The file's path for messages, if it has one. Defaults to `None`.
 
     Raises:
-        ValueError: If the bytes are not a TFLite file.
+        ValueError: If the bytes are not a TFLite file, or a damaged one.
     """
     extras.require("export", "ai_edge_litert", "flatbuffers")
     from ai_edge_litert.tools import flatbuffer_utils
@@ -57,35 +62,53 @@ def read_model(content, argument="content", path=None):
             f"Argument `{argument}` must be a TFLite file, with 'TFL3' in bytes 4 to 8. "
             f"Received: {received}, which begins with {content[:8]!r}"
         )
+    model = _read(CheckedBytes(content), argument, received)
+    outside = max((buffer.offset + buffer.size for buffer in model.buffers), default=0)
+    position = find_trailing(content, outside, flatbuffer_utils.convert_bytearray_to_object)
     try:
-        _check_end(content)
-        model = flatbuffer_utils.read_model_from_bytearray(content)
-    except Exception as error:  # The generated code raises any kind of error on a damaged file.
-        raise ValueError(
-            f"Argument `{argument}` must be a complete TFLite file. Received: {received}, which "
-            f"cannot be read ({type(error).__name__}: {error})"
-        ) from error
+        model = flatbuffer_utils.read_model_from_bytearray(CheckedBytes(content))
+    except Exception as error:
+        raise _incomplete(argument, received, _cause(error)) from error
+    find_problem(model)
     for buffer in model.buffers:
         if isinstance(buffer.data, bytes):
             buffer.data = np.frombuffer(buffer.data, "uint8")
+    model.trailing, model.trailing_position = content[position:], position
     return model
 
 
-def _check_end(content):
-    # The reader slices weights outside the flatbuffer, which silently truncates past the end.
-    from ai_edge_litert import schema_py_generated as schema
+def _read(content, argument, received):
+    """Returns the schema's object of a file, provided that it is not damaged."""
+    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = schema.Model.GetRootAs(content, 0)
-    buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
-    if any(buffer.Offset() + buffer.Size() > len(content) for buffer in buffers):
-        raise EOFError("weights lie beyond its end")
+    try:
+        model = flatbuffer_utils.convert_bytearray_to_object(content)
+        problem = find_problem(model)
+    except Exception as error:  # The generated code raises any kind of error on a damaged file.
+        raise _incomplete(argument, received, _cause(error)) from error
+    if problem:
+        raise _incomplete(argument, received, problem)
+    return model
+
+
+def _incomplete(argument, received, problem):
+    return ValueError(
+        f"Argument `{argument}` must be a complete TFLite file. Received: {received}, which is "
+        f"damaged: {problem}"
+    )
+
+
+def _cause(error):
+    return f"a table of it cannot be read ({type(error).__name__}: {error})"
 
 
 def write_model(model):
     """Returns the bytes of the file of a `ModelT`, with aligned weights.
 
+    What followed the flatbuffer when the file was read follows it again.
+
     Args:
-        model: A `ModelT`, not changed.
+        model: A `ModelT` of `read_model`, not changed.
     """
     builder = _sharing_builder()
     buffers = model.buffers
@@ -95,7 +118,7 @@ def write_model(model):
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     finally:
         model.buffers = buffers
-    return bytes(builder.Output())
+    return append_trailing(bytes(builder.Output()), model.trailing, model.trailing_position)
 
 
 def _sharing_builder():
@@ -159,8 +182,9 @@ def stored_values(model, tensor):
 
     Args:
         model: A `ModelT`.
-        tensor: A `TensorT` of it. For a sparse one, only the stored values are returned. For
-            variables, strings and types that NumPy lacks, the result is `None`.
+        tensor: A `TensorT` of it. For a sparse one, only the stored values are returned. Numbers
+            of 4 bits become int8. For variables, strings and other types that NumPy lacks, the
+            result is `None`.
     """
     data = model.buffers[tensor.buffer].data
     if data is None or len(data) == 0:
@@ -168,10 +192,19 @@ def stored_values(model, tensor):
         if tensor.sparsity is None:
             return None
         data = []
+    data, name = np.asarray(data, "uint8"), dtype_name(tensor)
+    if name == "int4":
+        return _nibbles(data, None if tensor.sparsity is not None else tensor.shape)
     try:
-        return np.asarray(data, "uint8").view(np.dtype(dtype_name(tensor)))
+        return data.view(np.dtype(name))
     except (TypeError, ValueError):
         return None
+
+
+def _nibbles(data, shape):
+    """Returns the signed numbers of 4 bits in bytes, the low one first. An odd one is padding."""
+    values = np.stack([data << 4, data], axis=-1).view("int8").reshape(-1) >> 4
+    return values if shape is None else values[: math.prod(shape)]
 
 
 def operator_code(model, name, version):

@@ -10,6 +10,9 @@ import math
 
 import numpy as np
 
+# Elements of the largest array that is unpacked here.
+LARGEST_ARRAY = 2**31
+
 
 @dataclasses.dataclass(frozen=True)
 class SparseEncoding:
@@ -148,15 +151,49 @@ def from_parameters(parameters, shape, values):
     if not is_known or [dimension.format for dimension in dimensions] != expected:
         return None
     positions = dimensions[rank - 1]
-    segments, indices = positions.arraySegments.values, positions.arrayIndices.values
-    indices = np.zeros(0, "int64") if indices is None else np.asarray(indices)
-    return SparseEncoding(tuple(shape), order[:rank], block, values, np.asarray(segments), indices)
+    segments, indices = map(_positions, (positions.arraySegments, positions.arrayIndices))
+    return SparseEncoding(tuple(shape), order[:rank], block, values, segments, indices)
+
+
+def find_problem(parameters, shape, num_values):
+    """Returns what is wrong with the sparse format of a tensor, or `""`.
+
+    Args:
+        parameters: A `SparsityParametersT`, as a file has it.
+        shape: Tuple of integers, the shape of the array.
+        num_values: Integer, how many values the file stores.
+    """
+    order, dimensions = parameters.traversalOrder, parameters.dimMetadata or []
+    block_map = [] if parameters.blockMap is None else list(parameters.blockMap)
+    rank = len(shape) + len(block_map)
+    if order is None or sorted(order) != list(range(rank)) or len(dimensions) != rank:
+        return "is sparse, without an order of its axes"
+    encoding = from_parameters(parameters, shape, None)
+    if encoding is None:
+        return ""
+    width, rows = shape[encoding.order[-1]], len(encoding.segments) - 1
+    fits = encoding.block > 0 and width % encoding.block == 0
+    if not fits or rows * width != math.prod(shape) or math.prod(shape) > LARGEST_ARRAY:
+        return f"is sparse, but has not {rows} rows in blocks of {encoding.block}"
+    counts, indices = np.diff(encoding.segments.astype("int64")), encoding.indices
+    stored = np.concatenate([[encoding.segments[0] == 0], counts >= 0, [True]]).all()
+    if not stored or counts.sum() != len(indices) or len(indices) * encoding.block != num_values:
+        return f"is sparse, but its rows do not add up to {num_values} values"
+    if not np.all((indices >= 0) & (indices < max(width // encoding.block, 1))):
+        return "is sparse, but has positions beyond its rows"
+    return ""
 
 
 def _in_smallest_type(positions):
     largest = np.max(positions, initial=0)
     dtypes = ("uint8", "uint16", "int32")
     return positions.astype(next(dtype for dtype in dtypes if largest <= np.iinfo(dtype).max))
+
+
+def _positions(vector):
+    """Returns the array of a vector of the schema, which has no values if it is empty."""
+    values = None if vector is None else vector.values
+    return np.zeros(0, "int64") if values is None else np.asarray(values)
 
 
 def _vector(positions):
