@@ -1,4 +1,5 @@
 import gzip
+import math
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from tf_lottery.export import ExportError, candidates
 from tf_lottery.export.candidates import Candidate, choose, make_candidates
 from tf_lottery.export.inputs import Inputs
-from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
+from tf_lottery.export.sparse_flatbuffer import pack, sparsify_flatbuffer
 from tf_lottery.export.verification import Verdict
 
 
@@ -69,10 +70,10 @@ def test_lost_weight_that_no_input_shows(make, pruned, inputs, monkeypatch):
     kernel = pruned((64, 32), 0.9)
     kernel[3, :] = 5.0
 
-    def lossy(content, optimize_for):
-        return sparsify_flatbuffer(content.replace(np.float32(5).tobytes(), bytes(4)))
+    def lossy(content, *_):
+        return pack(content.replace(np.float32(5).tobytes(), bytes(4)))
 
-    monkeypatch.setattr(candidates, "sparsify_flatbuffer", lossy)
+    monkeypatch.setattr(candidates, "pack", lossy)
     sparse, dense = make(kernel)
     assert sparse.verdict.problem == "The file does not hold the weights of ['tensor_1']."
     assert dense.verdict.problem == ""
@@ -85,6 +86,29 @@ def test_smaller_file_is_better():
     large, small = Candidate("sparse", bytes(1500), RIGHT), Candidate("dense", bytes(900), RIGHT)
     best, reason = choose([large, small], "disk", {"sparse": 1.0, "dense": 2.0})
     assert best is small and reason == "900 bytes, sparse 1,500"
+
+
+@pytest.mark.parametrize(
+    "size, milliseconds, max_slowdown, storage",
+    [
+        (1000, 1.0, 1.5, "dense"),  # 2% fewer bytes
+        (900, 1.0, 1.5, "sparse"),
+        (900, 1.6, 1.5, "dense"),
+        (900, 1.6, 2.0, "sparse"),
+        (900, 1.6, math.inf, "sparse"),
+    ],
+)
+def test_sparse_storage_must_pay(size, milliseconds, max_slowdown, storage):
+    sparse, dense = Candidate("sparse", bytes(size), RIGHT), Candidate("dense", bytes(1020), RIGHT)
+    times = {"sparse": milliseconds, "dense": 1.0}
+    best, reason = choose([sparse, dense], "disk", times, max_slowdown)
+    assert best.storage == storage and ("does not pay" in reason) == (storage == "dense")
+
+
+def test_microseconds_are_no_slowdown():
+    sparse, dense = Candidate("sparse", bytes(500), RIGHT), Candidate("dense", bytes(1000), RIGHT)
+    best, _ = choose([sparse, dense], "disk", {"sparse": 0.005, "dense": 0.002}, 1.5)
+    assert best is sparse
 
 
 def test_smaller_download_is_better():

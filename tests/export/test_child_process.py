@@ -167,3 +167,11 @@ def test_missing_python_is_told(task, monkeypatch, executable):
     monkeypatch.setattr("sys.executable", executable)
     with pytest.raises(ExportError, match="separate processes.*sys.executable="):
         ChildProcess(task).__enter__()
+
+
+def test_call_that_takes_too_long_is_ended(task):
+    with ChildProcess(task, time_limit=0.2) as child:
+        message = "took more than 0.2 seconds and was ended"
+        with pytest.raises(child_process.ChildCrash, match=message):
+            child.call("sleep")
+        assert child.has_ended()

@@ -1,7 +1,9 @@
+import math
+
 import numpy as np
 import pytest
 
-from tf_lottery.export import flatbuffer
+from tf_lottery.export import ExportError, flatbuffer, verification
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 
 
@@ -86,8 +88,8 @@ def test_convolutions_are_bit_identical(
     shape, mode, pruned, convolution_file, quantize_file, assert_same_outputs
 ):
     x = inputs_of((1, 6, 6, shape[2]))
-    limit = 0.5 if mode in ("weight_int8", "int8") else 0.0
-    for sparsity in (0.0, 0.5, 0.98):
+    limit = 0.6 if mode in ("weight_int8", "int8") else 0.0
+    for sparsity in (0.0, 0.6, 0.98):
         content = convolution_file(pruned(shape, sparsity))
         content = content if mode is None else quantize_file(content, mode, [{"input_0": x}])
         packed = sparsify_flatbuffer(content)
@@ -138,10 +140,11 @@ def test_blocks_of_four_are_multiplied_as_they_are(
     "width, sparsity, block, optimize_for, is_sparse",
     [
         (256, 0.9, 16, "disk", True),
-        (256, 0.5, 16, "disk", True),
+        # A quarter fewer bytes do not pay for twice the time.
+        (256, 0.5, 16, "disk", False),
         (256, 0.5, 16, "latency", False),
         (256, 0.9, 16, "latency", True),
-        (256, 0.9, 1, "disk", True),
+        (256, 0.9, 1, "disk", False),
         (256, 0.9, 1, "latency", False),
         (256, 0.5, 1, "disk", False),
         (250, 0.98, 1, "disk", False),
@@ -292,3 +295,87 @@ def test_truncated_file_is_refused(pruned, dense_file, quantize_file):
     content = quantize_file(dense_file(pruned((64, 64), 0.9)), "weight_int8")
     with pytest.raises(ValueError, match="Argument `content` must be a complete TFLite file"):
         sparsify_flatbuffer(content[:-1000])
+
+
+@pytest.mark.parametrize("max_slowdown, is_sparse", [(1.5, False), (math.inf, True)])
+def test_slow_form_is_taken_only_if_asked_for(
+    max_slowdown, is_sparse, pruned, dense_file, quantize_file
+):
+    content = quantize_file(dense_file(pruned((256, 64), 0.5, block=16)), "dynamic_int8")
+    packed = sparsify_flatbuffer(content, max_slowdown=max_slowdown)
+    assert bool(sparse_tensors(packed)) == is_sparse
+
+
+def test_small_gain_does_not_pay(pruned, dense_file):
+    # At 24% zeros a plain encoding takes 5 bytes for 76% of the elements, 95% of all bytes.
+    content = dense_file(pruned((256, 64), 0.24))
+    assert sparsify_flatbuffer(content, max_slowdown=math.inf) == content
+
+
+@pytest.mark.parametrize("max_slowdown", [0.5, math.nan, "2", None])
+def test_wrong_slowdown(max_slowdown):
+    with pytest.raises(ValueError, match="Argument `max_slowdown` must .*Received: max_slowdown="):
+        sparsify_flatbuffer(b"", max_slowdown=max_slowdown)
+
+
+def test_portable_files_have_rows_of_single_elements(pruned, dense_file, assert_same_outputs):
+    content = dense_file(pruned((1000, 100), 0.9), pruned((100, 64), 0.95, block=4))
+    packed = sparsify_flatbuffer(content, runtime="portable")
+    tensors = sparse_tensors(packed)
+    assert [list(t.sparsity.traversalOrder) for t in tensors] == [[0, 1]] * 2
+    assert all(t.sparsity.blockMap is None or not len(t.sparsity.blockMap) for t in tensors)
+    assert {version for _, version in operators(packed)} == {1}
+    assert_same_outputs(packed, content, inputs_of((1, 1000)))
+
+
+@pytest.fixture
+def sixteen_bit_file(builder, pruned):
+    """A dense layer with 16-bit activations and int8 weights, as int16x8 quantization makes it."""
+    x = builder.tensor((1, 64), dtype="int16")
+    kernel = (127 * pruned((64, 32), 0.95, block=16)).clip(-127, 127).astype("int8")
+    weights = builder.constant(kernel.T.copy())
+    bias = builder.constant(np.arange(32, dtype="int64"))
+    y = builder.tensor((1, 32), dtype="int16")
+    for index, scale in ((x, 1e-3), (weights, 1e-2), (bias, 1e-5), (y, 1e-2)):
+        builder.graph.tensors[index].quantization = builder.schema.QuantizationParametersT(
+            scale=[scale], zeroPoint=[0]
+        )
+    builder.operator("FULLY_CONNECTED", [x, weights, bias], [y], ("FullyConnectedOptions", {}))
+    builder.model.operatorCodes[0].version = 4
+    return builder.content([x], [y])
+
+
+def test_weights_of_16_bit_activations_stay_dense(sixteen_bit_file):
+    assert sparsify_flatbuffer(sixteen_bit_file, max_slowdown=math.inf) == sixteen_bit_file
+
+
+def test_file_that_computes_something_else_is_refused(pruned, dense_file, monkeypatch):
+    content = dense_file(pruned((64, 32), 0.9))
+
+    def with_activation(*_):
+        model = flatbuffer.read_model(content)
+        model.subgraphs[0].operators[0].builtinOptions.fusedActivationFunction = 1
+        return flatbuffer.write_model(model)
+
+    monkeypatch.setattr("tf_lottery.export.sparse_flatbuffer.pack", with_activation)
+    with pytest.raises(ExportError, match=r"not right: Output 0 differs \(default\) by"):
+        sparsify_flatbuffer(content)
+
+
+def test_file_that_does_not_run_here_is_left_as_it_is(builder, pruned):
+    x, y = builder.tensor((1, 64)), builder.tensor((1, 64))
+    builder.operator("CUSTOM", [x], [y])
+    builder.model.operatorCodes[0].customCode = b"OfAnotherRuntime"
+    z = builder.fully_connected(y, builder.constant(pruned((64, 64), 0.9)))
+    content = builder.content([x], [z])
+    with pytest.warns(UserWarning, match="left as it is: it does not run here"):
+        assert sparsify_flatbuffer(content) == content
+
+
+def test_differences_between_files():
+    a = np.array([1.0, np.nan, 3.0], "float32")
+    assert verification._difference(a, a) == 0.0
+    assert verification._difference(a, a + np.float32(0.5)) == 0.5
+    assert verification._difference(np.zeros(3), a) == np.inf
+    assert verification._difference(np.zeros(2), np.zeros((1, 2))) == np.inf
+    assert verification._largest(a) == 3.0

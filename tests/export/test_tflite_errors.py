@@ -203,9 +203,7 @@ def test_file_that_differs_is_refused(sparse, path, monkeypatch, content):
 
 @on_tensorflow
 def test_wrong_sparse_file_gives_way_to_the_dense_one(sparse, tmp_path, fast_convert, monkeypatch):
-    monkeypatch.setattr(
-        "tf_lottery.export.candidates.sparsify_flatbuffer", lambda *_: b"????TFL3" + bytes(50)
-    )
+    monkeypatch.setattr("tf_lottery.export.candidates.pack", lambda *_: b"????TFL3" + bytes(50))
     report = export_tflite(sparse, tmp_path / "model.tflite", runs=1)
     assert report.storage == "dense"
     assert report.reason.startswith("sparse storage is not right: The file does not run (default")
@@ -214,7 +212,7 @@ def test_wrong_sparse_file_gives_way_to_the_dense_one(sparse, tmp_path, fast_con
 
 
 @on_tensorflow
-@pytest.mark.parametrize("quantize, nearest", [("int8", "dynamic_int8"), ("float16", None)])
+@pytest.mark.parametrize("quantize, nearest", [("int8", "int16x8"), ("float16", None)])
 def test_refused_precision_names_a_better_one(quantize, nearest, sparse, path, fast_convert):
     x = np.random.default_rng(0).normal(size=(2, 64))
     given = {"representative_data": x} if quantize == "int8" else {"sample_inputs": x}

@@ -2,13 +2,18 @@
 
 import dataclasses
 import gzip
+import math
 
 from tf_lottery.export.errors import ExportError
-from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
+from tf_lottery.export.sparse_flatbuffer import pack
+from tf_lottery.export.sparse_forms import MAX_SLOWDOWN
 from tf_lottery.export.verification import Verdict, changed_constants, verify
 from tf_lottery.export.xnnpack import sparse_inference_report
 
 GOALS = ("disk", "download", "latency")
+# Sparse storage must save this fraction of the file's bytes, and may take longer by as many
+# milliseconds as the measured times of a small network vary.
+MIN_FILE_GAIN, NOISE_MS = 0.05, 0.01
 # If latencies differ by less than this factor, they count as equal and file size decides.
 LATENCY_NOISE = 1.05
 
@@ -28,7 +33,16 @@ class Candidate:
     verdict: Verdict
 
 
-def make_candidates(content, storage, optimize_for, inputs, expected, tolerance):
+def make_candidates(
+    content,
+    storage,
+    optimize_for,
+    inputs,
+    expected,
+    tolerance,
+    runtime="litert",
+    max_slowdown=MAX_SLOWDOWN,
+):
     """Makes the files that `storage` allows, runs each and compares it with Keras.
 
     Args:
@@ -38,6 +52,8 @@ def make_candidates(content, storage, optimize_for, inputs, expected, tolerance)
         inputs: `Inputs`.
         expected: Dict of names to Keras' outputs.
         tolerance: Float, as in `verify`.
+        runtime: String, as in `sparsify_flatbuffer`. Defaults to `"litert"`.
+        max_slowdown: Float, as in `sparsify_flatbuffer`. Defaults to `1.5`.
 
     Returns:
         List of `Candidate`, including those that failed the comparison.
@@ -45,7 +61,9 @@ def make_candidates(content, storage, optimize_for, inputs, expected, tolerance)
     Raises:
         ExportError: If `storage` is `"sparse"` and no weights can be stored sparse.
     """
-    packed = None if storage == "dense" else _pack(content, storage, optimize_for)
+    packed = None
+    if storage != "dense":
+        packed = _pack(content, storage, optimize_for, runtime, max_slowdown)
     candidates = []
     if packed is not None:
         verdict = verify(packed, inputs, expected, tolerance)
@@ -56,11 +74,12 @@ def make_candidates(content, storage, optimize_for, inputs, expected, tolerance)
     return candidates
 
 
-def _pack(content, storage, optimize_for):
+def _pack(content, storage, optimize_for, runtime, max_slowdown):
     """Returns the file stored sparse, or `None` if `"auto"` storage gains nothing by it."""
-    packed = sparsify_flatbuffer(content, "latency" if optimize_for == "latency" else "disk")
+    goal = "latency" if optimize_for == "latency" else "disk"
+    packed = pack(content, goal, runtime, max_slowdown)
     if packed == content and storage == "sparse":
-        packed = sparsify_flatbuffer(content, "disk")
+        packed = pack(content, "disk", runtime, math.inf)
     if packed != content:
         return packed
     if storage == "auto":
@@ -90,13 +109,14 @@ def _check_packed(verdict, packed, content):
     return verdict
 
 
-def choose(candidates, optimize_for, milliseconds):
+def choose(candidates, optimize_for, milliseconds, max_slowdown=MAX_SLOWDOWN):
     """Returns the best candidate without a problem, and the reason for the choice.
 
     Args:
         candidates: List of `Candidate`, at least one without a problem.
         optimize_for: String, one of `GOALS`.
         milliseconds: Dict of storages to the latencies of the candidates without a problem.
+        max_slowdown: Float, as in `sparsify_flatbuffer`. Defaults to `1.5`.
     """
     right = [candidate for candidate in candidates if not candidate.verdict.problem]
     costs = {candidate.storage: len(candidate.content) for candidate in right}
@@ -111,8 +131,27 @@ def choose(candidates, optimize_for, milliseconds):
     best = min(right, key=lambda candidate: costs[candidate.storage])
     if optimize_for == "latency":
         costs, unit = milliseconds, "milliseconds"
+    elif len(right) == 2 and best.storage == "sparse":
+        dense = next(candidate for candidate in right if candidate is not best)
+        if reason := _does_not_pay(costs, milliseconds, max_slowdown, unit):
+            return dense, reason
     others = [candidate for candidate in candidates if candidate is not best]
     return best, _reason(best, others, costs, unit)
+
+
+def _does_not_pay(costs, milliseconds, max_slowdown, unit):
+    """Returns why the sparse file is not worth its smaller size, or `""`."""
+    gain = 1 - costs["sparse"] / costs["dense"]
+    slower = milliseconds["sparse"] - milliseconds["dense"]
+    factor = milliseconds["sparse"] / milliseconds["dense"]
+    if gain < MIN_FILE_GAIN:
+        return f"sparse storage does not pay: {gain:.1%} fewer {unit}"
+    if factor > max_slowdown and slower > NOISE_MS:
+        return (
+            f"sparse storage does not pay: {gain:.1%} fewer {unit} for {factor:.2g} times the "
+            f"milliseconds, {max_slowdown:g} times is allowed"
+        )
+    return ""
 
 
 def _reason(best, others, costs, unit):

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 
 from tf_lottery.export.errors import ExportError
 
 TASKS = pathlib.Path(__file__).parent / "tasks"
 # How many of the last log lines of a crashed process are shown; converters log a lot.
 NUM_LOG_LINES = 5
+# Seconds, far more than a large model needs: a child that hangs must not hang the caller.
+TIME_LIMIT = 3600
 
 
 class ChildError(RuntimeError):
@@ -32,6 +35,7 @@ class ChildProcess:
 
     Args:
         path: String or path of the Python file.
+        time_limit: Float, seconds after which a call ends the process. Defaults to `3600`.
 
     Example:
 
@@ -41,8 +45,8 @@ class ChildProcess:
     42
     """
 
-    def __init__(self, path):
-        self.path = os.fspath(path)
+    def __init__(self, path, time_limit=TIME_LIMIT):
+        self.path, self.time_limit = os.fspath(path), time_limit
 
     def __enter__(self):
         if not sys.executable:
@@ -85,14 +89,21 @@ class ChildProcess:
             **arguments: Its arguments, values that can be pickled.
 
         Raises:
-            ChildCrash: If the process dies. It is a `ChildError`.
+            ChildCrash: If the process dies or takes too long. It is a `ChildError`.
             ChildError: If the function raises an exception.
         """
+        late = threading.Event()
+        timer = threading.Timer(self.time_limit, lambda: (late.set(), self._process.kill()))
+        timer.daemon = True
+        timer.start()
         try:
             self._send((name, arguments))
             outcome, value = pickle.load(self._process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
-            raise ChildCrash(self._cause_of_death()) from error
+            cause = f"The process took more than {self.time_limit:g} seconds and was ended."
+            raise ChildCrash(cause if late.is_set() else self._cause_of_death()) from error
+        finally:
+            timer.cancel()
         if outcome == "error":
             raise ChildError(value)
         return value

@@ -1,5 +1,6 @@
 """Compares the outputs of TFLite files with those of Keras, and times the files."""
 
+import contextlib
 import dataclasses
 
 import keras
@@ -13,6 +14,8 @@ from tf_lottery.export.inspection import constant
 RESOLVERS = ("default", "without delegates")
 # The smallest scale for relative differences, for outputs that are zero up to rounding.
 SMALLEST_SCALE = 1e-6
+# What the order of float32 sums can change, as a fraction of the largest output.
+ROUNDING = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,96 @@ def _compare(steps, expected, tolerance):
         largest = max(largest, float(difference))
         relative = max(relative, float(difference / scale))
     return Verdict("", largest, relative)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The result of running a file and the one that it was made from.
+
+    Args:
+        problem: String, in what they differ, `""` if they do not.
+        has_run: Boolean, whether an interpreter ran both.
+        reason: String, why the original does not run, `""` if it does.
+    """
+
+    problem: str = ""
+    has_run: bool = False
+    reason: str = ""
+
+
+def compare_files(content, original):
+    """Runs two files on the same random inputs, with and without delegates.
+
+    Without delegates, integer outputs must be equal and others agree up to the order of sums.
+    With delegates, they may differ twice as much as the original does between the two ways:
+    a delegate that takes only one of the files rounds products differently.
+
+    Args:
+        content: Bytes of a file.
+        original: Bytes of the file it was made from by storing constants sparse.
+
+    Returns:
+        A `Comparison`.
+    """
+    changed = changed_constants(content, original)
+    if changed:
+        return Comparison(f"The file does not hold the weights of {changed}.")
+    outputs = {}
+    for name, file in (("original", original), ("file", content)):
+        with contextlib.ExitStack() as stack:
+            for resolver in RESOLVERS:
+                child = stack.enter_context(ChildProcess(TASKS / "interpret.py"))
+                try:
+                    outputs[name, resolver] = child.call(
+                        "run_random", content=file, resolver=resolver
+                    )
+                except ChildError as error:
+                    outputs[name, resolver] = str(error)
+    return _compare_all(outputs)
+
+
+def _compare_all(outputs):
+    exact, default = (outputs["original", r] for r in ("without delegates", "default"))
+    is_known = not isinstance(exact, str)
+    if not is_known and isinstance(default, str):
+        return Comparison(has_run=False, reason=exact)
+    # What one interpreter does not run is compared in the other.
+    spread = [0.0] * len(default)
+    if is_known and not isinstance(default, str):
+        spread = [2 * _difference(a, b) for a, b in zip(default, exact, strict=True)]
+    for resolver in RESOLVERS:
+        expected, results = outputs["original", resolver], outputs["file", resolver]
+        if isinstance(expected, str):
+            continue
+        if isinstance(results, str):
+            return Comparison(f"It does not run ({resolver}): {results}")
+        for number, (a, b) in enumerate(zip(results, expected, strict=True)):
+            allowed = 0.0 if b.dtype.kind in "iub" else ROUNDING * _largest(b)
+            if resolver == "default":
+                allowed = max(allowed, spread[number])
+            # Delegates leave some outputs undefined, in the original too.
+            if allowed <= _largest(b) and not _difference(a, b) <= allowed:
+                return Comparison(
+                    f"Output {number} differs ({resolver}) by {_difference(a, b):.3g}, allowed is "
+                    f"{allowed:.3g}; the largest value is {_largest(b):.3g}."
+                )
+    return Comparison(has_run=True)
+
+
+def _difference(a, b):
+    """Returns the largest difference, infinite where only one of two arrays is not finite."""
+    if a.shape != b.shape:
+        return np.inf
+    a, b = a.astype("float64"), b.astype("float64")
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        differences = np.where(same, 0.0, np.abs(a - b))
+    return float(np.max(np.nan_to_num(differences, nan=np.inf), initial=0.0))
+
+
+def _largest(values):
+    values = np.abs(values.astype("float64"))
+    return float(np.max(values, initial=SMALLEST_SCALE, where=np.isfinite(values)))
 
 
 def changed_constants(content, dense_content):

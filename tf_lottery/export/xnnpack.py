@@ -8,7 +8,7 @@ from tf_lottery._strip import settled
 from tf_lottery.export import flatbuffer
 from tf_lottery.export.conversion import convert, keras_outputs
 from tf_lottery.export.inputs import make_inputs
-from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
+from tf_lottery.export.sparse_flatbuffer import pack
 from tf_lottery.export.xnnpack_explain import explain
 from tf_lottery.export.xnnpack_graph import read_nodes
 from tf_lottery.export.xnnpack_report import SparseInferenceReport
@@ -88,7 +88,7 @@ def _content(model_or_file, sample_inputs):
             f"Received: keras.backend.backend()={keras.backend.backend()!r}"
         )
     with settled(model_or_file):
-        return sparsify_flatbuffer(_convert(plain, sample_inputs))
+        return pack(_convert(plain, sample_inputs))
 
 
 def _convert(model, sample_inputs):
