@@ -6,13 +6,14 @@ from tf_lottery_cli.parser import add_command
 from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
-Lists the constants of a TFLite file, of any converter: which operator reads each, its shape and
-type, whether it is stored dense or sparse, its sparsity and its bytes. With --arm it also says,
-operator by operator, whether XNNPACK's sparse kernels (ARM, WebAssembly) can run the network and,
-if not, what to change. Use it to see where the bytes of a file are and why zeros do not save time.
+Sums up what a TFLite file stores, of any converter: bytes, weights, zeros; then its largest
+weights, which operator reads each, its shape and type, and whether it is stored dense or sparse.
+With --arm it says first whether XNNPACK's sparse kernels (ARM, WebAssembly) can run the network
+and, if not, why and what to change. Use it to see where the bytes of a file are and why zeros do
+not save time.
 
   tf-lottery inspect model.tflite
-  tf-lottery inspect model.tflite --arm"""
+  tf-lottery inspect model.tflite --arm -v"""
 
 
 def add_parser(commands):
@@ -27,6 +28,9 @@ def add_parser(commands):
     parser.add_argument("file", metavar="FILE", help="a .tflite file")
     parser.add_argument(
         "--arm", action="store_true", help="say whether ARM's sparse kernels can run it"
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="list all tensors, and operators with --arm"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -46,11 +50,13 @@ def run(args):
 
     from tf_lottery.export import inspect_tflite, sparse_inference_report
 
-    reports = {"file": inspect_tflite(args.file)}
-    if args.arm:
-        reports["arm"] = sparse_inference_report(args.file)
+    file = inspect_tflite(args.file)
+    arm = sparse_inference_report(args.file) if args.arm else None
     if args.json:
-        arm = {"arm": reports["arm"].to_dict()} if args.arm else {}
-        print(json.dumps({**reports["file"].to_dict(), **arm}, indent=1))
-    else:
-        Console().print(*reports.values())
+        verdict = {} if arm is None else {"arm": arm.to_dict()}
+        print(json.dumps({**file.to_dict(), **verdict}, indent=1))
+        return
+    console = Console()
+    if arm is not None:
+        console.print(arm.to_table(args.verbose), highlight=False)
+    console.print(file.to_table(args.verbose))

@@ -1,4 +1,5 @@
 import copy
+import io
 import json
 import re
 import types
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from rich.console import Console
 
 import tf_lottery as tfl
 from tf_lottery.experiments.models import mobilenet_v1
@@ -321,8 +323,31 @@ def test_report_as_dict_and_text():
     assert data["operators"][0]["sparsity"] == 0.75 and data["operators"][1]["sparsity"] is None
     assert data["operators"][0]["output_shape"] == [1, 8, 8, 5]
     text = str(report)
-    assert text.startswith("broken: ") and "75.0%" in text and "wrong" in text
+    assert text.startswith("broken: ") and "1 of 2 operators are taken; 75.00% of" in text
     assert "CONV_2D 4: mixed up. Add x." in text and "a note" in text
+    assert "CONV_2D 3" not in text
+    console = Console(file=io.StringIO(), width=80)
+    console.print(report.to_table(verbose=True))
+    assert "CONV_2D 3, 1 x 8 x 8 x 5" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_text_of_a_large_network_begins_with_the_verdict(width):
+    rows = []
+    for number in range(90):
+        reason, advice = ("is dilated", "Use it.") if number % 3 else (f"is {number} wide", "No.")
+        state = {"taken": False, "is_wrong": False, "blocks": number % 3 > 0}
+        row = number, "layer", "CONV_2D", (1, 8, 8, 5), (1, 8, 8, 2), 20, 5
+        rows.append(OperatorRow(*row, **state, reason=reason, advice=advice))
+    report = SparseInferenceReport(rows, [])
+    assert report.reasons[0] == ("is dilated", "Use it.", 60) and len(report.reasons) == 31
+    console = Console(file=io.StringIO(), width=width)
+    console.print(report)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].startswith("dense: XNNPACK computes") and len(lines) < 30
+    assert max(map(len, lines)) <= width
+    assert any("60" in line and "is dilated" in line for line in lines)
+    assert any("26" in line and "for other reasons" in line for line in lines)
 
 
 def decided(is_wrong=False, reason="", advice=""):

@@ -3,8 +3,8 @@
 from tf_lottery.export.compaction import CompactionReport as CompactionReport
 from tf_lottery.export.compaction import compact as compact
 from tf_lottery.export.errors import ExportError as ExportError
-from tf_lottery.export.inspection import FileReport as FileReport
-from tf_lottery.export.inspection import TensorRow as TensorRow
+from tf_lottery.export.file_report import FileReport as FileReport
+from tf_lottery.export.file_report import TensorRow as TensorRow
 from tf_lottery.export.inspection import inspect_tflite as inspect_tflite
 from tf_lottery.export.report import ExportReport as ExportReport
 from tf_lottery.export.report import StoredFile as StoredFile

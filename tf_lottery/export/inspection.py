@@ -1,6 +1,5 @@
 """`tfl.inspect_tflite`: lists what a TFLite file stores, and in which format."""
 
-import dataclasses
 import gzip
 import math
 import os
@@ -8,127 +7,14 @@ import os
 import numpy as np
 
 from tf_lottery.export import flatbuffer
+from tf_lottery.export.file_report import FileReport, TensorRow
 from tf_lottery.export.sparse_encoding import decode, from_parameters
-from tf_lottery.printable import Printable
 
-WEIGHT_DTYPES = ("float32", "float16", "int8")
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorRow:
-    """One constant of a TFLite file.
-
-    Args:
-        name: String, the tensor's name.
-        operator: String, the operator that reads it, `""` if none does.
-        shape: Tuple of integers.
-        dtype: String, for example `"int8"`.
-        storage: String: `"dense"`, or the sparse format (`"CSR"`; `"CSC"`, by columns;
-            `"blocks of 4"`) and its use (`"unpacked at load"`, `"multiplied as they are"`).
-        num_stored: Integer, the number of elements in the file, zeros in blocks included.
-        nonzeros: Integer, the number of elements that are not zero.
-        num_bytes: Integer, the bytes of elements and positions.
-    """
-
-    name: str
-    operator: str
-    shape: tuple
-    dtype: str
-    storage: str
-    num_stored: int
-    nonzeros: int
-    num_bytes: int
-
-    @property
-    def size(self):
-        """The number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def sparsity(self):
-        """The fraction of zeros."""
-        return 1.0 - self.nonzeros / self.size if self.size else 0.0
-
-    @property
-    def dense_bytes(self):
-        """The size in bytes with all zeros stored."""
-        return self.size * np.dtype(self.dtype).itemsize
-
-    @property
-    def floor_bytes(self):
-        """A lower bound of the bytes: the non-zero elements plus the entropy of their positions.
-
-        No lossless code takes fewer bytes if zeros are placed independently at random. If dense
-        storage is smaller, its size is returned.
-        """
-        density = 1.0 - self.sparsity
-        bits = sum(-p * math.log2(p) for p in (density, 1.0 - density) if p > 0)
-        values = self.nonzeros * np.dtype(self.dtype).itemsize
-        return min(math.ceil(values + self.size * bits / 8), self.dense_bytes)
-
-
-@dataclasses.dataclass(frozen=True)
-class FileReport(Printable):
-    """The constants of a TFLite file and how they are stored.
-
-    Printing it shows a table; `to_dict()` gives plain numbers.
-
-    Args:
-        name: String, what to call the file.
-        num_bytes: Integer, its size.
-        gzip_bytes: Integer, its size after `gzip -9`, the size of a download.
-        rows: List of `TensorRow`. A constant that several tensors share is listed once.
-    """
-
-    name: str
-    num_bytes: int
-    gzip_bytes: int
-    rows: list
-
-    @property
-    def floor_bytes(self):
-        """The size of the file if every constant took its `TensorRow.floor_bytes`.
-
-        The rest of the file keeps its size.
-        """
-        return self.num_bytes - sum(row.num_bytes - row.floor_bytes for row in self.rows)
-
-    @property
-    def stored_sparsity(self):
-        """The fraction of weights, biases included, that the file does not store."""
-        weights = [row for row in self.rows if row.dtype in WEIGHT_DTYPES]
-        size = sum(row.size for row in weights)
-        return 1.0 - sum(row.num_stored for row in weights) / size if size else 0.0
-
-    def to_dict(self):
-        """Returns the report as a dict of plain values, fit for JSON."""
-        rows = [
-            {**dataclasses.asdict(row), "shape": list(row.shape), "sparsity": row.sparsity}
-            for row in self.rows
-        ]
-        names = ("name", "num_bytes", "gzip_bytes", "floor_bytes", "stored_sparsity")
-        return {**{name: getattr(self, name) for name in names}, "tensors": rows}
-
-    def __rich__(self):
-        from rich.table import Table
-
-        title = (
-            f"{self.name}: {self.num_bytes:,} bytes, {self.gzip_bytes:,} after gzip\n"
-            f"{self.stored_sparsity:.2%} of the weights left out"
-        )
-        table = Table(title=title, title_justify="left")
-        table.add_column("Tensor", overflow="fold")
-        for heading in ("Read by", "Shape", "Type", "Stored"):
-            table.add_column(heading, overflow="fold")
-        table.add_column("Sparsity", justify="right")
-        table.add_column("Bytes", justify="right")
-        for row in self.rows:
-            shape = " x ".join(map(str, row.shape))
-            numbers = f"{row.sparsity:.2%}", f"{row.num_bytes:,}"
-            # The converter joins the names of all operations that it merged.
-            name = row.name.split(";")[-1]
-            table.add_row(name, row.operator, shape, row.dtype, row.storage, *numbers)
-        return table
+WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64", "int16", "int8", "uint8", "int4")
+# Bytes of the largest file that is compressed to see its size: that takes seconds from here on.
+MAX_GZIP = 10_000_000
+# Operators that only change how a constant is represented.
+UNPACKING = ("DENSIFY", "DEQUANTIZE")
 
 
 def inspect_tflite(file: str | os.PathLike | bytes) -> FileReport:
@@ -142,7 +28,7 @@ def inspect_tflite(file: str | os.PathLike | bytes) -> FileReport:
 
     Raises:
         OSError: If there is no such file.
-        ValueError: If it is not a TFLite file.
+        ValueError: If it is not a TFLite file, or a damaged one. The message says what is broken.
 
     Example:
 
@@ -166,8 +52,9 @@ def inspect_tflite(file: str | os.PathLike | bytes) -> FileReport:
     return FileReport(
         name="TFLite file" if path is None else os.fspath(path),
         num_bytes=len(content),
-        gzip_bytes=len(gzip.compress(content, 9)),
+        gzip_bytes=len(gzip.compress(content, 9)) if len(content) <= MAX_GZIP else None,
         rows=rows,
+        trailing_bytes=len(model.trailing),
     )
 
 
@@ -189,31 +76,61 @@ def constant(model, tensor):
 
 
 def _row(model, graph, index, tensor):
-    array = constant(model, tensor)
-    if array is None:
-        return None
-    reader = next((op for op in graph.operators if index in op.inputs), None)
-    unpacks = reader is not None and flatbuffer.operator_name(model, reader) == "DENSIFY"
-    name = tensor.name
-    if unpacks:
-        index = reader.outputs[0]
-        name = graph.tensors[index].name
-        reader = next((op for op in graph.operators if index in op.inputs), None)
-    storage, num_bytes = "dense", array.nbytes
     values = flatbuffer.stored_values(model, tensor)
+    if values is None:
+        return None
+    shape = tuple(int(size) for size in (tensor.shape if tensor.shape is not None else ()))
+    operator, position, name, unpacks = _reader(model, graph, index)
+    storage, num_bytes = "dense", _num_bytes(model, tensor)
     if tensor.sparsity is not None:
-        encoding = from_parameters(tensor.sparsity, array.shape, values)
-        positions = "CSR" if encoding.order[-1] == array.ndim - 1 else "CSC"
-        positions = positions if encoding.block == 1 else f"blocks of {encoding.block}"
-        storage = f"{positions}, {'unpacked at load' if unpacks else 'multiplied as they are'}"
-        num_bytes = encoding.num_bytes
+        use = "unpacked at load" if unpacks else "multiplied as they are"
+        encoding = from_parameters(tensor.sparsity, shape, values)
+        storage = f"{_format(encoding, len(shape))}, {use}"
+        num_bytes = num_bytes if encoding is None else encoding.num_bytes
+    elif values.size != math.prod(shape):
+        return None
+    dtype = flatbuffer.dtype_name(tensor)
+    is_bias = operator in flatbuffer.WEIGHT_OPERATORS and position > flatbuffer.WEIGHT_INPUT
     return TensorRow(
-        name=(name or b"").decode(errors="replace"),
-        operator=flatbuffer.operator_name(model, reader) if reader is not None else "",
-        shape=array.shape,
-        dtype=array.dtype.name,
+        name=name.decode(errors="replace"),
+        operator=operator,
+        shape=shape,
+        dtype=dtype,
         storage=storage,
         num_stored=values.size,
-        nonzeros=int(np.count_nonzero(array)),
+        nonzeros=int(np.count_nonzero(values)),
         num_bytes=num_bytes,
+        is_weight=dtype in WEIGHT_DTYPES or is_bias,
     )
+
+
+def _reader(model, graph, index):
+    """Returns the operator that computes with a tensor, the input it is, its name there, and
+    whether a sparse tensor is unpacked for it.
+    """
+    kind, position, unpacks, name = "", 0, False, graph.tensors[index].name
+    # A constant passes at most one operator of each kind before it is computed with.
+    for _ in range(1 + len(UNPACKING)):
+        reader = next((op for op in graph.operators if index in op.inputs), None)
+        if reader is None:
+            break
+        kind, position = flatbuffer.operator_name(model, reader), list(reader.inputs).index(index)
+        if kind not in UNPACKING:
+            break
+        index = reader.outputs[0]
+        if kind == "DENSIFY":
+            unpacks, name = True, graph.tensors[index].name
+    return kind, position, name or b"", unpacks
+
+
+def _num_bytes(model, tensor):
+    data = model.buffers[tensor.buffer].data
+    return 0 if data is None else len(data)
+
+
+def _format(encoding, rank):
+    if encoding is None:
+        return "sparse"
+    if encoding.block > 1:
+        return f"blocks of {encoding.block}"
+    return "CSR" if encoding.order[-1] == rank - 1 else "CSC"

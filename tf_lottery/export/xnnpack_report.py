@@ -1,9 +1,12 @@
 """The report of `tfl.export.sparse_inference_report`."""
 
+import collections
 import dataclasses
 
 from tf_lottery.printable import Printable
 
+# How many reasons and problems are printed unless all are asked for.
+NUM_TOP = 5
 VERDICTS = {
     "sparse": "XNNPACK's sparse kernels take it on ARM and WebAssembly",
     "dense": "XNNPACK computes with all weights, zeros too",
@@ -55,7 +58,8 @@ class OperatorRow:
 class SparseInferenceReport(Printable):
     """Which operators of a TFLite file XNNPACK's sparse kernels take.
 
-    Printing it shows a table; `to_dict()` gives plain values.
+    Printing it shows the verdict and the reasons; `to_table(verbose=True)` shows every operator,
+    and `to_dict()` gives plain values.
 
     Args:
         rows: List of `OperatorRow` in the order of the file, without operators that only unpack
@@ -115,14 +119,62 @@ class SparseInferenceReport(Printable):
             ],
         }
 
-    def __rich__(self):
+    @property
+    def reasons(self):
+        """List of tuples: reason, advice and the number of operators that it keeps out.
+
+        Wrong operators come first, then the reasons of those that block neighbors, then others;
+        the most frequent ones first.
+        """
+        counts, first = collections.Counter(), {}
+        for row in self.rows:
+            if row.reason:
+                key = row.reason.split(": ")[0] if row.is_wrong else row.reason, row.advice
+                counts[key] += 1
+                first[key] = min(first.get(key, 2), 0 if row.is_wrong else 1 if row.blocks else 2)
+        keys = sorted(counts, key=lambda key: (first[key], -counts[key]))
+        return [(reason, advice, counts[reason, advice]) for reason, advice in keys]
+
+    def to_table(self, verbose=False):
+        """Returns what printing shows: the verdict, the reasons for it and what to change.
+
+        Args:
+            verbose: Boolean, whether to list every operator. Defaults to `False`.
+        """
+        from rich import box
+        from rich.console import Group
         from rich.table import Table
 
-        title = f"{self.verdict}: {self.description}.\n{self.sparsity:.2%} of the weights of "
-        title += "its 1x1 convolutions are zero."
-        table = Table(title=title, title_justify="left")
+        taken = sum(row.taken and not row.is_wrong for row in self.rows)
+        lines = [
+            f"{self.verdict}: {self.description}.",
+            f"{taken} of {len(self.rows)} operators are taken; {self.sparsity:.2%} of the weights "
+            "of its 1x1 convolutions are zero.",
+            *self.notes,
+        ]
+        lines += [f"{operator}: {text}" for operator, text in self.problems.items()][:NUM_TOP]
+        table = Table(box=box.SIMPLE_HEAD)
+        table.add_column("Operators", justify="right")
+        table.add_column("Why not", overflow="fold")
+        table.add_column("What to change", overflow="fold")
+        shown = [row for row in self.reasons if verbose or not row[0].startswith("follows ")]
+        hidden = sum(count for *_, count in self.reasons) - sum(count for *_, count in shown)
+        for reason, advice, count in shown if verbose else shown[:NUM_TOP]:
+            table.add_row(str(count), reason, advice)
+        if hidden:
+            table.add_row(str(hidden), "follow one of these", "")
+        if not verbose and len(shown) > NUM_TOP:
+            rest = sum(count for *_, count in shown[NUM_TOP:])
+            table.add_row(str(rest), "for other reasons (-v lists them)", "")
+        parts = ["\n".join(lines), *([table] if table.row_count else [])]
+        return Group(*parts, *([self._operators()] if verbose else []))
+
+    def _operators(self):
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD)
         table.add_column("Operator", overflow="fold")
-        table.add_column("Output")
         table.add_column("Zeros", justify="right")
         table.add_column("Sparse")
         table.add_column("Why not", overflow="fold")
@@ -130,7 +182,9 @@ class SparseInferenceReport(Printable):
             zeros = "" if row.sparsity is None else f"{row.sparsity:.1%}"
             taken = "wrong" if row.is_wrong else "yes" if row.taken else "no"
             shape = " x ".join(map(str, row.output_shape))
-            table.add_row(f"{row.kind} {row.index}\n{row.name}", shape, zeros, taken, row.reason)
-        lines = [f"{operator}: {text}" for operator, text in self.problems.items()]
-        table.caption, table.caption_justify = "\n".join([*self.notes, *lines]), "left"
+            title = f"{row.kind} {row.index}, {shape}\n{row.name}"
+            table.add_row(title, zeros, taken, row.reason)
         return table
+
+    def __rich__(self):
+        return self.to_table()
