@@ -10,7 +10,7 @@ from keras import layers
 
 import tf_lottery as tfl
 from tf_lottery.experiments import models
-from tf_lottery.export import child_process, conversion, quantization, verification
+from tf_lottery.export import child_process, conversion, micro, quantization, verification
 
 
 def lenet():
@@ -130,7 +130,7 @@ def keep_processes():
         def __exit__(self, *_):
             pass
 
-    for module in (conversion, quantization, verification):
+    for module in (conversion, micro, quantization, verification):
         module.ChildProcess = Kept
 
 

@@ -5,9 +5,12 @@ import pathlib
 
 from tf_lottery_cli.parser import (
     GOALS,
+    IO_TYPES,
     PRECISIONS,
+    RUNTIMES,
     STORAGES,
     add_command,
+    at_least_one,
     fraction,
     positive,
     whole,
@@ -19,10 +22,12 @@ Writes a .keras model, masked or stripped, to a TFLite file without its zeros, r
 compares it with Keras and times it; a file that does not load or disagrees is not written.
 Use it when training is done. The sparse file is smaller; it is faster only where kernels skip
 zeros: with --pattern 4x1 in training and one example at a time, or on ARM (see `tf-lottery
-inspect --arm`). Needs Keras on TensorFlow.
+inspect --arm`). With --runtime micro the file is for microcontrollers: all int8, zeros stored,
+run in TFLite Micro's interpreter too if `tflite-micro` is installed. Needs Keras on TensorFlow.
 
   tf-lottery export runs/train/model.keras -o model.tflite
   tf-lottery export model.keras --quantize weight_int8 --verify-data examples.npy
+  tf-lottery export model.keras --runtime micro --representative-data examples.npy
 
 To see what a sparsity would bring before you train for it:
 
@@ -53,7 +58,20 @@ def _add_form_options(group):
         "--quantize",
         choices=PRECISIONS,
         help="fewer bits: for weights only (float16, weight_int8), also in products "
-        "(dynamic_int8), or throughout (int8, needs --representative-data); default: float32",
+        "(dynamic_int8), or throughout (int8, or int16x8 with 16-bit activations; both need "
+        "--representative-data); default: float32, and int8 for --runtime micro",
+    )
+    group.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="litert",
+        help="what runs the file: LiteRT (default), TFLite Micro on microcontrollers (micro), or "
+        "others, such as OpenVINO (portable, only plain sparse rows)",
+    )
+    group.add_argument(
+        "--io-type",
+        choices=IO_TYPES,
+        help="type of inputs and outputs for int8 (default: float32, and int8 for micro)",
     )
     group.add_argument(
         "--storage",
@@ -69,9 +87,30 @@ def _add_form_options(group):
         "lower latency on this machine",
     )
     group.add_argument(
+        "--max-slowdown",
+        type=at_least_one,
+        default=1.5,
+        metavar="F",
+        help="how many times longer the file may run for its smaller size (default: 1.5)",
+    )
+    group.add_argument(
         "--representative-data",
         metavar="DATA",
-        help="typical examples for int8: .npy, or .npz with an array for each input",
+        help="typical examples for int8 and int16x8: .npy, or .npz with an array for each input",
+    )
+    group.add_argument(
+        "--batch", type=whole(1), metavar="N", help="examples at a time (default: 1)"
+    )
+    group.add_argument(
+        "--dynamic-shapes",
+        action="store_true",
+        help="leave open how many examples at a time, and other lengths that the model leaves open",
+    )
+    group.add_argument(
+        "--associated-file",
+        action="append",
+        metavar="FILE",
+        help="append a file, such as labels, as TFLite's metadata does (can be repeated)",
     )
 
 
@@ -162,6 +201,12 @@ def run(args):
             representative_data=inputs.load_examples(args.representative_data),
             tolerance=args.tolerance,
             runs=args.runs,
+            runtime=args.runtime,
+            io_type=args.io_type,
+            batch=args.batch,
+            dynamic_shapes=args.dynamic_shapes,
+            associated_files=args.associated_file,
+            max_slowdown=args.max_slowdown,
         )
     except ValueError as error:
         raise ValueError(_in_options(str(error))) from error
@@ -174,7 +219,7 @@ def run(args):
 
 def _in_options(message):
     """Replaces the names of arguments in a message by those of options."""
-    for option in ("quantize", "storage", "representative_data"):
+    for option in ("quantize", "storage", "representative_data", "io_type", "batch"):
         message = message.replace(f"Argument `{option}`", f"--{option.replace('_', '-')}")
     return message.replace("Argument `sample_inputs`", "--verify-data")
 

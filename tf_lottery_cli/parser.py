@@ -46,7 +46,9 @@ CONTROLS = (
     "random-masks",
     "constant-weights",
 )
-PRECISIONS = ("float16", "weight_int8", "dynamic_int8", "int8")
+PRECISIONS = ("float16", "weight_int8", "dynamic_int8", "int8", "int16x8")
+RUNTIMES = ("litert", "micro", "portable")
+IO_TYPES = ("float32", "int8", "uint8")
 STORAGES = ("auto", "sparse", "dense")
 GOALS = ("disk", "download", "latency")
 
@@ -328,6 +330,11 @@ def share(text):
 def positive(text):
     """Returns `text` as a float above 0."""
     return _number(text, lambda value: 0 < value < float("inf"), "a number above 0")
+
+
+def at_least_one(text):
+    """Returns `text` as a float of 1 or more, `inf` included."""
+    return _number(text, lambda value: value >= 1, "a number of 1 or more, or inf")
 
 
 def number(text):

@@ -13,7 +13,7 @@ import pytest
 import tf_lottery as tfl
 import tf_lottery_cli as cli
 from tf_lottery.experiments import checkpoint, data, demo, methods, networks, training
-from tf_lottery.export import candidates, quantization
+from tf_lottery.export import candidates, quantization, runtimes
 from tf_lottery_cli import parser as options
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -86,6 +86,7 @@ def test_choices_are_the_library_s():
     assert modes == options.MODES
     assert candidates.GOALS == options.GOALS
     assert quantization.STORAGES == options.STORAGES
+    assert (runtimes.RUNTIMES, runtimes.IO_TYPES) == (options.RUNTIMES, options.IO_TYPES)
     assert (None, *options.PRECISIONS) == tuple(quantization.TOLERANCES)
     # The rate is another way to give the levels.
     known = {method: {*names} - {"rate"} for method, names in options.METHODS.items()}

@@ -124,7 +124,9 @@ def test_inspect(command, wide, tmp_path):
     assert report["num_bytes"] == (tmp_path / "new.tflite").stat().st_size
     assert report["arm"]["verdict"] == "dense"
     code, out, _ = command("inspect", tmp_path / "new.tflite", "--arm")
-    assert code == 0 and "XNNPACK" in out
+    assert code == 0 and out.startswith("dense: XNNPACK") and "Operator " not in out
+    code, out, _ = command("inspect", tmp_path / "new.tflite", "--arm", "-v")
+    assert code == 0 and "FULLY_CONNECTED 1" in out
 
 
 def test_inspect_of_another_file(refused, wide, tmp_path):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_lottery.export import child_process, conversion, quantization, verification
+from tf_lottery.export import child_process, conversion, micro, quantization, verification
 
 
 @pytest.fixture(autouse=True)
@@ -15,14 +15,14 @@ def tasks_in_this_process(convert_in_this_process, monkeypatch):
 
     `real_processes` switches it off.
     """
-    for module in (quantization, verification):
+    for module in (micro, quantization, verification):
         monkeypatch.setattr(module, "ChildProcess", convert_in_this_process)
 
 
 @pytest.fixture
 def real_processes(tasks_in_this_process, monkeypatch):
     """Lets conversion, quantization and verification run in separate processes."""
-    for module in (conversion, quantization, verification):
+    for module in (conversion, micro, quantization, verification):
         monkeypatch.setattr(module, "ChildProcess", child_process.ChildProcess)
 
 

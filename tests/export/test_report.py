@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 from tf_lottery.export import ExportReport, FileReport, StoredFile, TensorRow
@@ -29,6 +30,7 @@ def test_dict():
             "num_stored": 50,
             "nonzeros": 50,
             "num_bytes": 261,
+            "is_weight": True,
             "sparsity": 0.875,
         }
     ]
@@ -46,6 +48,11 @@ def test_dict():
         "gzip_bytes": 1500,
         "stored_sparsity": 0.875,
         "ratio": 0.25,
+        "runtime": "litert",
+        "io_type": "float32",
+        "arena_bytes": None,
+        "not_checked": REPORT.not_checked,
+        "hint": "",
     }
 
 
@@ -62,3 +69,19 @@ def test_text():
     assert ["dense float32", "8,000", "5,000", "0.2500"] in rows
     assert ["ratio", "0.250", "0.300", "0.500"] in rows
     assert ["entropy floor, single zeros", "1,800"] in [row[:2] for row in rows]
+
+
+def test_slow_integers_get_a_hint():
+    slow = dataclasses.replace(REPORT, quantize="dynamic_int8", latency_ms=0.35)
+    assert slow.hint.startswith("dynamic_int8 takes 1.40 times as long as float32 here")
+    assert "weight_int8" in str(slow)
+    assert not dataclasses.replace(slow, quantize=None).hint
+    assert not dataclasses.replace(slow, latency_ms=0.26).hint
+
+
+def test_where_a_file_did_not_run():
+    assert "GPU delegates" in REPORT.not_checked
+    micro = dataclasses.replace(REPORT, runtime="micro")
+    assert "not installed" in micro.not_checked
+    micro = dataclasses.replace(micro, arena_bytes=17200)
+    assert "CMSIS-NN" in micro.not_checked and "17,200" in str(micro)

@@ -65,8 +65,7 @@ def convert(model, inputs, output_names):
         return dict(zip(output_names, outputs, strict=True))
 
     signature = [
-        tf.TensorSpec(array.shape, array.dtype, name=name)
-        for name, array in next(inputs.steps()).items()
+        tf.TensorSpec(shape, dtype, name=name) for name, shape, dtype in inputs.signature()
     ]
     try:
         # Started first, so that it imports TensorFlow while the model is traced here.

@@ -8,6 +8,7 @@ from tf_lottery.export import flatbuffer
 from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.integer_graph import mend
+from tf_lottery.export.integer_interface import with_uint8
 from tf_lottery.layers.kernels import find_kernels, matrix_shapes
 
 # The largest difference from Keras, as a fraction of the largest output, that the rounding of
@@ -18,7 +19,10 @@ TOLERANCES = {
     "weight_int8": 3e-2,
     "dynamic_int8": 1e-1,
     "int8": 1e-1,
+    "int16x8": 3e-2,
 }
+# Precisions in which activations are integers too, whose ranges are measured before.
+INTEGER = ("int8", "int16x8")
 STORAGES = ("auto", "sparse", "dense")
 # Sparse int8 weights of a dense layer are stored in blocks of this many consecutive inputs.
 INT8_BLOCK = 16
@@ -36,30 +40,33 @@ def check_combination(model, quantize, storage, representative_data):
     Raises:
         ValueError: If the combination cannot work.
     """
-    if quantize == "int8" and representative_data is None:
+    if quantize in INTEGER and representative_data is None:
         raise ValueError(
-            "Argument `representative_data` must be given for quantize='int8', which measures "
-            "the ranges of all activations on it; quantize='dynamic_int8' needs none. "
+            f"Argument `representative_data` must be given for quantize={quantize!r}, which "
+            "measures the ranges of all activations on it; quantize='dynamic_int8' needs none. "
             "Received: representative_data=None"
         )
-    if quantize != "int8" and representative_data is not None:
+    if quantize not in INTEGER and representative_data is not None:
         raise ValueError(
-            "Argument `representative_data` must be None unless quantize='int8'; pass the inputs "
-            f"for the comparison as `sample_inputs`. Received: quantize={quantize!r}"
+            "Argument `representative_data` must be None unless quantize='int8' or 'int16x8'; "
+            "pass the inputs for the comparison as `sample_inputs`. "
+            f"Received: quantize={quantize!r}"
         )
-    if quantize == "int8":
-        _check_recurrent_layers(model)
+    if quantize in INTEGER:
+        _check_recurrent_layers(model, quantize)
     if storage == "sparse":
         _check_zeros(model, quantize)
 
 
-def quantized(content, quantize, inputs=None):
+def quantized(content, quantize, inputs=None, io_type="float32"):
     """Returns the bytes of the quantized file. All zeros are still stored.
 
     Args:
         content: Bytes of a float32 file.
         quantize: `None` to return `content` unchanged, or a string, a key of `TOLERANCES`.
-        inputs: `Inputs`, the representative data of `"int8"`. Defaults to `None`.
+        inputs: `Inputs`, the representative data of `"int8"` and `"int16x8"`. Defaults to `None`.
+        io_type: String, the type of the inputs and outputs of `"int8"`: `"float32"`, `"int8"` or
+            `"uint8"`. Defaults to `"float32"`.
 
     Raises:
         ExportError: If the quantizer refuses the file, or crashes.
@@ -69,18 +76,25 @@ def quantized(content, quantize, inputs=None):
     try:
         with ChildProcess(TASKS / "quantize.py") as child:
             steps = list(inputs.steps()) if inputs is not None else []
-            result = child.call("quantize", content=content, mode=quantize, steps=steps)
+            result = child.call(
+                "quantize",
+                content=content,
+                mode=quantize,
+                steps=steps,
+                io_type="float32" if io_type == "float32" else "int8",
+            )
     except ChildError as error:
         raise ExportError(
             f"The model cannot be quantized: {error} Nothing was written. "
             f"Pass quantize='weight_int8' or None. Received: quantize={quantize!r}"
         ) from error
     result = mend(result, content) if quantize == "int8" else result
+    result = with_uint8(result) if io_type == "uint8" else result
     # Written anew because the quantizer stores equal vectors several times.
     return flatbuffer.write_model(flatbuffer.read_model(result))
 
 
-def _check_recurrent_layers(model):
+def _check_recurrent_layers(model, quantize):
     # Keras has no public way to walk the sublayers of an arbitrary layer.
     loops = [
         layer.name
@@ -89,9 +103,9 @@ def _check_recurrent_layers(model):
     ]
     if loops:
         raise ValueError(
-            "Argument `quantize` must not be 'int8' for a model with recurrent layers that run "
-            "in a loop, whose activations cannot be observed. Build them with `unroll=True`, or "
-            f"pass quantize='dynamic_int8'. Received: quantize='int8', layers {loops}"
+            f"Argument `quantize` must not be {quantize!r} for a model with recurrent layers that "
+            "run in a loop, whose activations cannot be observed. Build them with `unroll=True`, "
+            f"or pass quantize='dynamic_int8'. Received: quantize={quantize!r}, layers {loops}"
         )
 
 
@@ -102,6 +116,11 @@ def _check_zeros(model, quantize):
         raise ValueError(
             "Argument `storage` must be 'dense' or 'auto' for a model without zeros in its "
             "kernels. Received: storage='sparse'"
+        )
+    if quantize == "int16x8":
+        raise ValueError(
+            "Argument `storage` must be 'dense' or 'auto' for quantize='int16x8': no runtime "
+            "multiplies sparse weights by 16-bit activations. Received: storage='sparse'"
         )
     if quantize not in ("dynamic_int8", "int8"):
         return

@@ -2,8 +2,12 @@
 
 import dataclasses
 
-from tf_lottery.export.inspection import FileReport
+from tf_lottery.export.file_report import FileReport
+from tf_lottery.export.runtimes import UNCHECKED
 from tf_lottery.printable import Printable
+
+# A file this many times slower than the float32 one gets a hint; less is noise.
+SLOWER = 1.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,10 @@ class ExportReport(Printable):
         dense: `StoredFile`, the model in float32 with all zeros stored. Its runs alternated
             with those of the file.
         file: `FileReport`, every constant of the file and how it is stored.
+        runtime: String, as passed to `tfl.export_tflite`. Defaults to `"litert"`.
+        io_type: String, the type of inputs and outputs. Defaults to `"float32"`.
+        arena_bytes: Integer, the memory that the file needs on a microcontroller besides its
+            own bytes, `None` if it did not run in TFLite Micro. Defaults to `None`.
     """
 
     path: str
@@ -55,6 +63,27 @@ class ExportReport(Printable):
     latency_ms: float
     dense: StoredFile
     file: FileReport
+    runtime: str = "litert"
+    io_type: str = "float32"
+    arena_bytes: int | None = None
+
+    @property
+    def hint(self):
+        """What to change if the file is slower than the float32 one, or `""`."""
+        slower = self.latency_ms / self.dense.latency_ms if self.dense.latency_ms else 1.0
+        if slower < SLOWER or self.quantize not in ("dynamic_int8", "int8", "int16x8"):
+            return ""
+        return (
+            f"{self.quantize} takes {slower:.2f} times as long as float32 here: "
+            "quantize='weight_int8' is as small and computes in float32"
+        )
+
+    @property
+    def not_checked(self):
+        """Where the file was not run before it was written, a sentence without a full stop."""
+        if self.runtime == "micro" and self.arena_bytes is None:
+            return "TFLite Micro itself, since `tflite-micro` is not installed"
+        return UNCHECKED[self.runtime]
 
     @property
     def num_bytes(self):
@@ -82,7 +111,7 @@ class ExportReport(Printable):
     def to_dict(self):
         """Returns the report as a dict of plain values, fit for JSON."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "file"]
-        names += ["num_bytes", "gzip_bytes", "stored_sparsity", "ratio"]
+        names += ["num_bytes", "gzip_bytes", "stored_sparsity", "ratio", "not_checked", "hint"]
         values = {name: getattr(self, name) for name in names}
         tensors = self.file.to_dict()["tensors"]
         return {**values, "dense": dataclasses.asdict(self.dense), "tensors": tensors}
@@ -110,4 +139,8 @@ class ExportReport(Printable):
             f"{self.latency_ms / self.dense.latency_ms:.3f}",
         )
         table.add_row("entropy floor, single zeros", f"{self.floor_bytes:,}")
+        if self.arena_bytes is not None:
+            table.add_row("memory on the device", f"{self.arena_bytes:,}")
+        notes = [f"Not run on: {self.not_checked}", *([self.hint] if self.hint else [])]
+        table.caption, table.caption_justify = "\n".join(notes), "left"
         return table

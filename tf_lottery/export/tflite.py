@@ -10,13 +10,16 @@ import keras
 from tf_lottery import extras, files
 from tf_lottery._strip import settled
 from tf_lottery.checks import choice, natural_number, number_above, positive_integer
-from tf_lottery.export import quantization
+from tf_lottery.export import micro, quantization
+from tf_lottery.export.associated_files import read_associated_files, with_associated_files
 from tf_lottery.export.candidates import GOALS, choose, make_candidates
 from tf_lottery.export.conversion import convert, keras_outputs
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.inspection import inspect_tflite
 from tf_lottery.export.report import ExportReport, StoredFile
+from tf_lottery.export.runtimes import resolve
+from tf_lottery.export.sparse_forms import MAX_SLOWDOWN, check_slowdown
 from tf_lottery.export.verification import latencies
 from tf_lottery.model import SparseModel
 
@@ -32,6 +35,13 @@ def export_tflite(
     tolerance: float | None = None,
     runs: int = 50,
     seed: int = 0,
+    *,
+    runtime: str = "litert",
+    io_type: str | None = None,
+    batch: int | None = None,
+    dynamic_shapes: bool = False,
+    associated_files: Any = None,
+    max_slowdown: float = MAX_SLOWDOWN,
 ) -> ExportReport:
     """Writes a model to a TFLite file, provided that the file computes what Keras computes.
 
@@ -41,7 +51,8 @@ def export_tflite(
     inference mode, and its runs are timed. Only then the best file is written to `path`; if
     anything fails, an existing file there stays as it was. The file takes one example at a
     time, because recurrent layers only convert at a fixed batch size, or the model's own fixed
-    batch size. Inputs and outputs are those of the model, float32 even if the weights are int8.
+    batch size. Inputs and outputs are those of the model, float32 even if the weights are int8,
+    unless `io_type` says otherwise.
 
     Args:
         model: A `SparseModel` or any built `keras.Model` that takes its inputs as its first
@@ -55,23 +66,43 @@ def export_tflite(
         quantize: `None` for float32; `"float16"`: half the bytes, computed in float32;
             `"weight_int8"`: 8-bit weights with a scale per output, computed in float32;
             `"dynamic_int8"`: the same weights and integer products, with the ranges of
-            activations measured at each run; `"int8"`: all integer. Defaults to `None`.
+            activations measured at each run; `"int8"`: all integer; `"int16x8"`: all integer,
+            with 16-bit activations. Defaults to `None`, which is `"int8"` on
+            microcontrollers.
         storage: `"sparse"` leaves out the zeros of dense, convolutional and recurrent
             kernels wherever that makes the file smaller, `"dense"` stores all zeros, `"auto"`
             chooses the better of the two. Defaults to `"auto"`.
         optimize_for: What counts as better: fewer bytes on `"disk"`, fewer in a compressed
             `"download"`, or lower `"latency"` on this machine. Defaults to `"disk"`.
         representative_data: A few hundred typical examples, in the same form as
-            `sample_inputs`. Required for `quantize="int8"` and not allowed otherwise.
-            Defaults to `None`.
+            `sample_inputs`. Required for `quantize="int8"` and `"int16x8"` and not allowed
+            otherwise. Defaults to `None`.
         tolerance: Float, the largest `max|file - keras|` allowed in an output, as a fraction
             of `max|keras|` over all examples or of 1e-6, whichever is larger. Integer
             outputs must be equal. Defaults to `None`: what rounding can cause, 1e-5 for
-            float32, 5e-3 for float16, 3e-2 for 8-bit weights and 0.1 for integer products.
+            float32, 5e-3 for float16, 3e-2 for 8-bit weights (also with 16-bit activations)
+            and 0.1 for 8-bit integer products.
             Only the compared inputs are checked; on others, rounding can cause slightly
             larger differences.
         runs: Integer, how often to run each file to measure latency. Defaults to `50`.
         seed: Integer, for random sample inputs. Defaults to `0`.
+        runtime: `"litert"`; `"micro"` for TFLite Micro on microcontrollers: all int8, zeros
+            stored, only operators that it has; if `tflite-micro` is installed, the file runs in
+            its interpreter too, is compared with LiteRT's reference kernels, and the report
+            says how much memory it needs; or `"portable"` for other runtimes, such as
+            OpenVINO, which read only one sparse form, rows of single elements. Defaults to
+            `"litert"`.
+        io_type: Type of the inputs and outputs for `quantize="int8"`: `"float32"`, `"int8"` or
+            `"uint8"`. Defaults to `None`: `"int8"` on microcontrollers, else `"float32"`.
+        batch: Integer, how many examples the file takes at a time. Defaults to `None`: one, or
+            the model's own fixed number.
+        dynamic_shapes: Boolean, whether the file leaves open how many examples it takes, and
+            all other lengths that the model leaves open. Defaults to `False`.
+        associated_files: Dict of names to bytes, or list of paths: files such as labels that
+            are appended as a ZIP archive, where TFLite's metadata has them. Defaults to `None`.
+        max_slowdown: Float of 1 or more. Sparse weights are not taken for their size by
+            `storage="auto"` if the file then runs longer than this times the dense one.
+            `math.inf` takes the smallest file at any cost. Defaults to `1.5`.
 
     Returns:
         An `ExportReport`.
@@ -81,8 +112,8 @@ def export_tflite(
             combination of precision, storage and model cannot work.
         OSError: If no file can be written at `path`.
         RuntimeError: If the backend is not TensorFlow.
-        ExportError: If the converter refuses the model or crashes, or if no file runs and
-            agrees with Keras. It is a `RuntimeError`.
+        ExportError: If the converter refuses the model or crashes, if no file runs and agrees
+            with Keras, or if TFLite Micro cannot run it. It is a `RuntimeError`.
 
     Example:
 
@@ -93,42 +124,69 @@ def export_tflite(
     >>> small.relative_difference < 0.03
     True
     """
-    plain = _check_arguments(model, path, quantize, storage, optimize_for)
+    plain = _check_arguments(model, path, storage, optimize_for)
+    quantize, storage, io_type = resolve(runtime, quantize, storage, io_type, dynamic_shapes)
+    choice("quantize", quantize, tuple(quantization.TOLERANCES))
     positive_integer("runs", runs)
     natural_number("seed", seed)
-    if tolerance is None:
-        tolerance = quantization.TOLERANCES[quantize]
+    check_slowdown(max_slowdown)
+    if batch is not None:
+        positive_integer("batch", batch)
+    tolerance = quantization.TOLERANCES[quantize] if tolerance is None else tolerance
     number_above("tolerance", tolerance, 0)
-    inputs, typical = _make_inputs(plain, sample_inputs, representative_data, seed)
+    attached = read_associated_files(associated_files)
+    inputs, typical = _make_inputs(
+        plain, sample_inputs, representative_data, seed, batch, dynamic_shapes
+    )
     with files.atomic_path(path) as temporary, settled(model):
         quantization.check_combination(plain, quantize, storage, representative_data)
         expected = keras_outputs(plain, inputs)
         original = convert(plain, inputs, list(expected))
-        content = quantization.quantized(original, quantize, typical)
-        candidates = make_candidates(content, storage, optimize_for, inputs, expected, tolerance)
+        content = quantization.quantized(original, quantize, typical, io_type)
+        candidates = make_candidates(
+            content,
+            storage,
+            optimize_for,
+            inputs,
+            expected,
+            tolerance,
+            "litert" if runtime == "micro" else runtime,
+            max_slowdown,
+        )
         right = {c.storage: c.content for c in candidates if not c.verdict.problem}
         if not right:
             _refuse(candidates, plain, quantize, storage, tolerance)
+        arena_bytes = micro.check(content, inputs) if runtime == "micro" else None
         milliseconds = latencies({**right, "original": original}, inputs, runs)
-        best, reason = choose(candidates, optimize_for, milliseconds)
-        temporary.write_bytes(best.content)
-    file = inspect_tflite(best.content)
-    dense_file = file if best.storage == "dense" else inspect_tflite(content)
+        best, reason = choose(candidates, optimize_for, milliseconds, max_slowdown)
+        written = with_associated_files(best.content, attached)
+        temporary.write_bytes(written)
+    file = inspect_tflite(written)
+    dense_file = file
+    if best.storage != "dense":
+        dense_file = inspect_tflite(with_associated_files(content, attached))
+    if runtime == "micro":
+        reason = "sparse weights are not read by TFLite Micro; int8 and fewer channels save bytes"
     return ExportReport(
         path=os.fspath(path),
         quantize=quantize,
         storage=best.storage,
-        reason=reason if storage == "auto" else "as asked for",
+        reason=reason if storage == "auto" or runtime == "micro" else "as asked for",
         floor_bytes=dense_file.floor_bytes,
         max_difference=best.verdict.difference,
         relative_difference=best.verdict.relative_difference,
         latency_ms=milliseconds[best.storage],
         dense=StoredFile(len(original), len(gzip.compress(original, 9)), milliseconds["original"]),
-        file=dataclasses.replace(file, name=os.fspath(path)),
+        file=dataclasses.replace(
+            file, name=os.fspath(path), gzip_bytes=len(gzip.compress(written, 9))
+        ),
+        runtime=runtime,
+        io_type=io_type,
+        arena_bytes=arena_bytes,
     )
 
 
-def _check_arguments(model, path, quantize, storage, optimize_for):
+def _check_arguments(model, path, storage, optimize_for):
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "`export_tflite` needs Keras on TensorFlow, as TFLite's converter does. Save the "
@@ -144,20 +202,19 @@ def _check_arguments(model, path, quantize, storage, optimize_for):
         )
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(f"Argument `path` must be a string or a path. Received: path={path!r}")
-    choice("quantize", quantize, tuple(quantization.TOLERANCES))
     choice("storage", storage, quantization.STORAGES)
     choice("optimize_for", optimize_for, GOALS)
     return plain
 
 
-def _make_inputs(model, sample_inputs, representative_data, seed):
+def _make_inputs(model, sample_inputs, representative_data, seed, batch, dynamic_shapes):
     """Returns the sample inputs, and the representative ones or `None`."""
-    typical = None
+    typical, shape = None, {"batch": batch, "dynamic_shapes": dynamic_shapes}
     if representative_data is not None:
-        typical = make_inputs(model, representative_data, seed, "representative_data")
+        typical = make_inputs(model, representative_data, seed, "representative_data", **shape)
         if sample_inputs is None:
             return typical, typical
-    inputs = make_inputs(model, sample_inputs, seed, "sample_inputs")
+    inputs = make_inputs(model, sample_inputs, seed, "sample_inputs", **shape)
     shapes = [[x.shape[1:] for x in each.arrays] for each in (inputs, typical or inputs)]
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -171,7 +228,8 @@ def _refuse(candidates, model, quantize, storage, tolerance):
     problems = " ".join(f"{c.storage.capitalize()}: {c.verdict.problem}" for c in candidates)
     advice = "Nothing was written."
     if quantize is not None:
-        nearest = {"int8": "dynamic_int8", "dynamic_int8": "weight_int8"}.get(quantize)
+        finer = {"int8": "int16x8", "int16x8": "weight_int8", "dynamic_int8": "weight_int8"}
+        nearest = finer.get(quantize)
         advice += (
             f" If the difference is due to rounding, pass a larger `tolerance`, or "
             f"quantize={nearest!r}, which is more precise."

@@ -31,20 +31,24 @@ FLOAT_INTERFACE = [
 LARGEST = 3e38
 
 
-def quantize(content, mode, steps=()):
+def quantize(content, mode, steps=(), io_type="float32"):
     """Returns the bytes of the quantized, dense-stored file.
 
     Args:
         content: Bytes of a float32 file.
         mode: String, a mode of `tf_lottery.export.quantization`.
         steps: List of dicts of names to arrays, the representative inputs of `"int8"`.
+        io_type: `"float32"`, or `"int8"` for integer inputs and outputs of integer files.
     """
     recipes = {
         "float16": [FLOAT16],
         "weight_int8": recipe.weight_only_wi8_afp32(),
         "dynamic_int8": recipe.dynamic_wi8_afp32(),
-        "int8": [*recipe.static_wi8_ai8(), *FLOAT_INTERFACE],
+        "int8": recipe.static_wi8_ai8(),
+        "int16x8": recipe.static_wi8_ai16(),
     }
+    if io_type == "float32" and mode in ("int8", "int16x8"):
+        recipes[mode] += FLOAT_INTERFACE
     quantizing = quantizer.Quantizer(content, recipes[mode])
     ranges = _ranges(content, steps) if quantizing.need_calibration else None
     result = quantizing.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)

@@ -1,0 +1,102 @@
+"""Runs files for microcontrollers in TFLite Micro's interpreter and compares them with LiteRT.
+
+    KERAS_BACKEND=tensorflow python benchmarks/export_micro.py
+
+Needs `pip install tflite-micro`. What it should show: on every file of `runtime="micro"` TFLite
+Micro's interpreter agrees with LiteRT's reference kernels to one step, and the files get smaller
+by fewer channels, not by zeros.
+"""
+
+import argparse
+import pathlib
+import tempfile
+
+import export_models
+import keras
+import record
+from keras import layers
+
+import tf_lottery as tfl
+from tf_lottery.export import micro
+
+SPARSITIES, PATTERNS = (0.0, 0.5, 0.9), ("unstructured", "16x1", "channel")
+PIXELS = (28, 28, 1)
+
+
+def cnn():
+    """Two convolutions and a dense layer on 28x28 images."""
+    x = inputs = keras.Input(PIXELS)
+    for filters in (16, 32):
+        x = layers.MaxPooling2D()(layers.Conv2D(filters, 3, activation="relu")(x))
+    return keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)), name="cnn")
+
+
+def ds_cnn():
+    """Depthwise separable convolutions, as networks for spoken commands have them."""
+    x = inputs = keras.Input((49, 10, 1))
+    x = layers.Conv2D(64, (10, 4), strides=2, padding="same", activation="relu")(x)
+    for _ in range(4):
+        x = layers.DepthwiseConv2D(3, padding="same", activation="relu")(x)
+        x = layers.Conv2D(64, 1, activation="relu")(x)
+    return keras.Model(inputs, layers.Dense(12)(layers.GlobalAveragePooling2D()(x)), name="ds_cnn")
+
+
+def autoencoder():
+    """Dense layers through a narrow one, as networks for machine sounds have them."""
+    x = inputs = keras.Input((640,))
+    for units in (128, 128, 8, 128, 128):
+        x = layers.Dense(units, "relu")(x)
+    return keras.Model(inputs, layers.Dense(640)(x), name="autoencoder")
+
+
+FAMILIES = {
+    "lenet": export_models.lenet,
+    "cnn": cnn,
+    "ds_cnn": ds_cnn,
+    "mobilenet_0.25": export_models.small_mobilenet,
+    "autoencoder": autoencoder,
+}
+
+
+def main():
+    """Exports the grid and records bytes, memory and agreement."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    args = parser.parse_args()
+    if not micro.is_installed():
+        parser.error("`tflite-micro` must be installed: `pip install tflite-micro`")
+    rows = []
+    export_models.keep_processes()
+    with tempfile.TemporaryDirectory() as folder:
+        for family in args.families:
+            for sparsity in SPARSITIES:
+                for pattern in PATTERNS if sparsity else PATTERNS[:1]:
+                    path = pathlib.Path(folder) / "model.tflite"
+                    rows.append(export(family, sparsity, pattern, path))
+                    print(rows[-1], flush=True)
+    record.write("export_micro", {"seed": 0, "families": args.families}, rows)
+
+
+def export(family, sparsity, pattern, path):
+    """Returns a row of the table: bytes, memory and the difference from Keras of one file."""
+    row = {"family": family, "sparsity": sparsity, "pattern": pattern}
+    network = export_models.pruned(FAMILIES[family], sparsity, pattern)
+    samples = export_models.example_inputs(network, 8, seed=1)
+    if pattern == "channel":
+        network, _ = tfl.compact(network)
+    try:
+        report = tfl.export_tflite(
+            network, path, runtime="micro", representative_data=samples, tolerance=1.0, runs=3
+        )
+    except tfl.ExportError as error:
+        return {**row, "refused": str(error).split(" Received: ")[0]}
+    return {
+        **row,
+        "num_bytes": report.num_bytes,
+        "arena_bytes": report.arena_bytes,
+        "relative_difference": report.relative_difference,
+    }
+
+
+if __name__ == "__main__":
+    main()
