@@ -11,6 +11,8 @@ a tenth), compilation excluded, and the ratios are medians over the rounds. Then
 ResNet-50, 25.5 million weights, are updated once, with optimizer slots.
 
 What it should show: RigL's step, updates included, takes at most 1.10 times the masked one.
+In LeNet on JAX it takes slightly more. Half of the difference is the update itself, about 7 ms in
+100 steps of 1.4 ms. The compiled step accesses as many bytes as the masked one.
 """
 
 import os
