@@ -1,5 +1,6 @@
 """The settings of the gates of Continuous Sparsification."""
 
+import copy
 import dataclasses
 import math
 from typing import Any
@@ -85,7 +86,10 @@ class SoftGate(Serializable):
 
     def make_optimizer(self) -> keras.optimizers.Optimizer | None:
         """Returns a new optimizer for the gates, or `None` if they have none of their own."""
-        return None if self.optimizer is None else keras.optimizers.deserialize(self.optimizer)
+        if self.optimizer is None:
+            return None
+        # A copy, since Keras replaces the configuration of a schedule by the schedule.
+        return keras.optimizers.deserialize(copy.deepcopy(self.optimizer))
 
     @property
     def scale(self):
