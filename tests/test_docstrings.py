@@ -35,6 +35,7 @@ BESIDE_TFMOT = (
 )
 # Classes that other functions return, as their examples show, and base classes.
 NO_EXAMPLE = {
+    "ChannelGroups": "of `channel_groups`",
     "CompactionReport": "of `compact`",
     "Connectivity": "of `interpolate`",
     "ExportError": "raised",

@@ -140,6 +140,18 @@ def test_is_operation_of_ops():
     assert found == [False, False, True, True]
 
 
+@relies_on("`Operation._inbound_nodes` and `Operation._outbound_nodes`")
+def test_kept_nodes():
+    first, second = layers.Dense(2), layers.Dense(2)
+    model = keras.Sequential([keras.Input((2,)), first, second])
+    before = [len(layer._inbound_nodes + layer._outbound_nodes) for layer in model.layers]
+    with _keras.kept_nodes(model):
+        outputs = model.call(keras.Input((2,)))
+        assert len(first._inbound_nodes + first._outbound_nodes) > before[0]
+    assert outputs.shape == (None, 2)
+    assert before == [len(layer._inbound_nodes + layer._outbound_nodes) for layer in model.layers]
+
+
 @relies_on("`Lambda._output_shape`")
 def test_output_shape_of_lambda():
     def shape(inputs):

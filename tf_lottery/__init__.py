@@ -8,6 +8,7 @@ from tf_lottery import interop as interop
 from tf_lottery import layers as layers
 from tf_lottery import retrain as retrain
 from tf_lottery import sparsity as sparsity
+from tf_lottery import structured as structured
 from tf_lottery._strip import strip as strip
 from tf_lottery._version import __version__ as __version__
 from tf_lottery.analysis._flops import flops as flops
@@ -29,5 +30,6 @@ from tf_lottery.model import SparseModel as SparseModel
 from tf_lottery.pruning import prune as prune
 from tf_lottery.pruning import sparsify as sparsify
 from tf_lottery.snapshot import Snapshot as Snapshot
+from tf_lottery.structured import channel_groups as channel_groups
 from tf_lottery.ticket import Ticket as Ticket
 from tf_lottery.ticket import TicketMatch as TicketMatch

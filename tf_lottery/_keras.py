@@ -113,6 +113,26 @@ def compute_output_spec(function, *args):
     return backend.compute_output_spec(function, *args)
 
 
+@contextlib.contextmanager
+def kept_nodes(layer):
+    """Forgets the symbolic calls of a layer and its sublayers that are made in the block.
+
+    Reason: a layer records every symbolic call in a private list. The calls of a subclassed
+    model's layers would stay there, and Keras would take the layers for shared ones.
+
+    Args:
+        layer: A `keras.Layer`.
+    """
+    lists = [(sub._inbound_nodes, sub._outbound_nodes) for sub in all_layers(layer)]
+    lengths = [[len(nodes) for nodes in pair] for pair in lists]
+    try:
+        yield
+    finally:
+        for pair, before in zip(lists, lengths, strict=True):
+            for nodes, length in zip(pair, before, strict=True):
+                del nodes[length:]
+
+
 def is_operation_of_ops(operation):
     """Returns whether an operation of a functional graph is a call of `keras.ops`.
 

@@ -6,6 +6,8 @@ import dataclasses
 import keras
 import numpy as np
 
+from tf_lottery.structured.scan import Scan, scan_call, scan_layer
+
 
 @dataclasses.dataclass(eq=False)
 class Channels:
@@ -14,10 +16,13 @@ class Channels:
     Args:
         shape: Tuple, the tensor's shape, batch included.
         dtype: String, the tensor's data type.
+        label: String, what the channels are if they are none of a tensor, for example the heads
+            of attention. Defaults to `""`.
     """
 
     shape: tuple
     dtype: str
+    label: str = ""
 
     def __post_init__(self):
         # Integers are indices into tables, and tensors of rank 1 have no channels.
@@ -45,8 +50,11 @@ class Node:
         extras: List of `Channels`, the tensors of the other arguments, for example masks.
         outputs: List of `Channels`.
         is_shared: Whether the operation is called more than once.
-        is_plain: Whether the inputs are only tensors, and no argument, such as
-            `training=True`, is true.
+        arguments: List of the `Channels` and all other values of the first argument, of an
+            operation of all arguments.
+        is_training: Whether another argument, such as `training=True`, is true.
+        named: Dict of the names of a layer's arguments to those `Channels` that are passed
+            alone, not in a list.
         rule: The `Rule` for operations of its kind, `None` if it is left alone. Defaults to
             `None`.
         gathered: Boolean array of the input channels to select first. Defaults to `None`:
@@ -59,60 +67,105 @@ class Node:
     extras: list
     outputs: list
     is_shared: bool
-    is_plain: bool
+    arguments: list
+    is_training: bool
+    named: dict
     rule: object = None
     gathered: np.ndarray | None = None
+
+    @property
+    def values(self):
+        """List of the arguments that are no tensors, such as numbers and variables."""
+        return [value for value in self.arguments if not isinstance(value, Channels)]
 
 
 class Graph:
     """The calls of a model in order, those inside nested models included.
 
-    A nested model that is called several times, or with other arguments besides its inputs, is
-    a single node.
-
     Args:
-        model: A built `keras.Sequential` or functional model.
+        model: A built `keras.Sequential` or functional model, or any other layer if
+            `is_opened` accepts it.
+        is_opened: Function of a call's operation: whether the calls inside a layer are listed
+            in place of its own, for every call. Such a layer may be subclassed. Defaults to
+            `None`: only Sequential and functional models are opened, but one that is called
+            several times, or with other arguments besides its inputs, is a single node.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, is_opened=None):
         self.nodes = []
         # The input channels of every model whose calls are listed, by the model's id.
         self.model_inputs = {}
+        # Why layers that should be opened are single nodes, by their ids.
+        self.closed = {}
+        self._is_opened = is_opened
         self._scans = {}
         self._counts = collections.Counter()
-        self._scan(model)
-        self.inputs = [Channels(tuple(x.shape), x.dtype) for x in self._scans[id(model)].inputs]
-        self.outputs = self._add_model(model, self.inputs, "")
+        scan = self._scan(model) if is_graph(model) else scan_layer(model)
+        self.inputs = [Channels(tuple(x.shape), x.dtype) for x in scan.inputs]
+        self.model_inputs[id(model)] = self.inputs
+        self.outputs = self._add_scan(scan, self.inputs, "")
 
     def _scan(self, model):
-        scan = self._scans[id(model)] = _Scan(model)
-        for call in scan.calls:
-            self._counts[id(call.operation)] += 1
-            if is_graph(call.operation) and id(call.operation) not in self._scans:
-                self._scan(call.operation)
+        """Returns the calls of a Sequential or functional model."""
+        if id(model) not in self._scans:
+            scan = self._scans[id(model)] = Scan(as_functional(model))
+            for call in scan.calls:
+                self._counts[id(call.operation)] += 1
+                if is_graph(call.operation):
+                    self._scan(call.operation)
+        return self._scans[id(model)]
 
-    def _add_model(self, model, inputs, prefix):
-        scan = self._scans[id(model)]
-        self.model_inputs[id(model)] = inputs
+    def _add_scan(self, scan, inputs, prefix):
         channels = {id(x): item for x, item in zip(scan.inputs, inputs, strict=True)}
         for call in scan.calls:
-            self._add_call(call, channels, prefix)
+            given, extras = (
+                [channels[id(x)] for x in tensors] for tensors in (call.inputs, call.extras)
+            )
+            outputs = self._add_call(call, given, extras, prefix + call.operation.name)
+            channels.update((id(x), item) for x, item in zip(call.outputs, outputs, strict=True))
         return [channels[id(x)] for x in scan.outputs]
 
-    def _add_call(self, call, channels, prefix):
-        operation, path = call.operation, prefix + call.operation.name
-        inputs, extras = (
-            [channels[id(x)] for x in tensors] for tensors in (call.inputs, call.extras)
+    def _add_call(self, call, inputs, extras, path):
+        operation = call.operation
+        scan = self._scan_inside(call)
+        if scan is not None:
+            self.model_inputs[id(operation)] = inputs
+            return self._add_scan(scan, [*inputs, *extras], f"{path}/")
+        given = {
+            id(x): item
+            for x, item in zip([*call.inputs, *call.extras], [*inputs, *extras], strict=True)
+        }
+        outputs = [Channels(tuple(x.shape), x.dtype) for x in call.outputs]
+        node = Node(
+            operation,
+            path,
+            inputs,
+            extras,
+            outputs,
+            is_shared=self._counts[id(operation)] > 1,
+            arguments=[given.get(id(x), x) for x in call.arguments],
+            is_training=call.is_training,
+            named={name: given[id(x)] for name, x in call.named().items() if id(x) in given},
         )
-        is_shared = self._counts[id(operation)] > 1
-        is_alone = call.is_plain and not call.extras and not is_shared
-        if is_alone and id(operation) in self._scans:
-            outputs = self._add_model(operation, inputs, f"{path}/")
-        else:
-            outputs = [Channels(tuple(x.shape), x.dtype) for x in call.outputs]
-            node = Node(operation, path, inputs, extras, outputs, is_shared, call.is_plain)
-            self.nodes.append(node)
-        channels.update((id(x), item) for x, item in zip(call.outputs, outputs, strict=True))
+        self.nodes.append(node)
+        return outputs
+
+    def _scan_inside(self, call):
+        """Returns the calls inside a call's layer, or `None` if the call is a single node."""
+        operation = call.operation
+        is_plain = len(call.inputs) == len(call.arguments) and not call.is_training
+        if is_graph(operation) and is_plain and not call.extras:
+            if self._is_opened is None and self._counts[id(operation)] > 1:
+                return None
+            return self._scan(operation)
+        if self._is_opened is None or not self._is_opened(operation):
+            return None
+        try:
+            return scan_call(operation, call.args, call.kwargs)
+        except Exception as error:  # A layer's own code may fail in any way.
+            message = str(error).strip().partition("\n")[0]
+            self.closed[id(operation)] = f"its `call` cannot be traced: {message}"
+            return None
 
 
 def is_graph(layer):
@@ -142,61 +195,3 @@ def as_functional(model):
     else:
         inputs, outputs = model.input, model.output
     return keras.Model(inputs, outputs, name=model.name)
-
-
-@dataclasses.dataclass(eq=False)
-class _Call:
-    operation: keras.Operation
-    inputs: list
-    extras: list
-    outputs: list
-    is_plain: bool
-
-
-class _Scan:
-    """The calls of one model, with symbolic tensors.
-
-    The calls are recorded while the model is cloned, with stand-ins for its layers. Keras has
-    no other public way to list the calls. No weights are made and the model is not changed.
-    """
-
-    def __init__(self, model):
-        function = as_functional(model)
-        self.calls = []
-        inputs = keras.tree.map_structure(
-            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), function.input
-        )
-        clone = keras.models.clone_model(
-            function,
-            clone_function=_StandIn,
-            call_function=self._record,
-            input_tensors=inputs,
-        )
-        self.inputs, self.outputs = clone.inputs, clone.outputs
-
-    def _record(self, stand_in, *args, **kwargs):
-        outputs = stand_in(*args, **kwargs)
-        # Layers take their tensors in the first argument, operations such as `x + y` in several.
-        is_layer = isinstance(stand_in.operation, keras.Layer)
-        first, others = (args[:1], [args[1:], kwargs]) if is_layer else ([args, kwargs], [])
-        inputs, extras = _tensors(first), _tensors(others)
-        is_plain = len(inputs) == len(keras.tree.flatten(first))
-        trains = any(x is True for x in keras.tree.flatten(others))
-        flat = keras.tree.flatten(outputs)
-        self.calls.append(_Call(stand_in.operation, inputs, extras, flat, is_plain and not trains))
-        return outputs
-
-
-class _StandIn(keras.Operation):
-    """Takes the place of a layer in a symbolic graph."""
-
-    def __init__(self, operation):
-        super().__init__(name=operation.name)
-        self.operation = operation
-
-    def compute_output_spec(self, *args, **kwargs):
-        return self.operation.compute_output_spec(*args, **kwargs)
-
-
-def _tensors(structure):
-    return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]

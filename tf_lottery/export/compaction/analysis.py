@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tf_lottery.structured.rules.table import find_rule
+from tf_lottery.structured.rules.table import find_exact_rule
 
 PADDED = "{count} dead units stay for a width that {multiple_of} divides"
 LAST = "it would have no units left, so one stays"
@@ -27,7 +27,7 @@ def analyze(graph, multiple_of=1, gather_inputs=False):
     """
     left_alone, kept = {}, {}
     for node in graph.nodes:
-        node.rule, reason = find_rule(node)
+        node.rule, reason = find_exact_rule(node)
         if not node.rule and any(x.width for x in node.inputs + node.extras + node.outputs):
             left_alone[node.path] = reason
     _find_constants(graph)

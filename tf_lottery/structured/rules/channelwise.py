@@ -4,22 +4,29 @@ import keras
 import numpy as np
 
 from tf_lottery.structured.rules.base import (
+    COMPANION,
     NOT_ELEMENTWISE,
+    READER,
     Edit,
     Rule,
+    Use,
     apply,
     is_elementwise,
+    is_zero_at_zero,
     shrink,
     to_numpy,
 )
-from tf_lottery.structured.rules.linear import has_borders
+from tf_lottery.structured.rules.linear import bias_use, has_borders
 
 
 class _Noise(Rule):
     """Dropout and similar layers, which do nothing at inference."""
 
     def misfit(self, node):
-        return "its noise has a shape of its own" if _noise_shape(node.operation) else ""
+        shape = getattr(node.operation, "noise_shape", None)
+        # The same noise for all channels fits any number of them.
+        fits = shape is None or shape[-1] in (None, 1)
+        return "" if fits else "its noise has a shape of its own"
 
 
 class _Pooling(Rule):
@@ -56,6 +63,9 @@ class _Elementwise(Rule):
             "" if is_elementwise(getattr(node.operation, "activation", None)) else NOT_ELEMENTWISE
         )
 
+    def zeros(self, node, inputs):
+        return inputs[0] & is_zero_at_zero(node.operation)
+
     def constants(self, node):
         return apply(node.operation, node.inputs[0].constants)
 
@@ -65,6 +75,13 @@ class _PReLU(Rule):
 
     is_shareable = False
     keeps = "its slopes differ between positions"
+
+    def uses(self, node):
+        alpha = node.operation.alpha
+        last = len(alpha.shape) - 1
+        if alpha.shape[last] != node.outputs[0].width:
+            return []
+        return [Use(alpha, last, READER, node.outputs[0])]
 
     def constants(self, node):
         values = node.inputs[0].constants
@@ -90,6 +107,21 @@ class _BatchNormalization(Rule):
     def misfit(self, node):
         axis, rank = node.operation.axis, len(node.inputs[0].shape)
         return "" if axis in (-1, rank - 1) else "it normalizes another axis than the last"
+
+    def uses(self, node):
+        layer, y = node.operation, node.outputs[0]
+        # Scale and shift make a channel zero, without a scale mean and shift.
+        roles = {
+            "gamma": COMPANION,
+            "beta": COMPANION,
+            "moving_mean": COMPANION if layer.gamma is None else READER,
+            "moving_variance": READER,
+        }
+        weights = {name: getattr(layer, name) for name in roles}
+        return [Use(v, 0, roles[name], y) for name, v in weights.items() if v is not None]
+
+    def zeros(self, node, inputs):
+        return inputs[0] | (node.operation.gamma is not None)
 
     def constants(self, node):
         scale, shift = self._affine(node.operation)
@@ -129,6 +161,14 @@ class _DepthwiseConv(Rule):
         y = np.arange(node.outputs[0].width)
         return [(y // node.operation.depth_multiplier, y)]
 
+    def uses(self, node):
+        layer, x, y = node.operation, node.inputs[0], node.outputs[0]
+        # A channel that is zero stays zero, so that the kernel needs no mask.
+        return [Use(layer.kernel, len(layer.kernel.shape) - 2, READER, x), *bias_use(layer, y)]
+
+    def zeros(self, node, inputs):
+        return super().zeros(node, inputs) & is_zero_at_zero(node.operation.activation)
+
     def constants(self, node):
         layer = node.operation
         kernel = self._kernel(layer)
@@ -160,10 +200,6 @@ class _DepthwiseConv(Rule):
         """Returns the kernel in shape `(positions, outputs)`."""
         kernel = to_numpy(layer.kernel)
         return kernel.reshape(-1, kernel.shape[-2] * kernel.shape[-1])
-
-
-def _noise_shape(layer):
-    return getattr(layer, "noise_shape", None) is not None
 
 
 _KINDS = {

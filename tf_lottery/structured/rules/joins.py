@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tf_lottery.structured.rules.base import Edit, Rule
+from tf_lottery.structured.rules.base import COMPANION, READER, Edit, Rule, Use
 
 
 class _Merge(Rule):
@@ -13,6 +13,7 @@ class _Merge(Rule):
         combine: Function of a list of arrays to an array. NaN must stay NaN.
     """
 
+    takes_values = True
     keeps = "it is joined with a channel that varies"
 
     def __init__(self, combine):
@@ -20,7 +21,35 @@ class _Merge(Rule):
 
     def misfit(self, node):
         kinds = {(len(x.shape), x.width) for x in node.inputs}
-        return "" if len(kinds) == 1 else "its inputs have different numbers of axes or channels"
+        if len(kinds) != 1:
+            return "its inputs have different numbers of axes or channels"
+        widths = {_width(value) for value in node.values}
+        fits = widths <= {0, 1, node.inputs[0].width}
+        return "" if fits else "it joins the channels with values of another shape"
+
+    def uses(self, node):
+        y = node.outputs[0]
+        # A product with zero is zero; what is added must be zero, too.
+        role = READER if self.combine is _product else COMPANION
+        return [
+            Use(value, len(value.shape) - 1, role, y)
+            for value in node.values
+            if isinstance(value, keras.Variable) and _width(value) == y.width
+        ]
+
+    def zeros(self, node, inputs):
+        values = [self._value_beside_zero(node, value) for value in node.values]
+        arrays = [np.where(zero, 0.0, np.nan) for zero in inputs]
+        return self.combine([*arrays, *values]) == 0
+
+    def _value_beside_zero(self, node, value):
+        """Returns an array of a number, of 0 for a companion, and of NaN for others."""
+        number = np.nan
+        if isinstance(value, int | float):
+            number = value
+        elif isinstance(value, keras.Variable) and _width(value) == node.outputs[0].width:
+            number = 0.0
+        return np.full(node.outputs[0].width, number)
 
     def constants(self, node):
         return self.combine([x.constants for x in node.inputs])
@@ -72,11 +101,20 @@ class _Permute(Rule):
         return "" if node.operation.dims[-1] == last else "it moves the last axis"
 
 
+def _width(value):
+    """Returns the length of a value's last axis, 0 for a number and -1 for anything else."""
+    if isinstance(value, int | float):
+        return 0
+    shape = getattr(value, "shape", None)
+    return -1 if shape is None else (shape[-1] if len(shape) else 0)
+
+
 def _product(arrays):
     # A constant zero makes the product zero, whatever the other factors are.
     return np.where((np.stack(arrays) == 0).any(axis=0), 0.0, np.prod(arrays, axis=0))
 
 
+CONCATENATE, RESHAPE = _Concatenate(), _Reshape()
 ADD, SUBTRACT = _Merge(sum), _Merge(lambda arrays: np.subtract(*arrays))
 MAXIMUM, MINIMUM = _Merge(np.maximum.reduce), _Merge(np.minimum.reduce)
 MULTIPLY = _Merge(_product)
@@ -87,9 +125,9 @@ RULES = {
     keras.layers.Maximum: MAXIMUM,
     keras.layers.Minimum: MINIMUM,
     keras.layers.Multiply: MULTIPLY,
-    keras.layers.Concatenate: _Concatenate(),
-    keras.layers.Flatten: _Reshape(),
-    keras.layers.Reshape: _Reshape(),
+    keras.layers.Concatenate: CONCATENATE,
+    keras.layers.Flatten: RESHAPE,
+    keras.layers.Reshape: RESHAPE,
     keras.layers.Permute: _Permute(),
 }
 # Operations of `keras.ops` in a functional model, also written `x + y`.

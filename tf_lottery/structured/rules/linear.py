@@ -6,11 +6,16 @@ import keras
 import numpy as np
 
 from tf_lottery.structured.rules.base import (
+    COMPANION,
+    KERNEL,
     NOT_ELEMENTWISE,
+    READER,
     Edit,
     Rule,
+    Use,
     apply,
     is_elementwise,
+    is_zero_at_zero,
     shrink,
     to_numpy,
 )
@@ -37,17 +42,52 @@ class _Linear(Rule):
         self.is_transposed = is_transposed
 
     def misfit(self, node):
-        if is_changed(node.operation):
-            return "its kernel is quantized or has an adapter"
-        if getattr(node.operation, "groups", 1) != 1:
-            return "its channels are in groups"
-        return ""
+        return "its kernel is quantized or has an adapter" if is_changed(node.operation) else ""
+
+    def left_alone(self, node):
+        return "its channels are in groups" if _num_groups(node.operation) != 1 else ""
 
     def pin(self, layer):
         return "" if is_elementwise(layer.activation) else NOT_ELEMENTWISE
 
     def ties(self, node):
         return []
+
+    def uses(self, node):
+        layer, x, y = node.operation, node.inputs[0], node.outputs[0]
+        reads, makes = (axis % len(layer.kernel.shape) for axis in self.axes)
+        size, every = layer.kernel.shape[reads], np.arange(x.width)
+        if _num_groups(layer) == x.width > 1:  # It is depthwise.
+            return [Use(layer.kernel, makes, READER, y), *bias_use(layer, y)]
+        return [
+            Use(layer.kernel, reads, READER, x, every % size, every),
+            Use(layer.kernel, makes, KERNEL, y),
+            *bias_use(layer, y),
+        ]
+
+    def unions(self, node):
+        """Yields the channels of a grouped convolution that belong together.
+
+        All groups of the convolution must keep as many channels. So the first channels of all
+        groups belong together, and so on, of the outputs and, through the kernel, of the
+        inputs. A group with a single input belongs to that input.
+        """
+        groups, y = _num_groups(node.operation), node.outputs[0]
+        every = np.arange(y.width)
+        if groups == 1:
+            return
+        if groups == node.inputs[0].width:
+            yield node.inputs[0], every // (y.width // groups), y, every
+        else:
+            yield y, every, y, every % (y.width // groups)
+
+    def zeros(self, node, inputs):
+        layer = node.operation
+        is_zero = not self.pin(layer) and is_zero_at_zero(layer.activation)
+        zeros = np.full(node.outputs[0].width, is_zero)
+        for _, i, _, o in self.unions(node) if _num_groups(layer) == len(inputs[0]) > 1 else ():
+            zeros[o] &= inputs[0][i]
+        return zeros
 
     def constants(self, node):
         layer, x = node.operation, node.inputs[0]
@@ -112,6 +152,18 @@ class _SeparableConv(_Linear):
     def __init__(self):
         super().__init__("filters")
 
+    def uses(self, node):
+        layer, x, y = node.operation, node.inputs[0], node.outputs[0]
+        depthwise, pointwise = layer.depthwise_kernel, layer.pointwise_kernel
+        middle = np.arange(pointwise.shape[-2])
+        owners, last = middle // layer.depth_multiplier, len(pointwise.shape) - 1
+        return [
+            Use(depthwise, last - 1, READER, x),
+            Use(pointwise, last - 1, READER, x, middle, owners),
+            Use(pointwise, last, KERNEL, y),
+            *bias_use(layer, y),
+        ]
+
     def influence(self, layer):
         depthwise, pointwise = self._factors(layer)
         spatial = tuple(range(depthwise.ndim - 2))
@@ -135,47 +187,6 @@ class _SeparableConv(_Linear):
         return depthwise, pointwise.reshape(*depthwise.shape[-2:], -1)
 
 
-class _Recurrent(Rule):
-    """A recurrent layer. It can lose inputs, but no units, since its state mixes them."""
-
-    is_shareable = False
-    takes_extras = True
-    selects_inputs = True
-
-    def misfit(self, node):
-        return ""
-
-    def pin(self, layer):
-        return "its state mixes its units; inputs can be removed"
-
-    def ties(self, node):
-        return []
-
-    def constants(self, node):
-        return np.full(node.outputs[0].width, np.nan)
-
-    def needs(self, node):
-        kernel = to_numpy(node.operation.cell.kernel)
-        return [(kernel != 0).any(axis=1) & np.isnan(node.inputs[0].constants)]
-
-    def edit(self, node):
-        layer, x = node.operation, node.inputs[0]
-        kernel = to_numpy(layer.cell.kernel)
-        shift = folded(x) @ kernel
-        weights = {
-            "cell.kernel": shrink(kernel, 0, taken(node), x.needed),
-            "cell.recurrent_kernel": to_numpy(layer.cell.recurrent_kernel),
-        }
-        if not layer.use_bias and not shift.any():
-            return Edit({}, weights)
-        bias = np.zeros((2, len(shift)) if getattr(layer, "reset_after", False) else len(shift))
-        if layer.use_bias:
-            bias += to_numpy(layer.cell.bias)
-        # If the bias has two rows, the first is added to the inputs, the second to the state.
-        bias[0 if bias.ndim == 2 else slice(None)] += shift
-        return Edit({"use_bias": True}, {**weights, "cell.bias": bias})
-
-
 class _Embedding(Rule):
     """A table of vectors, which can lose columns."""
 
@@ -189,6 +200,9 @@ class _Embedding(Rule):
     def ties(self, node):
         return []
 
+    def uses(self, node):
+        return [Use(node.operation.embeddings, 1, KERNEL, node.outputs[0])]
+
     def constants(self, node):
         table = to_numpy(node.operation.embeddings)
         return np.where((table == table[0]).all(axis=0), table[0], np.nan)
@@ -200,6 +214,15 @@ class _Embedding(Rule):
         y = node.outputs[0]
         table = shrink(to_numpy(node.operation.embeddings), 1, y.kept, y.needed)
         return Edit({"output_dim": int(y.kept.sum())}, {"embeddings": table})
+
+
+def bias_use(layer, y):
+    """Returns the `Use` of a layer's bias in a list, which is empty if there is none."""
+    return [Use(layer.bias, 0, COMPANION, y)] if layer.use_bias else []
+
+
+def _num_groups(layer):
+    return getattr(layer, "groups", 1)
 
 
 def taken(node):
@@ -236,8 +259,5 @@ RULES = {
     keras.layers.Conv3DTranspose: _Linear("filters", (-1, -2), is_transposed=True),
     keras.layers.SeparableConv1D: _SeparableConv(),
     keras.layers.SeparableConv2D: _SeparableConv(),
-    keras.layers.SimpleRNN: _Recurrent(),
-    keras.layers.LSTM: _Recurrent(),
-    keras.layers.GRU: _Recurrent(),
     keras.layers.Embedding: _Embedding(),
 }

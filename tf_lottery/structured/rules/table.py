@@ -3,10 +3,24 @@
 import keras
 
 from tf_lottery._keras import is_operation_of_ops
-from tf_lottery.structured.rules import channelwise, joins, linear
+from tf_lottery.structured.rules import (
+    attention,
+    channelwise,
+    joins,
+    linear,
+    operations,
+    recurrent,
+)
 
-_RULES = {**linear.RULES, **channelwise.RULES, **joins.RULES}
-_OPERATIONS = {**channelwise.OPERATIONS, **joins.OPERATIONS}
+_RULES = {
+    **linear.RULES,
+    **recurrent.RULES,
+    **attention.RULES,
+    **channelwise.RULES,
+    **joins.RULES,
+    **operations.RULES,
+}
+_OPERATIONS = {**channelwise.OPERATIONS, **joins.OPERATIONS, **operations.OPERATIONS}
 _MIXING = (
     keras.layers.GroupNormalization,
     keras.layers.LayerNormalization,
@@ -14,33 +28,70 @@ _MIXING = (
     keras.layers.Softmax,
     keras.layers.UnitNormalization,
 )
-_ATTENTION = (
-    keras.layers.AdditiveAttention,
-    keras.layers.Attention,
-    keras.layers.GroupQueryAttention,
-    keras.layers.MultiHeadAttention,
-)
+_ATTENTION = (keras.layers.AdditiveAttention, keras.layers.Attention)
+_NOT_PLAIN = "it is called with other values than tensors, or always as in training"
 
 
-def find_rule(node):
-    """Finds the rule for a call.
+def lookup(operation, rules=None):
+    """Returns the `Rule` for a kind of layer or operation, `None` if there is none.
+
+    Args:
+        operation: The `keras.Layer` or `keras.Operation`.
+        rules: Dict of more layer classes to rules. Defaults to `None`.
+    """
+    # The exact class decides, since a subclass may compute anything.
+    rule = (rules or {}).get(type(operation)) or _RULES.get(type(operation))
+    # The classes of operations are not public, so that only their names can be compared.
+    if rule is None and is_operation_of_ops(operation):
+        rule = _OPERATIONS.get(type(operation).__name__)
+    return rule
+
+
+def mixes_channels(operation):
+    """Returns whether a layer is of a kind that is known to mix its channels."""
+    return isinstance(operation, _MIXING + _ATTENTION)
+
+
+def find_rule(node, rules=None):
+    """Finds the rule for a call, by which its channels are tied to others.
+
+    Args:
+        node: A `Node`.
+        rules: Dict of more layer classes to rules. Defaults to `None`.
+
+    Returns:
+        Pair of a `Rule` and an empty string, or of `None` and the reason why there is none.
+    """
+    rule = lookup(node.operation, rules)
+    if rule is None:
+        return None, _unknown(node.operation)
+    is_plain = not (node.values and not rule.takes_values) and not (
+        node.is_training and not rule.takes_flags
+    )
+    reason = ("" if is_plain else _NOT_PLAIN) or _misfit(rule, node)
+    return (None, reason) if reason else (rule, "")
+
+
+def find_exact_rule(node):
+    """Finds the rule for a call whose layer compaction can make smaller, or leave as it is.
 
     Args:
         node: A `Node`.
 
     Returns:
-        Pair of a `Rule` and an empty string, or of `None` and the reason why there is none.
+        As `find_rule`.
     """
-    operation = node.operation
-    # The exact class decides, since a subclass may compute anything.
-    rule = _RULES.get(type(operation))
-    # The classes of operations are not public, so that only their names can be compared.
-    if rule is None and is_operation_of_ops(operation):
-        rule = _OPERATIONS.get(type(operation).__name__)
-    if rule is None and not isinstance(operation, keras.Model):
-        reason = _unknown(operation)
+    rule = lookup(node.operation)
+    if rule is None and not isinstance(node.operation, keras.Model):
+        reason = _unknown(node.operation)
+    elif node.values or (node.is_training and not (rule and rule.takes_flags)):
+        reason = _NOT_PLAIN
+    elif node.is_shared and not (rule and rule.is_shareable):
+        reason = "it has several calls, which share its weights"
+    elif rule is None:
+        reason = _misfit(rule, node)
     else:
-        reason = _special_call(rule, node) or _misfit(rule, node)
+        reason = rule.left_alone(node) or _misfit(rule, node)
     return (None, reason) if reason else (rule, "")
 
 
@@ -48,23 +99,17 @@ def _unknown(operation):
     if isinstance(operation, _MIXING):
         return "it mixes its channels"
     if isinstance(operation, _ATTENTION):
-        return "attention mixes its channels"
+        return attention.MIXES
+    if isinstance(operation, keras.Model):
+        return "it is a model whose graph of layers is not known"
     return f"there is no rule for {type(operation).__name__}"
 
 
-def _special_call(rule, node):
-    if not node.is_plain:
-        return "it is called with other values than tensors, or always as in training"
-    if node.is_shared and not (rule and rule.is_shareable):
-        return "it has several calls, which share its weights"
+def _misfit(rule, node):
     if node.extras and not (rule and rule.takes_extras):
         return "it is called with a mask or other tensors"
-    return ""
-
-
-def _misfit(rule, node):
     if rule is None:
-        return "it is a model whose graph of layers is not known"
+        return _unknown(node.operation)
     if getattr(node.operation, "data_format", "channels_last") != "channels_last":
         return "its channels are not on the last axis"
     if not node.outputs[0].width or (rule.reads_channels and not all(x.width for x in node.inputs)):

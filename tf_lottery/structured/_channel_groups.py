@@ -1,0 +1,107 @@
+"""`tfl.channel_groups`: which channels of a model can only be pruned together."""
+
+import collections
+import math
+
+import keras
+
+from tf_lottery import _keras
+from tf_lottery.layers.call_trace import trace_calls
+from tf_lottery.layers.inputs import symbolic_inputs
+from tf_lottery.layers.kernel_uses import COUNTED, kernel_uses
+from tf_lottery.model import SparseModel, named_weights
+from tf_lottery.structured.graph import Graph
+from tf_lottery.structured.grouping import Grouping
+from tf_lottery.structured.report import ChannelGroups
+from tf_lottery.structured.rules.base import Rule
+from tf_lottery.structured.rules.table import lookup, mixes_channels
+
+
+def channel_groups(
+    model: keras.Model,
+    *,
+    rules: dict | None = None,
+    input_shape: tuple | list | dict | None = None,
+) -> ChannelGroups:
+    """Finds the channels of a model that can only be pruned together.
+
+    Channels are the units of dense and recurrent layers, the filters of convolutions, the heads
+    of attention, and the widths of its keys and values. A residual addition ties the
+    channels of its branches, a product those of its factors; depthwise and grouped convolutions
+    tie inputs to outputs; concatenation, flattening and reshaping pass them on at other
+    positions. Layers and models that are called several times tie their calls.
+
+    Channels stay if they are inputs or outputs of the model, enter a layer that mixes its
+    channels, such as layer normalization, or a layer whose kind is not known. Layers of
+    other kinds and subclassed models are looked into: their `call` is followed through the
+    layers and functions of `keras.ops` that it uses.
+
+    Args:
+        model: A `SparseModel` or a built Keras model. It is not changed.
+        rules: Dict of layer classes to objects of `tfl.structured.Rule`, for custom layers
+            with weights of their own. Rules hold only for these very classes, not for their
+            subclasses. They are given here, and not registered, so that what a model's
+            groups are does not depend on what else the program imports. Defaults to `None`.
+        input_shape: Tuple, the shape of one example without the batch axis, by which FLOPs are
+            counted if the model leaves it open; a list or dict of tuples for several inputs.
+            Defaults to `None`: the shape that the model was built with.
+
+    Returns:
+        A `ChannelGroups`, a sequence of groups that prints as a table: their channels,
+        kernels, and the parameters and FLOPs that one channel frees, and below it which layers
+        must keep their channels, and why.
+
+    Raises:
+        ValueError: If `model` is not built or its `call` does not work with symbolic
+            tensors, or an argument is of another type.
+
+    Example:
+
+    >>> groups = tfl.channel_groups(model)
+    >>> [(group.name, group.width) for group in groups], groups.freed()
+    ([('hidden', 10)], {'hidden': (11, 10)})
+    >>> groups.fixed
+    {'an output of the model': {'output': 2}}
+    """
+    _check_rules(rules)
+    layer = model.model if isinstance(model, SparseModel) else model
+    if not isinstance(layer, keras.Layer) or not layer.built:
+        raise ValueError(f"Argument `model` must be a built Keras model. Received: model={model!r}")
+    named = named_weights(model)
+    keys = {id(variable): name for name, variable in named.items()}
+
+    def is_opened(operation):
+        is_known = lookup(operation, rules) is not None or mixes_channels(operation)
+        return isinstance(operation, keras.Layer) and not is_known
+
+    with _keras.kept_random_state():
+        found = Grouping(Graph(layer, is_opened), keys, rules)
+        macs = _count_macs(layer, keys, input_shape)
+    shapes = {name: tuple(variable.shape) for name, variable in named.items()}
+    return ChannelGroups(layer.name, tuple(found.groups), found.fixed, found.notes, shapes, macs)
+
+
+def _count_macs(layer, keys, input_shape):
+    """Returns a dict of keys of kernels to multiply-accumulates, empty if shapes are open."""
+    try:
+        inputs = symbolic_inputs(layer, input_shape)
+    except ValueError:
+        if input_shape is not None:
+            raise
+        return {}
+    batch = keras.tree.flatten(inputs)[0].shape[0]
+    macs = collections.Counter()
+    for call in trace_calls(layer, inputs, COUNTED):
+        for kernel, times in kernel_uses(call.layer, call.input_shape, call.output_shape):
+            if id(kernel) in keys:
+                macs[keys[id(kernel)]] += times * math.prod(kernel.shape) // batch
+    return dict(macs)
+
+
+def _check_rules(rules):
+    for kind, rule in (rules or {}).items():
+        if not (isinstance(kind, type) and isinstance(rule, Rule)):
+            raise ValueError(
+                "Argument `rules` must be a dict of layer classes to objects of "
+                f"`tf_lottery.structured.Rule`. Received: {kind!r}: {rule!r}"
+            )

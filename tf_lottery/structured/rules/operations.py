@@ -1,0 +1,237 @@
+"""Rules for functions of `keras.ops`, and for layers that are written with them."""
+
+import keras
+import numpy as np
+
+from tf_lottery.structured.rules import joins
+from tf_lottery.structured.rules.base import (
+    COMPANION,
+    KERNEL,
+    NOT_ELEMENTWISE,
+    READER,
+    Rule,
+    Use,
+    is_elementwise,
+    is_zero_at_zero,
+)
+
+LEFT_ALONE = "there is no rule to make {name} smaller"
+
+
+class _Operation(Rule):
+    """An operation that compaction leaves alone."""
+
+    def left_alone(self, node):
+        return LEFT_ALONE.format(name=type(node.operation).__name__)
+
+
+class _OtherAxes(_Operation):
+    """An operation that leaves the last axis as it is.
+
+    Args:
+        last_axis: Function of the operation and the rank of its input: whether it changes the
+            last axis.
+    """
+
+    takes_values = True
+
+    def __init__(self, last_axis):
+        self.last_axis = last_axis
+
+    def misfit(self, node):
+        if len({(len(x.shape), x.width) for x in [*node.inputs, node.outputs[0]]}) > 2:
+            return "its inputs have different numbers of axes or channels"
+        changes = self.last_axis(node.operation, len(node.inputs[0].shape))
+        return "it changes the last axis" if changes else ""
+
+
+class _Function(_Operation):
+    """A function of every entry by itself."""
+
+    def zeros(self, node, inputs):
+        return inputs[0] & is_zero_at_zero(node.operation)
+
+
+class _Concatenate(_Operation):
+    """As the layer."""
+
+    def misfit(self, node):
+        return joins.CONCATENATE.misfit(node)
+
+    def ties(self, node):
+        return joins.CONCATENATE.ties(node)
+
+
+class _Reshape(_Operation):
+    """As the layer."""
+
+    takes_values = True
+
+    def ties(self, node):
+        return joins.RESHAPE.ties(node)
+
+
+class _GetItem(_Operation):
+    """Indexing, as in `x[:, 0]` or `x[..., 2:]`."""
+
+    takes_values = True
+
+    def misfit(self, node):
+        return "" if self._last(node) is not None else "it picks a single channel"
+
+    def ties(self, node):
+        chosen = np.arange(node.inputs[0].width)[self._last(node)]
+        return [(chosen, np.arange(len(chosen)))]
+
+    def _last(self, node):
+        """Returns the slice of the last axis, `None` if it is another kind of index."""
+        items = node.values
+        before = items[: items.index(Ellipsis)] if Ellipsis in items else items
+        after = items[len(before) + 1 :]
+        count = sum(item is not None for item in before)
+        if Ellipsis in items:
+            last = after[-1] if after else slice(None)
+        else:
+            last = items[-1] if count == len(node.inputs[0].shape) else slice(None)
+        return last if isinstance(last, slice) else None
+
+
+class _Split(_Operation):
+    """Several outputs: parts of the channels, or all channels at parts of the positions."""
+
+    takes_values = True
+
+    def unions(self, node):
+        x = node.inputs[0]
+        start = 0
+        for y in node.outputs:
+            if self._splits_last(node):
+                yield x, start + np.arange(y.width), y, np.arange(y.width)
+                start += y.width
+            else:
+                yield x, np.arange(x.width), y, np.arange(x.width)
+
+    def misfit(self, node):
+        return ""
+
+    def ties(self, node):
+        every = np.arange(node.outputs[0].width)
+        return [(every, every)]
+
+    def _splits_last(self, node):
+        return node.operation.axis in (-1, len(node.inputs[0].shape) - 1)
+
+
+class _Divide(_Operation):
+    """Division of a tensor by a number or a variable."""
+
+    takes_values = True
+
+    def misfit(self, node):
+        fits = node.arguments[:1] == node.inputs
+        return "" if fits else "it divides by channels"
+
+    def uses(self, node):
+        [value] = node.values
+        y = node.outputs[0]
+        is_wide = isinstance(value, keras.Variable) and value.shape[-1:] == (y.width,)
+        return [Use(value, len(value.shape) - 1, READER, y)] if is_wide else []
+
+
+class _Matmul(_Operation):
+    """The product with a variable, as in a dense layer."""
+
+    takes_values = True
+    selects_inputs = True
+
+    def misfit(self, node):
+        fits = len(node.inputs) == 1 and node.arguments[:1] == node.inputs
+        is_matrix = [isinstance(v, keras.Variable) and len(v.shape) == 2 for v in node.values]
+        return "" if fits and is_matrix == [True] else "it mixes its channels"
+
+    def ties(self, node):
+        return []
+
+    def uses(self, node):
+        [kernel] = node.values
+        return [
+            Use(kernel, 0, READER, node.inputs[0]),
+            Use(kernel, 1, KERNEL, node.outputs[0]),
+        ]
+
+
+class _EinsumDense(_Operation):
+    """A dense layer given by an equation, with respect to the last axis of input and output."""
+
+    selects_inputs = True
+
+    def misfit(self, node):
+        if getattr(node.operation, "lora_enabled", False) or node.operation.quantization_mode:
+            return "its kernel is quantized or has an adapter"
+        reads, kernel, makes = self._labels(node)
+        is_known = makes in kernel or makes == reads
+        if "." in (reads, makes) or not is_known or (reads not in kernel and reads != makes):
+            return "it moves its channels to another axis"
+        if node.operation.bias is not None and makes not in node.operation.bias_axes:
+            return "its bias is shared by its channels"
+        return ""
+
+    def pin(self, layer):
+        return "" if is_elementwise(layer.activation) else NOT_ELEMENTWISE
+
+    def ties(self, node):
+        reads, _, makes = self._labels(node)
+        every = np.arange(node.outputs[0].width)
+        return [(every, every)] if reads == makes else []
+
+    def uses(self, node):
+        reads, kernel, makes = self._labels(node)
+        layer, x, y = node.operation, node.inputs[0], node.outputs[0]
+        uses = [Use(layer.kernel, kernel.index(reads), READER, x)] if reads in kernel else []
+        if makes in kernel and makes != reads:
+            uses.append(Use(layer.kernel, kernel.index(makes), KERNEL, y))
+        if layer.bias is not None:
+            uses.append(Use(layer.bias, len(layer.bias.shape) - 1, COMPANION, y))
+        return uses
+
+    def zeros(self, node, inputs):
+        layer = node.operation
+        is_zero = not self.pin(layer) and is_zero_at_zero(layer.activation)
+        return super().zeros(node, inputs) & is_zero
+
+    def _labels(self, node):
+        """Returns the label of the input's last axis, those of the kernel, that of the output."""
+        operands, output = node.operation.equation.replace(" ", "").split("->")
+        inputs, kernel = operands.split(",")
+        return inputs[-1], kernel, output[-1]
+
+
+def _has_last(axis, rank):
+    """Returns whether an argument `axis` names the last axis, or all."""
+    axes = [axis] if isinstance(axis, int) else axis
+    return axes is None or -1 in axes or rank - 1 in axes
+
+
+_REDUCTION = _OtherAxes(lambda operation, rank: _has_last(operation.axis, rank))
+_INSERTION = _OtherAxes(lambda operation, rank: _has_last(operation.axis, rank + 1))
+RULES = {keras.layers.EinsumDense: _EinsumDense()}
+OPERATIONS = {
+    **dict.fromkeys(["Mean", "Sum", "Max", "Min", "Amax", "Amin", "Flip", "Squeeze"], _REDUCTION),
+    **dict.fromkeys(["Repeat", "Roll"], _REDUCTION),
+    **dict.fromkeys(["ExpandDims", "Stack"], _INSERTION),
+    **dict.fromkeys(["Abs", "Absolute", "Negative", "Square", "Sqrt", "Clip", "Sign"], _Function()),
+    **dict.fromkeys(["Cast", "StopGradient", "Identity"], _Function()),
+    **dict.fromkeys(["Divide", "TrueDivide"], _Divide()),
+    "Concatenate": _Concatenate(),
+    "GetItem": _GetItem(),
+    "Matmul": _Matmul(),
+    "Pad": _OtherAxes(lambda operation, rank: any(operation.pad_width[-1])),
+    "Reshape": _Reshape(),
+    "Split": _Split(),
+    "Swapaxes": _OtherAxes(
+        lambda operation, rank: _has_last([operation.axis1, operation.axis2], rank)
+    ),
+    "Transpose": _OtherAxes(
+        lambda operation, rank: operation.axes is None or operation.axes[-1] not in (-1, rank - 1)
+    ),
+}

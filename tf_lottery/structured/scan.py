@@ -1,0 +1,143 @@
+"""Lists the calls of a model: those of a functional model, and those in a layer's `call`."""
+
+import dataclasses
+import inspect
+
+import keras
+
+from tf_lottery import _keras
+from tf_lottery.layers.inputs import model_inputs
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """One call of a layer or operation, with symbolic tensors.
+
+    Args:
+        operation: The `keras.Layer` or `keras.Operation`.
+        args: Tuple of its positional arguments.
+        kwargs: Dict of its keyword arguments.
+        outputs: List of the tensors that it returns.
+    """
+
+    operation: keras.Operation
+    args: tuple
+    kwargs: dict
+    outputs: list
+
+    def __post_init__(self):
+        # Layers take their tensors in the first argument, operations such as `x + y` in several.
+        is_layer = isinstance(self.operation, keras.Layer)
+        first = self.args[:1] if is_layer else [self.args, self.kwargs]
+        others = keras.tree.flatten([self.args[1:], self.kwargs] if is_layer else [])
+        self.arguments = keras.tree.flatten(first)
+        self.inputs = [x for x in self.arguments if is_tensor(x)]
+        self.extras = [x for x in others if is_tensor(x)]
+        self.is_training = any(x is True for x in others)
+
+    def named(self):
+        """Returns a dict of the names of a layer's arguments to their values."""
+        if not isinstance(self.operation, keras.Layer):
+            return {}
+        try:
+            return inspect.signature(self.operation.call).bind(*self.args, **self.kwargs).arguments
+        except TypeError:  # Keras passes arguments on that `call` does not have.
+            return {}
+
+
+class Scan:
+    """The calls of one functional model.
+
+    The calls are recorded while the model is cloned, with stand-ins for its layers. Keras has
+    no other public way to list the calls. No weights are made and the model is not changed.
+
+    Args:
+        function: A `keras.Function` or functional model.
+    """
+
+    def __init__(self, function):
+        self.calls = []
+        inputs = keras.tree.map_structure(
+            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), function.input
+        )
+        clone = keras.models.clone_model(
+            function,
+            clone_function=_StandIn,
+            call_function=self._record,
+            input_tensors=inputs,
+        )
+        self.inputs, self.outputs = clone.inputs, clone.outputs
+
+    def _record(self, stand_in, *args, **kwargs):
+        outputs = stand_in(*args, **kwargs)
+        flat = keras.tree.flatten(outputs)
+        self.calls.append(Call(stand_in.operation, args, kwargs, flat))
+        return outputs
+
+
+class _StandIn(keras.Operation):
+    """Takes the place of a layer in a symbolic graph."""
+
+    def __init__(self, operation):
+        super().__init__(name=operation.name)
+        self.operation = operation
+
+    def compute_output_spec(self, *args, **kwargs):
+        return self.operation.compute_output_spec(*args, **kwargs)
+
+
+def scan_layer(layer):
+    """Lists the calls in the `call` of a layer or subclassed model.
+
+    Args:
+        layer: A built `keras.Layer`.
+
+    Returns:
+        A `Scan`, whose inputs and outputs are flat lists.
+
+    Raises:
+        ValueError: If the shapes of the inputs are not known, or `call` does not work with
+            symbolic tensors.
+    """
+    inputs = model_inputs(layer)
+    if inputs is None:
+        raise ValueError(
+            "Argument `model` must be built, so that the shapes of its inputs are known. "
+            f"Received: model={layer!r}"
+        )
+    try:
+        return scan_call(layer, (inputs,), {})
+    except Exception as error:  # The layer's own code may fail in any way.
+        raise ValueError(
+            "Argument `model` must have a `call` that works with symbolic tensors, with layers "
+            f"and functions of `keras.ops`. Received: model={layer!r}, which fails: {error}"
+        ) from error
+
+
+def scan_call(layer, args, kwargs):
+    """Lists the calls in a layer's `call`, at inference.
+
+    Args:
+        layer: A built `keras.Layer`.
+        args: Tuple of positional arguments.
+        kwargs: Dict of keyword arguments.
+
+    Returns:
+        A `Scan` whose inputs are the tensors of the arguments, in order.
+    """
+    tensors = [x for x in keras.tree.flatten([args, kwargs]) if is_tensor(x)]
+    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in tensors]
+    given = {id(x): item for x, item in zip(tensors, inputs, strict=True)}
+    args, kwargs = keras.tree.map_structure(lambda x: given.get(id(x), x), (args, kwargs))
+    if "training" in inspect.signature(layer.call).parameters:
+        kwargs = {"training": False, **kwargs}
+    with _keras.kept_nodes(layer), keras.StatelessScope():
+        outputs = keras.tree.flatten(layer.call(*args, **kwargs))
+        if not all(map(is_tensor, outputs)):
+            raise TypeError("it returns other values than tensors")
+        return Scan(keras.Model(inputs, outputs))
+
+
+def is_tensor(value):
+    """Returns whether a value is a symbolic tensor."""
+    return isinstance(value, keras.KerasTensor)
