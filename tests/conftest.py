@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from keras import layers
 
+import tf_lottery as tfl
 from tf_lottery.export import conversion
 from tf_lottery.export.child_process import ChildError
+from tf_lottery.sparsity.groups import Group, Member
 
 
 def pytest_configure(config):
@@ -134,6 +136,24 @@ def nested():
     return keras.Model(inputs, layers.Dense(3, dtype="float32")(layers.Flatten()(x)))
 
 
+def residual():
+    """A residual block, whose norms have trained scales, shifts and statistics."""
+    inputs = keras.Input((6, 6, 2))
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False, name="stem")(inputs)
+    x = shortcut = layers.ReLU()(layers.BatchNormalization(name="stem_norm")(x))
+    x = layers.Conv2D(6, 3, padding="same", name="inner")(x)
+    x = layers.ReLU()(layers.BatchNormalization(scale=False, name="inner_norm")(x))
+    x = layers.Conv2D(4, 3, padding="same", name="outer")(x)
+    x = layers.BatchNormalization(name="outer_norm")(x)
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x + shortcut))
+    model = keras.Model(inputs, layers.Dense(3, name="head", dtype="float32")(x))
+    rng = np.random.default_rng(2)
+    for weight in model.weights:
+        if len(weight.shape) == 1:
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    return model
+
+
 def recurrent():
     inputs = keras.Input((5,), dtype="int32")
     x = layers.GRU(4)(layers.Embedding(11, 4)(inputs))
@@ -175,6 +195,7 @@ MODELS = {
     for model in (
         dense,
         nested,
+        residual,
         recurrent,
         recurrent_deep,
         attention,
@@ -185,6 +206,7 @@ MODELS = {
 SHAPES = {
     "dense": (6,),
     "nested": (6, 6, 2),
+    "residual": (6, 6, 2),
     "attention": (4, 6),
     "subclassed": (4, 2),
 }
@@ -205,6 +227,45 @@ def make_model():
             if variable.name == "seed_generator_state":
                 variable.assign(np.array([1, 2], variable.dtype))
         return model
+
+    return make
+
+
+@pytest.fixture
+def residual_groups():
+    """The channel groups of the kind "residual", by hand."""
+
+    def members(width, axis, *keys):
+        return tuple(Member(key, axis, np.arange(width)[:, None]) for key in keys)
+
+    norms = ("stem_norm", "outer_norm")
+    stream = Group(
+        "stem",
+        4,
+        members(4, 3, "stem/kernel", "outer/kernel"),
+        members(4, 0, "outer/bias", *(f"{n}/{k}" for n in norms for k in ("gamma", "beta"))),
+        (
+            *members(4, 2, "inner/kernel"),
+            *members(4, 0, "head/kernel"),
+            *members(4, 0, *(f"{n}/moving_{k}" for n in norms for k in ("mean", "variance"))),
+        ),
+    )
+    inner = Group(
+        "inner",
+        6,
+        members(6, 3, "inner/kernel"),
+        members(6, 0, "inner/bias", "inner_norm/beta", "inner_norm/moving_mean"),
+        (*members(6, 2, "outer/kernel"), *members(6, 0, "inner_norm/moving_variance")),
+    )
+    return [stream, inner]
+
+
+@pytest.fixture
+def make_coupled(make_model, residual_groups):
+    """Returns a function that makes a sparse model with the pattern "channel"."""
+
+    def make(pattern="channel"):
+        return tfl.SparseModel(make_model("residual"), pattern=pattern, groups=residual_groups)
 
     return make
 

@@ -93,18 +93,43 @@ def test_wrong_arguments_are_named(arguments, make_model):
         tfl.sparsify(make_model(), **arguments)
 
 
-@pytest.mark.parametrize("pattern", ["2:4", "4x1", "channel"])
+@pytest.mark.parametrize("pattern", ["2:4", "4x1"])
 @pytest.mark.parametrize("kind", ["nested", "attention", "subclassed"])
 def test_patterns_of_every_kind_of_model(kind, pattern, make_model, make_data):
     sparse = tfl.sparsify(make_model(kind), sparsity=0.5, pattern=pattern)
     masks = sparse.to_matrices(sparse.get_masks())
     for path, mask in masks.items():
         assert sparse.pattern.holds(mask)
-        group = {"2:4": 1, "4x1": 4, "channel": mask.shape[0]}[pattern]
+        group = {"2:4": 1, "4x1": 4}[pattern]
         assert np.count_nonzero(~mask) == group * round(0.5 * mask.size / group), path
     for path in masks:
         assert path not in sparse.skipped
     sparse(make_data(kind)[0])
+
+
+def test_channels_are_pruned_in_all_kernels_that_make_them(make_model, make_data):
+    model = make_model("residual")
+    sparse = tfl.sparsify(model, sparsity=0.5, pattern="channel")
+    kept = sparse.kept_channels()
+    assert {name: int(mask.sum()) for name, mask in kept.items()} == {"stem": 2, "inner": 3}
+    assert list(sparse.kernels) == ["stem/kernel", "inner/kernel", "outer/kernel"]
+    assert list(sparse.skipped) == ["head/kernel"]
+    x, _ = make_data("residual")
+    expected = sparse.predict(x, verbose=0)
+    small, _ = tfl.compact(sparse)
+    np.testing.assert_allclose(small.predict(x, verbose=0), expected, atol=1e-5)
+    assert small.count_params() < 0.35 * model.count_params()
+
+
+def test_budgets_of_channels(make_model):
+    model = make_model("residual")
+    sparse = tfl.sparsify(model, budget={"flops": 0.4}, pattern="channel", scope="global")
+    small, _ = tfl.compact(sparse)
+    assert tfl.flops(small).dense <= 0.4 * tfl.flops(model).dense
+    with pytest.raises(ValueError, match="Exactly one of the arguments.*Received"):
+        tfl.sparsify(make_model("residual"), 0.5, budget={"flops": 0.4}, pattern="channel")
+    with pytest.raises(ValueError, match="`budget` must be `None` unless.*pattern='unstr"):
+        tfl.sparsify(make_model("residual"), budget={"flops": 0.4})
 
 
 def test_pattern_follows_the_equation_of_attention(make_model):

@@ -34,7 +34,9 @@ def adopt_zeros(model):
     empty = [path for path, array in values.items() if not np.any(array)]
     masks = {path: array != 0 for path, array in values.items() if path not in empty}
     masks = {path: mask for path, mask in masks.items() if not mask.all()}
-    matrices = model.to_matrices(masks)
+    others = {path: np.ones(array.shape, bool) for path, array in values.items()}
+    checked = {**others, **masks} if model.couples() else masks
+    matrices = model.to_matrices(checked, model.pattern)
     broken = [path for path, mask in matrices.items() if not model.pattern.holds(mask)]
     if broken:
         raise ValueError(

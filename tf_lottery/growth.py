@@ -128,6 +128,9 @@ def descent_step(training, gradient):
 def move_connections(training, masks, values=None):
     """Sets masks, and resets the values and optimizer slots of new connections.
 
+    New channels of groups also get values for their biases and normalization, the means over the
+    other channels.
+
     Args:
         training: A `Training` of a `SparseModel`.
         masks: Dict of kernel paths to boolean arrays. Other kernels keep their masks.
@@ -151,6 +154,7 @@ def move_connections(training, masks, values=None):
     model = training.model
     # `get_kernels` gives zeros for pruned weights, whose stored values an optimizer may have moved.
     before, weights = model.get_masks(), model.get_kernels()
+    channels = model.kept_channels()
     model.set_masks(masks)
     kernels, trained = model.kernels, training.trained_variables
     positions = {id(variable): i for i, variable in enumerate(trained)}
@@ -167,9 +171,68 @@ def move_connections(training, masks, values=None):
         for kind, slot in ({} if position is None else slots[position]).items():
             start = optimizers.initial_value(training.optimizer, kind, weight)
             slot.assign(ops.where(new, start, slot.value))
+    _start_channels(training, channels)
     if model.growth is not None:
         model.growth.explore(list(model.get_masks().values()))
     return num_new
+
+
+def new_channel_values(model, rng):
+    """Returns random weights for channels that grow.
+
+    Behind a ReLU, a channel of zeros has no gradient. Therefore new channels start with random
+    weights, with the standard deviation of the weights that are kept in their kernel.
+
+    Args:
+        model: A `SparseModel`.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        Dict of kernel names to arrays.
+
+    Example:
+
+    >>> values = new_channel_values(sparse, np.random.default_rng(0))
+    >>> {path: array.shape for path, array in values.items()}
+    {'net/hidden/kernel': (8, 10), 'net/output/kernel': (10, 2)}
+    """
+    masks = model.get_masks()
+    return {
+        path: rng.normal(0.0, np.std(kernel[masks[path]]), kernel.shape).astype(kernel.dtype)
+        for path, kernel in model.get_kernels().items()
+    }
+
+
+def _start_channels(training, before):
+    """Gives new channels the mean values of those that lived before, and fresh slots.
+
+    These are the biases and scales that go with a channel, and moving variances, which have fallen
+    to 0 while the channel was dead. Weights that multiply the channel keep their values.
+
+    Args:
+        training: A `Training` of a `SparseModel`.
+        before: What `SparseModel.kept_channels` returned before the masks changed.
+    """
+    model, trained = training.model, training.trained_variables
+    members, after = model.wrapper.named_members(), model.kept_channels()
+    found = optimizers.slots(training.optimizer, trained)
+    slots = {id(v): kinds for v, kinds in zip(trained, found, strict=True)}
+    for group in model.groups:
+        old, new = before[group.name], after[group.name] & ~before[group.name]
+        if not new.any() or not old.any():
+            continue
+        statistics = [m for m in group.readers if len(members[m.key].shape) == 1]
+        for member in (*group.companions, *statistics):
+            variable = members[member.key]
+            values = ops.convert_to_numpy(variable).copy()
+            channels = np.moveaxis(values, member.axis, 0)
+            channels[member.positions[new]] = channels[member.positions[old]].mean(axis=0)
+            variable.assign(values)
+            is_new = np.zeros(values.shape, bool)
+            np.moveaxis(is_new, member.axis, 0)[member.positions[new]] = True
+            for kind, slot in slots.get(id(variable), {}).items():
+                start = optimizers.initial_value(training.optimizer, kind, values)
+                slot.assign(ops.where(is_new, start, slot.value))
 
 
 def _strategy(model):

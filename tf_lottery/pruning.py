@@ -2,21 +2,26 @@
 
 import warnings
 
+import keras
 import numpy as np
 
 from tf_lottery.checks import choice, fraction, natural_number
 from tf_lottery.existing_zeros import adopt_zeros, warn_of_zeros
 from tf_lottery.layers.kernels import misfit
 from tf_lottery.model import SparseModel, check_settled
-from tf_lottery.sparsity import distributions, patterns
+from tf_lottery.sparsity import distributions, group_scores, patterns
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
+from tf_lottery.sparsity.budgets import check_budget
+from tf_lottery.structured.prunable import prunable_groups
+from tf_lottery.structured.selection import channel_masks, masks_within_budget, scores_of_channels
 
 
 def sparsify(
     model,
     sparsity=0.0,
     *,
+    budget=None,
     distribution=None,
     pattern="unstructured",
     scores="magnitude",
@@ -27,6 +32,7 @@ def sparsify(
     keep_zeros=False,
     gate=None,
     selection=None,
+    groups=None,
     seed=0,
 ):
     """Wraps a model so that its kernels can be pruned, and prunes them if `sparsity` is given.
@@ -41,6 +47,9 @@ def sparsify(
             pruned weights become zero; take a `tfl.Snapshot` before if they are needed later.
         sparsity: Float in [0, 1), the initial fraction of zeros. Zeros that `keep_zeros` keeps
             count too. Defaults to `0.0`: nothing is pruned yet.
+        budget: Dict such as `{"flops": 0.5}`, instead of `sparsity`, with the pattern `"channel"`:
+            the fraction of FLOPs or parameters that `tfl.compact` leaves; see `tfl.prune`.
+            Defaults to `None`.
         distribution: How the sparsity is distributed over the kernels. `"uniform"`, `"erk"`,
             `"er"` or a function as in `tf_lottery.sparsity.distributions`, with options set by
             `functools.partial`, as in `partial(uniform, dense_first=True)`. Or a dict from paths
@@ -49,13 +58,17 @@ def sparsify(
             `None`: uniform.
         pattern: The pattern that this and later pruning follows, or its name:
             `"unstructured"`, `"2:4"` for two of four consecutive inputs, `"4x1"` for blocks of
-            four inputs by one unit, `"channel"` for whole units. Kernels that it does not
-            divide are not pruned. With an N:M pattern, a sparsity below that of the pattern
-            prunes only some of the groups. Defaults to `"unstructured"`.
+            four inputs by one unit, `"channel"` for whole channels, `"channel:8"` for widths
+            that are multiples of 8. Kernels that it does not divide are not pruned. With an N:M
+            pattern, a sparsity below that of the pattern prunes only some of the groups. Channels
+            are pruned in everything that makes them, so that `tfl.compact` can remove them:
+            `tfl.channel_groups(model)` shows which ones are pruned together, and which cannot
+            be. Of the kernels of a group, `exclude` needs to select only one. Defaults to
+            `"unstructured"`.
         scores: The weights with the lowest scores are pruned. `"magnitude"`, `"random"`, or a
-            function as in `tf_lottery.sparsity.scores`. An untrained network that RigL or SET will
-            train should have `"random"`, as in their papers. Defaults to `"magnitude"`, for
-            networks that are trained.
+            function as in `tf_lottery.sparsity.scores`; see `tfl.prune` for scores of channels.
+            An untrained network that RigL or SET will train should have `"random"`, as in their
+            papers. Defaults to `"magnitude"`, for networks that are trained.
         scope: `"layer"` gives every kernel the same sparsity, or that of `distribution`.
             `"global"` ranks all weights together. Defaults to `"layer"`, as everywhere, since it
             also suits untrained weights, whose magnitudes show the scale of the initializer and
@@ -76,6 +89,9 @@ def sparsify(
             is not meaningful before training. Defaults to `None`: no gates.
         selection: A `tf_lottery.layers.Selection`, for another way to learn or choose which
             weights to keep. Defaults to `None`: masks, or gates with `gate`.
+        groups: Channel groups of the model for the pattern `"channel"`, as
+            `tfl.channel_groups` returns them, for example with rules for custom layers. Defaults
+            to `None`: those that it finds without rules.
         seed: Integer, for `scores="random"`. Defaults to `0`.
 
     Returns:
@@ -94,9 +110,12 @@ def sparsify(
     >>> sparse = tfl.sparsify(model, sparsity=0.9, distribution="erk")
     """
     fraction("sparsity", sparsity)
-    choice("scope", scope, mask_ops.SCOPES)
-    score_functions.get(scores)
+    choice("scope", scope, mask_ops.GROUP_SCOPES)
+    named_scores(scores)
     natural_number("floor", floor)
+    pattern = patterns.get(pattern)
+    if budget is not None:
+        _check_one_target(sparsity or None, budget, pattern)
     if gate is not None and (sparsity or distribution is not None or keep_zeros or selection):
         raise ValueError(
             "Argument `gate` excludes `sparsity`, `distribution`, `keep_zeros` and `selection`: "
@@ -105,11 +124,17 @@ def sparsify(
             f"Received: gate={gate}, sparsity={sparsity}, distribution={distribution!r}, "
             f"keep_zeros={keep_zeros}, selection={selection!r}"
         )
-    sparse = SparseModel(model, include, exclude, pattern, gate, selection)
+    skipped = {}
+    if isinstance(pattern, patterns.Channel) and gate is None and isinstance(model, keras.Model):
+        groups, skipped = prunable_groups(model, include, exclude, groups)
+    sparse = SparseModel(model, include, exclude, pattern, gate, selection, groups)
+    sparse.wrapper.skipped.update(skipped)
     sparsity = target_sparsity(sparse, sparsity, distribution=distribution, scope=scope)
     if keep_zeros:
         adopt_zeros(check_settled(sparse))
-    if max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
+    if budget is not None:
+        prune(sparse, budget=budget, scores=scores, scope=scope, floor=floor, seed=seed)
+    elif max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
         prune(sparse, sparsity, scores=scores, scope=scope, floor=floor, seed=seed)
     warn_of_zeros(sparse)
     return sparse
@@ -117,8 +142,9 @@ def sparsify(
 
 def prune(
     model,
-    sparsity,
+    sparsity=None,
     *,
+    budget=None,
     distribution=None,
     pattern=None,
     scores="magnitude",
@@ -134,7 +160,13 @@ def prune(
     Args:
         model: A `SparseModel`.
         sparsity: Float in [0, 1), the fraction of zeros after pruning. With `scope="layer"`,
-            it can be a dict of kernel paths to fractions.
+            it can be a dict of kernel paths to fractions, or of the names of channel groups.
+            Defaults to `None`: `budget` is given.
+        budget: Dict of `"flops"`, `"parameters"` or both to the fraction of them, in (0, 1], that
+            may be left in the network without its pruned channels, which `tfl.compact` makes.
+            The most channels are kept that do not exceed it. FLOPs are the products with kernels,
+            as `tfl.flops` counts them. For models with the pattern `"channel"`. Defaults to
+            `None`.
         distribution: How the sparsity is distributed over the kernels, with `scope="layer"`; see
             `tfl.sparsify`. Defaults to `None`: uniform.
         pattern: A pattern, or its name. Kernels that it does not divide keep their masks, and
@@ -142,15 +174,19 @@ def prune(
             pattern of the model.
         scores: The weights with the lowest scores are pruned; `"magnitude"`, `"movement"`,
             `"magnitude_increase"`, `"large_final_same_sign"`, `"random"` or a function as
-            in `tf_lottery.sparsity.scores`. Defaults to `"magnitude"`.
+            in `tf_lottery.sparsity.scores`. For channel groups also `"l1"`, `"l2"` and
+            `"norm_scale"`, or what `tfl.channel_scores` measures on data, a dict of the names of
+            groups to one score for each channel. Defaults to `"magnitude"`.
         scope: `"layer"` ranks each kernel separately, which suits untrained and small networks
             (arXiv:1803.03635). `"global"` ranks all weights together, so that layers with many
             unimportant weights are pruned more. The papers use it for deep trained networks
-            (arXiv:1912.05671). Defaults to `"layer"`.
+            (arXiv:1912.05671). `"isomorphic"` ranks the channels of like groups together
+            (arXiv:2407.04616), see `tf_lottery.sparsity.group_scores.kind_of`. Defaults to
+            `"layer"`.
         floor: Integer >= 0, the minimum number of weights that every kernel keeps. They are
             those with the highest scores, in whole groups of the pattern. With `scope="global"`
             other kernels keep fewer, so that the total is exact. Empty kernels stay empty. With
-            `0`, pruning can empty kernels. Defaults to `1`.
+            `0`, pruning can empty kernels, but no channel group. Defaults to `1`.
         initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
             scores that compare with them. Defaults to `None`.
         seed: Integer or list of integers, for `scores="random"`. Defaults to `0`.
@@ -167,36 +203,80 @@ def prune(
     >>> masks = tfl.prune(sparse, sparsity=0.8, scope="global")
     """
     check_settled(model)
-    sparsity = target_sparsity(model, sparsity, distribution=distribution, scope=scope)
-    values = kernel_scores(model, scores, initial=initial, seed=seed)
-    masks = ranked_masks(model, values, sparsity, pattern=pattern, scope=scope, floor=floor)
+    pattern = model.pattern if pattern is None else patterns.get(pattern)
+    _check_one_target(sparsity, budget, pattern)
+    values = kernel_scores(model, scores, initial=initial, seed=seed, pattern=pattern)
+    if budget is not None:
+        masks = masks_within_budget(
+            model, values, budget, pattern=pattern, scope=scope, floor=floor
+        )
+    else:
+        sparsity = target_sparsity(
+            model, sparsity, distribution=distribution, scope=scope, pattern=pattern
+        )
+        masks = ranked_masks(model, values, sparsity, pattern=pattern, scope=scope, floor=floor)
     warn_of_emptied(model.get_masks(), masks, advice_for_emptied(floor))
     model.set_masks(masks)
     return masks
 
 
-def kernel_scores(model, scores="magnitude", *, initial=None, seed=0):
+def kernel_scores(model, scores="magnitude", *, initial=None, seed=0, pattern=None):
     """Returns a dict of kernel paths to the scores of their weights.
+
+    For scores of channels, it returns a dict of the names of groups to one score for each channel.
 
     Args:
         model: A `SparseModel`.
-        scores: Name or function; see `tfl.prune`. Defaults to `"magnitude"`.
+        scores: Name or function, or scores of channels; see `tfl.prune`. Defaults to
+            `"magnitude"`.
         initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
             scores that compare with them. Defaults to `None`.
         seed: Integer or list of integers, for `scores="random"`. Defaults to `0`.
+        pattern: A `Pattern`. Defaults to `None`: that of the model.
+
+    Raises:
+        ValueError: If the scores are unknown, or those of channels and the model has no groups.
 
     Example:
 
     >>> {path: array.shape for path, array in kernel_scores(sparse, "random").items()}
     {'net/hidden/kernel': (8, 10), 'net/output/kernel': (10, 2)}
     """
-    score = score_functions.get(scores)
+    scores = named_scores(scores)
+    if isinstance(scores, dict) or scores in group_scores.SCORES.values():
+        return scores_of_channels(model, scores, pattern)
     initial = getattr(initial, "weights", initial) or {}
     rng = np.random.default_rng(seed)
     return {
-        path: score(kernel, initial_weights=initial.get(path), rng=rng)
+        path: scores(kernel, initial_weights=initial.get(path), rng=rng)
         for path, kernel in model.get_kernels().items()
     }
+
+
+def named_scores(scores):
+    """Returns the function that scores weights or the channels of groups, or scores themselves.
+
+    Args:
+        scores: See `tfl.prune`.
+
+    Raises:
+        ValueError: If it is neither a function, nor a known name, nor a dict.
+
+    Example:
+
+    >>> named_scores("magnitude").__name__, named_scores("norm_scale").__name__
+    ('magnitude', 'norm_scale')
+    """
+    if isinstance(scores, dict):
+        return scores
+    if scores in group_scores.OF_WEIGHTS:
+        return group_scores.get(scores)
+    if isinstance(scores, str) and scores in group_scores.SCORES:
+        raise ValueError(
+            "Argument `scores` must need no data, or be measured before: "
+            f"`scores=tfl.channel_scores(model, {scores!r}, batches)`. Received: scores={scores!r}"
+        )
+    return score_functions.get(scores)
 
 
 def ranked_masks(model, scores, sparsity, *, pattern=None, scope="layer", masks=None, floor=1):
@@ -204,11 +284,12 @@ def ranked_masks(model, scores, sparsity, *, pattern=None, scope="layer", masks=
 
     Args:
         model: A `SparseModel`.
-        scores: Dict of the paths of all kernels to float arrays with their shapes.
+        scores: Dict of the paths of all kernels to float arrays with their shapes, or of the names
+            of channel groups to one score for each channel.
         sparsity: Float in [0, 1), or the result of `target_sparsity`.
         pattern: A pattern, or its name; see `tfl.prune`. Defaults to `None`: that of the
             model.
-        scope: `"layer"` or `"global"`. Defaults to `"layer"`.
+        scope: `"layer"`, `"global"` or `"isomorphic"`; see `tfl.prune`. Defaults to `"layer"`.
         masks: Dict of the paths of all kernels to masks. Weights that they prune stay pruned.
             Defaults to `None`: those of the model.
         floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
@@ -227,6 +308,11 @@ def ranked_masks(model, scores, sparsity, *, pattern=None, scope="layer", masks=
     """
     paths, pattern = divided_kernels(model, pattern)
     before = model.get_masks() if masks is None else masks
+    if model.couples(pattern):
+        return channel_masks(
+            model, scores, sparsity, pattern=pattern, scope=scope, masks=before, floor=floor
+        )
+    _check_scope_of_kernels(scope)
     if isinstance(sparsity, dict):
         sparsity = {p: value for p, value in sparsity.items() if p in paths or p not in before}
     ranked, refined = (
@@ -236,6 +322,31 @@ def ranked_masks(model, scores, sparsity, *, pattern=None, scope="layer", masks=
         ranked, sparsity, pattern=pattern, scope=scope, masks=refined, floor=floor
     )
     return {**before, **model.from_matrices(kept)}
+
+
+def _check_scope_of_kernels(scope):
+    if scope == "isomorphic":
+        raise ValueError(
+            "Argument `scope` must be 'layer' or 'global' for a pattern that prunes each kernel "
+            "by itself; 'isomorphic' compares channel groups. Received: scope='isomorphic'"
+        )
+
+
+def _check_one_target(sparsity, budget, pattern):
+    """Raises a `ValueError` unless there is either a sparsity or a budget that suits a pattern."""
+    if (sparsity is None) == (budget is None):
+        raise ValueError(
+            "Exactly one of the arguments `sparsity` and `budget` must be given. "
+            f"Received: sparsity={sparsity}, budget={budget}"
+        )
+    if budget is not None:
+        check_budget(budget)
+        if not isinstance(pattern, patterns.Channel):
+            raise ValueError(
+                "Argument `budget` must be `None` unless whole channels are pruned, which a "
+                "network without them is smaller by: use `pattern='channel'`. "
+                f"Received: budget={budget}, pattern='{pattern}'"
+            )
 
 
 def warn_of_emptied(before, masks, advice, stacklevel=3):
@@ -273,7 +384,7 @@ def advice_for_emptied(floor):
     )
 
 
-def target_sparsity(model, sparsity, *, distribution=None, scope="layer"):
+def target_sparsity(model, sparsity, *, distribution=None, scope="layer", pattern=None):
     """Returns the target sparsity of a model, or of each kernel if there is a distribution.
 
     Args:
@@ -281,10 +392,12 @@ def target_sparsity(model, sparsity, *, distribution=None, scope="layer"):
         sparsity: Float in [0, 1). With `scope="layer"`, it can be a dict of kernel paths to
             floats.
         distribution: See `tfl.sparsify`. Defaults to `None`.
-        scope: `"layer"` or `"global"`. Defaults to `"layer"`.
+        scope: `"layer"`, `"global"` or `"isomorphic"`. Defaults to `"layer"`.
+        pattern: A `Pattern`. Defaults to `None`: that of the model.
 
     Returns:
-        `sparsity`, or a dict of kernel paths to floats if there is a distribution.
+        `sparsity`, or a dict of the names of kernels, or of channel groups, to floats if there is
+        a distribution.
 
     Raises:
         ValueError: If an argument is outside its range or fits no kernel.
@@ -294,7 +407,7 @@ def target_sparsity(model, sparsity, *, distribution=None, scope="layer"):
     >>> target_sparsity(sparse, 0.9, distribution={"output": 0.5})
     {'net/hidden/kernel': 0.9, 'net/output/kernel': 0.5}
     """
-    choice("scope", scope, mask_ops.SCOPES)
+    choice("scope", scope, mask_ops.GROUP_SCOPES)
     if not (isinstance(sparsity, dict) and distribution is None):
         fraction("sparsity", sparsity)
     if distribution is None:
@@ -304,7 +417,11 @@ def target_sparsity(model, sparsity, *, distribution=None, scope="layer"):
             "Argument `distribution` must be `None` unless `scope='layer'`. With `scope='global'` "
             f"the scores decide how sparse each kernel is. Received: {distribution!r}"
         )
-    shapes = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
+    if model.couples(pattern):
+        matrices = model.to_matrices(model.get_masks(), pattern or model.pattern)
+        shapes = {name: matrix.shape for name, matrix in matrices.items()}
+    else:
+        shapes = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
     return distributions.spread(distribution, shapes, sparsity)
 
 
@@ -321,8 +438,14 @@ def divided_kernels(model, pattern=None):
         ValueError: If the pattern divides no kernel.
     """
     pattern = model.pattern if pattern is None else patterns.get(pattern)
-    if not pattern.structured:
+    if not pattern.structured or model.couples(pattern):
         return list(model.kernels), pattern
+    if isinstance(pattern, patterns.Channel):
+        raise ValueError(
+            "Argument `pattern` must be another than 'channel' for a model without channel groups; "
+            "make it by `tfl.sparsify(model, pattern='channel')`, which finds them. "
+            f"Received: pattern='{pattern}' for {model.name!r}, made with '{model.pattern}'"
+        )
     reasons = {path: misfit(shape, pattern) for path, shape in model.matrix_shapes.items()}
     left_out = {path: reason for path, reason in reasons.items() if reason}
     if len(left_out) == len(reasons):

@@ -242,12 +242,12 @@ def test_gradient_as_initial_value_is_unscaled(make_sparse, make_data):
 @pytest.mark.parametrize(
     ("method", "pattern"),
     [
-        *(("rigl", pattern) for pattern in ("2:4", "4x1", "channel")),
+        *(("rigl", pattern) for pattern in ("2:4", "4x1")),
         ("set", "2:4"),
-        ("snfs", "channel"),
+        ("set", "channel"),
         *(
             pytest.param(*cell, marks=pytest.mark.thorough("is met by RigL"))
-            for cell in (("set", "4x1"), ("set", "channel"), ("snfs", "2:4"), ("snfs", "4x1"))
+            for cell in (("set", "4x1"), ("snfs", "2:4"), ("snfs", "4x1"))
         ),
     ],
 )

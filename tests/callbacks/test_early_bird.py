@@ -59,7 +59,7 @@ def distances_of(masks, window):
     [
         {"sparsity": 0.5},
         {"sparsity": 0.4, "scope": "layer"},
-        {"sparsity": 0.5, "pattern": "channel"},
+        {"sparsity": 0.5, "pattern": "2x1"},
         {"sparsity": 0.6, "scope": "layer", "distribution": "erk"},
         {"sparsity": 0.5, "scores": "movement"},
         {"sparsity": 0.5, "scope": "global", "floor": 16},

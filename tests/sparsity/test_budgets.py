@@ -78,7 +78,9 @@ def test_both_budgets_hold():
 def test_rounded_choice_and_floor():
     allowed = [(a, b) for a, b in itertools.product((2, 4), (2, 4, 6)) if flops(a, b) <= 40]
     assert counts_within({"flops": 40 / flops(4, 6)}, round_to=2) in allowed
-    assert counts_within({"flops": flops(3, 3) / flops(4, 6)}, floor=3) == (3, 3)
+    assert counts_within(
+        {"flops": flops(3, 3) / flops(4, 6)}, floors={"first": 3, "second": 3}
+    ) == (3, 3)
     # Neither width is a multiple of 5.
     assert counts_within({"flops": 1.0}, round_to=5) == (4, 6)
 

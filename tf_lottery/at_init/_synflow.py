@@ -93,7 +93,8 @@ def synflow(
     target = target_sparsities(model, sparsity, scope, distribution)
     positive_integer("rounds", rounds)
     kernels = {path: np.abs(kernel) for path, kernel in model.get_kernels().items()}
-    first = masks = model.get_masks()
+    masks = model.get_masks()
+    first = model.to_matrices(masks, model.pattern)
     x, scale = ones(model.model, inputs), _SMALLEST
     with _log_flow(model, x, _fitting_dtype(model, x)) as log_flow:
         flow_of = compile_for(model, lambda *args: value_and_gradients(log_flow, *args))

@@ -18,7 +18,8 @@ def target_sparsities(model, sparsity, scope, distribution):
         distribution: Name, function, dict or `None`, as in `tfl.sparsify`.
 
     Returns:
-        Float with `scope="global"`, else a dict of kernel paths to floats.
+        Float with `scope="global"`, else a dict of the names of kernels, or of channel groups, to
+        floats.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -27,7 +28,7 @@ def target_sparsities(model, sparsity, scope, distribution):
     check_settled(model)
     target = target_sparsity(model, sparsity, distribution=distribution, scope=scope)
     if scope == "layer" and not isinstance(target, dict):
-        return dict.fromkeys(model.kernels, target)
+        return dict.fromkeys(model.prunable_names(), target)
     return target
 
 

@@ -56,7 +56,9 @@ class DynamicSparseTraining(SparsityCallback):
         grow_init: `"zeros"`, or `"gradient"`: the update of plain gradient descent,
             `-learning_rate * gradient`. Defaults to `"zeros"`.
         pattern: A pattern that the masks already follow, or its name. Defaults to `None`: that
-            of the model.
+            of the model. Whole channels can only grow without gradients, which they do not have.
+            They start with random weights, and with the mean bias and normalization of the other
+            channels of their group.
         seed: Integer >= 0, for random scores. Defaults to `0`.
         **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
             model; see `tfl.callbacks.SparsityCallback`.
@@ -155,9 +157,10 @@ class DynamicSparseTraining(SparsityCallback):
         """Returns how many connections every kernel grows.
 
         Args:
-            masks: Dict of paths to boolean arrays, for the kernels that are updated.
+            masks: Dict of paths to boolean arrays, for the kernels that are updated: matrices
+                (inputs, outputs) if they have them.
             fraction: Float, the share of the active weights to drop.
-            gradients: Dict of paths to arrays, or to `None`.
+            gradients: Dict of paths to arrays of the same shapes, or to `None`.
 
         Returns:
             Dict of paths to integers, or `None` if every kernel grows as many as it drops.
@@ -175,8 +178,20 @@ class DynamicSparseTraining(SparsityCallback):
             )
         self.training.build_optimizer()
         self._accumulated = optimizers.accumulation_steps(self.optimizer)
+        self._check_channels()
         self.check_model()
         growth.prepare_collecting(self.training, *self.gradient_average)
+
+    def _check_channels(self):
+        """Raises a `ValueError` if channels would have to grow by their gradients."""
+        uses_gradients = self.gradient_average[0] is not None or self.grow_init == "gradient"
+        if uses_gradients and self.model.couples(self.pattern):
+            raise ValueError(
+                f"{type(self).__name__} grows connections by their gradients, and a pruned channel "
+                "has none: all weights that make it are zero. Use `tfl.callbacks.SET`, which "
+                "grows channels at random, or a pattern of single weights or blocks. "
+                f"Received: a model with the pattern '{self.pattern or self.model.pattern}'"
+            )
 
     def check_model(self):
         """Raises a `ValueError` if the method does not suit the model."""
@@ -226,24 +241,30 @@ class DynamicSparseTraining(SparsityCallback):
             )
             return
         masks, share = self._growing_masks(), self._schedule(step)
-        num_grown = self.num_grown(masks, share, gradients) or {}
-        matrices = self.model.to_matrices(masks)
-        kernels = self.model.to_matrices(self.model.get_kernels())
+        collected = {path: g for path, g in gradients.items() if g is not None}
+        matrices = {**dict.fromkeys(masks), **self.model.to_matrices(collected)}
+        num_grown = self.num_grown(masks, share, matrices) or {}
+        kernels = self.model.to_matrices(self.model.get_kernels(), self._pattern)
         new_masks = {}
-        for i, (path, mask) in enumerate(matrices.items()):
-            gradient = None if gradients[path] is None else gradients[path].reshape(mask.shape)
+        for i, (name, mask) in enumerate(masks.items()):
             rng = np.random.default_rng([self.seed, step, i])
-            scores = self.grow_scores(path, kernels[path], gradient, rng)
-            new_masks[path] = drop_and_grow(
-                kernels[path], mask, scores, share, self._pattern, num_grown.get(path)
+            scores = self.grow_scores(name, kernels[name], matrices[name], rng)
+            new_masks[name] = drop_and_grow(
+                kernels[name], mask, scores, share, self._pattern, num_grown.get(name)
             )
-        values = None
-        if self.grow_init == "gradient":
-            values = {path: growth.descent_step(self.training, gradients[path]) for path in masks}
-        new_masks = self.model.from_matrices(new_masks)
+        values = self._first_values(masks, gradients, step)
+        new_masks = self.model.from_matrices(new_masks, self._pattern)
         num_new = growth.move_connections(self.training, new_masks, values)
         num_active = sum(np.count_nonzero(mask) for mask in masks.values())
         self._replaced.append(num_new / max(1, num_active))
+
+    def _first_values(self, masks, gradients, step):
+        """Returns a dict of kernel names to the values of new connections, `None` for zeros."""
+        if self.model.couples(self._pattern):
+            return growth.new_channel_values(self.model, np.random.default_rng([self.seed, step]))
+        if self.grow_init == "gradient":
+            return {path: growth.descent_step(self.training, gradients[path]) for path in masks}
+        return None
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds to `logs` the shares of new connections and of weights that were ever active.
@@ -284,7 +305,7 @@ class DynamicSparseTraining(SparsityCallback):
             self._schedule = Cosine(self.drop_fraction, end_step=end, begin_step=begin)
         self._updated = self._num_due()
         self._paths, self._pattern = divided_kernels(self.model, self.pattern)
-        for path, mask in self.model.to_matrices(self._growing_masks()).items():
+        for path, mask in self._growing_masks().items():
             if not self._pattern.holds(mask):
                 raise ValueError(
                     "Argument `pattern` must be one that the masks follow; prune the model to it. "
@@ -320,13 +341,17 @@ class DynamicSparseTraining(SparsityCallback):
         return min(max(0, passed // self.frequency + 1), len(self._steps))
 
     def _growing_masks(self):
-        """Returns the masks of the kernels that are trained and have zeros."""
+        """Returns the masks, as matrices, of the kernels or groups that are trained and have zeros.
+
+        Groups have no frozen kernels.
+        """
         kernels, masks = self.model.kernels, self.model.get_masks()
-        return {
-            path: masks[path]
-            for path in self._paths
-            if kernels[path].trainable and not masks[path].all()
-        }
+        if self.model.couples(self._pattern):
+            matrices = self.model.to_matrices(masks, self._pattern)
+        else:
+            trained = [path for path in self._paths if kernels[path].trainable]
+            matrices = self.model.to_matrices({path: masks[path] for path in trained})
+        return {name: mask for name, mask in matrices.items() if not mask.all()}
 
 
 def _end_of(drop_fraction, begin_step):

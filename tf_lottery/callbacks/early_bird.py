@@ -10,11 +10,10 @@ from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.checks import choice, natural_number, number_above, positive_integer
 from tf_lottery.model import check_settled
-from tf_lottery.pruning import kernel_scores, ranked_masks, target_sparsity
+from tf_lottery.pruning import kernel_scores, named_scores, ranked_masks, target_sparsity
 from tf_lottery.snapshot import Snapshot, training_step
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
-from tf_lottery.sparsity import scores as score_functions
 from tf_lottery.ticket import Ticket
 
 
@@ -107,8 +106,8 @@ class EarlyBird(SparsityCallback):
             _check_sparsity(sparsity, threshold)
         self.sparsity = sparsity
         self.window = window
-        self.scores = score_functions.get(scores)
-        self.scope = choice("scope", scope, mask_ops.SCOPES)
+        self.scores = named_scores(scores)
+        self.scope = choice("scope", scope, mask_ops.GROUP_SCOPES)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.distribution = distribution
         self.floor = natural_number("floor", floor)
@@ -132,9 +131,13 @@ class EarlyBird(SparsityCallback):
     def masks_now(self):
         """Returns a dict of kernel paths to the masks that pruning would give now."""
         sparsity = target_sparsity(
-            self.model, self.sparsity, distribution=self.distribution, scope=self.scope
+            self.model,
+            self.sparsity,
+            distribution=self.distribution,
+            scope=self.scope,
+            pattern=self.pattern,
         )
-        values = kernel_scores(self.model, self.scores, initial=self.initial)
+        values = kernel_scores(self.model, self.scores, initial=self.initial, pattern=self.pattern)
         return ranked_masks(
             self.model,
             values,

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
 from tf_lottery.checks import choice, fraction, natural_number, positive_integer
-from tf_lottery.pruning import prune
+from tf_lottery.pruning import named_scores, prune
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
-from tf_lottery.sparsity import scores as score_functions
 from tf_lottery.sparsity.schedules import Polynomial
 
 
@@ -101,14 +100,14 @@ class GradualMagnitudePruning(SparsityCallback):
                 f"end_step={end_step}, schedule={schedule!r}"
             )
         self.frequency = positive_integer("frequency", frequency)
-        self.scope = choice("scope", scope, mask_ops.SCOPES)
-        if distribution is not None and scope == "global":
+        self.scope = choice("scope", scope, mask_ops.GROUP_SCOPES)
+        if distribution is not None and scope != "layer":
             raise ValueError(
                 "Argument `distribution` needs `scope='layer'`, since a global ranking decides the "
                 f"sparsity of every kernel. Received: distribution={distribution!r}"
             )
         self.distribution = distribution
-        self.scores = score_functions.get(scores)
+        self.scores = named_scores(scores)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.floor = natural_number("floor", floor)
         self.seed = seed

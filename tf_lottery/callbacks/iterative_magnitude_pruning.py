@@ -5,12 +5,11 @@ from collections.abc import Callable
 
 from tf_lottery.callbacks.ticket_search import TicketSearch
 from tf_lottery.checks import choice, natural_number, positive_integer
-from tf_lottery.pruning import prune
+from tf_lottery.pruning import named_scores, prune
 from tf_lottery.snapshot import start_averages
 from tf_lottery.sparsity import levels as levels_ops
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
-from tf_lottery.sparsity import scores as score_functions
 
 REWINDS = ("weights", "learning_rate", "none")
 OPTIMIZER_STATES = ("fresh", "rewound")
@@ -124,9 +123,9 @@ class IterativeMagnitudePruning(TicketSearch):
         super().__init__(directory, verbose, **kwargs)
         self.levels = positive_integer("levels", levels)
         self.epochs_per_level = positive_integer("epochs_per_level", epochs_per_level)
-        self.scope = choice("scope", scope, mask_ops.SCOPES)
+        self.scope = choice("scope", scope, mask_ops.GROUP_SCOPES)
         self.rate = levels_ops.check_rate(rate, scope)
-        self.scores = score_functions.get(scores)
+        self.scores = named_scores(scores)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.floor = natural_number("floor", floor)
         self.rewind = choice("rewind", rewind, REWINDS)
@@ -165,8 +164,8 @@ class IterativeMagnitudePruning(TicketSearch):
     def begin(self):
         """Starts a search with the current model."""
         super().begin()
-        masks = self.model.get_masks()
-        self.densities = {path: (float(mask.mean()), mask.size) for path, mask in masks.items()}
+        masks = self.model.to_matrices(self.model.get_masks(), self._pattern)
+        self.densities = {name: (float(mask.mean()), mask.size) for name, mask in masks.items()}
         if not (self.rewind_to_step or self.rewind_to_epoch):
             self.take_rewind_point()
 
@@ -202,7 +201,8 @@ class IterativeMagnitudePruning(TicketSearch):
     def start_level(self):
         """Prunes the trained network, and rewinds it for the next level."""
         # By number, since a model that is built again can have other paths.
-        densities = dict(zip(self.model.kernels, self.densities.values(), strict=True))
+        names = self.model.prunable_names(self._pattern)
+        densities = dict(zip(names, self.densities.values(), strict=True))
         prune(
             self.model,
             levels_ops.level_sparsity(self.rate, self.level, densities, self.scope),
@@ -243,8 +243,12 @@ class IterativeMagnitudePruning(TicketSearch):
         pattern = None if self.pattern is None else str(self.pattern)
         return {**super().settings(), "scores": score, "pattern": pattern}
 
+    @property
+    def _pattern(self):
+        return self.model.pattern if self.pattern is None else self.pattern
+
     def _add_ticket(self, weights):
-        self.add_ticket(weights, pattern=str(self.pattern or self.model.pattern))
+        self.add_ticket(weights, pattern=str(self._pattern))
 
     def _check_rewind_point(self, step, epoch):
         if step is not None and epoch is not None:

@@ -36,8 +36,8 @@ class RigL(DynamicSparseTraining):
             `steps_per_execution` above 1, whole executions are averaged. With
             `gradient_accumulation_steps` in the optimizer, this many of its steps are averaged.
             Defaults to `1`.
-        pattern: A pattern, or its name. Defaults to `None`: that of the model. With `"channel"`,
-            a pruned unit followed by a ReLU has no gradient, so it cannot grow again.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model. `"channel"` is
+            refused, since a pruned channel has no gradient.
         **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
             model; see `tfl.callbacks.SparsityCallback`.
 

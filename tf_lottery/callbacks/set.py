@@ -19,7 +19,8 @@ class SET(DynamicSparseTraining):
             Defaults to `0.3`, annealed by a cosine.
         begin_step: Integer >= 0. Defaults to `0`.
         end_step: Integer, exclusive. Defaults to `None`: 75% of training.
-        pattern: A pattern, or its name. Defaults to `None`: that of the model.
+        pattern: A pattern, or its name. Defaults to `None`: that of the model. Channels that
+            grow start with random weights; see `DynamicSparseTraining`.
         seed: Integer, for the random choice of new connections. Defaults to `0`.
         **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
             model; see `tfl.callbacks.SparsityCallback`.

@@ -14,6 +14,7 @@ from tf_lottery.controls.changes import (
     plain,
     warn_of_masked_weights,
 )
+from tf_lottery.controls.channels import by_group
 from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.sparsity import distributions, patterns
 from tf_lottery.sparsity import masks as mask_ops
@@ -50,10 +51,11 @@ def shuffle_masks(
         pattern: The pattern to follow, or its name. `"unstructured"` shuffles single weights,
             whatever the pattern of the ticket. Defaults to `None`: that in the ticket's
             provenance, if there is one.
-        model: A `SparseModel` of the ticket's architecture. With a pattern it is needed for
-            kernels of attention and other einsum layers, to know which axes are inputs. Defaults
-            to `None`: the outputs are the last axis, or as many of the last axes as needed for
-            the masks to follow the pattern.
+        model: A `SparseModel` of the ticket's architecture. It is needed for channels, which
+            several kernels make together. With other patterns it is needed for kernels of
+            attention and other einsum layers, to know which axes are inputs. Defaults to `None`:
+            the outputs are the last axis, or as many of the last axes as needed for the masks to
+            follow the pattern.
 
     Returns:
         A `Ticket` with other masks.
@@ -74,12 +76,13 @@ def shuffle_masks(
     seed = check_seed(seed)
     choice("scope", scope, mask_ops.SCOPES)
     pattern = _pattern(ticket, pattern)
-    shapes = _matrix_shapes(ticket, pattern, model)
-    _check_whole_groups(ticket.masks, shapes, pattern)
+    before, masks_of_kernels = by_group(ticket, pattern, model)
+    shapes = _matrix_shapes(before, pattern, model)
+    _check_whole_groups(before, shapes, pattern)
     warn_of_masked_weights(ticket)
-    kept = {path: int(np.count_nonzero(mask)) for path, mask in ticket.masks.items()}
+    kept = {path: int(np.count_nonzero(mask)) for path, mask in before.items()}
     rng = generator("shuffle_masks", seed)
-    masks = _random_masks(ticket.masks, kept, rng, scope, pattern, shapes)
+    masks = masks_of_kernels(_random_masks(before, kept, rng, scope, pattern, shapes))
     arguments = {"seed": seed, "scope": scope, "pattern": str(pattern)}
     return changed(ticket, "shuffle_masks", arguments, masks, pattern=str(pattern))
 
@@ -124,11 +127,12 @@ def random_masks(
     check_ticket(ticket)
     seed = check_seed(seed)
     pattern = _pattern(ticket, pattern)
-    shapes = _matrix_shapes(ticket, pattern, model)
-    kept = _distributed(ticket, distribution)
+    before, masks_of_kernels = by_group(ticket, pattern, model)
+    shapes = _matrix_shapes(before, pattern, model)
+    kept = _distributed(before, distribution)
     warn_of_masked_weights(ticket)
     rng = generator("random_masks", seed)
-    masks = _random_masks(ticket.masks, kept, rng, "layer", pattern, shapes)
+    masks = masks_of_kernels(_random_masks(before, kept, rng, "layer", pattern, shapes))
     arguments = {"seed": seed, "distribution": plain(distribution), "pattern": str(pattern)}
     return changed(ticket, "random_masks", arguments, masks, pattern=str(pattern))
 
@@ -171,18 +175,18 @@ def _pattern(ticket, pattern):
     return patterns.get(pattern or ticket.provenance.get("pattern") or "unstructured")
 
 
-def _matrix_shapes(ticket, pattern, model):
-    """Returns the matrix shapes of the kernels that the pattern divides."""
+def _matrix_shapes(masks, pattern, model):
+    """Returns the matrix shapes of the kernels, or channel groups, that the pattern divides."""
     known = {}
-    if model is not None:
+    if model is not None and not isinstance(pattern, patterns.Channel):
         found = check_sparse_model(model).matrix_shapes
         kernels = {path: tuple(kernel.shape) for path, kernel in model.kernels.items()}
-        pairs = match_paths({path: mask.shape for path, mask in ticket.masks.items()}, kernels)
+        pairs = match_paths({path: mask.shape for path, mask in masks.items()}, kernels)
         known = {path: [found[target]] for path, target in pairs.items()}
     if not pattern.structured:
         return {}
     shapes = {}
-    for path, mask in ticket.masks.items():
+    for path, mask in masks.items():
         candidates = known.get(path, _views(mask.shape))
         fitting = [shape for shape in candidates if shape and pattern.divides(shape)]
         following = [shape for shape in fitting if pattern.holds(mask.reshape(shape))]
@@ -208,10 +212,10 @@ def _check_whole_groups(masks, shapes, pattern):
             )
 
 
-def _distributed(ticket, distribution):
+def _distributed(masks, distribution):
     """Returns how many weights each kernel is to keep."""
-    sizes = _sizes(ticket.masks)
-    kept = {path: int(np.count_nonzero(mask)) for path, mask in ticket.masks.items()}
+    sizes = _sizes(masks)
+    kept = {path: int(np.count_nonzero(mask)) for path, mask in masks.items()}
     total = sum(kept.values())
     if total == 0:
         raise ValueError(
@@ -219,7 +223,7 @@ def _distributed(ticket, distribution):
         )
     if distribution is None:
         return kept
-    shapes = {path: mask.shape for path, mask in ticket.masks.items()}
+    shapes = {path: mask.shape for path, mask in masks.items()}
     sparsity = distributions.spread(distribution, shapes, 1 - total / sum(sizes.values()))
     exact = {path: (1 - sparsity[path]) * size for path, size in sizes.items()}
     if isinstance(distribution, dict):

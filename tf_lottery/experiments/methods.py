@@ -138,7 +138,7 @@ def _gate(settings, steps):
 
 
 def _check_pattern(model, distribution):
-    for path, mask in model.to_matrices(model.get_masks()).items():
+    for path, mask in model.to_matrices(model.get_masks(), model.pattern).items():
         if not mask.all() and not model.pattern.holds(mask):
             raise ValueError(
                 "Argument `distribution` must leave every kernel as sparse as the pattern "

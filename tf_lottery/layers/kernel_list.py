@@ -63,6 +63,31 @@ class KernelList:
         owners = owners_of_weights(layer)
         return cls(layer, [_make_kernel(keys[id(v)], v, owners[id(v)]) for v in variables])
 
+    @classmethod
+    def of_keys(cls, layer, keys):
+        """Returns the list of the weights of a layer with some names.
+
+        Args:
+            layer: A built `keras.Layer`.
+            keys: Collection of the weights' paths, made unique by `unique_paths`.
+
+        Raises:
+            ValueError: If the layer has no weight of a name, or does not multiply by it as it is
+                stored.
+        """
+        by_key = dict(zip(unique_paths(layer.weights), layer.weights, strict=True))
+        if unknown := set(keys) - set(by_key):
+            raise ValueError(
+                f"Argument `groups` must have paths of weights of {layer.name!r}, "
+                f"{sorted(by_key)}. Received: {sorted(unknown)}"
+            )
+        return cls.of_variables(layer, [v for key, v in by_key.items() if key in set(keys)])
+
+    @property
+    def by_key(self):
+        """Dict of the names to the variables, without a check of whether masks have an effect."""
+        return {kernel.key: kernel.variable for kernel in self._kernels}
+
     @property
     def variables(self):
         """List of the Keras variables.

@@ -8,17 +8,20 @@ from keras import ops
 
 from tf_lottery import _keras
 from tf_lottery.layers._functional_call import functional_call
+from tf_lottery.layers.companion_masks import CompanionMasks
+from tf_lottery.layers.couples_channels import CouplesChannels
 from tf_lottery.layers.kernel_list import KernelList, select_kernels
 from tf_lottery.layers.masks import Masks
 from tf_lottery.layers.missing_masks import sparsity_of, warn_if_missing
 from tf_lottery.layers.part import Selection
 from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity.groups import Group
 
 FORMAT = 2
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class Masked(keras.layers.Layer):
+class Masked(CouplesChannels):
     """Calls a layer with the effective kernels that its parts compute from the stored kernels.
 
     The wrapped layer itself is not changed. Only during a call, its kernels have other values.
@@ -32,6 +35,10 @@ class Masked(keras.layers.Layer):
             not divide are not pruned. Defaults to `"unstructured"`.
         selection: A `tf_lottery.layers.Selection`, which decides which weights are kept.
             Defaults to `None`: `tf_lottery.layers.Masks()`.
+        groups: List of `tf_lottery.sparsity.groups.Group`, channels of several weights that are
+            pruned together, with the pattern `"channel"`. The kernels are then those of the
+            groups, and `include` and `exclude` are not used. Defaults to `None`: the pattern
+            prunes each kernel by itself.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
@@ -53,7 +60,14 @@ class Masked(keras.layers.Layer):
     """
 
     def __init__(
-        self, layer, include=None, exclude=None, pattern="unstructured", selection=None, **kwargs
+        self,
+        layer,
+        include=None,
+        exclude=None,
+        pattern="unstructured",
+        selection=None,
+        groups=None,
+        **kwargs,
     ):
         if not isinstance(layer, keras.Layer):
             raise ValueError(
@@ -75,10 +89,17 @@ class Masked(keras.layers.Layer):
                 f"Argument `pattern` must be 'unstructured' with {type(selection).__name__}, which "
                 f"select weights one by one. Received: pattern={str(self.pattern)!r}"
             )
+        if groups and not isinstance(self.pattern, patterns.Channel):
+            raise ValueError(
+                "Argument `groups` must be `None` unless `pattern='channel'`. "
+                f"Received: {len(groups)} groups with pattern={str(self.pattern)!r}"
+            )
+        self._groups = tuple(groups or ())
         self._rules = {"include": include, "exclude": exclude, "pattern": self.pattern}
         self._kernel_list = self._saved_kernels = self._expected_sparsity = None
+        self._saved_members = None
         self.skipped = {}
-        self.parts = [selection]
+        self.parts = [selection, *([CompanionMasks()] if groups else [])]
 
     def build(self, input_shape=None):
         """Builds the layer if it is not built, finds the kernels and creates the variables."""
@@ -86,6 +107,10 @@ class Masked(keras.layers.Layer):
             self.layer.build(input_shape)
         if self._saved_kernels is not None:
             self._kernel_list = KernelList.from_config(self.layer, self._saved_kernels)
+            if self._saved_members is not None:
+                self._load_members(self._saved_members)
+        elif self._groups:
+            self._kernel_list, self.skipped = self._find_members()
         elif self._kernel_list is None:
             self._kernel_list, self.skipped = select_kernels(self.layer, **self._rules)
         if self.selection.variables:
@@ -95,6 +120,8 @@ class Masked(keras.layers.Layer):
             )
         for part in self.parts:
             part.create_variables(self.kernels)
+        if self._groups:
+            self.find_part(CompanionMasks).create_companion_variables(self.companions)
         self.built = True
 
     @property
@@ -201,6 +228,7 @@ class Masked(keras.layers.Layer):
             ValueError: If a layer assigns its kernel in the call and the selection does not
                 support that, as soft gates.
         """
+        replacements = [*self.effective_companions(), *replacements]
         helpers = [part for part in self.parts if part.changes_call]
         read_only = {}
         if not self.selection.kernels_can_be_assigned:
@@ -244,6 +272,7 @@ class Masked(keras.layers.Layer):
         for kernel, value in zip(kernels, self.get_kernels(), strict=True):
             kernel.assign(value)
         self.selection.commit(kernels)
+        self._apply_companion_masks()
 
     def check_settle(self):
         """Raises a `ValueError` if no plain layer can compute the same as this one."""
@@ -293,6 +322,7 @@ class Masked(keras.layers.Layer):
             "skipped": self.skipped,
             "sparsity": None if self._kernel_list is None else sparsity_of(self),
             "pattern": keras.saving.serialize_keras_object(self.pattern),
+            "groups": self._groups_config(),
             "parts": [keras.saving.serialize_keras_object(part) for part in self.parts],
         }
 
@@ -311,12 +341,14 @@ class Masked(keras.layers.Layer):
                 "`tfl.Ticket` of it, and apply the ticket to a new sparse model."
             )
         kernels, skipped = config.pop("kernels"), config.pop("skipped")
-        sparsity = config.pop("sparsity", None)
+        sparsity, members = config.pop("sparsity", None), config.pop("groups", None)
         deserialize = keras.saving.deserialize_keras_object
         layer, *parts = map(deserialize, (config.pop("layer"), *config.pop("parts")))
-        masked = cls(layer, selection=parts[0], **config)
+        groups = [Group.from_config(group) for group in members["groups"]] if members else None
+        masked = cls(layer, selection=parts[0], groups=groups, **config)
         masked.parts = parts
         masked._saved_kernels, masked.skipped = kernels, dict(skipped)
+        masked._saved_members = members
         masked._expected_sparsity = sparsity
         return masked
 

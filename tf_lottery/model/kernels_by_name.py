@@ -4,6 +4,7 @@ import numpy as np
 
 from tf_lottery.layers import matrix_shapes
 from tf_lottery.sparsity import masks as mask_ops
+from tf_lottery.sparsity.patterns import Channel
 
 
 class KernelsByName:
@@ -40,6 +41,37 @@ class KernelsByName:
         return self._by_name(matrix_shapes(self.model, self.wrapper.kernels))
 
     @property
+    def groups(self):
+        """List of the channel groups, with the pattern `"channel"`; otherwise empty.
+
+        See `tf_lottery.sparsity.groups.Group`.
+        """
+        return self.wrapper.groups
+
+    def kept_channels(self):
+        """Returns a dict of the names of groups to boolean arrays, true for channels that live."""
+        return self.wrapper.kept_channels()
+
+    def couples(self, pattern=None):
+        """Returns whether a pattern prunes channels of several kernels together.
+
+        Args:
+            pattern: A `Pattern`. Defaults to `None`: that of the model.
+        """
+        pattern = self.wrapper.pattern if pattern is None else pattern
+        return bool(self.groups) and isinstance(pattern, Channel)
+
+    def prunable_names(self, pattern=None):
+        """Returns the names of what has a sparsity of its own: channel groups, or else kernels.
+
+        Args:
+            pattern: A `Pattern`. Defaults to `None`: that of the model.
+        """
+        if self.couples(pattern):
+            return [group.name for group in self.groups]
+        return list(self.wrapper.keys)
+
+    @property
     def density(self):
         """The fraction of weights that the masks keep, over all kernels."""
         return mask_ops.density(self.get_masks())
@@ -53,15 +85,18 @@ class KernelsByName:
         """Returns a dict of kernel names to boolean arrays, True meaning kept."""
         return self._by_name(self.wrapper.get_masks())
 
-    def to_matrices(self, arrays):
+    def to_matrices(self, arrays, pattern=None):
         """Reshapes arrays to matrices (inputs, outputs), to which patterns apply.
 
         Args:
             arrays: Dict of kernel names to NumPy arrays with the shapes of the kernels.
+            pattern: A `Pattern`. If it prunes channels of several kernels together, there is one
+                matrix for each channel group, with the weights of all its kernels, and `arrays`
+                must have all kernels. Defaults to `None`: one matrix for each kernel.
 
         Returns:
-            Dict of the same names to matrices. Arrays of kernels without a matrix, to which no
-            structured pattern applies, keep their shapes.
+            Dict of the same names, or of the names of groups, to matrices. Arrays of kernels
+            without a matrix, to which no structured pattern applies, keep their shapes.
 
         Example:
 
@@ -69,20 +104,33 @@ class KernelsByName:
         >>> matrices["small/stem/kernel"].shape
         (27, 4)
         """
+        if pattern is not None and self.couples(pattern):
+            return {group.name: group.as_matrix(arrays) for group in self.groups}
         shapes = self.matrix_shapes
         return {name: array.reshape(shapes[name] or array.shape) for name, array in arrays.items()}
 
-    def from_matrices(self, arrays):
+    def from_matrices(self, arrays, pattern=None):
         """Reshapes the matrices of `to_matrices` to the shapes of the kernels.
 
         Args:
-            arrays: Dict of kernel names to NumPy arrays.
+            arrays: Dict of kernel names to NumPy arrays, or of the names of some groups to masks.
+            pattern: The `Pattern` that `to_matrices` got. Defaults to `None`.
 
         Returns:
-            Dict of the same names to arrays, as `set_masks` expects them.
+            Dict of the same names, or of the names of all kernels, to arrays, as `set_masks`
+            expects them.
         """
         kernels = self.kernels
-        return {name: array.reshape(kernels[name].shape) for name, array in arrays.items()}
+        if pattern is None or not self.couples(pattern):
+            return {name: array.reshape(kernels[name].shape) for name, array in arrays.items()}
+        masks = {name: np.ones(kernel.shape, bool) for name, kernel in kernels.items()}
+        full = dict(masks)
+        for group in self.groups:
+            if group.name in arrays:
+                # A kernel whose axes belong to several groups keeps what all of them keep.
+                for name, mask in group.from_matrix(arrays[group.name], full).items():
+                    masks[name] = masks[name] & mask
+        return masks
 
     def set_masks(self, masks):
         """Sets masks and writes zeros into the pruned positions of the kernels.

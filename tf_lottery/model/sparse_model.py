@@ -14,6 +14,7 @@ from tf_lottery.model.model_inside import ModelInside
 from tf_lottery.model.prunable import check_prunable_model
 from tf_lottery.model.saves import RecordsSaves
 from tf_lottery.model.trained_with_parts import TrainedWithParts
+from tf_lottery.sparsity import patterns
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
@@ -32,6 +33,8 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         gate: A `SoftGate`, to learn the masks with soft gates. Defaults to `None`.
         selection: A `tf_lottery.layers.Selection`, to learn the masks in another way. Defaults
             to `None`: fixed masks, or gates if `gate` is given.
+        groups: List of `tf_lottery.sparsity.groups.Group`, for the pattern `"channel"`, which
+            needs them. `tfl.sparsify` finds them. Defaults to `None`.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
@@ -55,6 +58,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         pattern="unstructured",
         gate=None,
         selection=None,
+        groups=None,
         **kwargs,
     ):
         wrapper = kwargs.pop("wrapper", None)
@@ -65,8 +69,15 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
                     "Arguments `gate` and `selection` exclude each other. "
                     f"Received: gate={gate}, selection={selection!r}"
                 )
+            if not groups and isinstance(patterns.get(pattern), patterns.Channel):
+                raise ValueError(
+                    "Argument `groups` must hold at least one group of the model's channels for "
+                    "the pattern 'channel'. `tfl.sparsify(model, pattern='channel')` finds them, "
+                    "and `tfl.channel_groups(model)` shows what must stay and why. "
+                    f"Received: groups={groups}"
+                )
             selection = selection if gate is None else Gates(gate)
-            wrapper = Masked(model, include, exclude, pattern, selection)
+            wrapper = Masked(model, include, exclude, pattern, selection, groups)
         own = {"dtype": "float32", "autocast": False}
         super().__init__(**{"name": f"sparse_{wrapper.layer.name}", **kwargs, **own})
         self.wrapper = wrapper
@@ -251,9 +262,9 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         >>> with sparse.settled() as plain:
         ...     predictions = plain.predict(x, verbose=0)
         """
-        kernels = self.wrapper.kernels
+        kernels = [*self.wrapper.kernels, *self.wrapper.companions]
         before = [ops.convert_to_numpy(kernel).copy() for kernel in kernels]
-        settled = self.wrapper.get_kernels()
+        settled = [*self.wrapper.get_kernels(), *self.wrapper.get_companions()]
         undo = self.settle()
         try:
             for kernel, value in zip(kernels, settled, strict=True):

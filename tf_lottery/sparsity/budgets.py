@@ -1,5 +1,7 @@
 """Chooses channels within a budget of FLOPs or parameters."""
 
+import math
+
 import numpy as np
 
 from tf_lottery.sparsity.groups import Accounting
@@ -40,7 +42,7 @@ def keep_within_budget(
     *,
     alive: dict[str, np.ndarray] | None = None,
     round_to: int = 1,
-    floor: int = 1,
+    floors: dict[str, int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Keeps the channels with the highest scores, as many as a budget allows.
 
@@ -56,8 +58,8 @@ def keep_within_budget(
         alive: Dict of names to boolean arrays, false for channels that must not be kept. Defaults
             to `None`: all may be kept.
         round_to: Integer > 0; see `Channel`. Defaults to `1`.
-        floor: Integer > 0, the number of channels that every group keeps at least. Defaults to
-            `1`.
+        floors: Dict of names to the number of channels that a group keeps at least. Defaults to
+            `None`: one channel.
 
     Returns:
         Dict of names to boolean arrays of shape `(width,)`.
@@ -79,7 +81,11 @@ def keep_within_budget(
         check_numbers("scores", array if mask is None else array[mask])
         bundles[name] = Bundles.of(array, round_to, mask)
     limits = {kind: value * _cost(accounting, kind, {}) for kind, value in budget.items()}
-    counts = {name: min(-(-floor // round_to), len(b.starts)) for name, b in bundles.items()}
+    floors = dict.fromkeys(scores, 1) if floors is None else floors
+    counts = {
+        name: min(math.ceil(floors[name] / round_to), len(bundle.starts))
+        for name, bundle in bundles.items()
+    }
 
     def fits(counts):
         kept = {name: bundles[name].lengths[:count].sum() for name, count in counts.items()}

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+ROLES = ("kernels", "companions", "readers")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Member:
@@ -25,6 +27,15 @@ class Member:
     key: str
     axis: int
     positions: np.ndarray
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments, fit for JSON."""
+        return {"key": self.key, "axis": self.axis, "positions": self.positions.tolist()}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Member":
+        """Returns the member that `config` describes."""
+        return cls(config["key"], config["axis"], np.array(config["positions"], int))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,6 +69,17 @@ class Group:
     kernels: tuple[Member, ...]
     companions: tuple[Member, ...] = ()
     readers: tuple[Member, ...] = ()
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments, fit for JSON."""
+        members = {role: [m.get_config() for m in getattr(self, role)] for role in ROLES}
+        return {"name": self.name, "width": self.width, **members}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Group":
+        """Returns the group that `config` describes."""
+        members = {role: tuple(map(Member.from_config, config[role])) for role in ROLES}
+        return cls(config["name"], config["width"], **members)
 
     @property
     def members(self) -> tuple[Member, ...]:

@@ -62,12 +62,12 @@ def level_sparsity(rate, level, densities, scope):
         rate: Float, or dict of regular expressions to floats.
         level: Integer >= 0, how many times the network has been pruned.
         densities: Dict of kernel paths to `(density, size)` at level 0.
-        scope: `"global"` or `"layer"`.
+        scope: `"layer"`, or another one, such as `"global"`.
 
     Returns:
-        Float with `scope="global"`, else a dict of paths to floats.
+        Dict of paths to floats with `scope="layer"`, else a float.
     """
-    if scope == "global":
+    if scope != "layer":
         kept = sum(density * size for density, size in densities.values())
         density = kept / sum(size for _, size in densities.values())
         return 1.0 - density * (1.0 - Geometric(rate)(level))

@@ -17,6 +17,8 @@ from tf_lottery.sparsity.selection import (
 )
 
 SCOPES = ("global", "layer")
+# Of models with channel groups: the channels of like groups are ranked together.
+GROUP_SCOPES = (*SCOPES, "isomorphic")
 
 
 def top_k_masks(

@@ -215,7 +215,12 @@ class Block(Pattern):
 class Channel(Pattern):
     """All inputs of an output unit are kept or pruned together. Its name is `"channel"`.
 
-    The score of a channel is the mean of its weights' scores. The unit's bias is not pruned.
+    In a model that `tfl.sparsify` makes, channels of several layers that can only be removed
+    together, as those of a residual stream, are one channel of a group: see
+    `tf_lottery.sparsity.groups.Group`. All weights that make it are kept or pruned together: the
+    columns of all kernels of the group, biases, and the scale, shift and mean of normalization.
+
+    The score of a channel is the mean of the scores of its kernels' weights.
 
     Args:
         round_to: Integer > 0. The number of channels that are kept is a multiple of it, or all:
