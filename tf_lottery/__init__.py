@@ -11,6 +11,7 @@ from tf_lottery import sparsity as sparsity
 from tf_lottery import structured as structured
 from tf_lottery._strip import strip as strip
 from tf_lottery._version import __version__ as __version__
+from tf_lottery.analysis._channel_scores import channel_scores as channel_scores
 from tf_lottery.analysis._flops import flops as flops
 from tf_lottery.analysis._stability import Stability as Stability
 from tf_lottery.analysis._stability import stability as stability
