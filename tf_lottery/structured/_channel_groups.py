@@ -1,17 +1,12 @@
 """`tfl.channel_groups`: which channels of a model can only be pruned together."""
 
-import collections
-import math
-
 import keras
 
 from tf_lottery import _keras
-from tf_lottery.layers.call_trace import trace_calls
-from tf_lottery.layers.inputs import symbolic_inputs
-from tf_lottery.layers.kernel_uses import COUNTED, kernel_uses
 from tf_lottery.model import SparseModel, named_weights
 from tf_lottery.structured.graph import Graph
 from tf_lottery.structured.grouping import Grouping
+from tf_lottery.structured.products import count_macs
 from tf_lottery.structured.report import ChannelGroups
 from tf_lottery.structured.rules.base import Rule
 from tf_lottery.structured.rules.table import lookup, mixes_channels
@@ -76,26 +71,19 @@ def channel_groups(
 
     with _keras.kept_random_state():
         found = Grouping(Graph(layer, is_opened), keys, rules)
-        macs = _count_macs(layer, keys, input_shape)
+        macs = _macs_if_known(layer, keys, input_shape)
     shapes = {name: tuple(variable.shape) for name, variable in named.items()}
     return ChannelGroups(layer.name, tuple(found.groups), found.fixed, found.notes, shapes, macs)
 
 
-def _count_macs(layer, keys, input_shape):
-    """Returns a dict of keys of kernels to multiply-accumulates, empty if shapes are open."""
+def _macs_if_known(layer, keys, input_shape):
+    """Returns the multiply-accumulates of kernels, an empty dict if shapes are open."""
     try:
-        inputs = symbolic_inputs(layer, input_shape)
+        return count_macs(layer, keys, input_shape)
     except ValueError:
         if input_shape is not None:
             raise
         return {}
-    batch = keras.tree.flatten(inputs)[0].shape[0]
-    macs = collections.Counter()
-    for call in trace_calls(layer, inputs, COUNTED):
-        for kernel, times in kernel_uses(call.layer, call.input_shape, call.output_shape):
-            if id(kernel) in keys:
-                macs[keys[id(kernel)]] += times * math.prod(kernel.shape) // batch
-    return dict(macs)
 
 
 def _check_rules(rules):

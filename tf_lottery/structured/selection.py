@@ -2,16 +2,13 @@
 
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
-from tf_lottery.layers.call_trace import trace_calls
-from tf_lottery.layers.inputs import symbolic_inputs
-from tf_lottery.layers.kernel_uses import COUNTED, kernel_uses
 from tf_lottery.sparsity import budgets, group_scores
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity.groups import Accounting
+from tf_lottery.structured.products import count_macs
 
 
 def scores_of_channels(model, scores, pattern=None, normalize=True):
@@ -184,25 +181,11 @@ def accounting_of(model, with_flops=True):
     members = model.wrapper.named_members()
     known = {id(variable) for variable in members.values()}
     others = {name: v for name, v in model.named_weights.items() if id(v) not in known}
-    shapes = {name: tuple(v.shape) for name, v in {**others, **members}.items()}
-    macs = _macs(model.model) if with_flops else {}
-    return Accounting(
-        model.groups,
-        shapes,
-        {name: macs.get(id(v), 0) for name, v in {**others, **members}.items()},
-    )
-
-
-def _macs(layer):
-    """Returns a dict from the `id` of kernels to the products that one example takes."""
-    inputs = symbolic_inputs(layer)
-    batch = keras.tree.flatten(inputs)[0].shape[0]
-    macs = {}
-    for call in trace_calls(layer, inputs, COUNTED):
-        for kernel, uses in kernel_uses(call.layer, call.input_shape, call.output_shape):
-            products = math.prod(kernel.shape) * uses / batch
-            macs[id(kernel)] = macs.get(id(kernel), 0) + products
-    return macs
+    variables = {**others, **members}
+    keys = {id(variable): name for name, variable in variables.items()}
+    macs = count_macs(model.model, keys) if with_flops else {}
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    return Accounting(model.groups, shapes, macs)
 
 
 def _as_matrices(model, scores, pattern, like):
