@@ -32,7 +32,7 @@ def count_macs(layer, keys, input_shape=None):
     """
     inputs = symbolic_inputs(layer, input_shape)
     batch = keras.tree.flatten(inputs)[0].shape[0]
-    macs: collections.Counter = collections.Counter()
+    macs = collections.Counter()
     for call in trace_calls(layer, inputs, COUNTED):
         for kernel, times in kernel_uses(call.layer, call.input_shape, call.output_shape):
             if id(kernel) in keys:
