@@ -24,7 +24,7 @@ import record
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import tf_lottery as tfl
-from tf_lottery.export import quantization, tflite
+from tf_lottery.export import making, quantization
 
 FAMILIES = {
     "lenet": export_models.lenet,
@@ -72,18 +72,18 @@ def run_network(family, pattern, sparsity):
     except ValueError as error:  # The pattern divides no kernel.
         refused = {"refused": "ValueError", "reason": str(error).split(" Received: ")[0]}
         return [{**name, "quantize": precision, **refused} for precision in PRECISIONS]
-    convert, converted = tflite.convert, {}
+    convert, converted = making.convert, {}
 
     def convert_once(*args):
         if not converted:
             converted["file"] = convert(*args)
         return converted["file"]
 
-    tflite.convert = convert_once
+    making.convert = convert_once
     try:
         cells = [run_cell(model, precision) for precision in PRECISIONS]
     finally:
-        tflite.convert = convert
+        making.convert = convert
     return [{**name, **cell} for cell in cells]
 
 

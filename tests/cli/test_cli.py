@@ -141,6 +141,8 @@ def test_choices_are_the_library_s():
         ("export model.keras --storage spars", "--storage: invalid choice: 'spars'"),
         ("export model.keras --tolerance inf", "must be a number above 0. Received: 'inf'"),
         ("export model.keras --quantize int4", "--quantize: invalid choice: 'int4'"),
+        ("export model.keras --runtime arm", "--runtime: invalid choice: 'arm'"),
+        ("export model.keras --max-slowdown 0.5", "must be a number of 1 or more, or inf"),
         ("export model.keras --optimize-for size", "--optimize-for: invalid choice: 'size'"),
         ("export model.keras --sparsity 90", "must be a number above 0 and below 1"),
         ("export model.keras --pattern 4x1", "--pattern must come with --sparsity"),

@@ -51,6 +51,7 @@ def test_dict():
         "runtime": "litert",
         "io_type": "float32",
         "arena_bytes": None,
+        "micro_steps": None,
         "not_checked": REPORT.not_checked,
         "hint": "",
     }

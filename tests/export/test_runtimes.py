@@ -1,6 +1,7 @@
 """Files for TFLite Micro and other runtimes, and other types and shapes of inputs and outputs."""
 
 import json
+import types
 
 import keras
 import numpy as np
@@ -58,7 +59,7 @@ def test_file_for_microcontrollers(network, tmp_path):
     assert report.runtime == json.loads(json.dumps(report.to_dict()))["runtime"] == "micro"
     if micro.is_installed():
         # At least the images and the activations of the largest layer.
-        assert 36 + 128 < report.arena_bytes < 100_000
+        assert 36 + 128 < report.arena_bytes < 100_000 and report.micro_steps <= 1
         assert "CMSIS-NN" in str(report) and "memory on the device" in str(report)
     else:
         assert report.arena_bytes is None and "is not installed" in str(report)
@@ -133,6 +134,7 @@ def test_number_of_examples(network, tmp_path):
         (("litert", None, "auto", "int8"), "`io_type` must be 'float32' unless quantize='int8'"),
         (("litert", "int8", "auto", "int4"), "`io_type`"),
         (("arm", None, "auto", None), "`runtime`"),
+        (("micro", None, "auto", "float32"), "`io_type` must be 'int8' or 'uint8' for runtime="),
         (("micro", None, "auto", None, True), "`dynamic_shapes` must be False for runtime='micro'"),
     ],
 )
@@ -156,6 +158,42 @@ def test_operators_that_micro_lacks(builder, pruned, dense_file):
     blocks = dense_file(pruned((256, 32), 0.9, block=4))
     assert micro.find_problem(blocks) == ""
     assert "as if they were dense" in micro.find_problem(tfl.export.sparsify_flatbuffer(blocks))
+
+
+class Rounding:
+    """Replaces `ChildProcess`: TFLite Micro's outputs are some steps above LiteRT's."""
+
+    above = np.zeros(200, int)
+
+    def __init__(self, path):
+        self.is_micro = path.name == "micro.py"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def call(self, name, content, steps):
+        outputs = [[np.zeros((1, 200), "int8")]]
+        if self.is_micro:
+            return [[outputs[0][0] + self.above.astype("int8")]], 1000
+        return steps, outputs
+
+
+@pytest.mark.parametrize(
+    "above, steps", [([1] * 200, 1), ([4, 2], 4), ([2, 2, 2], None), ([5], None), ([-5], None)]
+)
+def test_how_far_micro_may_be_from_litert(above, steps, monkeypatch, dense_file):
+    values = np.pad(above, (0, 200 - len(above)))
+    monkeypatch.setattr(micro, "is_installed", lambda: True)
+    monkeypatch.setattr(micro, "ChildProcess", type("", (Rounding,), {"above": values}))
+    inputs, content = types.SimpleNamespace(steps=lambda: []), dense_file(np.ones((4, 2)))
+    if steps is not None:
+        assert micro.check(content, inputs) == micro.MicroRun(1000, steps)
+        return
+    with pytest.raises(ExportError, match="output 0 differs from LiteRT's by up to"):
+        micro.check(content, inputs)
 
 
 @pytest.mark.parametrize("batch, dynamic", [(0, False), (2.5, False), (2, True)])

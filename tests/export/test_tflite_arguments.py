@@ -20,7 +20,7 @@ def refuse_to_convert(monkeypatch):
     def convert(*_):
         raise AssertionError("converted although an argument is wrong")
 
-    monkeypatch.setattr("tf_lottery.export.tflite.convert", convert)
+    monkeypatch.setattr("tf_lottery.export.making.convert", convert)
 
 
 @pytest.fixture

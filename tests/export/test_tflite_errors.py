@@ -36,7 +36,7 @@ def content(sparse, dense_file):
 
 @pytest.fixture
 def fast_convert(content, monkeypatch):
-    monkeypatch.setattr("tf_lottery.export.tflite.convert", lambda *_: content)
+    monkeypatch.setattr("tf_lottery.export.making.convert", lambda *_: content)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def refuse_to_convert(monkeypatch):
     def convert(*_):
         raise AssertionError("converted although an argument is wrong")
 
-    monkeypatch.setattr("tf_lottery.export.tflite.convert", convert)
+    monkeypatch.setattr("tf_lottery.export.making.convert", convert)
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_file_that_differs_is_refused(sparse, path, monkeypatch, content):
     old = kernel[kernel != 0][0]
     spoiled = content.replace(old.tobytes(), np.float32(3 * old).tobytes())
     assert spoiled != content
-    monkeypatch.setattr("tf_lottery.export.tflite.convert", lambda *_: spoiled)
+    monkeypatch.setattr("tf_lottery.export.making.convert", lambda *_: spoiled)
     message = (
         r"Sparse: Output 'output_0' of the file differs from Keras by .*allowed is .* "
         r"Dense: Output 'output_0' .*Nothing was written\. Received: .*storage='auto', tol"

@@ -125,7 +125,7 @@ def test_combination_that_cannot_work_is_refused_before_conversion(
     def convert(*_):
         raise AssertionError("converted although the combination cannot work")
 
-    monkeypatch.setattr("tf_lottery.export.tflite.convert", convert)
+    monkeypatch.setattr("tf_lottery.export.making.convert", convert)
     model = build()
     sparse = tfl.sparsify(model, sparsity=0.5)
     if "representative_data" in arguments or arguments["quantize"] == "int8":

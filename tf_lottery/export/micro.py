@@ -1,5 +1,6 @@
 """Checks files for TFLite Micro, the interpreter of microcontrollers."""
 
+import dataclasses
 import importlib.util
 
 import numpy as np
@@ -23,6 +24,24 @@ _OPERATORS = """
     SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM SVDF TANH TRANSPOSE TRANSPOSE_CONV
     UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK VAR_HANDLE WHILE ZEROS_LIKE"""
 OPERATORS = frozenset(_OPERATORS.split())
+# Both interpreters round the result of every layer to a step of its scale, each in its own way,
+# and layers that follow a narrow one amplify a step. So few outputs may differ by several steps.
+MAX_STEPS, MAX_FRACTION = 4, 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class MicroRun:
+    """A run in TFLite Micro's interpreter.
+
+    Args:
+        arena_bytes: Integer, the memory that the file needs on a device besides its own bytes,
+            or `None` if it did not run. Defaults to `None`.
+        steps: Integer, the largest difference from LiteRT's reference kernels in an output,
+            in steps of its scale, or `None`. Defaults to `None`.
+    """
+
+    arena_bytes: int | None = None
+    steps: int | None = None
 
 
 def is_installed():
@@ -58,16 +77,15 @@ def check(content, inputs):
         inputs: `Inputs`.
 
     Returns:
-        Integer, the bytes of the arena that the file needs on a device, or `None` if TFLite
-        Micro's interpreter is not installed.
+        A `MicroRun`, empty if TFLite Micro's interpreter is not installed.
 
     Raises:
-        ExportError: If it lacks an operator, or an output differs by more than one step.
+        ExportError: If it lacks an operator, or its outputs differ by more than rounding.
     """
-    problem, arena_bytes = find_problem(content), None
+    problem, run = find_problem(content), MicroRun()
     if not problem and is_installed():
         try:
-            problem, arena_bytes = _run(content, inputs)
+            problem, run = _run(content, inputs)
         except ChildError as error:
             problem = f"TFLite Micro does not run it: {error}"
     if problem:
@@ -75,7 +93,7 @@ def check(content, inputs):
             f"The file is not fit for a microcontroller: {problem} Nothing was written. "
             "Received: runtime='micro'"
         )
-    return arena_bytes
+    return run
 
 
 def _run(content, inputs):
@@ -83,10 +101,18 @@ def _run(content, inputs):
         steps, expected = child.call("run_encoded", content=content, steps=list(inputs.steps()))
     with ChildProcess(TASKS / "micro.py") as child:
         outputs, arena_bytes = child.call("run", content=content, steps=steps)
-    for step, expected_step in zip(outputs, expected, strict=True):
-        for number, (a, b) in enumerate(zip(step, expected_step, strict=True)):
-            difference = np.max(np.abs(a.astype("float64") - b.astype("float64")), initial=0.0)
-            allowed = 1 if b.dtype.kind in "iu" else 1e-5 * np.max(np.abs(b), initial=1e-6)
-            if a.shape != b.shape or not difference <= allowed:
-                return f"output {number} differs from LiteRT by {difference:.3g}.", arena_bytes
-    return "", arena_bytes
+    largest = 0
+    for number, (arrays, references) in enumerate(
+        zip(zip(*outputs, strict=True), zip(*expected, strict=True), strict=True)
+    ):
+        a, b = np.stack(arrays).astype("int64"), np.stack(references).astype("int64")
+        differences = np.abs(a - b)
+        largest = max(largest, int(differences.max(initial=0)))
+        fraction = np.mean(differences > 1) if differences.size else 0.0
+        if largest > MAX_STEPS or fraction > MAX_FRACTION:
+            problem = (
+                f"output {number} differs from LiteRT's by up to {largest} steps, and by more than "
+                f"one in {fraction:.1%} of its elements."
+            )
+            return problem, MicroRun()
+    return "", MicroRun(arena_bytes, largest)

@@ -51,6 +51,8 @@ class ExportReport(Printable):
         io_type: String, the type of inputs and outputs. Defaults to `"float32"`.
         arena_bytes: Integer, the memory that the file needs on a microcontroller besides its
             own bytes, `None` if it did not run in TFLite Micro. Defaults to `None`.
+        micro_steps: Integer, the largest difference of TFLite Micro from LiteRT's reference
+            kernels in an output, in steps of its scale, or `None`. Defaults to `None`.
     """
 
     path: str
@@ -66,6 +68,7 @@ class ExportReport(Printable):
     runtime: str = "litert"
     io_type: str = "float32"
     arena_bytes: int | None = None
+    micro_steps: int | None = None
 
     @property
     def hint(self):

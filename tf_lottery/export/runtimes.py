@@ -48,6 +48,11 @@ def resolve(runtime, quantize, storage, io_type, dynamic_shapes=False):
     if io_type is None:
         io_type = "int8" if runtime == "micro" else "float32"
     choice("io_type", io_type, IO_TYPES)
+    if runtime == "micro" and io_type == "float32":
+        raise ValueError(
+            "Argument `io_type` must be 'int8' or 'uint8' for runtime='micro', whose devices take "
+            "integers. Received: io_type='float32'"
+        )
     if io_type != "float32" and quantize != "int8":
         raise ValueError(
             "Argument `io_type` must be 'float32' unless quantize='int8', which computes with "

@@ -10,17 +10,15 @@ import keras
 from tf_lottery import extras, files
 from tf_lottery._strip import settled
 from tf_lottery.checks import choice, natural_number, number_above, positive_integer
-from tf_lottery.export import micro, quantization
+from tf_lottery.export import quantization
 from tf_lottery.export.associated_files import read_associated_files, with_associated_files
-from tf_lottery.export.candidates import GOALS, choose, make_candidates
-from tf_lottery.export.conversion import convert, keras_outputs
-from tf_lottery.export.errors import ExportError
+from tf_lottery.export.candidates import GOALS
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.inspection import inspect_tflite
+from tf_lottery.export.making import Settings, make_file
 from tf_lottery.export.report import ExportReport, StoredFile
 from tf_lottery.export.runtimes import resolve
 from tf_lottery.export.sparse_forms import MAX_SLOWDOWN, check_slowdown
-from tf_lottery.export.verification import latencies
 from tf_lottery.model import SparseModel
 
 
@@ -138,51 +136,39 @@ def export_tflite(
     inputs, typical = _make_inputs(
         plain, sample_inputs, representative_data, seed, batch, dynamic_shapes
     )
+    settings = Settings(
+        quantize, storage, optimize_for, tolerance, runs, runtime, io_type, max_slowdown
+    )
     with files.atomic_path(path) as temporary, settled(model):
         quantization.check_combination(plain, quantize, storage, representative_data)
-        expected = keras_outputs(plain, inputs)
-        original = convert(plain, inputs, list(expected))
-        content = quantization.quantized(original, quantize, typical, io_type)
-        candidates = make_candidates(
-            content,
-            storage,
-            optimize_for,
-            inputs,
-            expected,
-            tolerance,
-            "litert" if runtime == "micro" else runtime,
-            max_slowdown,
-        )
-        right = {c.storage: c.content for c in candidates if not c.verdict.problem}
-        if not right:
-            _refuse(candidates, plain, quantize, storage, tolerance)
-        arena_bytes = micro.check(content, inputs) if runtime == "micro" else None
-        milliseconds = latencies({**right, "original": original}, inputs, runs)
-        best, reason = choose(candidates, optimize_for, milliseconds, max_slowdown)
-        written = with_associated_files(best.content, attached)
+        made = make_file(plain, inputs, typical, settings)
+        written = with_associated_files(made.best.content, attached)
         temporary.write_bytes(written)
+    return _report(made, settings, written, attached, os.fspath(path))
+
+
+def _report(made, settings, written, attached, path):
+    """Returns the `ExportReport` of a written file."""
     file = inspect_tflite(written)
     dense_file = file
-    if best.storage != "dense":
-        dense_file = inspect_tflite(with_associated_files(content, attached))
-    if runtime == "micro":
-        reason = "sparse weights are not read by TFLite Micro; int8 and fewer channels save bytes"
+    if made.best.storage != "dense":
+        dense_file = inspect_tflite(with_associated_files(made.content, attached))
+    is_chosen = settings.storage == "auto" or settings.runtime == "micro"
     return ExportReport(
-        path=os.fspath(path),
-        quantize=quantize,
-        storage=best.storage,
-        reason=reason if storage == "auto" or runtime == "micro" else "as asked for",
+        path=path,
+        quantize=settings.quantize,
+        storage=made.best.storage,
+        reason=made.reason if is_chosen else "as asked for",
         floor_bytes=dense_file.floor_bytes,
-        max_difference=best.verdict.difference,
-        relative_difference=best.verdict.relative_difference,
-        latency_ms=milliseconds[best.storage],
-        dense=StoredFile(len(original), len(gzip.compress(original, 9)), milliseconds["original"]),
-        file=dataclasses.replace(
-            file, name=os.fspath(path), gzip_bytes=len(gzip.compress(written, 9))
-        ),
-        runtime=runtime,
-        io_type=io_type,
-        arena_bytes=arena_bytes,
+        max_difference=made.best.verdict.difference,
+        relative_difference=made.best.verdict.relative_difference,
+        latency_ms=made.milliseconds[made.best.storage],
+        dense=StoredFile(len(made.original), made.original_gzip, made.milliseconds["original"]),
+        file=dataclasses.replace(file, name=path, gzip_bytes=len(gzip.compress(written, 9))),
+        runtime=settings.runtime,
+        io_type=settings.io_type,
+        arena_bytes=made.micro.arena_bytes,
+        micro_steps=made.micro.steps,
     )
 
 
@@ -222,19 +208,3 @@ def _make_inputs(model, sample_inputs, representative_data, seed, batch, dynamic
             f"`sample_inputs`, {shapes[0]}. Received: {shapes[1]}"
         )
     return inputs, typical
-
-
-def _refuse(candidates, model, quantize, storage, tolerance):
-    problems = " ".join(f"{c.storage.capitalize()}: {c.verdict.problem}" for c in candidates)
-    advice = "Nothing was written."
-    if quantize is not None:
-        finer = {"int8": "int16x8", "int16x8": "weight_int8", "dynamic_int8": "weight_int8"}
-        nearest = finer.get(quantize)
-        advice += (
-            f" If the difference is due to rounding, pass a larger `tolerance`, or "
-            f"quantize={nearest!r}, which is more precise."
-        )
-    raise ExportError(
-        f"{problems} {advice} Received: model={model.name!r}, quantize={quantize!r}, "
-        f"storage={storage!r}, tolerance={tolerance}"
-    )

@@ -47,19 +47,21 @@ def verify(content, inputs, expected, tolerance):
         A `Verdict`.
     """
     verdicts = []
-    for resolver in RESOLVERS:
-        try:
-            # A new process for each interpreter, so that a crash is attributed to the right one.
-            with ChildProcess(TASKS / "interpret.py") as child:
+    with contextlib.ExitStack() as stack:
+        # A new process for each interpreter, so that a crash is attributed to the right one. They
+        # start at the same time.
+        children = [stack.enter_context(ChildProcess(TASKS / "interpret.py")) for _ in RESOLVERS]
+        for resolver, child in zip(RESOLVERS, children, strict=True):
+            try:
                 steps = child.call(
                     "run", content=content, steps=list(inputs.steps()), resolver=resolver
                 )
-        except ChildError as error:
-            name = f"{resolver} interpreter" if resolver == "default" else resolver
-            return Verdict(f"The file does not run ({name}): {error}")
-        verdicts.append(_compare(steps, expected, tolerance))
-        if verdicts[-1].problem:
-            return verdicts[-1]
+            except ChildError as error:
+                name = f"{resolver} interpreter" if resolver == "default" else resolver
+                return Verdict(f"The file does not run ({name}): {error}")
+            verdicts.append(_compare(steps, expected, tolerance))
+            if verdicts[-1].problem:
+                return verdicts[-1]
     return max(verdicts, key=lambda verdict: verdict.relative_difference)
 
 
@@ -115,16 +117,15 @@ def compare_files(content, original):
     if changed:
         return Comparison(f"The file does not hold the weights of {changed}.")
     outputs = {}
-    for name, file in (("original", original), ("file", content)):
-        with contextlib.ExitStack() as stack:
-            for resolver in RESOLVERS:
-                child = stack.enter_context(ChildProcess(TASKS / "interpret.py"))
-                try:
-                    outputs[name, resolver] = child.call(
-                        "run_random", content=file, resolver=resolver
-                    )
-                except ChildError as error:
-                    outputs[name, resolver] = str(error)
+    tasks = [(n, f, r) for n, f in (("original", original), ("file", content)) for r in RESOLVERS]
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(ChildProcess(TASKS / "interpret.py")) for _ in tasks]
+        for child, (name, file, resolver) in zip(children, tasks, strict=True):
+            try:
+                result = child.call("run_random", content=file, resolver=resolver)
+            except ChildError as error:
+                result = str(error)
+            outputs[name, resolver] = result
     return _compare_all(outputs)
 
 

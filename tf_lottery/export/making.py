@@ -1,0 +1,120 @@
+"""Makes the files of an export, compares and times them, and chooses the best."""
+
+import concurrent.futures
+import dataclasses
+import gzip
+
+from tf_lottery.export import micro, quantization
+from tf_lottery.export.candidates import Candidate, choose, make_candidates
+from tf_lottery.export.conversion import convert, keras_outputs
+from tf_lottery.export.errors import ExportError
+from tf_lottery.export.verification import latencies
+
+MICRO_REASON = "TFLite Micro reads no sparse weights; int8 and fewer channels save bytes there"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The arguments of `tfl.export_tflite` that decide how a file is made.
+
+    Args:
+        quantize: `None` or a string, a key of `quantization.TOLERANCES`.
+        storage: String, one of `quantization.STORAGES`.
+        optimize_for: String, one of `candidates.GOALS`.
+        tolerance: Float.
+        runs: Integer.
+        runtime: String, one of `runtimes.RUNTIMES`.
+        io_type: String, one of `runtimes.IO_TYPES`.
+        max_slowdown: Float.
+    """
+
+    quantize: str | None
+    storage: str
+    optimize_for: str
+    tolerance: float
+    runs: int
+    runtime: str
+    io_type: str
+    max_slowdown: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """The files of an export.
+
+    Args:
+        original: Bytes of the float32 file with all zeros stored.
+        original_gzip: Integer, its size after `gzip -9`.
+        content: Bytes of the quantized file with all zeros stored.
+        best: `Candidate`, the file to write.
+        reason: String, why it is the best.
+        milliseconds: Dict of storages and `"original"` to latencies.
+        micro: `MicroRun`.
+    """
+
+    original: bytes
+    original_gzip: int
+    content: bytes
+    best: Candidate
+    reason: str
+    milliseconds: dict
+    micro: micro.MicroRun
+
+
+def make_file(model, inputs, typical, settings):
+    """Makes every file that could be written and chooses the best.
+
+    Args:
+        model: A plain `keras.Model`.
+        inputs: `Inputs` to compare on.
+        typical: `Inputs`, the representative data, or `None`.
+        settings: `Settings`.
+
+    Returns:
+        `Made`.
+
+    Raises:
+        ExportError: If no file runs and agrees with Keras.
+    """
+    expected = keras_outputs(model, inputs)
+    original = convert(model, inputs, list(expected))
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        # Compressed while other processes quantize and run files, but not while they are timed.
+        zipped = thread.submit(gzip.compress, original, 9)
+        content = quantization.quantized(original, settings.quantize, typical, settings.io_type)
+        candidates = make_candidates(
+            content,
+            settings.storage,
+            settings.optimize_for,
+            inputs,
+            expected,
+            settings.tolerance,
+            "litert" if settings.runtime == "micro" else settings.runtime,
+            settings.max_slowdown,
+        )
+        right = {c.storage: c.content for c in candidates if not c.verdict.problem}
+        if not right:
+            _refuse(candidates, model, settings)
+        is_micro = settings.runtime == "micro"
+        micro_run = micro.check(content, inputs) if is_micro else micro.MicroRun()
+        original_gzip = len(zipped.result())
+    milliseconds = latencies({**right, "original": original}, inputs, settings.runs)
+    best, reason = choose(candidates, settings.optimize_for, milliseconds, settings.max_slowdown)
+    reason = MICRO_REASON if is_micro else reason
+    return Made(original, original_gzip, content, best, reason, milliseconds, micro_run)
+
+
+def _refuse(candidates, model, settings):
+    problems = " ".join(f"{c.storage.capitalize()}: {c.verdict.problem}" for c in candidates)
+    advice = "Nothing was written."
+    if settings.quantize is not None:
+        finer = {"int8": "int16x8", "int16x8": "weight_int8", "dynamic_int8": "weight_int8"}
+        nearest = finer.get(settings.quantize)
+        advice += (
+            f" If the difference is due to rounding, pass a larger `tolerance`, or "
+            f"quantize={nearest!r}, which is more precise."
+        )
+    raise ExportError(
+        f"{problems} {advice} Received: model={model.name!r}, quantize={settings.quantize!r}, "
+        f"storage={settings.storage!r}, tolerance={settings.tolerance}"
+    )
