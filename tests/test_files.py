@@ -1,9 +1,13 @@
+import errno
+import os
 import pickle
+import zipfile
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+import tf_lottery as tfl
 from tf_lottery import files
 
 
@@ -33,12 +37,12 @@ def test_other_kind_is_refused(written):
         files.load_arrays(written, "ticket")
 
 
-@pytest.mark.parametrize("version", [1, 3, "2"])
+@pytest.mark.parametrize("version", [1, 4, "3"])
 def test_other_formats_are_refused(version, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "FORMAT", version)
     files.save_arrays(tmp_path / "other.npz", "thing", {}, {})
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=f"`path`.*has format {version}.*reads format 2"):
+    with pytest.raises(ValueError, match=f"`path`.*has format {version}.*reads format 3"):
         files.load_arrays(tmp_path / "other.npz", "thing")
 
 
@@ -60,6 +64,97 @@ def test_every_flipped_byte_is_refused_or_harmless(written):
             assert str(error).startswith("Argument `path`")
         else:
             np.testing.assert_array_equal(arrays["a/0"], [0, 1, 2])
+
+
+def damage(content, rng):
+    """Returns bytes with a part cut off, some bits flipped, or two blocks swapped."""
+    kind, content = rng.integers(3), bytearray(content)
+    a, b = sorted(rng.integers(0, len(content), 2))
+    if kind == 0:
+        return bytes(content[:b])
+    if kind == 1:
+        for position in rng.integers(0, len(content), 1 + a % 4):
+            content[position] ^= 1 << rng.integers(8)
+        return bytes(content)
+    length = min(int(rng.integers(1, 40)), b - a, len(content) - b)
+    content[a : a + length], content[b : b + length] = (
+        content[b : b + length],
+        content[a : a + length],
+    )
+    return bytes(content)
+
+
+def test_damaged_tickets_are_refused_or_the_same(tmp_path):
+    path, rng = tmp_path / "ticket.npz", np.random.default_rng(0)
+    masks = {f"{name}/kernel": rng.random((4, 3)) < 0.5 for name in "ab"}
+    weights = {name: rng.normal(size=(4, 3)).astype("float32") for name in masks}
+    tfl.Ticket(masks, weights, 2, {"model": "net"}).save(path)
+    content, refused = path.read_bytes(), 0
+    for _ in range(300):
+        path.write_bytes(damage(content, rng))
+        try:
+            ticket = tfl.Ticket.load(path)
+        except ValueError as error:
+            assert str(error).startswith("Argument `path`") and str(path) in str(error)
+            refused += 1
+        else:
+            assert (ticket.level, ticket.provenance) == (2, {"model": "net"})
+            for name, mask in masks.items():
+                np.testing.assert_array_equal(ticket.masks[name], mask)
+                np.testing.assert_array_equal(ticket.weights[name], weights[name])
+    assert refused > 200
+
+
+TICKET = {
+    "masks": ["a"],
+    "shapes": [[2, 3]],
+    "weights": ["a"],
+    "level": 0,
+    "provenance": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "arrays"),
+    [
+        ({"shapes": [[10**6, 10**6]]}, {}),
+        ({"shapes": [[-2, -3]]}, {}),
+        ({"shapes": [[2, 9]]}, {}),
+        ({"shapes": "no"}, {}),
+        ({"shapes": [["2", 3]]}, {}),
+        ({"masks": [3]}, {}),
+        ({"masks": ["a", "a"]}, {}),
+        ({"level": -1}, {}),
+        ({"level": True}, {}),
+        ({"provenance": None}, {}),
+        ({}, {"mask/0": np.zeros(0, "uint8")}),
+        ({}, {"mask/0": np.zeros(1, "float32")}),
+        ({}, {"weight/0": np.full((2, 3), np.nan)}),
+        ({}, {"weight/0": np.full((2, 3), "x")}),
+        ({}, {"weight/0": np.ones((3, 2))}),
+        ({}, {"weight/1": np.ones((2, 3))}),
+    ],
+)
+def test_tickets_with_wrong_content_are_refused(metadata, arrays, tmp_path):
+    path = tmp_path / "ticket.npz"
+    right = {"mask/0": np.packbits(np.ones((2, 3), bool)), "weight/0": np.ones((2, 3))}
+    files.save_arrays(path, "ticket", {**right, **arrays}, {**TICKET, **metadata})
+    with pytest.raises(ValueError, match=r"`path` must be a ticket file.*ticket\.npz"):
+        tfl.Ticket.load(path)
+
+
+def test_arrays_larger_than_the_file_are_not_allocated(tmp_path):
+    path = tmp_path / "thing.npz"
+    files.save_arrays(path, "thing", {"a": np.zeros(1000, "uint8")}, {})
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    # The header of the array claims a million times as many numbers.
+    members["a.npy"] = members["a.npy"].replace(b"(1000,), }      ", b"(1000000000,), }")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="thing.npz.*another size than its shape"):
+        files.load_arrays(path, "thing")
 
 
 def test_files_of_other_programs_are_refused(tmp_path):
@@ -102,6 +197,37 @@ def test_failure_leaves_the_old_file_and_no_other(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_links_and_modes_stay(tmp_path):
+    target, link = tmp_path / "target.txt", tmp_path / "link.txt"
+    target.write_text("old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    with files.atomic_path(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink() and target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.txt", "target.txt"]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"No space left.*big\.npz"),
+        files.atomic_path(tmp_path / "big.npz"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_sweeping_deletes_only_temporary_files(tmp_path):
+    (tmp_path / "search").mkdir()
+    kept = ["a.npz", ".hidden.part", ".a.npz.0.part", "b.part"]
+    left = [f".a.npz.{'0f' * 16}.part", f"search/.m.keras.{'ab' * 16}.part.keras"]
+    for name in (*kept, *left):
+        (tmp_path / name).touch()
+    files.sweep(tmp_path)
+    found = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == set(kept)
 
 
 def test_missing_folder_and_folder_are_os_errors(tmp_path):

@@ -3,20 +3,44 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import pathlib
+import re
+import stat
 import uuid
 import zipfile
 import zlib
 
 import numpy as np
+from numpy.lib import format as npy
 
 _HEADER = "tf_lottery"
-FORMAT = 2
+FORMAT = 3
+# Temporary files of `atomic_path`, some with the suffix that Keras requires.
+_PART = re.compile(r"\..+\.[0-9a-f]{32}\.part(\.keras)?")
+# What reading a damaged file raises. A recursion error comes from deeply nested JSON.
+_DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RecursionError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def save_arrays(path, kind, arrays, metadata):
     """Writes arrays and metadata into one `.npz` file. On failure, an existing file is kept.
+
+    The arrays are not compressed, since that takes long and saves nothing of random numbers.
 
     Args:
         path: The file. Its folder must exist.
@@ -30,53 +54,130 @@ def save_arrays(path, kind, arrays, metadata):
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     # NumPy's format has no bfloat16 or float8: it stores their bytes but not the type.
     dtypes = {name: a.dtype.name for name, a in arrays.items() if a.dtype.kind == "V"}
-    header = json.dumps({"kind": kind, "version": FORMAT, "dtypes": dtypes, "metadata": metadata})
+    content = {"arrays": list(arrays), "dtypes": dtypes, "metadata": metadata}
+    header = json.dumps({"kind": kind, "version": FORMAT, **content})
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **{_HEADER: np.array(header)}, **arrays)
+        np.savez(file, **{_HEADER: np.array(header)}, **arrays)
 
 
 def load_arrays(path, kind):
     """Reads a file that `save_arrays` wrote.
+
+    No array is allocated that is larger than the file.
 
     Args:
         path: The file.
         kind: String, the kind of content that the file must have.
 
     Returns:
-        A dict of names to arrays, and the metadata.
+        A dict of names to arrays, and the metadata, a dict.
 
     Raises:
         OSError: If there is no such file or it cannot be read.
         ValueError: If it is damaged, was not written by `tf_lottery`, has content of another
             kind, or was written by a version with another format.
     """
-    foreign = f"Argument `path` must be a {kind} file of tf_lottery. Received: path={str(path)!r}"
+    with reading(path, kind), zipfile.ZipFile(path) as archive:
+        limit = os.path.getsize(path)
+        header = json.loads(str(_read_array(archive, f"{_HEADER}.npy", limit)))
+        _check_header(header, kind)
+        arrays = {
+            name: _read_array(archive, f"{name}.npy", limit) for name in map(str, header["arrays"])
+        }
+        for name, dtype in header["dtypes"].items():
+            arrays[name] = arrays[name].view(np.dtype(dtype))
+    return arrays, header["metadata"]
+
+
+@contextlib.contextmanager
+def reading(path, kind):
+    """Turns all errors about the content of a file into a `ValueError` that names the file.
+
+    Args:
+        path: The file.
+        kind: String, the kind of content that the file must have.
+
+    Raises:
+        ValueError: If the block raises an error, other than of the operating system.
+    """
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("an array without names")
-        with file:
-            header = json.loads(str(file[_HEADER]))
-            kind_found, version = header["kind"], header["version"]
-            arrays = {name: file[name] for name in file.files if name != _HEADER}
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{foreign}, which is damaged or of another kind ({error})") from error
-    if kind_found != kind:
-        raise ValueError(f"{foreign}, a {kind_found} file")
-    if version != FORMAT:
+        yield
+    except (*_DAMAGED, OSError) as error:
+        # A damaged archive can lead to a position that no file has.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        reason = " ".join(str(error).split())[:500] or type(error).__name__
         raise ValueError(
-            f"{foreign}, which has format {version}. This version of tf_lottery reads format "
+            f"Argument `path` must be a {kind} file of tf_lottery. Received: path={str(path)!r}, "
+            f"which is damaged or of another kind ({reason})"
+        ) from error
+
+
+def check_fields(values, expected):
+    """Checks that a dict from a file has the fields that the file must have.
+
+    Args:
+        values: What the file holds.
+        expected: Dict of names to a type or a tuple of types.
+
+    Raises:
+        ValueError: If `values` is no dict, or a field is missing or of another type.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{type(values).__name__} instead of a dict")
+    for name, types in expected.items():
+        value = values.get(name)
+        # JSON's `true` is no number.
+        if name not in values or not isinstance(value, types) or isinstance(value, bool):
+            raise ValueError(f"field {name!r} is missing or wrong: {str(value)[:80]!r}")
+
+
+def _check_header(header, kind):
+    check_fields(header, {"kind": str, "version": (int, str)})
+    if header["kind"] != kind:
+        raise ValueError(f"a {header['kind']} file")
+    if header["version"] != FORMAT:
+        raise ValueError(
+            f"it has format {header['version']}, and this version of tf_lottery reads format "
             f"{FORMAT}. Use the version that wrote the file, or create the file again with this "
             "version; to restart a search, give it an empty folder"
         )
-    for name, dtype in header["dtypes"].items():
-        arrays[name] = arrays[name].view(np.dtype(dtype))
-    return arrays, header["metadata"]
+    check_fields(header, {"arrays": list, "dtypes": dict, "metadata": dict})
+
+
+def _read_array(archive, name, limit):
+    """Returns an array of an archive, after its size was compared with that of the file.
+
+    Args:
+        archive: A `zipfile.ZipFile`.
+        name: String.
+        limit: Integer, the bytes that all of the file has.
+    """
+    info = archive.getinfo(name)
+    # The header of earlier formats was compressed.
+    if info.file_size > limit and name != f"{_HEADER}.npy":
+        raise ValueError(f"{name!r} claims more bytes than the file has")
+    with archive.open(info) as file:
+        version = npy.read_magic(file)
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        if version not in read_header:
+            raise ValueError(f"{name!r} has version {version} of NumPy's format")
+        shape, _, dtype = read_header[version](file)
+        num_bytes = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or min(shape, default=0) < 0:
+            raise ValueError(f"{name!r} has dtype {dtype} and shape {shape}")
+        if num_bytes != info.file_size - file.tell():
+            raise ValueError(f"{name!r} has another size than its shape {shape}")
+    with archive.open(info) as file:
+        return npy.read_array(file, allow_pickle=False)
 
 
 @contextlib.contextmanager
 def atomic_path(path):
     """Yields a temporary file that replaces `path` if the block succeeds.
+
+    After a loss of power there is the old or the new file. A symbolic link stays one, and the
+    file it points to is replaced. The mode of an existing file is kept.
 
     Args:
         path: The file to write. Its folder must exist.
@@ -86,9 +187,9 @@ def atomic_path(path):
 
     Raises:
         OSError: If the folder does not exist or cannot be written, or `path` is a folder;
-            raised before the block runs.
+            raised before the block runs. Or if the disk is full.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(os.path.realpath(path) if os.path.islink(path) else path)
     if path.is_dir():
         message = "Argument `path` must name a file, not a folder. Received"
         raise IsADirectoryError(errno.EISDIR, message, str(path))
@@ -100,6 +201,43 @@ def atomic_path(path):
         raise OSError(error.errno, message, str(path)) from None
     try:
         yield temporary
+        if path.exists():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+        _flush(temporary)
         os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            message = f"Could not write the file ({error.strerror})"
+            raise OSError(error.errno, message, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(directory):
+    """Deletes what killed processes have left of `atomic_path` in a folder and those inside it.
+
+    No other process may be writing there.
+
+    Args:
+        directory: The folder.
+    """
+    for path in pathlib.Path(directory).rglob(".*.part*"):
+        if _PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _flush(path):
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder):
+    # Windows cannot open folders.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

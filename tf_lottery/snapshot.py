@@ -155,6 +155,8 @@ class Snapshot:
                 kind, _, number = name.removeprefix(prefix).partition("/")
                 found.setdefault(kind, {})[int(number)] = arrays[name]
         for kind, values in found.items():
+            if sorted(values) != list(range(len(values))):
+                raise ValueError(f"arrays of {kind} are missing: {sorted(values)}")
             snapshot._values[kind] = [values[i] for i in sorted(values)]
         if len(snapshot._values["weights"]) != len(snapshot._names):
             _check_fits("weights", state.by_kind["weights"], snapshot._values["weights"])
@@ -183,7 +185,9 @@ class Snapshot:
             OSError: If there is no such file.
             ValueError: If the file is damaged or is not a snapshot.
         """
-        return cls.from_arrays(model, files.load_arrays(path, "snapshot")[0])
+        arrays, _ = files.load_arrays(path, "snapshot")
+        with files.reading(path, "snapshot"):
+            return cls.from_arrays(model, arrays)
 
 
 def training_step(optimizer):

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import re
 import warnings
 
@@ -246,12 +247,40 @@ class Ticket:
             ValueError: If the file is damaged or holds something else.
         """
         arrays, metadata = files.load_arrays(path, "ticket")
-        masks = {}
-        for i, (name, shape) in enumerate(zip(metadata["masks"], metadata["shapes"], strict=True)):
-            bits = np.unpackbits(arrays[f"mask/{i}"], count=int(np.prod(shape)))
-            masks[name] = bits.astype(bool).reshape(shape)
-        weights = {name: arrays[f"weight/{i}"] for i, name in enumerate(metadata["weights"])}
-        return cls(masks, weights, metadata["level"], metadata["provenance"])
+        with files.reading(path, "ticket"):
+            return cls(*_checked_content(arrays, metadata))
+
+
+def _checked_content(arrays, metadata):
+    """Returns the arguments of a `Ticket` from what a file holds, or raises an error."""
+    fields = {"masks": list, "shapes": list, "weights": list, "level": int, "provenance": dict}
+    files.check_fields(metadata, fields)
+    names = {"mask": metadata["masks"], "weight": metadata["weights"]}
+    expected = {f"{kind}/{i}" for kind, found in names.items() for i in range(len(found))}
+    for found in names.values():
+        if not all(isinstance(name, str) for name in found) or len(set(found)) < len(found):
+            raise ValueError(f"names of weights that are no strings or not unique: {found[:8]}")
+    if metadata["level"] < 0 or set(arrays) != expected:
+        raise ValueError(f"level {metadata['level']}, arrays {sorted(arrays)[:8]}")
+    masks = {
+        name: _unpacked(name, arrays[f"mask/{i}"], shape)
+        for i, (name, shape) in enumerate(zip(names["mask"], metadata["shapes"], strict=True))
+    }
+    weights = {name: arrays[f"weight/{i}"] for i, name in enumerate(names["weight"])}
+    for name, weight in weights.items():
+        # NumPy has no letter for the types of ml_dtypes.
+        is_number = weight.dtype.kind in "biuf" or weight.dtype.name.startswith(("bfloat", "float"))
+        if not is_number or not np.isfinite(weight).all():
+            raise ValueError(f"weight {name!r} of dtype {weight.dtype} is not finite")
+    return masks, weights, metadata["level"], metadata["provenance"]
+
+
+def _unpacked(name, bits, shape):
+    """Returns a mask, after the number of bits was compared with its shape."""
+    is_shape = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+    if not is_shape or bits.dtype != np.uint8 or bits.shape != (-(-math.prod(shape) // 8),):
+        raise ValueError(f"mask {name!r} of shape {shape} has {bits.size} bytes of {bits.dtype}")
+    return np.unpackbits(bits, count=math.prod(shape)).astype(bool).reshape(shape)
 
 
 def match_paths(sources, targets):

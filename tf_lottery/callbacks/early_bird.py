@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tf_lottery import _keras
+from tf_lottery import _keras, files
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.checks import choice, natural_number, number_above, positive_integer
@@ -233,16 +233,22 @@ class EarlyBird(SparsityCallback):
         self._folder.write(progress, arrays)
 
     def _load(self):
-        progress, arrays = self._folder.read()
+        fields = {"epochs": list, "distances": list, "epoch": (int, type(None))}
+        progress, arrays = self._folder.read(fields)
         self._epochs, self.distances = progress["epochs"], progress["distances"]
         self.epoch = progress["epoch"]
         if self.epoch is not None:
             self.ticket = Ticket.load(self._folder.directory / "ticket.npz")
-        # By number, since a model that is built again can have other paths.
-        self._masks = {
-            epoch: [arrays[f"{epoch}/{i}"] for i in range(len(self.model.kernels))]
-            for epoch in self._epochs[-self.window :]
-        }
+        with files.reading(self._folder.path, "early_bird"):
+            shapes = [tuple(kernel.shape) for kernel in self.model.kernels.values()]
+            # By number, since a model that is built again can have other paths.
+            self._masks = {
+                epoch: [arrays[f"{epoch}/{i}"] for i in range(len(shapes))]
+                for epoch in self._epochs[-self.window :]
+            }
+            for masks in self._masks.values():
+                if [mask.shape for mask in masks] != shapes or any(m.dtype != bool for m in masks):
+                    raise ValueError("the masks are not those of the model")
 
 
 def mask_distance(first, second):

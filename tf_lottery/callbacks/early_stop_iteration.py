@@ -94,7 +94,7 @@ class EarlyStopIteration(SparsityCallback):
         super().on_train_begin(logs)
         self.runs = [[]]
         if self.path is not None and self.path.exists():
-            self.runs = json.loads(self.path.read_text())
+            self.runs = _read_runs(self.path)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Discards evaluations of epochs that are trained again."""
@@ -150,3 +150,12 @@ class EarlyStopIteration(SparsityCallback):
         for begin in range(0, len(keras.tree.flatten(y)[0]), self.batch_size):
             batch = slice(begin, begin + self.batch_size)
             yield keras.tree.map_structure(lambda a, batch=batch: a[batch], (x, y))
+
+
+def _read_runs(path):
+    with files.reading(path, "evaluations"):
+        runs = json.loads(path.read_text())
+        for evaluation in [evaluation for run in runs for evaluation in run]:
+            numbers = {"epoch": int, "iteration": int, "loss": (int, float)}
+            files.check_fields(evaluation, numbers)
+    return runs

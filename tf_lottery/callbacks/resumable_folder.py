@@ -26,6 +26,8 @@ class ResumableFolder:
     def exists(self):
         """Creates the folder, and returns whether it has a search to resume.
 
+        What killed processes have left of files they were writing is deleted.
+
         Raises:
             OSError: If the folder cannot be created.
         """
@@ -34,6 +36,7 @@ class ResumableFolder:
         except OSError as error:
             message = f"Argument `directory` must be a folder ({error.strerror}). Received"
             raise OSError(error.errno, message, str(self.directory)) from None
+        files.sweep(self.directory)
         return self.path.exists()
 
     def write(self, progress, arrays):
@@ -46,13 +49,19 @@ class ResumableFolder:
         metadata = {"settings": self.settings, "progress": progress}
         files.save_arrays(self.path, self.kind, arrays, metadata)
 
-    def read(self):
+    def read(self, fields):
         """Returns the progress and the arrays that `write` saved.
+
+        Args:
+            fields: Dict of the names in the progress to their types; see `files.check_fields`.
 
         Raises:
             ValueError: If the folder holds a search with other settings or a damaged file.
         """
         arrays, metadata = files.load_arrays(self.path, self.kind)
+        with files.reading(self.path, self.kind):
+            files.check_fields(metadata, {"settings": dict, "progress": dict})
+            files.check_fields(metadata["progress"], fields)
         if metadata["settings"] != self.settings:
             raise ValueError(
                 "Argument `directory` must be empty or hold a search with the same arguments, "

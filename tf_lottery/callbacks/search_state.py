@@ -1,8 +1,18 @@
 """The files of a ticket search, from which it can be resumed."""
 
+from tf_lottery import files
 from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket
+
+_FIELDS = {
+    "level": int,
+    "history": list,
+    "epochs_done": int,
+    "first_step": int,
+    "num_tickets": int,
+    "fit_epoch": int,
+}
 
 
 class SearchState(ResumableFolder):
@@ -30,11 +40,12 @@ class SearchState(ResumableFolder):
             arrays.update(rewind_point.to_arrays("rewind_point/"))
         self.write(progress, arrays)
 
-    def load(self, model):
+    def load(self, model, further=()):
         """Reads the progress.
 
         Args:
             model: The model of the search.
+            further: Names of further values in the progress. Defaults to `()`.
 
         Returns:
             The progress and the three snapshots that `save` wrote.
@@ -42,14 +53,16 @@ class SearchState(ResumableFolder):
         Raises:
             ValueError: If the folder holds a search with other settings or a damaged file.
         """
-        progress, arrays = self.read()
+        progress, arrays = self.read({**_FIELDS, **dict.fromkeys(further, object)})
         names = ("now/", "start/", "rewind_point/")
-        snapshots = [
-            Snapshot.from_arrays(model, arrays, name)
-            if any(key.startswith(name) for key in arrays)
-            else None
-            for name in names
-        ]
+        with files.reading(self.path, self.kind):
+            _check_history(progress)
+            snapshots = [
+                Snapshot.from_arrays(model, arrays, name)
+                if name != "rewind_point/" or any(key.startswith(name) for key in arrays)
+                else None
+                for name in names
+            ]
         return progress, *snapshots
 
     def save_ticket(self, ticket):
@@ -62,3 +75,11 @@ class SearchState(ResumableFolder):
 
     def _ticket_path(self, level):
         return self.directory / f"ticket_{level:02d}.npz"
+
+
+def _check_history(progress):
+    """Raises a `ValueError` unless there is an entry for every level."""
+    if len(progress["history"]) != progress["level"] + 1:
+        raise ValueError(f"a history of {len(progress['history'])} levels")
+    for level in progress["history"]:
+        files.check_fields(level, {"density": (int, float), "logs": dict})

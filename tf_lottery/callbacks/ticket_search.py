@@ -221,7 +221,9 @@ class TicketSearch(SparsityCallback):
         self._state.save(progress, self.snapshot(), self._start, self._rewind_point)
 
     def _resume(self):
-        progress, now, self._start, self._rewind_point = self._state.load(self.model)
+        progress, now, self._start, self._rewind_point = self._state.load(
+            self.model, self.progress_names
+        )
         for name in ("level", "history", *self.progress_names):
             setattr(self, name, progress[name])
         self._epochs_done = progress["epochs_done"]

@@ -74,7 +74,9 @@ class Checkpoint(SparsityCallback):
 
     def _resume(self):
         arrays, progress = files.load_arrays(self.path, "checkpoint")
-        snapshot = Snapshot.from_arrays(self.model, arrays)
+        with files.reading(self.path, "checkpoint"):
+            files.check_fields(progress, {"epoch": int, "history": dict, "learning_rates": list})
+            snapshot = Snapshot.from_arrays(self.model, arrays)
         if self._rates not in (progress["learning_rates"], snapshot.learning_rates):
             snapshot = snapshot.with_learning_rates(self._rates)
         snapshot.restore(self.model)

@@ -125,7 +125,7 @@ def read_json(path):
     """
     try:
         content = json.loads(pathlib.Path(path).read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise ValueError(f"Argument `path` must be a JSON file of a run. Received: {str(path)!r}")
