@@ -216,14 +216,14 @@ def atomic_path(path):
 
 
 def sweep(directory):
-    """Deletes what killed processes have left of `atomic_path` in a folder and those inside it.
+    """Deletes what killed processes have left of `atomic_path` in a folder.
 
     No other process may be writing there.
 
     Args:
         directory: The folder.
     """
-    for path in pathlib.Path(directory).rglob(".*.part*"):
+    for path in pathlib.Path(directory).glob(".*.part*"):
         if _PART.fullmatch(path.name):
             path.unlink(missing_ok=True)
 

@@ -1,22 +1,26 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 
 from tf_lottery.experiments import run_folder
+from tf_lottery.experiments.folder_lock import locked
 
 SETTINGS = {"seed": 0, "levels": (1, 2)}
 
 
 def test_same_settings_again(tmp_path):
-    folder = run_folder.check_settings(tmp_path / "a" / "b", SETTINGS)
+    folder = run_folder.check_settings(tmp_path / "a" / "b", "train", SETTINGS)
     assert folder == tmp_path / "a" / "b"
-    run_folder.check_settings(folder, SETTINGS)
+    run_folder.check_settings(folder, "train", SETTINGS)
 
 
 def test_other_settings_are_named(tmp_path):
-    run_folder.check_settings(tmp_path, SETTINGS)
+    run_folder.check_settings(tmp_path, "train", SETTINGS)
     with pytest.raises(ValueError, match=r"--out.*Received: .*seed=0 instead of 1, rate=None"):
-        run_folder.check_settings(tmp_path, {**SETTINGS, "seed": 1, "rate": 0.2})
+        run_folder.check_settings(tmp_path, "train", {**SETTINGS, "seed": 1, "rate": 0.2})
     assert run_folder.read_json(tmp_path / "settings.json")["seed"] == 0
 
 
@@ -24,14 +28,14 @@ def test_other_settings_are_named(tmp_path):
 def test_damaged_settings(tmp_path, content):
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(ValueError, match="`path` must be a JSON file of a run"):
-        run_folder.check_settings(tmp_path, SETTINGS)
+        run_folder.check_settings(tmp_path, "train", SETTINGS)
 
 
 def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OSError, match="`directory`.* must be a folder"):
-            run_folder.check_settings(path, SETTINGS)
+            run_folder.check_settings(path, "train", SETTINGS)
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -57,29 +61,94 @@ def test_save_model_replaces_the_file_or_keeps_it(tmp_path, monkeypatch):
 
 
 def test_remove_files_leaves_what_is_not_of_the_run(tmp_path):
-    folder = run_folder.check_settings(tmp_path / "run", SETTINGS)
+    folder = run_folder.check_settings(tmp_path / "run", "train", SETTINGS)
     (folder / "search").mkdir()
     for name in ("search/ticket_01.npz", "search/notes.txt", "model.keras", "mine.keras"):
         (folder / name).write_text("")
     patterns = ("settings.json", "search/ticket_*.npz", "model.keras")
-    run_folder.remove_files(folder, patterns)
+    run_folder.remove_files(folder, "train", patterns)
     left = {path.name for path in folder.rglob("*") if path.is_file()}
     assert left == {"notes.txt", "mine.keras"}
 
 
 def test_remove_files_removes_empty_folders(tmp_path):
-    folder = run_folder.check_settings(tmp_path / "run", SETTINGS)
+    folder = run_folder.check_settings(tmp_path / "run", "train", SETTINGS)
     (folder / "search").mkdir()
     (folder / "search" / "a.npz").write_text("")
-    run_folder.remove_files(folder, ("settings.json", "search/*.npz"))
+    run_folder.remove_files(folder, "train", ("settings.json", "search/*.npz"))
     assert not folder.exists()
 
 
 def test_remove_files_needs_a_run(tmp_path):
     (tmp_path / "model.keras").write_text("mine")
-    run_folder.remove_files(tmp_path, ("*",))
-    run_folder.remove_files(tmp_path / "missing", ("*",))
+    run_folder.remove_files(tmp_path, "train", ("*",))
+    run_folder.remove_files(tmp_path / "missing", "train", ("*",))
     assert (tmp_path / "model.keras").exists()
+
+
+def test_runs_of_another_kind_are_refused_and_not_deleted(tmp_path):
+    run_folder.check_settings(tmp_path, "stability", SETTINGS)
+    with pytest.raises(ValueError, match="run='stability' instead of 'train'"):
+        run_folder.check_settings(tmp_path, "train", SETTINGS)
+    with pytest.raises(ValueError, match="--fresh deletes runs of `train`.*'stability'"):
+        run_folder.remove_files(tmp_path, "train", ("*",))
+    assert (tmp_path / "settings.json").exists()
+
+
+def test_files_of_others_are_not_overwritten(tmp_path):
+    (tmp_path / "model.keras").write_text("mine")
+    with pytest.raises(ValueError, match=r"`directory`.*would be overwritten.*'model\.keras'"):
+        run_folder.check_settings(tmp_path, "train", SETTINGS, ("settings.json", "*.keras"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_a_failed_run_may_go_on_with_another_learning_rate(tmp_path):
+    class Failed:
+        failure = "the loss is nan"
+
+    first, second = ({"learning_rate": rate, "seed": 0} for rate in (1.0, 0.1))
+    run_folder.check_settings(tmp_path, "train", first)
+    with pytest.raises(ValueError, match=r"learning_rate=1\.0 instead of 0\.1"):
+        run_folder.check_settings(tmp_path, "train", second)
+    with pytest.raises(ValueError, match="Training failed: the loss is nan.*goes on"):
+        run_folder.check_success(tmp_path, Failed)
+    run_folder.check_settings(tmp_path, "train", second)
+    assert run_folder.read_json(tmp_path / "settings.json")["learning_rate"] == 0.1
+    assert run_folder.failures(tmp_path)["failures"][0]["learning_rate"] == 1.0
+    with pytest.raises(ValueError, match="seed"):
+        run_folder.check_settings(tmp_path, "train", {**second, "seed": 1})
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"density": "x"}', "[" * 100_000])
+def test_damaged_results_are_refused(content, tmp_path):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ValueError, match=r"`path`.*results\.json"):
+        run_folder.read_results(tmp_path, {"density": float})
+
+
+HOLD = """
+import sys
+from tf_lottery.experiments.folder_lock import locked
+with locked(sys.argv[1]):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_works_in_a_folder_until_it_ends_or_is_killed(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    part = tmp_path / f".model.keras.{'0' * 32}.part"
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == b"locked\n"
+        part.touch()
+        with pytest.raises(ValueError, match="no other process works"), locked(tmp_path):
+            pass
+        assert part.exists()
+        process.kill()
+    with locked(tmp_path):
+        assert not part.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_digest_tells_arrays_apart():

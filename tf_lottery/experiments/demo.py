@@ -7,12 +7,20 @@ import statistics
 import keras
 
 from tf_lottery.analysis.plots import plot_lottery
+from tf_lottery.experiments.folder_lock import locked
 from tf_lottery.experiments.lottery import LotterySettings, run_lottery, run_rigl
-from tf_lottery.experiments.run_folder import check_settings, remove_files, write_json
+from tf_lottery.experiments.run_folder import (
+    check_settings,
+    read_results,
+    remove_files,
+    write_json,
+)
 from tf_lottery.export import export_tflite
+from tf_lottery.printable import plain_table
 
 EXPORTED_DENSITIES = (0.21, 0.1, 0.05)
 SPARSE_BELOW = 0.2
+KIND = "demo"
 FILES = (
     "replicate_*/evaluations.json",
     "replicate_*/reinitialized_*.json",
@@ -84,11 +92,9 @@ class DemoResult:
         return dataclasses.asdict(self)
 
     def __rich__(self):
-        from rich.table import Table
-
         title = f"LeNet-300-100 on {self.dataset}: tickets and other sparse networks"
         # No space on the left, so that the table fits a terminal of 80 columns.
-        table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))
+        table = plain_table(title=title, title_justify="left", padding=(0, 1, 0, 0))
         for heading in ("Level", "Density", *_COLUMNS, ".tflite\nbytes", "of\ndense"):
             table.add_column(heading, justify="right")
         sizes = {export["level"]: f"{export['num_bytes']:,}" for export in self.exports}
@@ -223,7 +229,22 @@ def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
         )
     directory = pathlib.Path(directory)
     arguments = {"seed": seed, "replicates": replicates, **dataclasses.asdict(settings)}
-    check_settings(directory, {**data.settings, **arguments})
+    check_settings(directory, KIND, {**data.settings, **arguments}, FILES)
+    with locked(directory):
+        return _finished(directory) or _run(data, settings, directory, arguments, on_row)
+
+
+def _finished(directory):
+    """Returns the `DemoResult` of a finished run whose files are all there, or `None`."""
+    fields = {"dataset": str, "num_test_examples": int, "rows": list, "exports": list}
+    results = read_results(directory, fields)
+    if results is None or not all((directory / e["path"]).exists() for e in results["exports"]):
+        return None
+    return DemoResult(**{name: results[name] for name in fields})
+
+
+def _run(data, settings, directory, arguments, on_row):
+    seed, replicates = arguments["seed"], arguments["replicates"]
     on_row = on_row or (lambda row: None)
     rows = []
     for replicate in range(replicates):
@@ -251,7 +272,7 @@ def remove_demo(directory):
     Args:
         directory: The folder.
     """
-    remove_files(directory, FILES)
+    remove_files(directory, KIND, FILES)
 
 
 def _replicate(data, settings, directory, seed, on_row):

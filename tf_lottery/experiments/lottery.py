@@ -9,6 +9,7 @@ from tf_lottery import callbacks
 from tf_lottery._strip import strip
 from tf_lottery.controls import random_reinitialization
 from tf_lottery.experiments.batches import ShuffledBatches
+from tf_lottery.experiments.folder_lock import locked
 from tf_lottery.experiments.methods import dynamic_frequency
 from tf_lottery.experiments.models import lenet_300_100
 from tf_lottery.experiments.run_folder import check_settings, read_json, save_model, write_json
@@ -87,14 +88,16 @@ def run_lottery(data, settings, directory, seed=0, verbose=0, on_row=None):
     ['ticket', 'ticket', 'ticket', 'reinitialized', 'reinitialized']
     """
     directory = pathlib.Path(directory)
-    check_settings(directory, {**data.settings, "seed": seed, **dataclasses.asdict(settings)})
+    arguments = {**data.settings, "seed": seed, **dataclasses.asdict(settings)}
+    check_settings(directory, "lottery", arguments)
     on_row = on_row or (lambda row: None)
-    tickets, rows = _search(data, settings, directory, seed, verbose, on_row)
-    levels = range(1, settings.levels + 1)
-    if settings.control_levels is not None:
-        levels = settings.control_levels
-    controls = [tickets[level] for level in levels]
-    return rows + _reinitialize(data, settings, directory, seed, controls, verbose, on_row)
+    with locked(directory):
+        tickets, rows = _search(data, settings, directory, seed, verbose, on_row)
+        levels = range(1, settings.levels + 1)
+        if settings.control_levels is not None:
+            levels = settings.control_levels
+        controls = [tickets[level] for level in levels]
+        return rows + _reinitialize(data, settings, directory, seed, controls, verbose, on_row)
 
 
 def run_rigl(data, settings, directory, ticket, seed=0, on_row=None):

@@ -12,22 +12,24 @@ from tf_lottery.experiments import networks
 from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
+from tf_lottery.experiments.folder_lock import locked
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
     check_settings,
     check_success,
     digest,
     failures,
-    read_json,
+    read_results,
     remove_files,
     save_model,
     write_json,
 )
-from tf_lottery.experiments.training import evaluate
+from tf_lottery.experiments.training import RESULTS, evaluate
 from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import TWEAKS, recipe
 from tf_lottery.retrain._recipe import fitting_tweaks
 
+KIND = "retrain"
 FILES = (
     "checkpoint.npz",
     "failures.json",
@@ -168,41 +170,42 @@ def run_retraining(
     all_settings = _all_settings(data, settings, ticket, teacher, seed)
     if (directory / "settings.json").exists():
         # Checked early, since the initialization may take minutes.
-        check_settings(directory, all_settings)
-    if (directory / "results.json").exists():
-        return read_json(directory / "results.json")
+        check_settings(directory, KIND, all_settings, FILES)
+        if results := read_results(directory, RESULTS):
+            return results
     checkpoint = Checkpoint(directory / "checkpoint.npz")
     prepared = _prepare(model, settings, batches, teacher, resumed=checkpoint.path.exists())
-    check_settings(directory, all_settings)
-    if on_recipe is not None:
-        on_recipe(prepared)
-    _compile(model, prepared.loss, settings, prepared.steps)
-    model.fit(
-        batches,
-        epochs=settings.epochs,
-        shuffle=False,
-        validation_data=data.validation,
-        validation_batch_size=_EVALUATED,
-        callbacks=[batches.follow_epoch(), checkpoint, *prepared.callbacks],
-        verbose=verbose,
-    )
-    check_success(directory, checkpoint)
-    prepared.remove()
-    # Compiled without label smoothing, so that the losses of all trainings can be compared.
-    _compile(model, None, settings, prepared.steps)
-    has_ghosts = any(tweak.name == "ghost_skips" for tweak in model.tweaks)
-    save_model(model if has_ghosts else strip(model), directory / "model.keras")
-    chosen.save(directory / "ticket.npz")
-    results = {
-        "settings": all_settings,
-        "density": model.density,
-        "parameters": count_parameters(model),
-        "epochs": settings.epochs,
-        **evaluate(model, data),
-        "history": checkpoint.history,
-        **failures(directory),
-    }
-    write_json(directory / "results.json", results)
+    check_settings(directory, KIND, all_settings, FILES)
+    with locked(directory):
+        if on_recipe is not None:
+            on_recipe(prepared)
+        _compile(model, prepared.loss, settings, prepared.steps)
+        model.fit(
+            batches,
+            epochs=settings.epochs,
+            shuffle=False,
+            validation_data=data.validation,
+            validation_batch_size=_EVALUATED,
+            callbacks=[batches.follow_epoch(), checkpoint, *prepared.callbacks],
+            verbose=verbose,
+        )
+        check_success(directory, checkpoint)
+        prepared.remove()
+        # Compiled without label smoothing, so that the losses of all trainings can be compared.
+        _compile(model, None, settings, prepared.steps)
+        has_ghosts = any(tweak.name == "ghost_skips" for tweak in model.tweaks)
+        save_model(model if has_ghosts else strip(model), directory / "model.keras")
+        chosen.save(directory / "ticket.npz")
+        results = {
+            "settings": all_settings,
+            "density": model.density,
+            "parameters": count_parameters(model),
+            "epochs": settings.epochs,
+            **evaluate(model, data),
+            "history": checkpoint.history,
+            **failures(directory),
+        }
+        write_json(directory / "results.json", results)
     return results
 
 
@@ -223,7 +226,7 @@ def remove_retraining(directory):
     Args:
         directory: The folder.
     """
-    remove_files(directory, FILES)
+    remove_files(directory, KIND, FILES)
 
 
 def _with_control(ticket, control, model, data, seed):

@@ -8,40 +8,49 @@ import pathlib
 import numpy as np
 
 from tf_lottery import files
+from tf_lottery.experiments.folder_lock import locked
 
-_FAILURES = "failures.json"
+_FAILURES, _SETTINGS, RESULTS = "failures.json", "settings.json", "results.json"
 
 
-def check_settings(directory, settings):
-    """Makes a folder for a run, or checks that its run has the same arguments.
+def check_settings(directory, kind, settings, patterns=()):
+    """Makes a folder for a run, or checks that its run is the same.
 
     A run that has failed may go on with another learning rate.
 
     Args:
         directory: The folder. It and its parents are made if they do not exist.
+        kind: String, the kind of run.
         settings: Dict that JSON can store, the arguments that determine the result.
+        patterns: Tuple of patterns of the files that the run will write. A folder that has such
+            files, but no run, is refused. Defaults to `()`.
 
     Returns:
         The folder as a `pathlib.Path`.
 
     Raises:
-        ValueError: If the folder holds a run with other arguments.
+        ValueError: If the folder holds another run, or files that the run would overwrite.
         OSError: If the folder cannot be made or written.
 
     Example:
 
-    >>> check_settings("runs/lottery", {"dataset": "digits", "seed": 0})
+    >>> check_settings("runs/lottery", "lottery", {"dataset": "digits", "seed": 0})
     PosixPath('runs/lottery')
     """
     directory = pathlib.Path(directory)
-    path = directory / "settings.json"
-    settings = json.loads(json.dumps(settings))
+    path = directory / _SETTINGS
+    settings = json.loads(json.dumps({"run": kind, **settings}))
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         message = f"Argument `directory` (--out) must be a folder ({error.strerror}). Received"
         raise OSError(error.errno, message, str(directory)) from None
     if not path.exists():
+        if foreign := [p.name for pattern in patterns for p in directory.glob(pattern)]:
+            raise ValueError(
+                "Argument `directory` (--out) must be a new folder or hold such a run: files "
+                f"would be overwritten. Received: {str(directory)!r} with {sorted(foreign)[:8]}"
+            )
         write_json(path, settings)
         return directory
     found = read_json(path)
@@ -59,6 +68,25 @@ def check_settings(directory, settings):
     return directory
 
 
+def read_results(directory, fields):
+    """Returns the results of a finished run, or `None` if it is not finished.
+
+    Args:
+        directory: The folder.
+        fields: Dict of names that the results must have to their types.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    path = pathlib.Path(directory) / RESULTS
+    if not path.exists():
+        return None
+    with files.reading(path, "results"):
+        results = read_json(path)
+        files.check_fields(results, fields)
+    return results
+
+
 def check_success(directory, callback):
     """Raises an error if a training failed, and notes the failure in the folder of its run.
 
@@ -73,7 +101,7 @@ def check_success(directory, callback):
     if callback.failure is None:
         return
     directory = pathlib.Path(directory)
-    rate = read_json(directory / "settings.json").get("learning_rate")
+    rate = read_json(directory / _SETTINGS).get("learning_rate")
     failed = {"learning_rate": rate, "failure": callback.failure}
     noted = failures(directory).get("failures", [])
     write_json(directory / _FAILURES, {"failures": [*noted, failed]})
@@ -166,21 +194,34 @@ def save_model(model, path):
             archive.unlink(missing_ok=True)
 
 
-def remove_files(directory, patterns):
+def remove_files(directory, kind, patterns):
     """Deletes the files of a run, and folders that become empty.
 
     Args:
         directory: The folder. Nothing happens unless it holds a run.
+        kind: String, the kind of run that the folder must hold.
         patterns: Tuple of patterns of paths in the folder.
+
+    Raises:
+        ValueError: If the folder holds a run of another kind, or another process works in it.
     """
     directory = pathlib.Path(directory)
-    if not (directory / "settings.json").exists():
+    if not (directory / _SETTINGS).exists():
         return
+    found = read_json(directory / _SETTINGS).get("run")
+    if found != kind:
+        raise ValueError(
+            f"--fresh deletes runs of `{kind}` alone; choose another folder, or delete this one. "
+            f"Received: {str(directory)!r}, a run of {found!r}"
+        )
     folders = {directory}
-    for pattern in patterns:
-        for path in directory.glob(pattern):
-            path.unlink()
-            folders.add(path.parent)
+    with locked(directory):
+        for pattern in patterns:
+            for path in directory.glob(pattern):
+                path.unlink()
+                folders.add(path.parent)
+        for folder in folders:
+            files.sweep(folder)
     for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
         if not any(folder.iterdir()):
             folder.rmdir()

@@ -10,13 +10,14 @@ from tf_lottery.experiments import networks
 from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
+from tf_lottery.experiments.folder_lock import locked
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
     check_settings,
     check_success,
     digest,
     failures,
-    read_json,
+    read_results,
     remove_files,
     write_json,
 )
@@ -24,6 +25,8 @@ from tf_lottery.pruning import sparsify
 from tf_lottery.snapshot import Snapshot
 
 STARTS = ("shared", "independent")
+KIND = "stability"
+RESULTS = {"settings": dict, "density": (int, float), "errors": list, "losses": list}
 FILES = ("copy_*.npz", "failures.json", "start_*.npz", "results.json", "settings.json")
 # Training batches at every point for the statistics of batch normalization.
 _STATISTICS_STEPS = 50
@@ -122,31 +125,32 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
     ticket_digest = ticket and digest({"masks": ticket.masks, "weights": ticket.weights})
     arguments = {**data.settings, "seed": seed, "ticket": ticket_digest}
     all_settings = {**arguments, **dataclasses.asdict(settings), "augment": list(settings.augment)}
-    check_settings(directory, all_settings)
-    if (directory / "results.json").exists():
-        return read_json(directory / "results.json")
-    start = ticket
-    if ticket is None or settings.start == "independent":
-        start = _starts(model, data, settings, directory, seed, ticket)
+    check_settings(directory, KIND, all_settings, FILES)
+    with locked(directory):
+        if results := read_results(directory, RESULTS):
+            return results
+        start = ticket
+        if ticket is None or settings.start == "independent":
+            start = _starts(model, data, settings, directory, seed, ticket)
 
-    def train(model, order):
-        checkpoint = Checkpoint(directory / f"copy_{list(copies).index(order)}.npz")
-        _train(model, data, copies[order], settings.epochs, checkpoint, verbose)
-        check_success(directory, checkpoint)
+        def train(model, order):
+            checkpoint = Checkpoint(directory / f"copy_{list(copies).index(order)}.npz")
+            _train(model, data, copies[order], settings.epochs, checkpoint, verbose)
+            check_success(directory, checkpoint)
 
-    found = stability(
-        model,
-        train,
-        data.test,
-        start=start,
-        seeds=tuple(copies),
-        points=settings.points,
-        batches=ShuffledBatches(*data.train, settings.batch_size, _STATISTICS_STEPS, 3 * seed),
-    )
-    density = 1.0 if ticket is None else ticket.density
-    results = {"settings": all_settings, "density": density, **found.to_dict()}
-    results.update(failures(directory))
-    write_json(directory / "results.json", results)
+        found = stability(
+            model,
+            train,
+            data.test,
+            start=start,
+            seeds=tuple(copies),
+            points=settings.points,
+            batches=ShuffledBatches(*data.train, settings.batch_size, _STATISTICS_STEPS, 3 * seed),
+        )
+        density = 1.0 if ticket is None else ticket.density
+        results = {"settings": all_settings, "density": density, **found.to_dict()}
+        results.update(failures(directory))
+        write_json(directory / "results.json", results)
     return results
 
 
@@ -166,7 +170,7 @@ def remove_stability(directory):
     Args:
         directory: The folder.
     """
-    remove_files(directory, FILES)
+    remove_files(directory, KIND, FILES)
 
 
 def _train(model, data, batches, epochs, checkpoint, verbose):

@@ -11,18 +11,27 @@ from tf_lottery.experiments import methods, networks
 from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
+from tf_lottery.experiments.folder_lock import locked
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
     check_settings,
     check_success,
     failures,
-    read_json,
+    read_results,
     remove_files,
     save_model,
     write_json,
 )
 from tf_lottery.ticket import Ticket
 
+KIND = "train"
+RESULTS = {
+    "settings": dict,
+    "density": (int, float),
+    "epochs": int,
+    "test_accuracy": (int, float),
+    "test_loss": (int, float),
+}
 FILES = (
     "checkpoint.npz",
     "failures.json",
@@ -227,32 +236,33 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         changes = [progress, *updates, callbacks.SparsityLogger()]
         epochs = settings.epochs
     all_settings = {**data.settings, "seed": seed, **settings.to_dict()}
-    check_settings(directory, all_settings)
-    if (directory / "results.json").exists():
-        return read_json(directory / "results.json")
-    methods.prune_before_training(model, settings, batches)
-    model.fit(
-        batches,
-        epochs=epochs,
-        shuffle=False,
-        validation_data=data.validation,
-        validation_batch_size=_EVALUATED,
-        callbacks=[batches.follow_epoch(), *changes],
-        verbose=verbose,
-    )
-    check_success(directory, progress)
-    save_model(strip(model), directory / "model.keras")
-    tickets = getattr(progress, "tickets", None) or [Ticket.from_model(model)]
-    tickets[-1].save(directory / "ticket.npz")
-    results = {
-        "settings": all_settings,
-        "density": model.density,
-        "epochs": epochs,
-        **evaluate(model, data),
-        "history": progress.history,
-        **failures(directory),
-    }
-    write_json(directory / "results.json", results)
+    check_settings(directory, KIND, all_settings, FILES)
+    with locked(directory):
+        if results := read_results(directory, RESULTS):
+            return results
+        methods.prune_before_training(model, settings, batches)
+        model.fit(
+            batches,
+            epochs=epochs,
+            shuffle=False,
+            validation_data=data.validation,
+            validation_batch_size=_EVALUATED,
+            callbacks=[batches.follow_epoch(), *changes],
+            verbose=verbose,
+        )
+        check_success(directory, progress)
+        save_model(strip(model), directory / "model.keras")
+        tickets = getattr(progress, "tickets", None) or [Ticket.from_model(model)]
+        tickets[-1].save(directory / "ticket.npz")
+        results = {
+            "settings": all_settings,
+            "density": model.density,
+            "epochs": epochs,
+            **evaluate(model, data),
+            "history": progress.history,
+            **failures(directory),
+        }
+        write_json(directory / "results.json", results)
     return results
 
 
@@ -262,7 +272,7 @@ def remove_training(directory):
     Args:
         directory: The folder.
     """
-    remove_files(directory, FILES)
+    remove_files(directory, KIND, FILES)
 
 
 def evaluate(model, data):

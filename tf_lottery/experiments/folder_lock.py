@@ -1,0 +1,76 @@
+"""A lock on the folder of a run, which ends with its process."""
+
+import contextlib
+import os
+import pathlib
+
+from tf_lottery import files
+
+_NAME = ".lock"
+
+
+@contextlib.contextmanager
+def locked(directory):
+    """Keeps other processes out of a folder, and deletes what killed ones have left there.
+
+    The operating system releases the lock if the process is killed.
+
+    Args:
+        directory: The folder, which must exist.
+
+    Raises:
+        ValueError: If another process works in the folder.
+        OSError: If the folder cannot be written.
+
+    Example:
+
+    >>> import os
+    >>> with locked("."):
+    ...     os.path.exists(".lock")
+    True
+    >>> os.path.exists(".lock")
+    False
+    """
+    path = pathlib.Path(directory) / _NAME
+    descriptor = _acquire(path)
+    try:
+        files.sweep(directory)
+        yield
+    finally:
+        # Windows deletes no open files.
+        if os.name == "posix":
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(path):
+    """Returns the descriptor of the locked file."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            raise ValueError(
+                "Argument `directory` (--out) must be a folder in which no other process works; "
+                f"wait for it or end it. Received: {str(path.parent)!r}"
+            ) from error
+        # The process that had the lock may have deleted the file since it was opened.
+        if os.name != "posix" or _is_same(path, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_same(path, descriptor):
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor))
+
+
+def _lock(descriptor):
+    if os.name == "posix":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
