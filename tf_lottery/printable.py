@@ -70,3 +70,25 @@ def _short(value):
 def _equal(value, default):
     """Returns whether an argument is its default. Arrays, which compare elementwise, are not."""
     return value is default or (isinstance(value, str | int | float) and value == default)
+
+
+def plain_table(*headings, **options):
+    """Returns a `rich.table.Table` that shows all text as it is.
+
+    Names from files may contain square brackets, which `rich` takes for markup otherwise.
+
+    Args:
+        *headings: Strings.
+        **options: Arguments of `rich.table.Table`.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    class PlainTable(Table):
+        def __rich_console__(self, console, options):
+            for name in ("title", "caption"):
+                if isinstance(text := getattr(self, name), str):
+                    setattr(self, name, Text(text, style=f"table.{name}"))
+            yield from super().__rich_console__(console, options.update(markup=False))
+
+    return PlainTable(*headings, **options)

@@ -13,7 +13,7 @@ from tf_lottery_cli.parser import (
     data_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras
+from tf_lottery_cli.terminal import import_keras, print_if_finished
 
 DESCRIPTION = """\
 Finds lottery tickets in LeNet-300-100: trains, prunes 20% of the weights, rewinds the rest to
@@ -78,9 +78,10 @@ def run(args):
     arrays = data.load(args.dataset, args.data_dir, args.download, **data_options(args))
     if args.fresh:
         demo.remove_demo(args.out)
+    console = Console(markup=False)
+    print_if_finished(console, args.out)
     with show_progress(settings.levels, args.replicates) as on_row:
         result = demo.run_demo(arrays, settings, args.out, args.seed, args.replicates, on_row)
-    console = Console()
     console.print(result)
     for sentence in result.conclusions():
         console.print(f"- {sentence}", highlight=False)
@@ -108,7 +109,7 @@ def show_progress(levels, replicates):
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     if not console.is_terminal:
         yield lambda row: console.print(_describe(row), highlight=False)
         return

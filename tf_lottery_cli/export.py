@@ -214,7 +214,7 @@ def run(args):
         compaction = {"compaction": reports["compaction"].to_dict()} if args.compact else {}
         print(json.dumps({**reports["export"].to_dict(), **compaction}, indent=1))
     else:
-        Console().print(*reports.values())
+        Console(markup=False).print(*reports.values())
 
 
 def _in_options(message):

@@ -56,7 +56,7 @@ def run(args):
         verdict = {} if arm is None else {"arm": arm.to_dict()}
         print(json.dumps({**file.to_dict(), **verdict}, indent=1))
         return
-    console = Console()
+    console = Console(markup=False)
     if arm is not None:
         console.print(arm.to_table(args.verbose), highlight=False)
     console.print(file.to_table(args.verbose))

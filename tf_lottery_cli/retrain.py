@@ -21,7 +21,7 @@ from tf_lottery_cli.parser import (
     step_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, print_run, verbosity
+from tf_lottery_cli.terminal import import_keras, print_if_finished, print_run, verbosity
 
 DESCRIPTION = """\
 Trains a lottery ticket once more, from its masks and weights, with tweaks that help sparse
@@ -140,7 +140,7 @@ def run(args):
     from tf_lottery.experiments import data, retraining
     from tf_lottery_cli import inputs
 
-    console = Console()
+    console = Console(markup=False)
     ticket = _load_ticket(args.ticket)
     teacher = inputs.load_model(options.pop("teacher")) if "teacher" in options else None
     dataset, model, images = _origin(args, ticket, console)
@@ -156,6 +156,7 @@ def run(args):
     if args.fresh:
         retraining.remove_retraining(args.out)
     verbose = verbosity()
+    print_if_finished(console, args.out)
     results = retraining.run_retraining(
         arrays,
         settings,

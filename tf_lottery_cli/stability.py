@@ -14,7 +14,7 @@ from tf_lottery_cli.parser import (
     step_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, verbosity
+from tf_lottery_cli.terminal import import_keras, print_if_finished, verbosity
 
 DESCRIPTION = """\
 Trains two copies of a network from the same weights, with the data in another order, and evaluates
@@ -122,13 +122,14 @@ def run(args):
     cases = {f"dense_{kind}": (kind, None) for kind in kinds}
     cases.update({name: ("shared", ticket) for name, ticket in tickets.items()})
     arrays = data.load(args.dataset, args.data_dir, args.download, **data_options(args))
-    console, out, results = Console(), pathlib.Path(args.out), {}
+    console, out, results = Console(markup=False), pathlib.Path(args.out), {}
     verbose = verbosity()
     for name, (start, ticket) in cases.items():
         if args.fresh:
             stability.remove_stability(out / name)
         console.print(f"Run in {out / name}", highlight=False, soft_wrap=True)
         settings = _settings(args, start, 0 if ticket else args.rewind_to_step or 0)
+        print_if_finished(console, out / name)
         results[name] = stability.run_stability(
             arrays, settings, out / name, args.seed, ticket, verbose
         )
@@ -196,11 +197,10 @@ def _draw(results, path, dataset):
 
 def _table(results):
     """Returns a table with a line for every network."""
-    from rich.table import Table
-
     from tf_lottery.experiments.stability import read_connectivity
+    from tf_lottery.printable import plain_table
 
-    table = Table(
+    table = plain_table(
         caption="Mean: of the test errors of the two copies. Barrier: the highest error, or loss, "
         "on the line between them minus that mean. Stable: a barrier of less than 2%.",
         caption_justify="left",

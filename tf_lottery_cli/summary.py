@@ -52,7 +52,7 @@ def run(args):
         extra = {"level": ticket.level, "provenance": ticket.provenance} if ticket else {}
         print(json.dumps({**summary.to_dict(), "density": summary.density, **extra}, indent=1))
         return
-    console = Console()
+    console = Console(markup=False)
     console.print(summary)
     if ticket:
         origin = ", ".join(f"{name} {value}" for name, value in ticket.provenance.items())

@@ -59,6 +59,18 @@ def _keras():
     return keras
 
 
+def print_if_finished(console, folder):
+    """Says so if a run was finished before, so that nothing will be trained.
+
+    Args:
+        console: A `rich.console.Console`.
+        folder: The folder of the run.
+    """
+    if os.path.exists(os.path.join(folder, "results.json")):
+        text = f"The run in {folder} has finished before: nothing is trained (--fresh starts anew)"
+        console.print(text, highlight=False, soft_wrap=True)
+
+
 def print_run(console, folder, results, note=None):
     """Prints the results of a training and the files in its folder.
 

@@ -15,7 +15,7 @@ from tf_lottery_cli.parser import (
     step_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, print_run, verbosity
+from tf_lottery_cli.terminal import import_keras, print_if_finished, print_run, verbosity
 
 DESCRIPTION = """\
 Trains a network to a sparsity and saves a plain Keras model, a ticket and results.json.
@@ -110,12 +110,13 @@ def run(args):
     arrays = data.load(args.dataset, args.data_dir, args.download, **data_options(args))
     verbose = verbosity()
     results = {}
-    console = Console()
+    console = Console(markup=False)
     for folder, chosen in settings.items():
         if args.fresh:
             training.remove_training(folder)
         if len(settings) > 1:
             console.print(f"Run in {folder}", highlight=False, soft_wrap=True)
+        print_if_finished(console, folder)
         results[folder] = training.run_training(arrays, chosen, folder, args.seed, verbose)
     if len(results) > 1:
         console.print(_table(results))
@@ -141,9 +142,9 @@ def _print_one(console, folder, results):
 
 def _table(results):
     """Returns a table of several runs, with what magnitude pruning would cost."""
-    from rich.table import Table
+    from tf_lottery.printable import plain_table
 
-    table = Table(caption=_CAPTION, caption_justify="left")
+    table = plain_table(caption=_CAPTION, caption_justify="left")
     table.add_column("Folder", overflow="fold")
     for name in ("Density", "Test accuracy", "Epochs", "Epochs of imp"):
         table.add_column(name, justify="right")

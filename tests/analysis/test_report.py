@@ -4,6 +4,7 @@ import keras
 import pytest
 
 import tf_lottery as tfl
+from tf_lottery.analysis.report import KernelRow, Summary
 
 
 def test_counts_per_kernel_and_in_all(make_model):
@@ -51,6 +52,12 @@ def test_table_shows_every_kernel(make_model):
     text = str(tfl.summary(tfl.sparsify(make_model(), sparsity=0.75)))
     for part in ("hidden/kernel", "output/kernel", "6 x 8", "75.00%", "all kernels"):
         assert part in text
+
+
+def test_names_with_brackets_are_shown_as_they_are():
+    rows = [KernelRow("[/x]/[bold]kernel", (2, 2), 4, 2)]
+    text = str(Summary("[red]net[/]", rows, {"[/y]": "[z]"}, 4, no_flops="[/a]"))
+    assert all(name in text for name in ("[/x]/[bold]kernel", "[red]net[/]", "[/a]"))
 
 
 def test_cost_stands_below_the_table(make_model):

@@ -14,7 +14,7 @@ from tf_lottery.analysis.network_weights import weights_of
 from tf_lottery.at_init.batches import read_batches
 from tf_lottery.checks import positive_integer
 from tf_lottery.model import SparseModel, check_settled
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket
 from tf_lottery.tweaks import check_untweaked
@@ -65,13 +65,12 @@ class Connectivity(Printable):
 
     def __rich__(self):
         from rich.console import Group
-        from rich.table import Table
 
         text = f"Between two networks the barrier of the loss is {self.barrier_loss:.4f}"
         if self.errors is not None:
             stable = "stable" if self.is_stable else "not stable"
             text += f", of the error {self.barrier_error:.2%}: {stable}"
-        table = Table()
+        table = plain_table()
         for heading in ("Share of the first", "Loss", "Error"):
             table.add_column(heading, justify="right")
         for i, alpha in enumerate(self.alphas):

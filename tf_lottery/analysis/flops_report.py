@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tf_lottery.analysis import storage
 from tf_lottery.analysis.flops_conventions import kernel_flops
 from tf_lottery.analysis.training_flops import training_flops
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,10 +214,8 @@ class FlopsReport(Printable):
         }
 
     def __rich__(self):
-        from rich.table import Table
-
         title = f"{self.name}: FLOPs of inference for one example, convention {self.convention}"
-        table = Table(title=title, title_justify="left", show_footer=bool(self.rows))
+        table = plain_table(title=title, title_justify="left", show_footer=bool(self.rows))
         table.add_column("Kernel", "all kernels", overflow="fold")
         table.add_column("Shape")
         total = 1.0 - sum(r.nonzeros for r in self.rows) / max(1, sum(r.size for r in self.rows))

@@ -13,7 +13,7 @@ from tf_lottery.analysis.flops_report import FlopsReport, describe_coverage
 from tf_lottery.layers import Masked, find_kernels
 from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.model import SparseModel
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +99,11 @@ class Summary(Printable):
         }
 
     def __rich__(self):
-        from rich.table import Table
-
         title = (
             f"{self.name}: {self.sparsity:.2%} of {self.size:,} weights pruned, "
             f"{self.num_parameters:,} parameters in all"
         )
-        table = Table(title=title, title_justify="left", show_footer=bool(self.rows))
+        table = plain_table(title=title, title_justify="left", show_footer=bool(self.rows))
         table.add_column("Kernel", "all kernels", overflow="fold")
         table.add_column("Shape")
         table.add_column("Weights", f"{self.size:,}", justify="right")

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 
 BITS = {"int4": 4}
 # How many tensors are printed unless all are asked for.
@@ -150,9 +150,8 @@ class FileReport(Printable):
         """
         from rich import box
         from rich.console import Group
-        from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD)
+        table = plain_table(box=box.SIMPLE_HEAD)
         table.add_column("Tensor, read by", overflow="fold")
         table.add_column("Stored", overflow="fold")
         table.add_column("Zeros", justify="right", no_wrap=True)

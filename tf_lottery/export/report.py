@@ -4,7 +4,7 @@ import dataclasses
 
 from tf_lottery.export.file_report import FileReport
 from tf_lottery.export.runtimes import UNCHECKED
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 
 # A file this many times slower than the float32 one gets a hint; less is noise.
 SLOWER = 1.2
@@ -120,14 +120,12 @@ class ExportReport(Printable):
         return {**values, "dense": dataclasses.asdict(self.dense), "tensors": tensors}
 
     def __rich__(self):
-        from rich.table import Table
-
         title = (
             f"{self.path}\n{self.stored_sparsity:.2%} of the weights left out\n"
             f"at most {self.max_difference:.1e} from Keras, {self.relative_difference:.1e} of "
             f"the largest output\n{self.storage}: {self.reason}"
         )
-        table = Table(title=title, title_justify="left")
+        table = plain_table(title=title, title_justify="left")
         table.add_column("File")
         for heading in ("Bytes", "After gzip", "Milliseconds"):
             table.add_column(heading, justify="right")

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 
 # How many reasons and problems are printed unless all are asked for.
 NUM_TOP = 5
@@ -143,7 +143,6 @@ class SparseInferenceReport(Printable):
         """
         from rich import box
         from rich.console import Group
-        from rich.table import Table
 
         taken = sum(row.taken and not row.is_wrong for row in self.rows)
         lines = [
@@ -153,7 +152,7 @@ class SparseInferenceReport(Printable):
             *self.notes,
         ]
         lines += [f"{operator}: {text}" for operator, text in self.problems.items()][:NUM_TOP]
-        table = Table(box=box.SIMPLE_HEAD)
+        table = plain_table(box=box.SIMPLE_HEAD)
         table.add_column("Operators", justify="right")
         table.add_column("Why not", overflow="fold")
         table.add_column("What to change", overflow="fold")
@@ -171,9 +170,8 @@ class SparseInferenceReport(Printable):
 
     def _operators(self):
         from rich import box
-        from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD)
+        table = plain_table(box=box.SIMPLE_HEAD)
         table.add_column("Operator", overflow="fold")
         table.add_column("Zeros", justify="right")
         table.add_column("Sparse")

@@ -12,7 +12,7 @@ from tf_lottery.checks import choice, number_above, positive_integer
 from tf_lottery.layers.ghost_skips import GhostSkips
 from tf_lottery.layers.soft_activations import SoftActivations
 from tf_lottery.model import SparseModel, check_settled
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 from tf_lottery.retrain._ghost_skips import find_convolutions, ghost_skips, remove_ghost_skips
 from tf_lottery.retrain._rescaled_initialization import rescaled_initialization
 from tf_lottery.retrain._soft_activations import (
@@ -91,10 +91,8 @@ class Recipe(Printable):
 
     def __rich__(self):
         """Returns the schedule as a table."""
-        from rich.table import Table
-
         title = f"Retraining of {self.model.name}, {self.steps:,} steps"
-        table = Table("tweak", "from step", "to step", title=title, title_justify="left")
+        table = plain_table("tweak", "from step", "to step", title=title, title_justify="left")
         for tweak, (begin, end) in self.schedule.items():
             table.add_row(tweak.replace("_", " "), f"{begin:,}", f"{end:,}")
         return table

@@ -11,7 +11,7 @@ from tf_lottery.at_init.loss import loss_of_weights
 from tf_lottery.at_init.overrides import without_noise
 from tf_lottery.checks import number_above, positive_integer
 from tf_lottery.model import SparseModel, check_settled
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 from tf_lottery.retrain.scaled_network import ScaleAdam, ScaledNetwork, TrainableWeights
 
 
@@ -43,14 +43,12 @@ class RescalingReport(Printable):
         return {**dataclasses.asdict(self), **pairs}
 
     def __rich__(self):
-        from rich.table import Table
-
         losses, norms = self.one_step_loss, self.gradient_norm
         title = (
             f"Loss after one step {losses[0]:.4g}, now {losses[1]:.4g}; "
             f"norm of the gradient {norms[0]:.4g}, now {norms[1]:.4g}"
         )
-        table = Table(title=title, title_justify="left")
+        table = plain_table(title=title, title_justify="left")
         table.add_column("Weight", overflow="fold")
         table.add_column("Scale", justify="right")
         for path, scale in self.scales.items():

@@ -3,7 +3,7 @@
 import collections.abc
 import dataclasses
 
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 from tf_lottery.sparsity.groups import Accounting, Group
 
 _SHOWN = 3
@@ -76,11 +76,9 @@ class ChannelGroups(Printable, collections.abc.Sequence):
         return {"name": self.name, "groups": groups, "fixed": self.fixed}
 
     def __rich__(self):
-        from rich.table import Table
-
         channels = sum(group.width for group in self.groups)
         title = f"{self.name}: {len(self.groups)} groups, {channels:,} channels"
-        table = Table(title=title, title_justify="left")
+        table = plain_table(title=title, title_justify="left")
         table.add_column("Group", overflow="fold")
         table.add_column("Channels", justify="right")
         table.add_column("Kernels", overflow="fold")

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +71,11 @@ class CompactionReport(Printable):
         }
 
     def __rich__(self):
-        from rich.table import Table
-
         title = (
             f"{self.name}: {self.parameters_after:,} of {self.parameters_before:,} parameters, "
             f"{self.ratio:.2f} times fewer"
         )
-        table = Table(title=title, title_justify="left")
+        table = plain_table(title=title, title_justify="left")
         table.add_column("Layer", overflow="fold")
         for heading in ("Units", "Kept", "Parameters", "Kept"):
             table.add_column(heading, justify="right")
