@@ -13,7 +13,7 @@ from tf_lottery_cli.parser import (
     data_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, print_if_finished
+from tf_lottery_cli.terminal import import_keras, says_if_finished
 
 DESCRIPTION = """\
 Finds lottery tickets in LeNet-300-100: trains, prunes 20% of the weights, rewinds the rest to
@@ -79,8 +79,8 @@ def run(args):
     if args.fresh:
         demo.remove_demo(args.out)
     console = Console(markup=False)
-    print_if_finished(console, args.out)
-    with show_progress(settings.levels, args.replicates) as on_row:
+    progress = show_progress(settings.levels, args.replicates)
+    with says_if_finished(console, args.out), progress as on_row:
         result = demo.run_demo(arrays, settings, args.out, args.seed, args.replicates, on_row)
     console.print(result)
     for sentence in result.conclusions():

@@ -21,7 +21,7 @@ from tf_lottery_cli.parser import (
     step_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, print_if_finished, print_run, verbosity
+from tf_lottery_cli.terminal import import_keras, print_run, says_if_finished, verbosity
 
 DESCRIPTION = """\
 Trains a lottery ticket once more, from its masks and weights, with tweaks that help sparse
@@ -156,17 +156,17 @@ def run(args):
     if args.fresh:
         retraining.remove_retraining(args.out)
     verbose = verbosity()
-    print_if_finished(console, args.out)
-    results = retraining.run_retraining(
-        arrays,
-        settings,
-        ticket,
-        args.out,
-        teacher,
-        args.seed,
-        verbose,
-        lambda recipe: _print_recipe(console, recipe, args),
-    )
+    with says_if_finished(console, args.out):
+        results = retraining.run_retraining(
+            arrays,
+            settings,
+            ticket,
+            args.out,
+            teacher,
+            args.seed,
+            verbose,
+            lambda recipe: _print_recipe(console, recipe, args),
+        )
     print_run(console, args.out, results, args.control and f"Control: {args.control}")
 
 

@@ -14,7 +14,7 @@ from tf_lottery_cli.parser import (
     step_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, print_if_finished, verbosity
+from tf_lottery_cli.terminal import import_keras, says_if_finished, verbosity
 
 DESCRIPTION = """\
 Trains two copies of a network from the same weights, with the data in another order, and evaluates
@@ -129,10 +129,10 @@ def run(args):
             stability.remove_stability(out / name)
         console.print(f"Run in {out / name}", highlight=False, soft_wrap=True)
         settings = _settings(args, start, 0 if ticket else args.rewind_to_step or 0)
-        print_if_finished(console, out / name)
-        results[name] = stability.run_stability(
-            arrays, settings, out / name, args.seed, ticket, verbose
-        )
+        with says_if_finished(console, out / name):
+            results[name] = stability.run_stability(
+                arrays, settings, out / name, args.seed, ticket, verbose
+            )
     run_folder.write_json(out / "stability.json", results)
     _draw(results, out / "stability.png", args.dataset)
     console.print(_table(results))

@@ -59,15 +59,18 @@ def _keras():
     return keras
 
 
-def print_if_finished(console, folder):
-    """Says so if a run was finished before, so that nothing will be trained.
+@contextlib.contextmanager
+def says_if_finished(console, folder):
+    """Says after the block that nothing was trained, if the run had finished before.
 
     Args:
         console: A `rich.console.Console`.
         folder: The folder of the run.
     """
-    if os.path.exists(os.path.join(folder, "results.json")):
-        text = f"The run in {folder} has finished before: nothing is trained (--fresh starts anew)"
+    has_finished = os.path.exists(os.path.join(folder, "results.json"))
+    yield
+    if has_finished:
+        text = f"The run in {folder} had finished before: nothing was trained (--fresh starts anew)"
         console.print(text, highlight=False, soft_wrap=True)
 
 

@@ -15,7 +15,7 @@ from tf_lottery_cli.parser import (
     step_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, print_if_finished, print_run, verbosity
+from tf_lottery_cli.terminal import import_keras, print_run, says_if_finished, verbosity
 
 DESCRIPTION = """\
 Trains a network to a sparsity and saves a plain Keras model, a ticket and results.json.
@@ -116,8 +116,8 @@ def run(args):
             training.remove_training(folder)
         if len(settings) > 1:
             console.print(f"Run in {folder}", highlight=False, soft_wrap=True)
-        print_if_finished(console, folder)
-        results[folder] = training.run_training(arrays, chosen, folder, args.seed, verbose)
+        with says_if_finished(console, folder):
+            results[folder] = training.run_training(arrays, chosen, folder, args.seed, verbose)
     if len(results) > 1:
         console.print(_table(results))
     else:

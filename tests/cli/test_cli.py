@@ -373,6 +373,8 @@ def test_other_arguments_in_the_same_folder(command, refused, tmp_path, contents
     line = refused(*arguments, "--seed", 1)
     assert "--fresh" in line and "seed=0 instead of 1" in line
     assert contents(tmp_path) == before
+    assert "had finished before: nothing was trained" in command(*arguments)[1]
+    assert contents(tmp_path) == before
     assert command(*arguments, "--seed", 1, "--fresh")[0] == 0
     assert json.loads((tmp_path / "settings.json").read_text())["seed"] == 1
     assert (tmp_path / "notes.txt").read_text() == "mine"
