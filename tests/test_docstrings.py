@@ -44,6 +44,7 @@ NO_EXAMPLE = {
     "KernelSelection": "of `find_kernels`",
     "LayerRow": "row of a `CompactionReport`",
     "OperatorRow": "row of a `SparseInferenceReport`",
+    "RepairReport": "of `repair`",
     "RescalingReport": "of `rescaled_initialization`",
     "SparseInferenceReport": "of `sparse_inference_report`",
     "Stability": "of `stability`",

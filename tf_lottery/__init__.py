@@ -1,6 +1,7 @@
 """Sparse neural networks in Keras 3."""
 
 from tf_lottery import at_init as at_init
+from tf_lottery import calibration as calibration
 from tf_lottery import callbacks as callbacks
 from tf_lottery import controls as controls
 from tf_lottery import export as export
@@ -20,6 +21,8 @@ from tf_lottery.analysis.connectivity import interpolate as interpolate
 from tf_lottery.analysis.flops_report import FlopsReport as FlopsReport
 from tf_lottery.analysis.report import Summary as Summary
 from tf_lottery.analysis.report import summary as summary
+from tf_lottery.calibration import RepairReport as RepairReport
+from tf_lottery.calibration import repair as repair
 from tf_lottery.export import CompactionReport as CompactionReport
 from tf_lottery.export import ExportError as ExportError
 from tf_lottery.export import ExportReport as ExportReport

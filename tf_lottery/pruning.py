@@ -5,6 +5,11 @@ import warnings
 import keras
 import numpy as np
 
+from tf_lottery.calibration.calibrated_scores import (
+    check_calibrated,
+    prune_by_obs,
+    wanda_scores,
+)
 from tf_lottery.checks import choice, fraction, natural_number
 from tf_lottery.existing_zeros import adopt_zeros, warn_of_zeros
 from tf_lottery.layers.kernels import misfit
@@ -152,6 +157,7 @@ def prune(
     floor=1,
     initial=None,
     seed=0,
+    data=None,
 ):
     """Prunes a sparse model once, without training.
 
@@ -176,7 +182,10 @@ def prune(
             `"magnitude_increase"`, `"large_final_same_sign"`, `"random"` or a function as
             in `tf_lottery.sparsity.scores`. For channel groups also `"l1"`, `"l2"` and
             `"norm_scale"`, or what `tfl.channel_scores` measures on data, a dict of the names of
-            groups to one score for each channel. Defaults to `"magnitude"`.
+            groups to one score for each channel. For trained networks also, with `data`, `"obs"`,
+            which changes the kept weights to make up for the others (Optimal Brain Surgeon in the
+            form of arXiv:2301.00774), and `"wanda"`, magnitudes times the norms of the inputs
+            (arXiv:2306.11695), up to a sparsity of 0.5. Defaults to `"magnitude"`.
         scope: `"layer"` ranks each kernel separately, which suits untrained and small networks
             (arXiv:1803.03635). `"global"` ranks all weights together, so that layers with many
             unimportant weights are pruned more. The papers use it for deep trained networks
@@ -190,6 +199,8 @@ def prune(
         initial: Dict of kernel paths to the weights before training, or a `Snapshot`, for
             scores that compare with them. Defaults to `None`.
         seed: Integer or list of integers, for `scores="random"`. Defaults to `0`.
+        data: Some hundred or thousand unlabelled inputs for `"obs"` and `"wanda"`, as in
+            `tfl.repair`, which can follow. Defaults to `None`.
 
     Returns:
         Dict of kernel paths to the new masks.
@@ -205,7 +216,15 @@ def prune(
     check_settled(model)
     pattern = model.pattern if pattern is None else patterns.get(pattern)
     _check_one_target(sparsity, budget, pattern)
-    values = kernel_scores(model, scores, initial=initial, seed=seed, pattern=pattern)
+    check_calibrated(scores, data, scope, sparsity, pattern)
+    if data is None:
+        values = kernel_scores(model, scores, initial=initial, seed=seed, pattern=pattern)
+    elif scores == "wanda":
+        values = wanda_scores(model, data)
+    else:
+        sparsity = target_sparsity(model, sparsity, distribution=distribution, pattern=pattern)
+        paths, _ = divided_kernels(model, pattern)
+        return prune_by_obs(model, data, sparsity, pattern=pattern, paths=paths, floor=floor)
     if budget is not None:
         masks = masks_within_budget(
             model, values, budget, pattern=pattern, scope=scope, floor=floor

@@ -6,7 +6,7 @@ import pytest
 
 import tf_lottery as tfl
 from tf_lottery import files
-from tf_lottery.analysis.batch_statistics import BatchStatistics
+from tf_lottery.calibration.batch_statistics import BatchStatistics
 from tf_lottery.experiments import networks, stability
 from tf_lottery.experiments.stability import StabilitySettings, read_connectivity, run_stability
 

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_lottery.analysis.batch_statistics import BatchStatistics
-from tf_lottery.analysis.network_weights import weights_of
 from tf_lottery.at_init.batches import read_batches
+from tf_lottery.calibration.batch_statistics import BatchStatistics
 from tf_lottery.checks import positive_integer
 from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.network_weights import weights_of
 from tf_lottery.printable import Printable, plain_table
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket
@@ -100,7 +100,7 @@ def interpolate(
 
     All floating-point weights are interpolated, those of pruned connections being zeros.
     The statistics of batch normalization are recomputed at every point, both ends included, as
-    in `tf_lottery.analysis.batch_statistics`. The model's own `evaluate` is used at all points.
+    in `tf_lottery.calibration.batch_statistics`. The model's own `evaluate` is used at all points.
     The model is left exactly as it was.
 
     Args:

@@ -10,8 +10,9 @@ from keras import ops
 
 from tf_lottery.checks import natural_number
 from tf_lottery.model import SparseModel, check_settled, named_weights
+from tf_lottery.model.paths import match_paths
 from tf_lottery.snapshot import Snapshot
-from tf_lottery.ticket import Ticket, match_paths
+from tf_lottery.ticket import Ticket
 
 
 def check_ticket(ticket, needs_weights=False):

@@ -1,8 +1,8 @@
 """The masks of a ticket by channel groups, for controls that move whole channels."""
 
 from tf_lottery.model import check_sparse_model
+from tf_lottery.model.paths import match_paths
 from tf_lottery.sparsity.patterns import Channel
-from tf_lottery.ticket import match_paths
 
 
 def by_group(ticket, pattern, model):

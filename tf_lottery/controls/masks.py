@@ -16,11 +16,12 @@ from tf_lottery.controls.changes import (
 )
 from tf_lottery.controls.channels import by_group
 from tf_lottery.model import SparseModel, check_sparse_model
+from tf_lottery.model.paths import match_paths
 from tf_lottery.sparsity import distributions, patterns
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
 from tf_lottery.sparsity.patterns import Pattern
-from tf_lottery.ticket import Ticket, match_paths
+from tf_lottery.ticket import Ticket
 
 
 def shuffle_masks(

@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from tf_lottery.model import SparseModel, named_weights
+from tf_lottery.model.paths import match_paths
 from tf_lottery.snapshot import Snapshot
-from tf_lottery.ticket import match_paths
 
 
 def weights_of(model, name, network):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tf_lottery.analysis.batch_statistics import BatchStatistics
+from tf_lottery.calibration.batch_statistics import BatchStatistics
 
 
 def normalized(momentum=0.99, **kwargs):

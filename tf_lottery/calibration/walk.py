@@ -1,0 +1,223 @@
+"""Goes through a network layer by layer, with what the layers get from calibration inputs."""
+
+import contextlib
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_lottery import _keras
+from tf_lottery.calibration.layer_matrices import LayerMatrix, layer_matrix
+from tf_lottery.layers import functional_call
+from tf_lottery.layers.interception import intercepted
+from tf_lottery.layers.kernels import owners_of_weights
+
+NOT_CALLED = "its layer is not called"
+NOT_COMPUTED = "its layer is called inside a loop or compiled function, which hides its inputs"
+
+
+class _Reached(BaseException):
+    """Ends a call of a model when a layer has got all its inputs.
+
+    Keras replaces exceptions that leave a layer, but not a `BaseException`.
+    """
+
+
+@dataclasses.dataclass
+class Moments:
+    """Sums over all inputs of a layer, from which least squares are computed.
+
+    With a bias, a column of ones follows the inputs. Arrays have a leading axis of groups.
+
+    Args:
+        count: Integer, the number of rows.
+        gram: Array (groups, inputs, inputs), the products of the inputs with each other.
+        cross: Array (groups, inputs, units), the products with the targets. `None` without.
+        squares: Array (groups, units), the sums of the squared targets. `None` without.
+    """
+
+    count: int = 0
+    gram: np.ndarray | None = None
+    cross: np.ndarray | None = None
+    squares: np.ndarray | None = None
+
+    def add(self, rows, targets=None):
+        """Adds rows (groups, rows, inputs) and their targets (groups, rows, units)."""
+        transposed = rows.swapaxes(1, 2)
+        self.count += rows.shape[1]
+        self.gram = _sum(self.gram, transposed @ rows)
+        if targets is not None:
+            self.cross = _sum(self.cross, transposed @ targets)
+            self.squares = _sum(self.squares, np.square(targets).sum(axis=1))
+
+
+class Walk:
+    """The layers of a model in the order of their calls, and the inputs that they get.
+
+    The model does not change: `values` holds the weights with which it is called.
+
+    Args:
+        model: A built `keras.Model`, plain.
+        kernels: Dict of names to variables of the model.
+        batches: List of batches of inputs.
+
+    Attributes:
+        matrices: Dict of the names of kernels to `LayerMatrix`, in the order of the calls.
+        skipped: Dict of the names of other kernels to the reason.
+        values: Dict of the `id` of every weight to an array.
+    """
+
+    def __init__(self, model, kernels, batches):
+        self.model = model
+        self.batches = batches
+        self.values = {id(w): ops.convert_to_numpy(w).copy() for w in model.weights}
+        owners = owners_of_weights(model)
+        found = {name: layer_matrix(owners[id(v)], v) for name, v in kernels.items()}
+        self.skipped = {name: why for name, why in found.items() if isinstance(why, str)}
+        found = {name: m for name, m in found.items() if name not in self.skipped}
+        self._calls = self._count_calls([matrix.layer for matrix in found.values()])
+        order = list(self._calls)
+        for name, matrix in found.items():
+            if self._calls.get(id(matrix.layer), 0) < 1:
+                is_hidden = id(matrix.layer) in self._calls
+                self.skipped[name] = NOT_COMPUTED if is_hidden else NOT_CALLED
+        found = {name: m for name, m in found.items() if name not in self.skipped}
+        self.matrices = dict(sorted(found.items(), key=lambda pair: order.index(id(pair[1].layer))))
+        masked = {id(kernel) for kernel in kernels.values()}
+        for matrix in self.matrices.values():
+            if id(matrix.bias) in masked:
+                matrix.bias = None
+
+    def matrix_with_bias(self, matrix: LayerMatrix, values=None):
+        """Returns the weights of a layer as (groups, inputs, units), a bias as the last input.
+
+        Args:
+            matrix: One of `matrices`.
+            values: Dict like `values`. Defaults to `None`: `values`.
+        """
+        values = self.values if values is None else values
+        kernel = _precise(matrix.split(values[id(matrix.kernel)]))
+        if matrix.bias is None:
+            return kernel
+        return np.concatenate([kernel, matrix.split_bias(values[id(matrix.bias)])], axis=1)
+
+    def assign(self, matrix, weights):
+        """Sets the weights of a layer in `values`.
+
+        Args:
+            matrix: One of `matrices`.
+            weights: Array as `matrix_with_bias` returns it.
+        """
+        inputs = weights.shape[1] - (matrix.bias is not None)
+        arrays = [(matrix.kernel, matrix.join(weights[:, :inputs]))]
+        if matrix.bias is not None:
+            arrays.append((matrix.bias, matrix.join_bias(weights[:, inputs:])))
+        for variable, array in arrays:
+            self.values[id(variable)] = array.astype(self.values[id(variable)].dtype)
+
+    def moments(self, name, reference=None):
+        """Returns the `Moments` of a layer's inputs in the network with `values`.
+
+        Args:
+            name: String, the name of a kernel.
+            reference: Dict like `values`, of the network whose outputs of this layer, before the
+                activation, are the targets. Defaults to `None`: no targets.
+
+        Raises:
+            ValueError: If an input of the layer is not finite.
+        """
+        matrix, moments = self.matrices[name], Moments()
+        for batch in self.batches:
+            rows = self._rows(matrix, batch, self.values)
+            targets = None
+            if reference is not None:
+                # The rows of the reference are not kept, since those of a large image are many.
+                weights = self.matrix_with_bias(matrix, reference)
+                targets = self._rows(matrix, batch, reference) @ weights.astype(rows.dtype)
+            with np.errstate(invalid="ignore", over="ignore"):
+                moments.add(rows, targets)
+        sums = (moments.gram, moments.cross)
+        if not all(np.isfinite(array).all() for array in sums if array is not None):
+            raise ValueError(
+                "Argument `model` must compute finite activations. Received: NaN or infinity at "
+                f"the inputs or outputs of the layer with {name!r}"
+            )
+        return moments
+
+    def _rows(self, matrix, batch, values):
+        """Returns the inputs of a layer in all its calls, with a column of ones for a bias."""
+        found = []
+        with contextlib.suppress(_Reached), self._recording(matrix, found):
+            self._call(values, batch)
+        rows = np.concatenate(found, axis=1)
+        if matrix.bias is None:
+            return rows
+        return np.concatenate([rows, np.ones((*rows.shape[:2], 1), rows.dtype)], axis=2)
+
+    def _recording(self, matrix, found):
+        calls = self._calls[id(matrix.layer)]
+
+        def recording(call):
+            def record(*args, **kwargs):
+                found.append(matrix.rows(_first_input(args, kwargs)))
+                if len(found) == calls:
+                    raise _Reached
+                return call(*args, **kwargs)
+
+            return record
+
+        return intercepted(matrix.layer, recording)
+
+    def _count_calls(self, layers):
+        """Returns a dict of the `id` of every layer that is called to the number of its calls.
+
+        The number is below 0 if the inputs of a call cannot be read.
+        """
+        counts = {}
+
+        def counting(layer):
+            def wrap(call):
+                def count(*args, **kwargs):
+                    step = 1 if _is_readable(_first_input(args, kwargs)) else -np.inf
+                    counts[id(layer)] = counts.get(id(layer), 0) + step
+                    return call(*args, **kwargs)
+
+                return count
+
+            return wrap
+
+        with contextlib.ExitStack() as stack:
+            for layer in {id(layer): layer for layer in layers}.values():
+                stack.enter_context(intercepted(layer, counting(layer)))
+            self._call(self.values, keras.tree.map_structure(lambda a: a[:1], self.batches[0]))
+        return counts
+
+    def _call(self, values, batch):
+        weights = [w for w in self.model.weights if keras.backend.is_float_dtype(w.dtype)]
+        # Tensors instead of trainable variables, so that PyTorch keeps no graph.
+        pairs = [(w, ops.convert_to_tensor(values[id(w)], w.dtype)) for w in weights]
+        return functional_call(self.model, pairs, batch, training=False)
+
+
+def _first_input(args, kwargs):
+    return keras.tree.flatten(args[0] if args else next(iter(kwargs.values())))[0]
+
+
+def _is_readable(tensor):
+    if _keras.is_symbolic():
+        return False
+    try:
+        ops.convert_to_numpy(tensor)
+    except Exception:  # Every backend has an error of its own for a tensor without a value.
+        return False
+    return True
+
+
+def _precise(array):
+    return array if array.dtype == "float64" else array.astype("float32")
+
+
+def _sum(total, array):
+    # In double precision, since a sum over millions of rows is inexact.
+    return array.astype("float64") if total is None else total + array
