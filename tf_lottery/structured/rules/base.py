@@ -102,6 +102,8 @@ class Rule:
     reads_channels = True
     # Whether the rule also holds if numbers, variables or slices are among the inputs.
     takes_values = False
+    # Whether compaction, too, handles numbers among the inputs.
+    takes_numbers = False
     # Whether the rule also holds if other arguments than the inputs are true.
     takes_flags = False
     # The reason why an input channel stays although its value is known.

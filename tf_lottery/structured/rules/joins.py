@@ -14,6 +14,7 @@ class _Merge(Rule):
     """
 
     takes_values = True
+    takes_numbers = True
     keeps = "it is joined with a channel that varies"
 
     def __init__(self, combine):
@@ -51,8 +52,17 @@ class _Merge(Rule):
             number = 0.0
         return np.full(node.outputs[0].width, number)
 
+    def left_alone(self, node):
+        is_number = [isinstance(value, int | float) for value in node.values]
+        return "" if all(is_number) else "it is called with other values than tensors and numbers"
+
     def constants(self, node):
-        return self.combine([x.constants for x in node.inputs])
+        width = node.outputs[0].width
+        given = [
+            np.full(width, x, float) if isinstance(x, int | float) else x.constants
+            for x in node.arguments
+        ]
+        return self.combine(given)
 
 
 class _Concatenate(Rule):

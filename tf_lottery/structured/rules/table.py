@@ -84,7 +84,9 @@ def find_exact_rule(node):
     rule = lookup(node.operation)
     if rule is None and not isinstance(node.operation, keras.Model):
         reason = _unknown(node.operation)
-    elif node.values or (node.is_training and not (rule and rule.takes_flags)):
+    elif (node.values and not (rule and rule.takes_numbers)) or (
+        node.is_training and not (rule and rule.takes_flags)
+    ):
         reason = _NOT_PLAIN
     elif node.is_shared and not (rule and rule.is_shareable):
         reason = "it has several calls, which share its weights"
