@@ -372,6 +372,15 @@ def test_file_that_does_not_run_here_is_left_as_it_is(builder, pruned):
         assert sparsify_flatbuffer(content) == content
 
 
+def test_file_that_runs_only_at_some_lengths(builder, pruned, recwarn):
+    x = builder.tensor((1, 1))
+    builder.graph.tensors[x].shapeSignature = [-1, -1]
+    y = builder.fully_connected(x, builder.constant(pruned((32, 64), 0.9).T.copy()))
+    content = builder.content([x], [y])
+    assert len(sparse_tensors(sparsify_flatbuffer(content))) == 1
+    assert not [warning for warning in recwarn if "left as it is" in str(warning.message)]
+
+
 def test_differences_between_files():
     a = np.array([1.0, np.nan, 3.0], "float32")
     assert verification._difference(a, a) == 0.0

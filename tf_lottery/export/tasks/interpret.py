@@ -6,6 +6,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 NUM_WARM_UP_RUNS, NUM_RANDOM_RUNS = 5, 2
+# Lengths to try for files that do not run at the one that they store.
+OPEN_LENGTHS = (32, 2048)
 RESOLVERS = {
     "default": OpResolverType.AUTO,
     "without delegates": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -94,8 +96,25 @@ def run_random(content, resolver):
         content: Bytes of the file.
         resolver: String, a key of `RESOLVERS`.
     """
-    interpreter, rng = _interpreter(content, resolver), np.random.default_rng(0)
-    outputs = []
+    problem = None
+    for length in (None, *OPEN_LENGTHS):
+        try:
+            return _run_random(_interpreter(content, resolver, length))
+        except RuntimeError as error:
+            # Networks with open lengths do not run on all lengths, and not always on one of 1.
+            problem = problem or error
+            if not _has_open_lengths(content):
+                break
+    raise problem
+
+
+def _has_open_lengths(content):
+    details = Interpreter(model_content=content).get_input_details()
+    return any(-1 in detail["shape_signature"][1:] for detail in details)
+
+
+def _run_random(interpreter):
+    rng, outputs = np.random.default_rng(0), []
     for key in sorted(interpreter.get_signature_list() or {}):
         runner = interpreter.get_signature_runner(key)
         details = runner.get_input_details()
@@ -149,11 +168,15 @@ def measure(contents, step, runs):
     return {name: float(1e3 * np.median(t[NUM_WARM_UP_RUNS:])) for name, t in times.items()}
 
 
-def _interpreter(content, resolver):
+def _interpreter(content, resolver, length=None):
     interpreter = Interpreter(
         model_content=content,
         num_threads=1,
         experimental_op_resolver_type=RESOLVERS[resolver],
     )
+    for detail in interpreter.get_input_details() if length is not None else ():
+        shape = [n if n >= 0 else length for n in detail["shape_signature"]]
+        shape[0] = detail["shape"][0]
+        interpreter.resize_tensor_input(detail["index"], shape)
     interpreter.allocate_tensors()
     return interpreter
