@@ -125,3 +125,38 @@ def xnnpack_arm():
         f"{len(cases)} networks run so, the report said beforehand what happened; {broken} of them "
         "are right on a PC, but wrong or not loaded on ARM when stored sparse."
     )
+
+
+def export_micro():
+    """Returns the table of files for microcontrollers at 90% zeros."""
+    found = record.read("export_micro")["results"]
+    names = {"cnn": "two convolutions, 28 px", "ds_cnn": "DS-CNN, spoken commands"}
+    names = {"lenet": "LeNet-300-100", **names, "mobilenet_0.25": "MobileNet-v1 0.25, 96 px"}
+    names["autoencoder"] = "autoencoder, 640 inputs"
+    rows = []
+    for family, name in names.items():
+        cases = {(r["sparsity"], r["pattern"]): r for r in found if r["family"] == family}
+        shown = [cases[0.0, "unstructured"], cases[0.9, "unstructured"], cases[0.9, "channel"]]
+        sizes = [
+            f"{case['num_bytes'] / 1e3:,.0f} + {case['arena_bytes'] / 1e3:,.0f}" for case in shown
+        ]
+        steps = max(case["micro_steps"] for case in cases.values())
+        rows.append([name, *sizes, f"{steps:d}"])
+    head = ["kB of file + memory, int8", "dense", "90% zeros", "90% zeros in channels"]
+    return table([*head, "largest difference from LiteRT, steps"], rows)
+
+
+def export_public_files():
+    """Returns the sentence about the files of other makers."""
+    found = record.read("export_public_files")["results"]
+    pruned = [case["pruned"]["result"] for case in found]
+    smaller = [case for case in found if case["pruned"]["result"] == "the same outputs"]
+    ratios = sorted(case["pruned"]["num_bytes"] / case["num_bytes"] for case in smaller)
+    return (
+        f"{len(found)} files of other makers, from {len({case['package'] for case in found})} "
+        f"Python packages: all are read. With 80% of their weights set to zero, "
+        f"{pruned.count('the same outputs')} get smaller, to {ratios[len(ratios) // 2]:.2f} of "
+        "their bytes in the median, and compute the same outputs; "
+        "those that do not run in LiteRT stay as they are: "
+        f"{pruned.count('does not run here')}."
+    )

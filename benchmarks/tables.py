@@ -12,7 +12,15 @@ import statistics
 import continuous_mnist
 import record
 from cifar10_tables import dynamic_cifar10
-from export_tables import export_grid, export_latency, export_sizes, export_ticket, xnnpack_arm
+from export_tables import (
+    export_grid,
+    export_latency,
+    export_micro,
+    export_public_files,
+    export_sizes,
+    export_ticket,
+    xnnpack_arm,
+)
 from markdown import percent, table
 from retraining_tables import retraining_cifar10_short, retraining_mnist, stability
 
@@ -220,7 +228,9 @@ TABLES = (
     export_ticket,
     export_sizes,
     export_grid,
+    export_public_files,
     export_latency,
+    export_micro,
     xnnpack_arm,
 )
 
