@@ -1,4 +1,5 @@
 import contextlib
+import random
 
 import keras
 import numpy as np
@@ -26,6 +27,11 @@ def test_strip_gives_the_users_model_with_zeros(make_model, make_data):
     assert tfl.summary(plain).sparsity == 0.5
 
 
+def random_states():
+    """Returns the random states that `keras.utils.set_random_seed` sets."""
+    return random.getstate(), np.random.get_state()[1].tolist()
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_lent_model_computes_by_itself_and_gets_its_kernels_back(fails, make_model, make_data):
     plain = make_model()
@@ -33,11 +39,14 @@ def test_lent_model_computes_by_itself_and_gets_its_kernels_back(fails, make_mod
     for kernel in sparse.kernels.values():
         kernel.assign(kernel + 1.0)
     expected, before = keras.ops.convert_to_numpy(sparse(x)), plain.get_weights()
+    states = random_states()
     error = pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext()
     with error, sparse.settled() as lent:
         assert lent is plain
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(lent(x)), expected)
+        keras.layers.Dense(2).build((None, 3))
         1 / (not fails)
+    assert random_states() == states
     for found, weight in zip(plain.get_weights(), before, strict=True):
         np.testing.assert_array_equal(found, weight)
 

@@ -32,7 +32,7 @@ def strip(model: SparseModel) -> keras.Model:
     True
     """
     check_sparse_model(model).settle()
-    model.apply_masks()
+    model.selection.commit(list(model.kernels.values()))
     return model.model
 
 
@@ -40,9 +40,8 @@ def strip(model: SparseModel) -> keras.Model:
 def settled(model):
     """Yields the plain model that `strip` would return, and then undoes all changes.
 
-    Export, compaction and other readers of the plain model use it, so that training can continue
-    afterwards unchanged. It also restores the global random states, which creating layers
-    changes.
+    Export, compaction and other readers of the plain model use it for sparse and plain models, so
+    that training can continue afterwards unchanged.
 
     Args:
         model: A `SparseModel`, or any other model, which is yielded unchanged.
@@ -56,8 +55,6 @@ def settled(model):
     ...     predictions = plain.predict(x, verbose=0)
     """
     is_sparse = isinstance(model, SparseModel)
-    with (
-        _keras.kept_random_state(),
-        model.settled() if is_sparse else contextlib.nullcontext(model) as plain,
-    ):
-        yield plain
+    # Creating layers changes the random states, also for a plain model.
+    with model.settled() if is_sparse else _keras.kept_random_state():
+        yield model.model if is_sparse else model

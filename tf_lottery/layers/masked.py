@@ -274,15 +274,23 @@ class Masked(CouplesChannels):
         self.selection.commit(kernels)
         self._apply_companion_masks()
 
-    def check_settle(self):
-        """Raises a `ValueError` if no plain layer can compute the same as this one."""
+    def settled_kernels(self):
+        """Returns the kernels of the plain layer that computes the same, as a list of arrays.
+
+        Raises:
+            ValueError: If no plain layer can compute the same.
+        """
         for part in self.parts:
             part.check_settle()
-        if self.selection.is_soft:
-            return
+        settled = self.get_kernels()
+        if not self.selection.is_soft:
+            self._check_settled(settled)
+        return settled
+
+    def _check_settled(self, settled):
         values = self.selection.replace([kernel.value for kernel in self.kernels], False)
-        for key, value, settled in zip(self.keys, values, self.get_kernels(), strict=True):
-            if not np.allclose(ops.convert_to_numpy(value), settled, atol=1e-6, equal_nan=True):
+        for key, value, array in zip(self.keys, values, settled, strict=True):
+            if not np.allclose(ops.convert_to_numpy(value), array, atol=1e-6, equal_nan=True):
                 raise ValueError(
                     f"{type(self.selection).__name__} must return by `settled` what `replace` "
                     f"makes of a kernel, unless `is_soft`. Received: other values for {key!r}"

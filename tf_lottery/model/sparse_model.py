@@ -226,29 +226,41 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         return [weight for weight in self.weights if id(weight) not in others]
 
     def settle(self):
-        """Changes layers so that the wrapped model computes the same without this model's parts.
-
-        The kernels are not changed; `apply_masks` sets them.
+        """Changes the wrapped model so that it computes the same without this model's parts.
 
         Returns:
-            Function that undoes the changes.
+            Function that undoes all changes.
 
         Raises:
             ValueError: If no plain model can compute the same, or a layer has changed since the
                 model was made sparse. Nothing is changed then.
         """
-        self.check_kernels()
-        self.wrapper.check_settle()
+        kernels = [*self.wrapper.kernels, *self.wrapper.companions]
+        settled = [*self.wrapper.settled_kernels(), *self.wrapper.get_companions()]
+        before = [ops.convert_to_numpy(kernel).copy() for kernel in kernels]
         edits = [edit for part in self.parts for edit in part.edits(self.model)]
         if edits:
             # Functions that Keras has compiled would still compute with the old layers.
             names = ("train_function", "test_function", "predict_function")
             edits += [(self.model, name, None) for name in names]
-        return write_edits(edits)
+        undo_edits = write_edits(edits)
+
+        def write_kernels(values):
+            for kernel, value in zip(kernels, values, strict=True):
+                kernel.assign(value)
+
+        def undo():
+            undo_edits()
+            write_kernels(before)
+
+        write_kernels(settled)
+        return undo
 
     @contextlib.contextmanager
     def settled(self):
         """Yields the plain model that `tfl.strip` would return, and then undoes all changes.
+
+        The global random states, which creating layers changes, are restored too.
 
         Yields:
             The plain model. When the block ends, even by an error, kernels and layers are
@@ -262,18 +274,12 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         >>> with sparse.settled() as plain:
         ...     predictions = plain.predict(x, verbose=0)
         """
-        kernels = [*self.wrapper.kernels, *self.wrapper.companions]
-        before = [ops.convert_to_numpy(kernel).copy() for kernel in kernels]
-        settled = [*self.wrapper.get_kernels(), *self.wrapper.get_companions()]
         undo = self.settle()
         try:
-            for kernel, value in zip(kernels, settled, strict=True):
-                kernel.assign(value)
-            yield self.model
+            with _keras.kept_random_state():
+                yield self.model
         finally:
             undo()
-            for kernel, value in zip(kernels, before, strict=True):
-                kernel.assign(value)
 
     def get_config(self):
         """Returns the configuration, which includes that of the wrapped model."""
