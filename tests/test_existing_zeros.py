@@ -115,7 +115,7 @@ def test_zeros_that_are_pruned_or_not_trained_are_not_warned_of(pruned):
         tfl.sparsify(pruned, include=".")
 
 
-def test_masks_of_another_sparse_model_are_found(make_model):
+def test_masks_of_a_sparse_model_that_is_gone_are_found(make_model):
     model = make_model()
     tfl.sparsify(model, 0.5)
     with pytest.warns(UserWarning, match="'50%'"):

@@ -5,6 +5,7 @@ import contextlib
 import keras
 
 from tf_lottery import _keras
+from tf_lottery.layers.ownership import release
 from tf_lottery.model import SparseModel, check_sparse_model
 
 
@@ -20,7 +21,7 @@ def strip(model: SparseModel) -> keras.Model:
     Returns:
         The same model object that `sparsify` was given, with zeros for pruned weights. It can
         be saved, exported and loaded where `tf_lottery` is not installed, unless it has a soft
-        activation that Keras does not have.
+        activation that Keras does not have. It can be made sparse again.
 
     Raises:
         ValueError: If `model` is not a `SparseModel`, all its soft gates are closed, it has
@@ -32,7 +33,9 @@ def strip(model: SparseModel) -> keras.Model:
     True
     """
     check_sparse_model(model).settle()
-    model.selection.commit(list(model.kernels.values()))
+    kernels = list(model.kernels.values())
+    model.selection.commit(kernels)
+    release(kernels, model.wrapper)
     return model.model
 
 

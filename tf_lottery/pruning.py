@@ -13,6 +13,7 @@ from tf_lottery.calibration.calibrated_scores import (
 from tf_lottery.checks import choice, fraction, natural_number
 from tf_lottery.existing_zeros import adopt_zeros, warn_of_zeros
 from tf_lottery.layers.kernels import misfit
+from tf_lottery.layers.ownership import released_on_error
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.sparsity import distributions, group_scores, patterns
 from tf_lottery.sparsity import masks as mask_ops
@@ -103,16 +104,16 @@ def sparsify(
         A `SparseModel`. Compile it before training.
 
     Raises:
-        ValueError: If `model` is not built or has no prunable kernel, an argument is outside
-            its range or fits no kernel, or existing zeros do not follow the pattern.
+        ValueError: If `model` is not built, has no prunable kernel or shares weights with a
+            sparse model, an argument is outside its range or fits no kernel, or existing zeros
+            do not follow the pattern.
 
     Example:
 
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-    >>> sparse = tfl.sparsify(model, sparsity=0.75)
+    >>> sparse = tfl.sparsify(model, sparsity=0.75, distribution="erk")
     >>> sparse.density
     0.25
-    >>> sparse = tfl.sparsify(model, sparsity=0.9, distribution="erk")
     """
     fraction("sparsity", sparsity)
     choice("scope", scope, mask_ops.GROUP_SCOPES)
@@ -134,13 +135,14 @@ def sparsify(
         groups, skipped = prunable_groups(model, include, exclude, groups)
     sparse = SparseModel(model, include, exclude, pattern, gate, selection, groups)
     sparse.wrapper.skipped.update(skipped)
-    sparsity = target_sparsity(sparse, sparsity, distribution=distribution, scope=scope)
-    if keep_zeros:
-        adopt_zeros(check_settled(sparse))
-    if budget is not None:
-        prune(sparse, budget=budget, scores=scores, scope=scope, floor=floor, seed=seed)
-    elif max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
-        prune(sparse, sparsity, scores=scores, scope=scope, floor=floor, seed=seed)
+    with released_on_error(list(sparse.kernels.values()), sparse.wrapper):
+        sparsity = target_sparsity(sparse, sparsity, distribution=distribution, scope=scope)
+        if keep_zeros:
+            adopt_zeros(check_settled(sparse))
+        if budget is not None:
+            prune(sparse, budget=budget, scores=scores, scope=scope, floor=floor, seed=seed)
+        elif max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
+            prune(sparse, sparsity, scores=scores, scope=scope, floor=floor, seed=seed)
     warn_of_zeros(sparse)
     return sparse
 

@@ -13,6 +13,7 @@ from tf_lottery.layers.couples_channels import CouplesChannels
 from tf_lottery.layers.kernel_list import KernelList, select_kernels
 from tf_lottery.layers.masks import Masks
 from tf_lottery.layers.missing_masks import sparsity_of, warn_if_missing
+from tf_lottery.layers.ownership import check_unclaimed, claim
 from tf_lottery.layers.part import Selection
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.groups import Group
@@ -48,7 +49,8 @@ class Masked(CouplesChannels):
 
     Raises:
         ValueError: If an argument is of another type, the selection cannot follow the pattern,
-            or a layer does not multiply by the kernel that it stores.
+            another wrapper prunes weights of the layer, or a layer does not multiply by the kernel
+            that it stores.
 
     Example:
 
@@ -105,6 +107,7 @@ class Masked(CouplesChannels):
         """Builds the layer if it is not built, finds the kernels and creates the variables."""
         if not self.layer.built:
             self.layer.build(input_shape)
+        check_unclaimed(self.layer)
         if self._saved_kernels is not None:
             self._kernel_list = KernelList.from_config(self.layer, self._saved_kernels)
             if self._saved_members is not None:
@@ -122,6 +125,7 @@ class Masked(CouplesChannels):
             part.create_variables(self.kernels)
         if self._groups:
             self.find_part(CompanionMasks).create_companion_variables(self.companions)
+        claim(self.kernels, self)
         self.built = True
 
     @property
