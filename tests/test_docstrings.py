@@ -231,7 +231,8 @@ def test_all_lines_with_a_prompt_are_examples():
 
 def public_objects():
     """Returns a dict of names to the functions and classes that the packages export."""
-    modules = [importlib.import_module(module_name(f)) for f in FILES if f.name == "__init__.py"]
+    public = [f for f in FILES if f.name == "__init__.py" and not f.parent.name.startswith("_")]
+    modules = [importlib.import_module(module_name(file)) for file in public]
     found = [pair for module in modules for pair in vars(module).items() if pair[0][0] != "_"]
     return {
         name: value
