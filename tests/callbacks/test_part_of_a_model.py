@@ -115,6 +115,35 @@ def test_methods_work_on_a_generator(method, make_gan):
     fit(epochs=1)
 
 
+class BestAtFirst(keras.callbacks.Callback):
+    """Adds a metric that is best at the end of the first epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["score"] = -epoch
+
+
+@on_tensorflow
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_best_checkpoint_of_the_whole_model_is_warned_of(weights_only, make_gan, tmp_path):
+    gan, fit = make_gan()
+    # Keras saves only models that are built and have a configuration.
+    gan.built, gan.get_config = True, dict
+    path = tmp_path / ("best.weights.h5" if weights_only else "best.keras")
+    options = {"mode": "max", "save_best_only": True, "save_weights_only": weights_only}
+    checkpoint = keras.callbacks.ModelCheckpoint(path, "score", **options)
+    each = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True)
+    # After the first epoch's 6 steps: 0.9 - 0.9 / 2**3.
+    schedule = Polynomial(final_value=0.9, end_step=12)
+    pruning = GradualMagnitudePruning(schedule, 2, **of_generator(gan))
+    logger = SparsityLogger(sparse_model=gan.generator, optimizer=gan.of_generator)
+    with pytest.warns(UserWarning, match="last written at sparsity") as warned:
+        fit(pruning, BestAtFirst(), checkpoint, each, logger)
+    (message,) = {str(w.message) for w in warned if "last written" in str(w.message)}
+    assert f"{path.name}' was last written at sparsity 0.79" in message
+    assert "but the model has 0.90" in message
+    assert {"save", "save_weights"}.isdisjoint(vars(gan))
+
+
 @on_tensorflow
 def test_the_optimizer_is_found_after_a_step(make_gan):
     gan, fit = make_gan(0.5, scores="random")

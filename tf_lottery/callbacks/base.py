@@ -7,6 +7,7 @@ import keras
 
 from tf_lottery.callbacks.last_good_state import LastGoodState, not_finite
 from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.model.saves import start_recording, stop_recording
 from tf_lottery.printable import ShowsArguments
 from tf_lottery.snapshot import Snapshot, training_step
 from tf_lottery.training import Training, find_training
@@ -100,9 +101,11 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         return super().model
 
     @property
-    def model(self) -> SparseModel | None:
+    def model(self) -> SparseModel:
         """The sparse model that the callback works on, with current values of its variables."""
-        return None if self.fitted is None else self.training.model
+        if self.fitted is None:
+            return None  # type: ignore[return-value]
+        return self.training.model
 
     @property
     def optimizer(self) -> keras.optimizers.Optimizer | None:
@@ -249,6 +252,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         self._first_epoch = self._epoch = None
         self.failure = self._good = None
         self.model.saves.clear()
+        start_recording(self.fitted)
         self.training.build_optimizer()
         self.reset_step()
         if self.ends_failed_training:
@@ -265,6 +269,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Writes zeros where weights of a part of the fitted model are pruned."""
+        stop_recording(self.fitted)
         # A sparse model that is fitted itself does so at the end of `fit`.
         if self.fitted is not self.model:
             self._write_zeros()
