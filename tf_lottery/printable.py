@@ -23,6 +23,8 @@ class Printable:
 class ShowsArguments:
     """Base class of objects whose `repr` shows the arguments that differ from the defaults."""
 
+    _arguments: tuple[tuple, dict]
+
     def __new__(cls, *args, **kwargs):
         """Creates the object, and stores its arguments."""
         instance = super().__new__(cls)
@@ -30,12 +32,18 @@ class ShowsArguments:
         instance._arguments = (args, kwargs)
         return instance
 
-    def __repr__(self):
+    def given_arguments(self) -> dict:
+        """Returns a dict of the arguments that the object was created with."""
         args, kwargs = self._arguments
-        parameters = list(inspect.signature(type(self).__init__).parameters.values())[1:]
-        names = [parameter.name for parameter in parameters]
-        defaults = {parameter.name: parameter.default for parameter in parameters}
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        names = [parameter.name for parameter in self._parameters()]
+        return {**dict(zip(names, args, strict=False)), **kwargs}
+
+    def _parameters(self):
+        return list(inspect.signature(type(self).__init__).parameters.values())[1:]
+
+    def __repr__(self):
+        defaults = {parameter.name: parameter.default for parameter in self._parameters()}
+        given = self.given_arguments()
         changed = {n: v for n, v in given.items() if not _equal(v, defaults.get(n))}
         return short_repr(type(self).__name__, changed)
 

@@ -1,9 +1,12 @@
 """Anneals soft activations to rectifiers."""
 
+import keras
+
 from tf_lottery.callbacks.tweak_annealing import TweakAnnealing
 from tf_lottery.layers.soft_activations import SoftActivations
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class ActivationAnnealing(TweakAnnealing):
     """Turns the soft activations of a model into rectifiers during training.
 
@@ -39,6 +42,6 @@ class ActivationAnnealing(TweakAnnealing):
     variable_name = "softness"
     advice = "tfl.retrain.soft_activations(model)"
 
-    def initial_value(self):
+    def initial_value(self) -> float:
         """Returns the initial `1 / beta`."""
         return 1.0 / self.tweak.initial_beta

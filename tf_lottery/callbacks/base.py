@@ -1,7 +1,9 @@
 """The base class of the callbacks, with a sparse model and a count of training steps."""
 
 import functools
+import os
 import warnings
+from typing import Self
 
 import keras
 
@@ -16,6 +18,7 @@ from tf_lottery.training import Training, find_training
 END_OF_TRAINING = 0.75
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     """A callback that acts on a `SparseModel` at certain training steps.
 
@@ -33,6 +36,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     A subclass overrides `next_step`, which returns the next step at which to act, and `on_step`,
     which acts. Methods of Keras' callbacks that it overrides must call those of this class. If it
     sets masks, it sets `sets_masks` to `True`, and raises an error for models with soft gates.
+    Keras can serialize it, `keras.saving.serialize_keras_object(callback)`, if it is registered.
 
     If the loss or a weight is not finite any more, training stops with a warning that names the
     step, the weights and a likely cause, and the model, its optimizer and all that `fit` trains
@@ -86,6 +90,29 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         self._due = None
         self._last_batch = None
         self._first_epoch = self._epoch = None
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments, as they were given, for Keras' serialization.
+
+        The state of a training is not included; checkpoints of callbacks with a `directory` save
+        it.
+
+        Raises:
+            ValueError: If `sparse_model` or `optimizer` was given.
+        """
+        given = self.given_arguments()
+        for name in ("sparse_model", "optimizer"):
+            if given.get(name) is not None:
+                raise ValueError(
+                    f"Argument `{name}` must be `None` in a callback that is serialized, since it "
+                    f"belongs to one training. Received: {given[name].name!r}"
+                )
+        return {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in given.items()}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Self:
+        """Returns the callback that `config` describes."""
+        return cls(**{n: keras.saving.deserialize_keras_object(v) for n, v in config.items()})
 
     def set_model(self, model: keras.Model) -> None:
         """Sets the fitted model, and finds the sparse model to work on."""

@@ -2,7 +2,9 @@
 
 import os
 import warnings
+from typing import Any
 
+import keras
 from keras import ops
 
 from tf_lottery.callbacks.gate_health import ALL_CLOSED, warn_of_doubts
@@ -29,6 +31,7 @@ MODES = ("ticket", "prune")
 ANNEALS = ("step", "epoch")
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class ContinuousSparsification(TicketSearch):
     """Learns with soft gates which weights to keep, in several rounds of one `fit`.
 
@@ -141,7 +144,7 @@ class ContinuousSparsification(TicketSearch):
         exact_density: bool = False,
         directory: str | os.PathLike | None = None,
         verbose: bool | int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(directory, verbose, **kwargs)
         self.epochs_per_round = positive_integer("epochs_per_round", epochs_per_round)
@@ -161,20 +164,20 @@ class ContinuousSparsification(TicketSearch):
         self._check_arguments()
 
     @property
-    def epochs(self):
+    def epochs(self) -> int:
         """Number of epochs that `fit` needs for all rounds and the retraining."""
         return self.rounds * self.epochs_per_round + self.retrain_epochs
 
     @property
-    def last_level(self):
+    def last_level(self) -> int:
         """Integer, the last round of the search. The retraining counts as a round."""
         return self.rounds - 1 + (self.retrain_epochs > 0)
 
-    def epochs_in_level(self):
+    def epochs_in_level(self) -> int:
         """Returns the number of epochs of the current round."""
         return self.epochs_per_round if self.level < self.rounds else self.retrain_epochs
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         """Sets the model, which must have gates."""
         super().set_model(model)
         if not isinstance(self.model.selection, Gates):
@@ -183,11 +186,11 @@ class ContinuousSparsification(TicketSearch):
                 f"gate=tfl.SoftGate())`. Received: {self.model.name!r}"
             )
 
-    def settings(self):
+    def settings(self) -> dict:
         """Returns the settings that a resumed search must share, as a dict that fits into JSON."""
         return {**super().settings(), "gate": self.model.selection.gate.get_config()}
 
-    def begin(self):
+    def begin(self) -> None:
         """Starts a search, with gates at their initial values."""
         self._open = 1.0 if self.model.has_soft_gates else self.model.density
         self.model.selection.reopen()
@@ -197,11 +200,11 @@ class ContinuousSparsification(TicketSearch):
             self.take_rewind_point()
         self._start_round()
 
-    def starting_density(self):
+    def starting_density(self) -> float:
         """Returns the share of weights that are not pruned yet. Their `s` may be 0 or less."""
         return self._open
 
-    def start_level(self):
+    def start_level(self) -> None:
         """Resets the gates for another round, or rewinds the weights for the retraining."""
         self._open = self.history[-1]["density"]
         if self.level < self.rounds:
@@ -212,7 +215,7 @@ class ContinuousSparsification(TicketSearch):
         elif self.mode == "ticket":
             self._rewind()
 
-    def end_level(self):
+    def end_level(self) -> None:
         """Stores the ticket of a round, and settles the gates after the last round."""
         if self.level >= self.rounds:
             return
@@ -229,34 +232,34 @@ class ContinuousSparsification(TicketSearch):
             if self.mode == "ticket" and not self.retrain_epochs:
                 self._rewind()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts a search, or resumes the one in the directory."""
         super().on_train_begin(logs)
         self.model.selection.control.steers = self.target_density is not None
         self.training.make_train_function()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the next round if the current one has ended."""
         super().on_epoch_begin(epoch, logs)
         if self.anneal == "epoch" and self.level < self.rounds:
             self.model.selection.control.move_to(self._epochs_done)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict | None = None) -> None:
         """Makes the gates hard for the evaluation."""
         self._harden(True)
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict | None = None) -> None:
         """Makes the gates soft again."""
         self._harden(False)
 
-    def find_failure(self):
+    def find_failure(self) -> str | None:
         """Returns a text if all gates are closed when a round ends."""
         last_epoch = self._epochs_done + 1 == self.epochs_per_round
         last_round = self.rounds - 1 - self.exact_density
         takes_masks = last_epoch and self.level <= last_round
         return ALL_CLOSED if takes_masks and not self.model.density else None
 
-    def record(self, logs):
+    def record(self, logs: dict) -> None:
         """Adds the epoch to the history.
 
         Args:
@@ -273,7 +276,7 @@ class ContinuousSparsification(TicketSearch):
         super().record(logs)
         self.history[-1]["density"] = logs["density"]
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         """Warns if the search is not finished, or other callbacks undid its masks."""
         self.warn_if_undone(1.0 - self.history[-1]["density"])
         super().on_train_end(logs)

@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -19,6 +21,7 @@ from tf_lottery.sparsity.schedules import Cosine
 GROW_INITS = ("zeros", "gradient")
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class DynamicSparseTraining(SparsityCallback):
     """Trains a sparse network, and moves its connections during training.
 
@@ -89,7 +92,7 @@ class DynamicSparseTraining(SparsityCallback):
         grow_init: str = "zeros",
         pattern: Pattern | str | None = None,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.frequency = positive_integer("frequency", frequency)
@@ -110,10 +113,11 @@ class DynamicSparseTraining(SparsityCallback):
         self.grow_init = choice("grow_init", grow_init, GROW_INITS)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.seed = natural_number("seed", seed)
-        self._steps = None
+        self._steps: range = None
         self._accumulated = 1
-        self._schedule = None
-        self._paths, self._pattern = [], self.pattern
+        self._schedule: Callable[[int], float] = None
+        self._paths: list[str] = []
+        self._pattern: Pattern = self.pattern
         # The number of updates that are done.
         self._updated = 0
         self._replaced = []
@@ -168,7 +172,7 @@ class DynamicSparseTraining(SparsityCallback):
         del masks, fraction, gradients
         return None
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         """Sets the model, and prepares its `GrowthMemory`."""
         super().set_model(model)
         if self.grow_init == "gradient" and hasattr(self.optimizer, "optimizers"):
@@ -193,10 +197,10 @@ class DynamicSparseTraining(SparsityCallback):
                 f"Received: a model with the pattern '{self.pattern or self.model.pattern}'"
             )
 
-    def check_model(self):
+    def check_model(self) -> None:
         """Raises a `ValueError` if the method does not suit the model."""
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts to collect dense gradients, if they are needed."""
         self._steps = None
         if self.end_step is None:
@@ -204,31 +208,31 @@ class DynamicSparseTraining(SparsityCallback):
         growth.start_collecting(self.training)
         super().on_train_begin(logs)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the record of the epoch's updates."""
         super().on_epoch_begin(epoch, logs)
         self._replaced = []
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Plans the updates before the first batch, when all callbacks have restored state."""
         if self._steps is None:
             self.reset_step()
             self._plan()
         super().on_train_batch_begin(batch, logs)
 
-    def reset_step(self):
+    def reset_step(self) -> None:
         """Reads the step from the optimizer, which may have been set back."""
         super().reset_step()
         if self._steps is not None:
             self._updated = min(self._updated, self._num_due())
 
-    def next_step(self):
+    def next_step(self) -> int | None:
         """Returns the next step at which connections are moved."""
         later = [] if self._steps is None else self._steps[self._num_due() :]
         # Rounded up to the next batch at which the optimizer changes weights.
         return -(-later[0] // self._accumulated) * self._accumulated if later else None
 
-    def on_step(self):
+    def on_step(self) -> None:
         """Moves connections, unless gradients are not finite."""
         self._updated = self._num_due()
         step = self._steps[self._updated - 1]
@@ -266,7 +270,7 @@ class DynamicSparseTraining(SparsityCallback):
             return {path: growth.descent_step(self.training, gradients[path]) for path in masks}
         return None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds to `logs` the shares of new connections and of weights that were ever active.
 
         `replaced` is the share of active weights that are new, as a mean over the epoch's
@@ -280,7 +284,7 @@ class DynamicSparseTraining(SparsityCallback):
             logs["replaced"] = float(np.mean(self._replaced)) if self._replaced else 0.0
             logs["explored"] = float(active / size)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         """Stops collecting gradients. Warns if training ended before the first update."""
         super().on_train_end(logs)
         if self.failure is None and self._steps and self.step < self._steps[0]:

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 
 from tf_lottery import _keras, files
@@ -17,6 +19,7 @@ from tf_lottery.sparsity import patterns
 from tf_lottery.ticket import Ticket
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class EarlyBird(SparsityCallback):
     """Draws a ticket as soon as pruning would keep the same weights for several epochs.
 
@@ -94,7 +97,7 @@ class EarlyBird(SparsityCallback):
         initial: dict[str, np.ndarray] | Snapshot | None = None,
         stop_training: bool = True,
         directory: str | os.PathLike | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.threshold = number_above("threshold", threshold, 0, inclusive=True)
@@ -114,21 +117,21 @@ class EarlyBird(SparsityCallback):
         self.initial = initial
         self.stop_training = stop_training
         self.directory = directory
-        self._folder = None
+        self._folder: ResumableFolder = None
         self.distances, self.ticket, self.epoch = [], None, None
         self._epochs, self._masks, self._begins = [], {}, True
 
     @property
-    def has_ended(self):
+    def has_ended(self) -> bool:
         """Whether the ticket was drawn."""
         return self.ticket is not None
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         """Sets the model, which must be a `SparseModel` without soft gates."""
         super().set_model(model)
         check_settled(self.model)
 
-    def masks_now(self):
+    def masks_now(self) -> dict[str, np.ndarray]:
         """Returns a dict of kernel paths to the masks that pruning would give now."""
         sparsity = target_sparsity(
             self.model,
@@ -147,7 +150,7 @@ class EarlyBird(SparsityCallback):
             floor=self.floor,
         )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts a search, or resumes the one in the directory."""
         super().on_train_begin(logs)
         # Raises errors about arguments before the first epoch.
@@ -164,7 +167,7 @@ class EarlyBird(SparsityCallback):
         if self.has_ended and self.stop_training and resumed > self.epoch:
             _keras.set_first_epoch(self.fitted, self.params["epochs"])
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Discards the masks of epochs that are trained again."""
         super().on_epoch_begin(epoch, logs)
         if self._begins:
@@ -175,7 +178,7 @@ class EarlyBird(SparsityCallback):
                 self.ticket, self.epoch = None, None
         self._begins = False
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Compares the epoch's masks with those of the window, and draws the ticket."""
         super().on_epoch_end(epoch, logs)
         if self.failure is not None:
@@ -196,7 +199,7 @@ class EarlyBird(SparsityCallback):
         if self._folder is not None:
             self._save()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         """Makes the next `fit` start at its own `initial_epoch`."""
         super().on_train_end(logs)
         _keras.set_first_epoch(self.fitted, None)

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,6 +14,7 @@ from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.checks import positive_integer
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class EarlyStopIteration(SparsityCallback):
     """Finds the training step with the lowest validation loss.
 
@@ -59,7 +61,7 @@ class EarlyStopIteration(SparsityCallback):
         *,
         batch_size: int = 1000,
         path: str | os.PathLike | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         is_pair = isinstance(validation_data, tuple) and len(validation_data) == 2
@@ -85,32 +87,32 @@ class EarlyStopIteration(SparsityCallback):
         """
         return min(self.runs[run], key=lambda evaluation: evaluation["loss"])
 
-    def next_step(self):
+    def next_step(self) -> int | None:
         """Returns the next multiple of `frequency`."""
         return (self.step // self.frequency + 1) * self.frequency
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts the first run, or loads the runs in the file."""
         super().on_train_begin(logs)
         self.runs = [[]]
         if self.path is not None and self.path.exists():
             self.runs = _read_runs(self.path)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Discards evaluations of epochs that are trained again."""
         super().on_epoch_begin(epoch, logs)
         if epoch == self._first_epoch:
             kept = [[e for e in run if e["epoch"] < epoch] for run in self.runs]
             self.runs = [run for run in kept if run] or [[]]
 
-    def reset_step(self):
+    def reset_step(self) -> None:
         """Reads the step from the optimizer. If it was set back, a new run starts."""
         before = self.step
         super().reset_step()
         if self.step < before and self.runs and self.runs[-1]:
             self.runs.append([])
 
-    def on_step(self):
+    def on_step(self) -> None:
         """Evaluates the model, without changing the metrics of the epoch."""
         if self.runs[-1] and self.runs[-1][-1]["iteration"] >= self.step:
             self.runs.append([])
@@ -121,7 +123,7 @@ class EarlyStopIteration(SparsityCallback):
         for variable, value in zip(metrics, values, strict=True):
             variable.assign(value)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the best evaluation of the run to `logs`."""
         super().on_epoch_end(epoch, logs)
         if logs is not None and self.runs[-1]:

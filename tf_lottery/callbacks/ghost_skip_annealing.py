@@ -1,9 +1,12 @@
 """Fades ghost skips out."""
 
+import keras
+
 from tf_lottery.callbacks.tweak_annealing import TweakAnnealing
 from tf_lottery.layers.ghost_skips import GhostSkips
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class GhostSkipAnnealing(TweakAnnealing):
     """Reduces the factor of a model's ghost skips linearly from 1 to 0 during training.
 
@@ -36,6 +39,6 @@ class GhostSkipAnnealing(TweakAnnealing):
     variable_name = "factor"
     advice = "tfl.retrain.ghost_skips(model)"
 
-    def initial_value(self):
+    def initial_value(self) -> float:
         """Returns the initial factor."""
         return 1.0

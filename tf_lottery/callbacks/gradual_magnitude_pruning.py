@@ -3,6 +3,9 @@
 import numbers
 import warnings
 from collections.abc import Callable
+from typing import Any
+
+import keras
 
 from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
 from tf_lottery.checks import choice, fraction, natural_number, positive_integer
@@ -12,6 +15,7 @@ from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.schedules import Polynomial
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class GradualMagnitudePruning(SparsityCallback):
     """Prunes the smallest weights gradually during training.
 
@@ -77,7 +81,7 @@ class GradualMagnitudePruning(SparsityCallback):
         pattern: patterns.Pattern | str | None = None,
         floor: int = 1,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._target, self.schedule = None, schedule
@@ -114,7 +118,7 @@ class GradualMagnitudePruning(SparsityCallback):
         self._initial = None
         self._reached = 0.0
 
-    def next_step(self):
+    def next_step(self) -> int | None:
         """Returns the next step at which the masks are updated."""
         if self.schedule is None:
             return None
@@ -125,7 +129,7 @@ class GradualMagnitudePruning(SparsityCallback):
             return None
         return min(self._last_step() + self.frequency, end)
 
-    def on_step(self):
+    def on_step(self) -> None:
         """Prunes to the sparsity of the last due step."""
         due = self._last_step()
         prune(
@@ -141,7 +145,7 @@ class GradualMagnitudePruning(SparsityCallback):
         )
         self._reached = self.model.sparsity
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Prunes to the sparsity that is already due."""
         if self._target is not None and self._end_step is None:
             self.schedule = None
@@ -152,7 +156,7 @@ class GradualMagnitudePruning(SparsityCallback):
         elif self.step >= self.schedule.begin_step:
             self.on_step()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Sets the schedule before the first batch, when all callbacks have restored state."""
         if self.schedule is None:
             self.reset_step()
@@ -164,7 +168,7 @@ class GradualMagnitudePruning(SparsityCallback):
             self.reset_step()
         super().on_train_batch_begin(batch, logs)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         """Warns if training was too short for the schedule, or other callbacks undid masks."""
         super().on_train_end(logs)
         self.warn_if_undone(self._reached)

@@ -2,6 +2,9 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
+
+import keras
 
 from tf_lottery.callbacks.ticket_search import TicketSearch
 from tf_lottery.checks import choice, natural_number, positive_integer
@@ -15,6 +18,7 @@ REWINDS = ("weights", "learning_rate", "none")
 OPTIMIZER_STATES = ("fresh", "rewound")
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class IterativeMagnitudePruning(TicketSearch):
     """Searches for lottery tickets: trains, prunes and rewinds repeatedly in one `fit`.
 
@@ -118,7 +122,7 @@ class IterativeMagnitudePruning(TicketSearch):
         directory: str | os.PathLike | None = None,
         verbose: bool | int | None = None,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(directory, verbose, **kwargs)
         self.levels = positive_integer("levels", levels)
@@ -138,12 +142,12 @@ class IterativeMagnitudePruning(TicketSearch):
         self.densities = {}
 
     @property
-    def last_level(self):
+    def last_level(self) -> int:
         """Integer, the last level of the search."""
         return self.levels
 
     @property
-    def epochs(self):
+    def epochs(self) -> int:
         """Number of epochs that `fit` needs for all levels.
 
         With `rewind_to_step`, it is an upper bound: `fit` stops when the last level ends.
@@ -151,17 +155,17 @@ class IterativeMagnitudePruning(TicketSearch):
         skipped = (self.rewind_to_epoch or 0) if self.rewind != "none" else 0
         return self.epochs_per_level + self.levels * (self.epochs_per_level - skipped)
 
-    def next_step(self):
+    def next_step(self) -> int | None:
         """Returns the step to rewind to, or `None` if it has passed."""
         if self._rewind_point is None and self.rewind_to_step:
             return self._first_step + self.rewind_to_step
         return None
 
-    def on_step(self):
+    def on_step(self) -> None:
         """Stores the rewind point."""
         self.take_rewind_point()
 
-    def begin(self):
+    def begin(self) -> None:
         """Starts a search with the current model."""
         super().begin()
         masks = self.model.to_matrices(self.model.get_masks(), self._pattern)
@@ -169,28 +173,28 @@ class IterativeMagnitudePruning(TicketSearch):
         if not (self.rewind_to_step or self.rewind_to_epoch):
             self.take_rewind_point()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts a search, or resumes the one in the directory."""
         super().on_train_begin(logs)
         self._check_budget()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Records the epoch, saves the progress and ends the search after the last level."""
         if self.failure is None:
             self.steps_per_epoch = self._last_batch + 1
         super().on_epoch_end(epoch, logs)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         """Warns if the search is not finished, or other callbacks undid its masks."""
         self.warn_if_undone(1.0 - self.history[-1]["density"])
         super().on_train_end(logs)
 
-    def take_rewind_point(self):
+    def take_rewind_point(self) -> None:
         """Stores the training state to rewind to, and the ticket of level 0."""
         super().take_rewind_point()
         self._add_ticket(self._rewind_point.weights)
 
-    def epochs_in_level(self):
+    def epochs_in_level(self) -> int:
         """Returns the number of epochs of the current level."""
         if self.level == 0 or self.rewind == "none":
             return self.epochs_per_level
@@ -198,7 +202,7 @@ class IterativeMagnitudePruning(TicketSearch):
             return self.epochs_per_level - self.rewind_to_epoch
         return self.epochs_per_level - (self.rewind_to_step or 0) // self.steps_per_epoch
 
-    def start_level(self):
+    def start_level(self) -> None:
         """Prunes the trained network, and rewinds it for the next level."""
         # By number, since a model that is built again can have other paths.
         names = self.model.prunable_names(self._pattern)
@@ -229,7 +233,7 @@ class IterativeMagnitudePruning(TicketSearch):
         self.model.apply_masks()
         self._add_ticket(weights)
 
-    def end_level(self):
+    def end_level(self) -> None:
         """Checks that there is a rewind point."""
         if self._rewind_point is None:
             raise ValueError(
@@ -237,7 +241,7 @@ class IterativeMagnitudePruning(TicketSearch):
                 f"{self.step - self._first_step} steps. Received: {self.rewind_to_step}"
             )
 
-    def settings(self):
+    def settings(self) -> dict:
         """Returns the settings that a resumed search must share, as a dict that fits into JSON."""
         score = getattr(self.scores, "__name__", type(self.scores).__name__)
         pattern = None if self.pattern is None else str(self.pattern)

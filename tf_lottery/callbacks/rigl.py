@@ -1,7 +1,9 @@
 """RigL: connections grow where the gradient is largest."""
 
 from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 
 from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
@@ -9,6 +11,7 @@ from tf_lottery.checks import positive_integer
 from tf_lottery.sparsity.patterns import Pattern
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class RigL(DynamicSparseTraining):
     """Drops the smallest weights and grows those with the largest gradients.
 
@@ -63,7 +66,7 @@ class RigL(DynamicSparseTraining):
         grow_init: str = "zeros",
         grad_accumulation: int = 1,
         pattern: Pattern | str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             frequency,
@@ -81,7 +84,7 @@ class RigL(DynamicSparseTraining):
                 f"grad_accumulation={grad_accumulation}, frequency={frequency}"
             )
 
-    def check_model(self):
+    def check_model(self) -> None:
         """Raises a `ValueError` if gradients from before the previous update would be needed."""
         steps = max(1, self.frequency // self._accumulated)
         if self.grad_accumulation > steps:
@@ -92,16 +95,18 @@ class RigL(DynamicSparseTraining):
             )
 
     @property
-    def gradient_average(self):
+    def gradient_average(self) -> tuple[float, float]:
         """Pair `decay, gain`: the last gradient, or the mean of the last ones."""
         return (0.0, 1.0) if self.grad_accumulation == 1 else (1.0, 1.0 / self.grad_accumulation)
 
-    def grow_scores(self, name, weights, gradient, rng):
+    def grow_scores(
+        self, name: str, weights: np.ndarray, gradient: np.ndarray | None, rng: np.random.Generator
+    ) -> np.ndarray:
         """Returns the magnitude of the gradient."""
         del name, weights, rng
         return np.abs(gradient)
 
-    def next_step(self):
+    def next_step(self) -> int | None:
         """Returns the next step at which connections are moved or accumulation starts."""
         update = super().next_step()
         if update is None or self.grad_accumulation == 1:
@@ -109,14 +114,14 @@ class RigL(DynamicSparseTraining):
         start = update - self.grad_accumulation * self._accumulated
         return start if start > self.step else update
 
-    def on_step(self):
+    def on_step(self) -> None:
         """Moves connections if an update is due, and restarts the accumulation."""
         if self._num_due() > self._updated:
             super().on_step()
         if self.grad_accumulation > 1:
             self.model.growth.clear()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         """Stops collecting gradients, and clears those that no update will use."""
         if self.grad_accumulation > 1 and super().next_step() is None:
             self.model.growth.clear()

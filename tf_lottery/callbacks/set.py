@@ -1,11 +1,16 @@
 """SET: connections grow at random."""
 
 from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
 
 from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
 from tf_lottery.sparsity.patterns import Pattern
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class SET(DynamicSparseTraining):
     """Drops the smallest weights and grows others at random.
 
@@ -45,7 +50,7 @@ class SET(DynamicSparseTraining):
         end_step: int | None = None,
         pattern: Pattern | str | None = None,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             frequency,
@@ -57,7 +62,9 @@ class SET(DynamicSparseTraining):
             **kwargs,
         )
 
-    def grow_scores(self, name, weights, gradient, rng):
+    def grow_scores(
+        self, name: str, weights: np.ndarray, gradient: np.ndarray | None, rng: np.random.Generator
+    ) -> np.ndarray:
         """Returns random numbers."""
         del name, gradient
         return rng.random(weights.shape, dtype="float32")

@@ -1,7 +1,9 @@
 """SNFS: connections grow where the averaged gradient is largest."""
 
 from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 
 from tf_lottery.callbacks.dynamic_sparse_training import DynamicSparseTraining
@@ -11,6 +13,7 @@ from tf_lottery.sparsity.patterns import Pattern
 MAX_GROWN = 0.99
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class SNFS(DynamicSparseTraining):
     """Drops the smallest weights and grows those with the largest momentum.
 
@@ -58,7 +61,7 @@ class SNFS(DynamicSparseTraining):
         redistribution: bool = False,
         grow_init: str = "zeros",
         pattern: Pattern | str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             frequency,
@@ -72,7 +75,7 @@ class SNFS(DynamicSparseTraining):
         self.momentum = fraction("momentum", momentum)
         self.redistribution = redistribution
 
-    def check_model(self):
+    def check_model(self) -> None:
         """Raises a `ValueError` if the pattern does not allow redistribution."""
         pattern = self.model.pattern if self.pattern is None else self.pattern
         if self.redistribution and pattern.structured:
@@ -82,16 +85,20 @@ class SNFS(DynamicSparseTraining):
             )
 
     @property
-    def gradient_average(self):
+    def gradient_average(self) -> tuple[float, float]:
         """Pair `decay, gain` of the exponential moving average."""
         return self.momentum, 1.0 - self.momentum
 
-    def grow_scores(self, name, weights, gradient, rng):
+    def grow_scores(
+        self, name: str, weights: np.ndarray, gradient: np.ndarray | None, rng: np.random.Generator
+    ) -> np.ndarray:
         """Returns the magnitude of the momentum."""
         del name, weights, rng
         return np.abs(gradient)
 
-    def num_grown(self, masks, fraction, gradients):
+    def num_grown(
+        self, masks: dict[str, np.ndarray], fraction: float, gradients: dict[str, np.ndarray | None]
+    ) -> dict[str, int] | None:
         """Returns how many of all dropped connections each kernel grows."""
         if not self.redistribution:
             return None
@@ -104,7 +111,7 @@ class SNFS(DynamicSparseTraining):
             for path, m in masks.items()
         }
         weights = {
-            path: float(np.abs(gradients[path][mask]).mean()) if mask.any() else 0.0
+            path: float(np.abs(gradients[path])[mask].mean()) if mask.any() else 0.0
             for path, mask in masks.items()
         }
         return share_out(sum(dropped.values()), weights, limits)

@@ -2,11 +2,15 @@
 
 import os
 import pathlib
+from typing import Any
+
+import keras
 
 from tf_lottery import extras
 from tf_lottery.callbacks.base import SparsityCallback
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class SparsityLogger(SparsityCallback):
     """Adds the sparsity to the logs of every epoch, and optionally to TensorBoard.
 
@@ -30,14 +34,14 @@ class SparsityLogger(SparsityCallback):
     ends_failed_training = False
 
     def __init__(
-        self, log_dir: str | os.PathLike | None = None, prefix: str = "", **kwargs
+        self, log_dir: str | os.PathLike | None = None, prefix: str = "", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.log_dir = None if log_dir is None else pathlib.Path(log_dir)
         self.prefix = prefix
         self._writer = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Opens the TensorBoard file."""
         super().on_train_begin(logs)
         if self.log_dir is not None:
@@ -46,7 +50,7 @@ class SparsityLogger(SparsityCallback):
 
             self._writer = tf.summary.create_file_writer(str(self.log_dir))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the sparsity to `logs`."""
         super().on_epoch_end(epoch, logs)
         if logs is not None:
@@ -54,7 +58,7 @@ class SparsityLogger(SparsityCallback):
         if self._writer is not None:
             self._write(epoch)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         """Closes the TensorBoard file."""
         super().on_train_end(logs)
         if self._writer is not None:

@@ -2,16 +2,19 @@
 
 import os
 import warnings
+from typing import Any
 
+import keras
 import numpy as np
 
 from tf_lottery import _keras
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.search_state import SearchState
-from tf_lottery.snapshot import learning_rates
+from tf_lottery.snapshot import Snapshot, learning_rates
 from tf_lottery.ticket import Ticket
 
 
+@keras.saving.register_keras_serializable("tf_lottery")
 class TicketSearch(SparsityCallback):
     """A callback that trains a model in several levels of one `fit`.
 
@@ -44,7 +47,7 @@ class TicketSearch(SparsityCallback):
         self,
         directory: str | os.PathLike | None = None,
         verbose: bool | int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.directory = directory
@@ -54,33 +57,34 @@ class TicketSearch(SparsityCallback):
         self._state = None
         self._first_step = 0
         self._epochs_done = self._fit_epoch = 0
-        self._start = self._rewind_point = None
+        self._start: Snapshot = None
+        self._rewind_point: Snapshot = None
 
     @property
-    def last_level(self):
+    def last_level(self) -> int:
         """Integer, the last level of the search."""
         raise NotImplementedError
 
-    def epochs_in_level(self):
+    def epochs_in_level(self) -> int:
         """Returns the number of epochs of the current level."""
         raise NotImplementedError
 
-    def start_level(self):
+    def start_level(self) -> None:
         """Prepares the model for the current level. Not called for the first level."""
         raise NotImplementedError
 
-    def starting_density(self):
+    def starting_density(self) -> float:
         """Returns the initial density of the current level."""
         return self.model.density
 
-    def end_level(self):
+    def end_level(self) -> None:
         """Acts when the last epoch of a level has ended."""
 
-    def settings(self):
+    def settings(self) -> dict:
         """Returns the settings that a resumed search must share, as a dict that fits into JSON."""
         return {name: getattr(self, name) for name in self.setting_names}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts a search, or goes on with one that failed or that is in the directory."""
         failed = None if self.failure is None else self._good
         super().on_train_begin(logs)
@@ -96,7 +100,7 @@ class TicketSearch(SparsityCallback):
             self.begin()
         self.reset_step()
 
-    def begin(self):
+    def begin(self) -> None:
         """Starts a search with the current model."""
         self.tickets, self.history, self.level = [], [], 0
         self._epochs_done = self._fit_epoch = 0
@@ -105,7 +109,7 @@ class TicketSearch(SparsityCallback):
         self._rewind_point = None
         self._begin_history()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the next level if the current one has ended."""
         _keras.set_first_epoch(self.fitted, None)
         if self._level_has_ended() and self.level < self.last_level:
@@ -118,7 +122,7 @@ class TicketSearch(SparsityCallback):
             self.reset_step()
             self._announce()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Records the epoch, saves the progress and ends the search after the last level."""
         super().on_epoch_end(epoch, logs)
         if self.failure is not None:
@@ -136,7 +140,7 @@ class TicketSearch(SparsityCallback):
         if self._state is not None:
             self._save()
 
-    def record(self, logs):
+    def record(self, logs: dict) -> None:
         """Adds the epoch to the history.
 
         Args:
@@ -146,7 +150,7 @@ class TicketSearch(SparsityCallback):
         for name, value in logs.items():
             self.history[-1]["logs"].setdefault(name, []).append(np.asarray(value).tolist())
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         """Warns if the search is not finished."""
         super().on_train_end(logs)
         _keras.set_first_epoch(self.fitted, None)
@@ -158,12 +162,12 @@ class TicketSearch(SparsityCallback):
                 stacklevel=2,
             )
 
-    def how_to_go_on(self):
+    def how_to_go_on(self) -> str:
         """Returns how to start a failed search again, for a message."""
         place = "this callback" if self.directory is None else f"{str(self.directory)!r}"
         return f"; with {place}, the next `fit` goes on from there"
 
-    def restore(self, snapshot, kinds=None):
+    def restore(self, snapshot: Snapshot, kinds: tuple[str, ...] | None = None) -> None:
         """Sets the model and its optimizer to the state of a snapshot.
 
         Args:
@@ -172,11 +176,11 @@ class TicketSearch(SparsityCallback):
         """
         snapshot.restore(self.model, kinds, self.optimizer)
 
-    def take_rewind_point(self):
+    def take_rewind_point(self) -> None:
         """Stores the training state to rewind to."""
         self._rewind_point = self.snapshot()
 
-    def add_ticket(self, weights, **provenance):
+    def add_ticket(self, weights: dict[str, np.ndarray] | None, **provenance: Any) -> None:
         """Adds a ticket of the model's masks, and saves it if the search has a directory.
 
         Args:
@@ -193,7 +197,7 @@ class TicketSearch(SparsityCallback):
         density = self.starting_density()
         self.history.append({self.unit: self.level, "density": density, "logs": {}})
 
-    def has_ended(self):
+    def has_ended(self) -> bool:
         """Returns whether the last level has been trained."""
         return self.level == self.last_level and self._level_has_ended()
 

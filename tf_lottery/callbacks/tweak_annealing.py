@@ -1,12 +1,14 @@
 """The base class of callbacks that anneal tweaks."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.checks import natural_number, positive_integer
+from tf_lottery.layers import Part
 from tf_lottery.tweaks import require_tweak
 
 _UPDATES = 200
@@ -31,12 +33,12 @@ class TweakAnnealing(SparsityCallback):
         ValueError: If an argument is outside its range.
     """
 
-    kind = None
-    variable_name = None
-    advice = None
+    kind: type[Part]
+    variable_name: str
+    advice: str
 
     def __init__(
-        self, end_step: int, begin_step: int = 0, *, frequency: int | None = None, **kwargs
+        self, end_step: int, begin_step: int = 0, *, frequency: int | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.begin_step = natural_number("begin_step", begin_step)
@@ -51,15 +53,15 @@ class TweakAnnealing(SparsityCallback):
         self.frequency = positive_integer("frequency", frequency)
 
     @property
-    def tweak(self):
+    def tweak(self) -> Part:
         """The tweak of the model."""
         return require_tweak(self.model, self.kind, self.advice)
 
-    def initial_value(self):
+    def initial_value(self) -> float:
         """Returns the initial value."""
         raise NotImplementedError
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         """Returns the value of the variable at a step.
 
         Args:
@@ -72,7 +74,7 @@ class TweakAnnealing(SparsityCallback):
         left = (self.end_step - step) / (self.end_step - self.begin_step)
         return self.initial_value() * left
 
-    def next_step(self):
+    def next_step(self) -> int | None:
         """Returns the step of the next change."""
         if self.step >= self.end_step:
             return None
@@ -81,12 +83,12 @@ class TweakAnnealing(SparsityCallback):
         passed = (self.step - self.begin_step) // self.frequency + 1
         return min(self.begin_step + passed * self.frequency, self.end_step)
 
-    def on_step(self):
+    def on_step(self) -> None:
         """Sets the variable to its value at this step."""
         value = np.float32(self.value(self.step))
         getattr(self.tweak, self.variable_name).assign(value)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Sets the variable to its value at the current step."""
         super().on_train_begin(logs)
         if self.training.fitted is not self.training.model:
@@ -101,7 +103,7 @@ class TweakAnnealing(SparsityCallback):
             )
         self.on_step()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         """Warns if the variable is not 0 after training."""
         super().on_train_end(logs)
         if self.failure is not None or (current := self._current()) == 0:
