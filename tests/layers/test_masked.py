@@ -39,16 +39,6 @@ def test_layer_in_a_functional_model_is_built_and_trains(make_data):
     assert np.all(after[eye] != before[eye])
 
 
-def test_two_wrappers_within_each_other():
-    inner = Masked(layers.Dense(1, use_bias=False, kernel_initializer="ones"), name="inner")
-    inner.build((None, 2))
-    outer = Masked(keras.Sequential([keras.Input((2,)), inner]), include="kernel")
-    outer.build((None, 2))
-    inner.selection.masks[0].assign([[False], [True]])
-    outer.selection.masks[0].assign([[True], [True]])
-    np.testing.assert_array_equal(outer(np.array([[3.0, 5.0]])), [[5.0]])
-
-
 def test_several_call_arguments():
     attention = layers.MultiHeadAttention(1, 2)
     x = np.ones((1, 3, 4), "float32")

@@ -74,8 +74,9 @@ def test_wrapped_layer_is_refused():
     layer = layers.Dense(3)
     masked = Masked(layer)
     masked.build((None, 2))
-    with pytest.raises(ValueError, match="must not be pruned by another"):
-        Masked(layer).build((None, 2))
+    for again in (Masked(layer), Masked(masked)):
+        with pytest.raises(ValueError, match="must not be pruned by another"):
+            again.build((None, 2))
 
 
 def test_other_weights_of_the_same_layers_are_refused():

@@ -1,20 +1,25 @@
 """The wrapper that calls a layer with sparse kernels."""
 
 import contextlib
+from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from tf_lottery import _keras
+from tf_lottery._typing import Tensor
 from tf_lottery.layers._functional_call import functional_call
 from tf_lottery.layers.companion_masks import CompanionMasks
 from tf_lottery.layers.couples_channels import CouplesChannels
+from tf_lottery.layers.has_parts import HasParts
 from tf_lottery.layers.kernel_list import KernelList, select_kernels
 from tf_lottery.layers.masks import Masks
 from tf_lottery.layers.missing_masks import sparsity_of, warn_if_missing
 from tf_lottery.layers.ownership import check_unclaimed, claim
 from tf_lottery.layers.part import Selection
+from tf_lottery.layers.saves_seeds import SavesSeeds
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.groups import Group
 
@@ -22,7 +27,7 @@ FORMAT = 2
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class Masked(CouplesChannels):
+class Masked(CouplesChannels, HasParts, SavesSeeds):
     """Calls a layer with the effective kernels that its parts compute from the stored kernels.
 
     The wrapped layer itself is not changed. Only during a call, its kernels have other values.
@@ -63,14 +68,14 @@ class Masked(CouplesChannels):
 
     def __init__(
         self,
-        layer,
-        include=None,
-        exclude=None,
-        pattern="unstructured",
-        selection=None,
-        groups=None,
-        **kwargs,
-    ):
+        layer: keras.Layer,
+        include: Any = None,
+        exclude: Any = None,
+        pattern: patterns.Pattern | str = "unstructured",
+        selection: Selection | None = None,
+        groups: Sequence[Group] | None = None,
+        **kwargs: Any,
+    ) -> None:
         if not isinstance(layer, keras.Layer):
             raise ValueError(
                 f"Argument `layer` must be a `keras.Layer` or a model. Received: {layer!r}"
@@ -98,12 +103,13 @@ class Masked(CouplesChannels):
             )
         self._groups = tuple(groups or ())
         self._rules = {"include": include, "exclude": exclude, "pattern": self.pattern}
-        self._kernel_list = self._saved_kernels = self._expected_sparsity = None
-        self._saved_members = None
+        self._kernel_list: KernelList = None
+        self._saved_kernels = self._expected_sparsity = None
+        self._saved_members: list[list[dict]] = None
         self.skipped = {}
         self.parts = [selection, *([CompanionMasks()] if groups else [])]
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         """Builds the layer if it is not built, finds the kernels and creates the variables."""
         if not self.layer.built:
             self.layer.build(input_shape)
@@ -129,7 +135,7 @@ class Masked(CouplesChannels):
         self.built = True
 
     @property
-    def kernels(self):
+    def kernels(self) -> list[keras.Variable]:
         """List of the variables that are pruned.
 
         Raises:
@@ -139,76 +145,36 @@ class Masked(CouplesChannels):
         return [] if self._kernel_list is None else self._kernel_list.variables
 
     @property
-    def keys(self):
+    def keys(self) -> list[str]:
         """List of the names of the kernels: their paths when the layer was wrapped."""
         return [] if self._kernel_list is None else self._kernel_list.keys
 
-    def named_weights(self):
+    def named_weights(self) -> dict[str, keras.Variable]:
         """Returns a dict of the names of all weights of the layer to the variables."""
         return self._kernel_list.named_weights()
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.Metric]:
         """List of the metrics of the layer, or an empty list if it is a model.
 
         The metrics that an inner model was compiled with belong to that model's own training.
         """
         return [] if isinstance(self.layer, keras.Model) else super().metrics
 
-    @property
-    def selection(self):
-        """The `Selection`, which decides which weights are kept."""
-        return self.parts[0]
-
-    def find_part(self, kind):
-        """Returns the part of a given class, or `None`.
-
-        Args:
-            kind: Subclass of `Part`.
-        """
-        return next((part for part in self.parts if isinstance(part, kind)), None)
-
-    def add_part(self, part):
-        """Adds a part, and creates its variables.
-
-        Args:
-            part: A `Part`, which is no `Selection`, since there is exactly one.
-
-        Raises:
-            ValueError: If it is a `Selection`, or was added before.
-        """
-        if isinstance(part, Selection) or any(part is other for other in self.parts):
-            raise ValueError(
-                "Argument `part` must be a new `tf_lottery.layers.Part`, and no `Selection`. "
-                f"Received: {part!r}"
-            )
-        part.create_variables(self.kernels)
-        self._set_parts([*self.parts, part])
-
-    def remove_part(self, part):
-        """Removes a part.
-
-        Args:
-            part: One of `parts`.
-        """
-        self._set_parts([other for other in self.parts if other is not part])
-
-    def _set_parts(self, parts):
-        parts = sorted(parts, key=lambda part: part.order)
-        _keras.replace_sublayers(self, "parts", parts)
-
-    def call(self, inputs, *args, training=None, **kwargs):
+    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Calls the layer with its effective kernels."""
         self.check_copy()
         values = self.effective_kernels(training)
         return self.call_with(values, inputs, *args, training=training, **kwargs)
 
-    def check_copy(self):
+    def check_copy(self) -> None:
         """Warns if the wrapper was made from a configuration and its masks were never set."""
         if self._expected_sparsity is not None and not _keras.is_symbolic():
             self._expected_sparsity = warn_if_missing(self, self._expected_sparsity)
 
-    def effective_kernels(self, training=None):
+    def effective_kernels(
+        self, training: bool | None = None
+    ) -> list[tuple[keras.Variable, Tensor]]:
         """Returns pairs of a kernel and the tensor that replaces it in a call.
 
         Args:
@@ -220,7 +186,9 @@ class Masked(CouplesChannels):
             values = part.replace(values, training)
         return list(zip(kernels, values, strict=True))
 
-    def call_with(self, replacements, *args, **kwargs):
+    def call_with(
+        self, replacements: list[tuple[keras.Variable, Tensor]], *args: Any, **kwargs: Any
+    ) -> Any:
         """Calls the layer with the parts in effect and some variables replaced.
 
         Args:
@@ -252,11 +220,11 @@ class Masked(CouplesChannels):
             "again. Leave it out with `exclude`, or use masks: `tfl.sparsify(model, sparsity)`."
         )
 
-    def get_masks(self):
+    def get_masks(self) -> list[np.ndarray]:
         """Returns the masks as a list of boolean arrays, true where a weight is kept."""
         return self.selection.kept(self.kernels)
 
-    def set_masks(self, masks):
+    def set_masks(self, masks: list[np.ndarray]) -> None:
         """Sets the masks and writes zeros into the pruned positions of the kernels.
 
         Args:
@@ -266,11 +234,11 @@ class Masked(CouplesChannels):
         self.selection.keep(masks)
         self.apply_masks()
 
-    def get_kernels(self):
+    def get_kernels(self) -> list[np.ndarray]:
         """Returns the effective kernels, with zeros for pruned weights, as a list of arrays."""
         return self.selection.settled(self.kernels)
 
-    def apply_masks(self):
+    def apply_masks(self) -> None:
         """Writes the effective values into the kernels, and settles soft gates."""
         kernels = self.kernels
         for kernel, value in zip(kernels, self.get_kernels(), strict=True):
@@ -278,7 +246,7 @@ class Masked(CouplesChannels):
         self.selection.commit(kernels)
         self._apply_companion_masks()
 
-    def settled_kernels(self):
+    def settled_kernels(self) -> list[np.ndarray]:
         """Returns the kernels of the plain layer that computes the same, as a list of arrays.
 
         Raises:
@@ -300,31 +268,18 @@ class Masked(CouplesChannels):
                     f"makes of a kernel, unless `is_soft`. Received: other values for {key!r}"
                 )
 
-    def save_own_variables(self, store):
-        """Also saves the states of the random seeds, which Keras does not save.
-
-        With them, training after loading continues exactly as without the interruption.
-        """
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the states of the random seeds. The parts save their own variables."""
+        # Raises an error if a layer has changed.
         _ = self.kernels
         super().save_own_variables(store)
-        for i, seed in enumerate(self._seeds()):
-            store[f"seed_{i}"] = ops.convert_to_numpy(seed)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
-        # A Keras store has `keys`, but cannot be iterated.
-        values = {key: store[key] for key in store.keys()}  # noqa: SIM118
-        seeds = [values.pop(f"seed_{i}") for i in range(len(self._seeds()))]
-        super().load_own_variables(values)
-        for seed, value in zip(self._seeds(), seeds, strict=True):
-            seed.assign(value)
+        super().load_own_variables(store)
         self._expected_sparsity = None
 
-    def _seeds(self):
-        weights = {id(weight) for weight in self.weights}
-        return [v for v in self.non_trainable_variables if id(v) not in weights]
-
-    def get_config(self):
+    def get_config(self) -> dict:
         """Returns the configuration. It has the selected kernels, not `include` and `exclude`."""
         return {
             **super().get_config(),
@@ -339,7 +294,7 @@ class Masked(CouplesChannels):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> Self:
         """Returns the wrapper that `config` describes.
 
         Raises:

@@ -45,8 +45,8 @@ def check_unclaimed(layer):
         raise ValueError(
             f"The weights of {layer.name!r} must not be pruned by another sparse model, since two "
             "would undo each other's pruning. Prune that one further with `tfl.prune`, remove its "
-            "masks with `tfl.strip` before, or use a copy, `keras.models.clone_model(model)`. "
-            "Received: weights that the sparse model of "
+            "masks with `tfl.strip` before, or build the model again. Received: weights that the "
+            "sparse model of "
             f"{sorted({owner.layer.name for owner in owners.values()})} prunes: {list(owners)}"
         )
 

@@ -1,10 +1,16 @@
 """The parts that make a plain model sparse."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 from keras import ops
+
+from tf_lottery._typing import Tensor
+
+AnyPart = TypeVar("AnyPart", bound="Part")
 
 
 class Part(keras.layers.Layer):
@@ -49,10 +55,10 @@ class Part(keras.layers.Layer):
     changes_loss = False
     order = 1
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
 
-    def create_variables(self, kernels):
+    def create_variables(self, kernels: list[keras.Variable]) -> None:
         """Creates the variables. Called once, when the kernels exist. Defaults to none.
 
         Args:
@@ -62,11 +68,11 @@ class Part(keras.layers.Layer):
         del kernels
 
     @property
-    def undecayed(self):
+    def undecayed(self) -> list[keras.Variable]:
         """List of the trained variables to exclude from weight decay."""
         return []
 
-    def own_optimizers(self):
+    def own_optimizers(self) -> dict[str, keras.optimizers.Optimizer]:
         """Returns new optimizers for trained variables of the part, if the model's should not.
 
         `compile` puts them and the optimizer of the model into a `keras.optimizers.MultiOptimizer`.
@@ -77,7 +83,7 @@ class Part(keras.layers.Layer):
         """
         return {}
 
-    def replace(self, values, training):
+    def replace(self, values: list[Tensor], training: bool | None) -> list[Tensor]:
         """Returns the tensors that replace the kernels. Called once per call of the model.
 
         By default these are `values`.
@@ -90,7 +96,7 @@ class Part(keras.layers.Layer):
         return values
 
     @contextlib.contextmanager
-    def in_effect(self, layer):
+    def in_effect(self, layer: keras.Layer) -> Iterator[None]:
         """Context manager that changes what a layer computes while it is called.
 
         Args:
@@ -99,7 +105,7 @@ class Part(keras.layers.Layer):
         del layer
         yield
 
-    def change_loss(self, loss, x, y, y_pred):
+    def change_loss(self, loss: Tensor, x: Any, y: Any, y_pred: Any) -> Tensor:
         """Returns the loss that the part makes of the data loss, in a training step.
 
         Args:
@@ -111,11 +117,11 @@ class Part(keras.layers.Layer):
         del x, y, y_pred
         return loss
 
-    def state(self):
+    def state(self) -> list[keras.Variable]:
         """Returns the list of the variables that snapshots save. By default these are all."""
         return self.variables
 
-    def restore(self, values, kept):
+    def restore(self, values: list[np.ndarray] | None, kept: list[np.ndarray]) -> None:
         """Sets the state. By default without `values`, it stays as it is.
 
         Args:
@@ -127,10 +133,10 @@ class Part(keras.layers.Layer):
         for variable, value in zip(self.state(), values or (), strict=values is not None):
             variable.assign(value)
 
-    def check_settle(self):
+    def check_settle(self) -> None:
         """Raises a `ValueError` if no plain model can compute the same as with the part."""
 
-    def edits(self, layer):
+    def edits(self, layer: keras.Layer) -> list[tuple[Any, str, Any]]:
         """Returns attribute changes that make the plain layer compute the same as with the part.
 
         Args:
@@ -142,7 +148,7 @@ class Part(keras.layers.Layer):
         del layer
         return []
 
-    def removal_edits(self, layer):
+    def removal_edits(self, layer: keras.Layer) -> list[tuple[Any, str, Any]]:
         """Returns attribute changes that undo `edits`, which `strip` may have made permanent.
 
         Args:
@@ -198,14 +204,14 @@ class Selection(Part):
     structured = True
 
     @property
-    def is_soft(self):
+    def is_soft(self) -> bool:
         """Whether training still decides which weights are kept. Defaults to `False`.
 
         While it is true, callbacks that set masks, and `tfl.prune`, are refused.
         """
         return False
 
-    def kept(self, kernels):
+    def kept(self, kernels: list[keras.Variable]) -> list[np.ndarray]:
         """Returns the masks as a list of boolean arrays, true where a weight is kept.
 
         Args:
@@ -213,7 +219,7 @@ class Selection(Part):
         """
         raise NotImplementedError(f"{type(self).__name__} must override `kept`.")
 
-    def keep(self, masks):
+    def keep(self, masks: list[np.ndarray]) -> None:
         """Sets which weights are kept, also while the selection is soft.
 
         Afterwards `kept` must return exactly these masks. `commit` follows.
@@ -225,7 +231,7 @@ class Selection(Part):
             f"{type(self).__name__} must override `keep`, so that masks can be set."
         )
 
-    def settled(self, kernels):
+    def settled(self, kernels: list[keras.Variable]) -> list[np.ndarray]:
         """Returns the kernels of the stripped model, as a list of arrays.
 
         By default these are the kernels times the masks. The method changes nothing: it is also
@@ -242,7 +248,7 @@ class Selection(Part):
             )
         ]
 
-    def commit(self, kernels):
+    def commit(self, kernels: list[keras.Variable]) -> None:
         """Makes the masks final. Defaults to nothing.
 
         Called by `strip` and `apply_masks`, after the settled values were written into the kernels.
