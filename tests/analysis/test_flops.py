@@ -260,6 +260,12 @@ def test_uses_elsewhere_are_found_inside_a_sparse_model():
     assert list(not_counted(model).values()) == [READ_ELSEWHERE]
 
 
+def test_state_of_layers_is_no_weight():
+    dense = keras.layers.SpectralNormalization(keras.layers.Dense(4))
+    report = tfl.flops(keras.Sequential([keras.Input((3,)), dense]))
+    assert (report.coverage, report.not_counted) == (1.0, {})
+
+
 def test_coverage_is_never_rounded_to_all():
     x = keras.Input((100,))
     model = keras.Model(x, Scale()(layers.Dense(100)(x)))

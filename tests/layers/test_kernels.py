@@ -26,13 +26,21 @@ def test_default_of_recurrent_layers(make_model):
     found = [path.split("/")[-1] for path in names(selection.kernels)]
     assert found == ["kernel", "recurrent_kernel"] * 3 + ["kernel"]
     assert list(selection.skipped.values()) == [
-        "an embedding: looked up, not multiplied, pruned only if `include` asks for it"
+        "the table of an embedding: pruned only if `include` asks for it"
     ]
 
 
 def test_default_of_attention_leaves_its_two_dimensional_biases(make_model):
     selection = find_kernels(make_model("attention"))
     assert [len(kernel.shape) for kernel in selection.kernels] == [3, 3, 3, 3, 2]
+    assert selection.skipped == {}
+
+
+def test_state_of_layers_is_neither_pruned_nor_listed():
+    normalized = layers.SpectralNormalization(layers.Conv2D(2, 3, name="inside"))
+    model = keras.Sequential([keras.Input((4, 4, 3)), normalized])
+    selection = find_kernels(model)
+    assert [name.split("/")[-2:] for name in names(selection.kernels)] == [["inside", "kernel"]]
     assert selection.skipped == {}
 
 
@@ -90,7 +98,7 @@ def test_classes_never_select_what_is_not_trained():
         assert [variable.name for variable in found] == ["kernel"]
         found = find_kernels(model, exclude=Whitened, frozen=True)
         assert found.kernels == []
-        assert sorted(found.skipped.values())[0].startswith("not the kernel of a known kind")
+        assert list(found.skipped.values()) == ["selected by `exclude`"]
     assert len(find_kernels(model, include="statistic").kernels) == 1
 
 

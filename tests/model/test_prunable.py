@@ -45,6 +45,12 @@ REFUSED = {
         lambda: keras.Sequential([keras.Input((3,)), layers.BatchNormalization()], name="m"),
         "at least one kernel to prune.*Received: 'm'",
     ),
+    "frozen": (
+        lambda: keras.Sequential(
+            [keras.Input((3,)), *(layers.Dense(3, name=f"d{i}", trainable=False) for i in range(5))]
+        ),
+        r"at least one kernel.*\{'frozen.*': \['.*d0/kernel', .*, '.*d2/kernel', '2 more'\]\}$",
+    ),
     "layer": (
         lambda: layers.Dense(3, name="m"),
         "must be a `keras.Model`. Received: <Dense name=m",

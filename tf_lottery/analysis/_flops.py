@@ -14,6 +14,7 @@ from tf_lottery.layers.call_trace import trace
 from tf_lottery.layers.ghost_skips import GhostSkips
 from tf_lottery.layers.inputs import symbolic_inputs
 from tf_lottery.layers.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
+from tf_lottery.layers.kernels import is_float_state, owners_of_weights
 from tf_lottery.layers.masked import masked_layers
 from tf_lottery.model import SparseModel, named_weights
 
@@ -181,4 +182,6 @@ def _not_counted(layer, calls, counted, paths):
             masks = own - {id(weight) for weight in sublayer.layer.weights}
             reasons.update(dict.fromkeys(masks))
             settled |= masks
-    return {paths[key]: reason for key, reason in reasons.items() if reason is not None}
+    owners = owners_of_weights(layer)
+    state = {id(w) for w in layer.weights if is_float_state(w, owners[id(w)])}
+    return {paths[k]: reason for k, reason in reasons.items() if reason and k not in state}

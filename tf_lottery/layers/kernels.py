@@ -23,7 +23,7 @@ _TRANSPOSED = (
 )
 
 IS_DEPTHWISE = "a depthwise kernel: has few weights, pruned only if `include` asks for it"
-IS_EMBEDDING = "an embedding: looked up, not multiplied, pruned only if `include` asks for it"
+IS_EMBEDDING = "the table of an embedding: pruned only if `include` asks for it"
 IS_UNKNOWN = "not the kernel of a known kind of layer, pruned only if `include` asks for it"
 IS_FROZEN = "frozen, so not trained: pruned only if `include` asks for it"
 IS_INTEGER = "not floating point, for example quantized"
@@ -103,9 +103,21 @@ def find_kernels(
             reason = misfit(_matrix_shape(weight, owner), pattern)
         if reason == "":
             kernels.append(weight)
-        elif _is_array(weight) and reason is not None:
+        elif _is_array(weight) and reason is not None and not is_float_state(weight, owner):
             skipped[weight.path] = reason
     return KernelSelection(kernels, skipped)
+
+
+def is_float_state(weight, owner):
+    """Returns whether a weight is state of its layer, such as a statistic, that is not trained.
+
+    Quantized kernels, which are not trained either, are integers.
+
+    Args:
+        weight: A Keras variable.
+        owner: The `keras.Layer` that created it.
+    """
+    return is_state(owner, weight) and keras.backend.is_float_dtype(weight.dtype)
 
 
 def unique_paths(variables):
@@ -126,7 +138,9 @@ def unique_paths(variables):
     return paths
 
 
-def matrix_shapes(layer, kernels):
+def matrix_shapes(
+    layer: keras.Layer, kernels: list[keras.Variable]
+) -> list[tuple[int, int] | None]:
     """Returns the shapes of kernels as matrices (inputs, outputs), to which patterns apply.
 
     An output unit sums over all inputs of its column. In most kernels, the last axis is the

@@ -1,11 +1,15 @@
 """Checks of models that are given as arguments."""
 
+from typing import Any
+
+import keras
+
 from tf_lottery.layers import Gates
 from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.model.sparse_model import SparseModel
 
 
-def named_weights(model):
+def named_weights(model: keras.Layer) -> dict[str, keras.Variable]:
     """Returns a dict of names to the weights of a model, or of the model inside a `SparseModel`.
 
     Args:
@@ -23,7 +27,7 @@ def named_weights(model):
     return dict(zip(unique_paths(model.weights), model.weights, strict=True))
 
 
-def check_sparse_model(model, name="model"):
+def check_sparse_model(model: Any, name: str = "model") -> SparseModel:
     """Returns `model`, or raises a `ValueError` if it is not a `SparseModel`.
 
     Args:
@@ -44,7 +48,7 @@ def check_sparse_model(model, name="model"):
     return model
 
 
-def check_settled(model, name="model"):
+def check_settled(model: Any, name: str = "model") -> SparseModel:
     """Returns a `SparseModel`, or raises a `ValueError` if training decides about its masks.
 
     Args:

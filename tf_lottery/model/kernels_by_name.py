@@ -1,8 +1,9 @@
 """The kernels and masks of a sparse model, by the names of the kernels."""
 
+import keras
 import numpy as np
 
-from tf_lottery.layers import matrix_shapes
+from tf_lottery.layers import Masked, matrix_shapes
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity.patterns import Channel
 
@@ -13,8 +14,10 @@ class KernelsByName:
     A subclass has the attribute `wrapper`, the `tf_lottery.layers.Masked` with the kernels.
     """
 
+    wrapper: Masked
+
     @property
-    def kernels(self):
+    def kernels(self) -> dict[str, keras.Variable]:
         """Dict of names to the variables that are pruned.
 
         A name is the path that the variable had when the model was made sparse.
@@ -25,7 +28,7 @@ class KernelsByName:
         return self._by_name(self.wrapper.kernels)
 
     @property
-    def named_weights(self):
+    def named_weights(self) -> dict[str, keras.Variable]:
         """Dict of names to all weights of the wrapped model; see `kernels`."""
         return self.wrapper.named_weights()
 
@@ -33,12 +36,12 @@ class KernelsByName:
         return dict(zip(self.wrapper.keys, values, strict=True))
 
     @property
-    def matrix_shapes(self):
+    def matrix_shapes(self) -> dict[str, tuple[int, int] | None]:
         """Dict of kernel names to (inputs, outputs), or `None` for kernels without a matrix.
 
         See `tf_lottery.layers.matrix_shapes`.
         """
-        return self._by_name(matrix_shapes(self.model, self.wrapper.kernels))
+        return self._by_name(matrix_shapes(self.wrapper.layer, self.wrapper.kernels))
 
     @property
     def groups(self):
@@ -72,20 +75,20 @@ class KernelsByName:
         return list(self.wrapper.keys)
 
     @property
-    def density(self):
+    def density(self) -> float:
         """The fraction of weights that the masks keep, over all kernels."""
         return mask_ops.density(self.get_masks())
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """The fraction of weights that the masks prune, over all kernels."""
         return 1.0 - self.density
 
-    def get_masks(self):
+    def get_masks(self) -> dict[str, np.ndarray]:
         """Returns a dict of kernel names to boolean arrays, True meaning kept."""
         return self._by_name(self.wrapper.get_masks())
 
-    def to_matrices(self, arrays, pattern=None):
+    def to_matrices(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Reshapes arrays to matrices (inputs, outputs), to which patterns apply.
 
         Args:
@@ -109,7 +112,7 @@ class KernelsByName:
         shapes = self.matrix_shapes
         return {name: array.reshape(shapes[name] or array.shape) for name, array in arrays.items()}
 
-    def from_matrices(self, arrays, pattern=None):
+    def from_matrices(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Reshapes the matrices of `to_matrices` to the shapes of the kernels.
 
         Args:
@@ -132,7 +135,7 @@ class KernelsByName:
                     masks[name] = masks[name] & mask
         return masks
 
-    def set_masks(self, masks):
+    def set_masks(self, masks: dict[str, np.ndarray]) -> None:
         """Sets masks and writes zeros into the pruned positions of the kernels.
 
         Args:
@@ -153,15 +156,15 @@ class KernelsByName:
             mask_ops.check_mask(f"masks[{path!r}]", mask, before[path].shape)
         self.wrapper.set_masks(list({**before, **masks}.values()))
 
-    def get_kernels(self):
+    def get_kernels(self) -> dict[str, np.ndarray]:
         """Returns a dict of kernel names to arrays, the effective values `kernel * mask`."""
         return self._by_name(self.wrapper.get_kernels())
 
-    def apply_masks(self):
+    def apply_masks(self) -> None:
         """Writes the effective values into the kernels, and settles soft gates."""
         self.wrapper.apply_masks()
 
-    def check_kernels(self):
+    def check_kernels(self) -> None:
         """Raises a `ValueError` if a layer has changed so that its mask has no effect.
 
         Functions that are already compiled would not notice the change.

@@ -1,6 +1,9 @@
 """The properties and methods that a sparse model forwards to the model inside it."""
 
 import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -12,33 +15,33 @@ class ModelInside(keras.Model):
     """
 
     @property
-    def model(self):
+    def model(self) -> keras.Model:
         """The model inside."""
         raise NotImplementedError
 
     @contextlib.contextmanager
-    def settled(self):
+    def settled(self) -> Iterator[keras.Model]:
         """Yields the model inside, temporarily changed to compute the same as this model."""
         raise NotImplementedError
         yield
 
     @property
-    def output_names(self):
+    def output_names(self) -> list[str] | None:
         """Names of the model's outputs, which can be keys of losses and metrics."""
         return getattr(self.model, "output_names", None)
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[keras.KerasTensor]:
         """Symbolic inputs of the model inside."""
         return self.model.inputs
 
     @property
-    def outputs(self):
+    def outputs(self) -> list[keras.KerasTensor]:
         """Symbolic outputs of the model inside."""
         return self.model.outputs
 
     @property
-    def input(self):
+    def input(self) -> Any:
         """Symbolic input of the model inside, or a structure of them."""
         if not hasattr(self.model, "inputs"):
             return super().input
@@ -46,7 +49,7 @@ class ModelInside(keras.Model):
         return self.inputs[0] if isinstance(self.model, keras.Sequential) else self.model.input
 
     @property
-    def output(self):
+    def output(self) -> Any:
         """Symbolic output of the model inside, or a structure of them."""
         # A subclassed model has no graph. Keras reads `output` when it is called in another graph.
         if not hasattr(self.model, "outputs"):
@@ -54,16 +57,16 @@ class ModelInside(keras.Model):
         return self.outputs[0] if isinstance(self.model, keras.Sequential) else self.model.output
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> Any:
         """Shape of the input with the batch axis, or a structure of shapes."""
         return self.model.input_shape
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> Any:
         """Shape of the output with the batch axis, or a structure of shapes."""
         return self.model.output_shape
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the output for a shape of the input, both with the batch axis.
 
         Args:
@@ -71,7 +74,7 @@ class ModelInside(keras.Model):
         """
         return self.model.compute_output_shape(input_shape)
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the symbolic output for a symbolic input.
 
         Args:
@@ -81,7 +84,7 @@ class ModelInside(keras.Model):
         del training
         return self.model.compute_output_spec(inputs)
 
-    def get_layer(self, name=None, index=None):
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.Layer:
         """Returns a layer of the model inside.
 
         Args:
@@ -90,11 +93,11 @@ class ModelInside(keras.Model):
         """
         return self.model.get_layer(name, index)
 
-    def count_params(self):
+    def count_params(self) -> int:
         """Returns the number of weights of the model inside, zeros included."""
         return self.model.count_params()
 
-    def summary(self, *args, **kwargs):
+    def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints the layers of the model inside. `tfl.summary` prints the sparsity too.
 
         Args:
@@ -103,7 +106,9 @@ class ModelInside(keras.Model):
         """
         self.model.summary(*args, **kwargs)
 
-    def export(self, filepath, format="tf_saved_model", **kwargs):
+    def export(
+        self, filepath: str | os.PathLike, format: str = "tf_saved_model", **kwargs: Any
+    ) -> None:
         """Exports the plain model with its zeros, for inference. This model does not change.
 
         Args:
@@ -114,7 +119,7 @@ class ModelInside(keras.Model):
         with self.settled() as plain:
             plain.export(filepath, format=format, **kwargs)
 
-    def quantize(self, mode=None, *args, **kwargs):
+    def quantize(self, mode: str | None = None, *args: Any, **kwargs: Any) -> None:
         """Raises a `ValueError`, since masks do not apply to quantized weights."""
         del args, kwargs
         raise ValueError(

@@ -8,6 +8,8 @@ from tf_lottery import _keras
 from tf_lottery.layers import Masked
 
 _STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+# How many weights a message names for each reason.
+_SHOWN = 3
 
 
 def check_prunable_model(model):
@@ -34,6 +36,21 @@ def check_prunable_model(model):
             f"Argument `model` must have weights. Received: {model.name!r}, which has none"
         )
     _warn_of_what_is_ignored(model)
+
+
+def by_reason(skipped):
+    """Returns a dict of the reasons why weights are not pruned to the first of these weights.
+
+    Args:
+        skipped: Dict of paths to reasons.
+    """
+    reasons = {
+        reason: [p for p, r in skipped.items() if r == reason] for reason in skipped.values()
+    }
+    return {
+        reason: paths if len(paths) <= _SHOWN else [*paths[:_SHOWN], f"{len(paths) - _SHOWN} more"]
+        for reason, paths in reasons.items()
+    }
 
 
 def _warn_of_what_is_ignored(model):

@@ -1,20 +1,26 @@
 """A Keras model whose kernels are pruned."""
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from tf_lottery import _keras
-from tf_lottery.layers import Gates, GrowthMemory, Masked
+from tf_lottery._typing import Tensor
+from tf_lottery.layers import Gates, GrowthMemory, Masked, Part, Selection, SoftGate
 from tf_lottery.layers.edits import write_edits
+from tf_lottery.layers.part import AnyPart
 from tf_lottery.model.kernels_by_name import KernelsByName
 from tf_lottery.model.model_inside import ModelInside
-from tf_lottery.model.prunable import check_prunable_model
+from tf_lottery.model.prunable import by_reason, check_prunable_model
 from tf_lottery.model.saves import RecordsSaves
 from tf_lottery.model.trained_with_parts import TrainedWithParts
 from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity.groups import Group
+from tf_lottery.sparsity.patterns import Pattern
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
@@ -52,15 +58,15 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
 
     def __init__(
         self,
-        model,
-        include=None,
-        exclude=None,
-        pattern="unstructured",
-        gate=None,
-        selection=None,
-        groups=None,
-        **kwargs,
-    ):
+        model: keras.Model | None,
+        include: Any = None,
+        exclude: Any = None,
+        pattern: Pattern | str = "unstructured",
+        gate: SoftGate | None = None,
+        selection: Selection | None = None,
+        groups: Sequence[Group] | None = None,
+        **kwargs: Any,
+    ) -> None:
         wrapper = kwargs.pop("wrapper", None)
         if wrapper is None:
             check_prunable_model(model)
@@ -86,47 +92,47 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         if not wrapper.keys:
             raise ValueError(
                 "Argument `model` must have at least one kernel to prune; check `include`, "
-                f"`exclude` and `pattern`. Received: {wrapper.layer.name!r}, "
-                f"skipped: {wrapper.skipped}"
+                f"`exclude` and `pattern`. Received: {wrapper.layer.name!r}, with weights that "
+                f"are not pruned for these reasons: {by_reason(wrapper.skipped)}"
             )
         self.built = True
 
     @property
-    def model(self):
+    def model(self) -> keras.Model:
         """The wrapped model."""
         return self.wrapper.layer
 
     @property
-    def pattern(self):
+    def pattern(self) -> Pattern:
         """The pattern that the masks should follow."""
         return self.wrapper.pattern
 
     @property
-    def skipped(self):
+    def skipped(self) -> dict[str, str]:
         """Dict from paths of weights that are not pruned to the reason."""
         return dict(self.wrapper.skipped)
 
     @property
-    def parts(self):
+    def parts(self) -> list[Part]:
         """List of the parts: the selection, tweaks of retraining, states of growth methods."""
         return list(self.wrapper.parts)
 
     @property
-    def selection(self):
+    def selection(self) -> Selection:
         """The part that decides which weights are kept; see `tf_lottery.layers.Selection`."""
         return self.wrapper.selection
 
     @property
-    def growth(self):
+    def growth(self) -> GrowthMemory | None:
         """The `GrowthMemory`, the state of a method that grows connections, or `None`."""
         return self.find_part(GrowthMemory)
 
     @property
-    def tweaks(self):
+    def tweaks(self) -> list[Part]:
         """List of the parts that retraining has added; see `tf_lottery.retrain`."""
         return [part for part in self.parts if part.kind == "tweaks"]
 
-    def find_part(self, kind):
+    def find_part(self, kind: type[AnyPart]) -> AnyPart | None:
         """Returns the part of a given class, or `None`.
 
         Args:
@@ -134,7 +140,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         """
         return self.wrapper.find_part(kind)
 
-    def add_part(self, part):
+    def add_part(self, part: Part) -> None:
         """Adds a part. If it has weights to train, the model must be compiled again.
 
         A model that contains this one must be compiled again in any case. Otherwise functions
@@ -146,7 +152,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         with self._changed_parts():
             self.wrapper.add_part(part)
 
-    def remove_part(self, part):
+    def remove_part(self, part: Part) -> None:
         """Removes a part, and undoes what `strip` may have written for it into the model.
 
         Args:
@@ -169,19 +175,24 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
             self.compiled = False
 
     @property
-    def has_soft_gates(self):
+    def has_soft_gates(self) -> bool:
         """Whether the masks are still being learned."""
         return self.selection.is_soft
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Calls the wrapped model with its effective kernels."""
         return self.wrapper(inputs, training=training)
 
-    def effective_kernels(self):
+    def effective_kernels(self) -> list[tuple[keras.Variable, Tensor]]:
         """Returns pairs of a kernel and the tensor that replaces it in a call."""
         return self.wrapper.effective_kernels()
 
-    def call_with(self, replacements, inputs, training=None):
+    def call_with(
+        self,
+        replacements: list[tuple[keras.Variable, Tensor]],
+        inputs: Any,
+        training: bool | None = None,
+    ) -> Any:
         """Calls the wrapped model, with active tweaks, and other values for some weights.
 
         Args:
@@ -192,7 +203,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         """
         return self.wrapper.call_with(replacements, inputs, training=training)
 
-    def get_weights(self):
+    def get_weights(self) -> list[np.ndarray]:
         """Returns the weights and masks as NumPy arrays, without the state of growth methods.
 
         That state exists only during some trainings. Without it, callbacks such as
@@ -200,7 +211,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         """
         return [ops.convert_to_numpy(weight).copy() for weight in self._own_weights()]
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: list[np.ndarray]) -> None:
         """Sets the weights and masks.
 
         Args:
@@ -225,7 +236,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         others = {id(v) for part in self.parts if not part.is_weight for v in part.variables}
         return [weight for weight in self.weights if id(weight) not in others]
 
-    def settle(self):
+    def settle(self) -> Callable[[], None]:
         """Changes the wrapped model so that it computes the same without this model's parts.
 
         Returns:
@@ -257,7 +268,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         return undo
 
     @contextlib.contextmanager
-    def settled(self):
+    def settled(self) -> Iterator[keras.Model]:
         """Yields the plain model that `tfl.strip` would return, and then undoes all changes.
 
         The global random states, which creating layers changes, are restored too.
@@ -281,12 +292,12 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         finally:
             undo()
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """Returns the configuration, which includes that of the wrapped model."""
         return {"name": self.name, "wrapper": keras.saving.serialize_keras_object(self.wrapper)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> Self:
         """Returns the model that `config` describes."""
         return cls(
             None,

@@ -1,5 +1,8 @@
 """Compiling and training of a sparse model."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from tf_lottery import _keras, optimizers
@@ -12,7 +15,13 @@ class TrainedWithParts(keras.Model):
     `check_kernels`, which raises an error if masks have no effect.
     """
 
-    def compile(self, optimizer="rmsprop", *args, auto_scale_loss=True, **kwargs):
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer | None = "rmsprop",
+        *args: Any,
+        auto_scale_loss: bool = True,
+        **kwargs: Any,
+    ) -> None:
         """Compiles like any Keras model, with the loss scaling that the wrapped model would get.
 
         Gates are excluded from weight decay. Call the optimizer's own
@@ -47,7 +56,7 @@ class TrainedWithParts(keras.Model):
         by_path = keras.optimizers.OptimizerMap(optimizer, own)
         return keras.optimizers.MultiOptimizer(by_path)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict) -> None:
         """Compiles with a saved configuration. Keras does not do so if `compile` is overridden."""
         # A saved optimizer already includes its loss scaling.
         config = {**keras.saving.deserialize_keras_object(config), "auto_scale_loss": False}
@@ -55,17 +64,17 @@ class TrainedWithParts(keras.Model):
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         """Creates the training function, after checks of kernels and masks."""
         self._check_before_use()
         return super().make_train_function(force)
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False) -> Any:
         """Creates the evaluation function, after checks of kernels and masks."""
         self._check_before_use()
         return super().make_test_function(force)
 
-    def make_predict_function(self, force=False):
+    def make_predict_function(self, force: bool = False) -> Any:
         """Creates the prediction function, after checks of kernels and masks."""
         self._check_before_use()
         return super().make_predict_function(force)
@@ -74,7 +83,14 @@ class TrainedWithParts(keras.Model):
         self.check_kernels()
         self.wrapper.check_copy()
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         """Computes the loss like any Keras model, with the changes that parts make to it."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         parts = [part for part in self.parts if part.changes_loss]
@@ -87,7 +103,7 @@ class TrainedWithParts(keras.Model):
             data_loss = part.change_loss(data_loss, x, y, y_pred)
         return data_loss + added
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains like any Keras model, and then writes zeros where weights are pruned.
 
         An optimizer with momentum can move the stored values of pruned weights, without effect on
@@ -98,18 +114,18 @@ class TrainedWithParts(keras.Model):
         """
         self._check_compiled("fit")
         # Set in this way, Keras does not track the list as state of the model.
-        pending = vars(self)["_after_fit"] = []
+        pending = self.__dict__["_after_fit"] = []
         try:
             history = super().fit(*args, **kwargs)
         finally:
-            del vars(self)["_after_fit"]
+            del self.__dict__["_after_fit"]
         if not self.selection.is_soft:
             self.apply_masks()
         for function in pending:
             function()
         return history
 
-    def call_after_fit(self, function):
+    def call_after_fit(self, function: Callable[[], None]) -> None:
         """Calls a function after all callbacks have ended, or at once if no `fit` is running.
 
         Callbacks can restore weights when training ends, after other callbacks have ended.
@@ -117,10 +133,10 @@ class TrainedWithParts(keras.Model):
         Args:
             function: Function without arguments.
         """
-        pending = vars(self).get("_after_fit")
+        pending = self.__dict__.get("_after_fit")
         function() if pending is None else pending.append(function)
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluates like any Keras model; see `keras.Model.evaluate`.
 
         Raises:
