@@ -1,6 +1,8 @@
 """Makes a model sparse in one step, without training."""
 
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,35 +14,39 @@ from tf_lottery.calibration.calibrated_scores import (
 )
 from tf_lottery.checks import choice, fraction, natural_number
 from tf_lottery.existing_zeros import adopt_zeros, warn_of_zeros
+from tf_lottery.layers import Selection, SoftGate
 from tf_lottery.layers.kernels import misfit
 from tf_lottery.layers.ownership import released_on_error
 from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.snapshot import Snapshot
 from tf_lottery.sparsity import distributions, group_scores, patterns
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
 from tf_lottery.sparsity.budgets import check_budget
+from tf_lottery.sparsity.groups import Group
+from tf_lottery.sparsity.patterns import Pattern
 from tf_lottery.structured.prunable import prunable_groups
 from tf_lottery.structured.selection import channel_masks, masks_within_budget, scores_of_channels
 
 
 def sparsify(
-    model,
-    sparsity=0.0,
+    model: keras.Model,
+    sparsity: float = 0.0,
     *,
-    budget=None,
-    distribution=None,
-    pattern="unstructured",
-    scores="magnitude",
-    scope="layer",
-    include=None,
-    exclude=None,
-    floor=1,
-    keep_zeros=False,
-    gate=None,
-    selection=None,
-    groups=None,
-    seed=0,
-):
+    budget: dict[str, float] | None = None,
+    distribution: str | Callable | dict | None = None,
+    pattern: Pattern | str = "unstructured",
+    scores: Any = "magnitude",
+    scope: str = "layer",
+    include: Any = None,
+    exclude: Any = None,
+    floor: int = 1,
+    keep_zeros: bool = False,
+    gate: SoftGate | None = None,
+    selection: Selection | None = None,
+    groups: Sequence[Group] | None = None,
+    seed: int = 0,
+) -> SparseModel:
     """Wraps a model so that its kernels can be pruned, and prunes them if `sparsity` is given.
 
     By default, prunable kernels are those of rank two or more of dense, einsum, convolutional,
@@ -148,19 +154,19 @@ def sparsify(
 
 
 def prune(
-    model,
-    sparsity=None,
+    model: SparseModel,
+    sparsity: float | dict[str, float] | None = None,
     *,
-    budget=None,
-    distribution=None,
-    pattern=None,
-    scores="magnitude",
-    scope="layer",
-    floor=1,
-    initial=None,
-    seed=0,
-    data=None,
-):
+    budget: dict[str, float] | None = None,
+    distribution: str | Callable | dict | None = None,
+    pattern: Pattern | str | None = None,
+    scores: Any = "magnitude",
+    scope: str = "layer",
+    floor: int = 1,
+    initial: dict[str, np.ndarray] | Snapshot | None = None,
+    seed: int | list[int] = 0,
+    data: Any = None,
+) -> dict[str, np.ndarray]:
     """Prunes a sparse model once, without training.
 
     Pruned weights stay pruned: a sparsity below that of the model changes nothing.

@@ -68,7 +68,7 @@ class Snapshot:
         return dict(zip(self._names, self._values["weights"], strict=True))
 
     @property
-    def step(self):
+    def step(self) -> int:
         """Number of training steps made, 0 without an optimizer."""
         return int(self._values["step"][-1]) if self._values["step"] else 0
 

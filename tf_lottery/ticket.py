@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 import warnings
+from typing import Self
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ from keras import ops
 
 from tf_lottery import files
 from tf_lottery._version import __version__
-from tf_lottery.model import check_sparse_model
+from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.model.paths import match_paths, mismatch
 from tf_lottery.printable import short_repr
 from tf_lottery.sparsity import masks as mask_ops
@@ -77,7 +79,13 @@ class Ticket:
         return short_repr("Ticket", shown)
 
     @classmethod
-    def from_model(cls, model, weights=None, level=0, provenance=None):
+    def from_model(
+        cls,
+        model: SparseModel,
+        weights: dict[str, np.ndarray] | None = None,
+        level: int = 0,
+        provenance: dict | None = None,
+    ) -> Self:
         """Makes a ticket from a model's masks.
 
         Args:
@@ -114,11 +122,11 @@ class Ticket:
         return cls(model.get_masks(), weights, level, {**origin, **(provenance or {})})
 
     @property
-    def density(self):
+    def density(self) -> float:
         """The fraction of weights that the masks keep."""
         return mask_ops.density(self.masks)
 
-    def apply(self, model, weights=True):
+    def apply(self, model: SparseModel, weights: bool = True) -> TicketMatch:
         """Sets the masks and weights of a model.
 
         Weights are matched by path and shape. Automatic numbers in layer names can differ
@@ -186,7 +194,7 @@ class Ticket:
             )
         return match
 
-    def overlap(self, other):
+    def overlap(self, other: Self) -> float:
         """Measures to what extent two tickets keep the same weights.
 
         Args:
@@ -210,7 +218,7 @@ class Ticket:
         either = sum(np.count_nonzero(self.masks[a] | other.masks[b]) for a, b in pairs.items())
         return float(both / either) if either else 1.0
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the ticket into one file atomically, with masks as bits.
 
         Args:
@@ -232,7 +240,7 @@ class Ticket:
         files.save_arrays(path, "ticket", arrays, metadata)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Self:
         """Reads a ticket from a file; no code in the file is run.
 
         Args:

@@ -1,6 +1,7 @@
 """`tfl.stability`: instability analysis, which compares two trainings from the same weights."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,21 +34,21 @@ class Stability(Printable):
     second: Snapshot
 
     @property
-    def barrier_loss(self):
+    def barrier_loss(self) -> float:
         """The barrier of the loss between the copies."""
         return self.connectivity.barrier_loss
 
     @property
-    def barrier_error(self):
+    def barrier_error(self) -> float | None:
         """The barrier of the error between the copies (the instability), or `None`."""
         return self.connectivity.barrier_error
 
     @property
-    def is_stable(self):
+    def is_stable(self) -> bool | None:
         """Whether the barrier of the error is below 2%, or `None` without errors."""
         return self.connectivity.is_stable
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the connectivity as a dict of plain values, fit for JSON."""
         return self.connectivity.to_dict()
 
@@ -57,14 +58,14 @@ class Stability(Printable):
 
 def stability(
     model: keras.Model,
-    train,
-    data,
+    train: Any,
+    data: Any,
     *,
     start: Ticket | Snapshot | tuple | list | None = None,
     seeds: tuple | list = (0, 1),
     epochs: int | None = None,
     batch_size: int | None = None,
-    **options,
+    **options: Any,
 ) -> Stability:
     """Trains two copies of a network with different orders of the data, and compares them.
 

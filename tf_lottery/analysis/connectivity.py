@@ -4,6 +4,7 @@ import collections.abc
 import contextlib
 import dataclasses
 import itertools
+from typing import Any
 
 import keras
 import numpy as np
@@ -41,21 +42,21 @@ class Connectivity(Printable):
     errors: list | None = None
 
     @property
-    def barrier_loss(self):
+    def barrier_loss(self) -> float:
         """The highest loss minus the mean loss of the two networks."""
         return _barrier(self.losses)
 
     @property
-    def barrier_error(self):
+    def barrier_error(self) -> float | None:
         """The highest error minus the mean error of the two networks, or `None`."""
         return None if self.errors is None else _barrier(self.errors)
 
     @property
-    def is_stable(self):
+    def is_stable(self) -> bool | None:
         """Whether the barrier of the error is below 2%, or `None` without errors."""
         return None if self.errors is None else self.barrier_error < STABLE_BELOW
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the result as a dict of plain values, fit for JSON."""
         return {
             **dataclasses.asdict(self),
@@ -83,10 +84,10 @@ def interpolate(
     model: keras.Model,
     first: Snapshot | Ticket | keras.Model | dict,
     second: Snapshot | Ticket | keras.Model | dict,
-    data,
+    data: Any,
     *,
     points: int = 30,
-    batches=None,
+    batches: Any = None,
     steps: int | None = None,
     accuracy: str | None = None,
     batch_size: int = 1000,

@@ -72,22 +72,22 @@ class FlopsReport(Printable):
     num_not_counted: int = 0
 
     @property
-    def sparse(self):
+    def sparse(self) -> int:
         """FLOPs of inference, without products with zeros."""
         return sum(row.sparse for row in self.rows)
 
     @property
-    def dense(self):
+    def dense(self) -> int:
         """FLOPs of inference, with all products."""
         return sum(row.dense for row in self.rows)
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         """FLOPs of inference as a fraction of the dense model's; see `coverage`."""
         return self.sparse / self.dense if self.dense else 1.0
 
     @property
-    def coverage(self):
+    def coverage(self) -> float:
         """The fraction of the weights in `rows` and `not_counted` whose FLOPs are all counted.
 
         Biases of counted layers and normalization do not enter. If it is below 1, `ratio` only
@@ -98,7 +98,7 @@ class FlopsReport(Printable):
         return counted / total if total else 1.0
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> dict[str, int]:
         """Dict of `"dense"`, `"bitmask"` and `"csr"` to the bytes of the weights.
 
         It includes all weights of the model; with the convention `"micronet"`, only the kernels
@@ -197,7 +197,7 @@ class FlopsReport(Printable):
             first_input_gradient=first_input_gradient,
         )
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the report as a dict of plain values, fit for JSON."""
         kernels = [{**dataclasses.asdict(r), "sparsity": r.sparsity} for r in self.rows]
         return {

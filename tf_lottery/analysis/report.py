@@ -57,32 +57,32 @@ class Summary(Printable):
     no_flops: str = ""
 
     @property
-    def size(self):
+    def size(self) -> int:
         """The number of weights in the kernels."""
         return sum(row.size for row in self.rows)
 
     @property
-    def nonzeros(self):
+    def nonzeros(self) -> int:
         """The number of kept weights in the kernels."""
         return sum(row.nonzeros for row in self.rows)
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """The fraction of zeros over all kernels."""
         return 1.0 - self.density
 
     @property
-    def density(self):
+    def density(self) -> float:
         """The fraction of kept weights over all kernels."""
         return self.nonzeros / self.size if self.size else 1.0
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> dict[str, int]:
         """Dict of formats to the bytes of all weights; see `tf_lottery.analysis.storage`."""
         kernels = [(row.shape, row.nonzeros) for row in self.rows]
         return storage.num_bytes(kernels, self.num_parameters - self.size)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the summary as a dict of plain values, fit for JSON."""
         kernels = [{**dataclasses.asdict(r), "sparsity": r.sparsity} for r in self.rows]
         return {

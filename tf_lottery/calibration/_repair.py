@@ -1,6 +1,7 @@
 """`tfl.repair`: refits the weights of a pruned network to the outputs of the dense one."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -44,7 +45,7 @@ class RepairReport(Printable):
     rows: list
     skipped: dict
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the report as a dict of plain values, fit for JSON."""
         return dataclasses.asdict(self)
 
@@ -65,7 +66,7 @@ class RepairReport(Printable):
 
 def repair(
     model: SparseModel,
-    x,
+    x: Any,
     *,
     reference: Snapshot | keras.Model | dict,
     ridge: float = 0.01,

@@ -103,7 +103,7 @@ def supermask(
 
 
 def evaluate_supermask(
-    ticket: Ticket, model: SparseModel, x: Any, y: Any = None, rescale: bool = False, **kwargs
+    ticket: Ticket, model: SparseModel, x: Any, y: Any = None, rescale: bool = False, **kwargs: Any
 ) -> dict[str, float]:
     """Measures how well the masks of a ticket predict with its untrained weights.
 

@@ -13,19 +13,19 @@ def _gru(input_shape, num_classes, seed):
     )
 
 
-_SMALL, _NORMS = {"width": 0.25}, {"norms": True}
+_SMALL = 0.25
 
 MODELS: dict[str, Callable] = {
     "lenet-300-100": models.lenet_300_100,
     "lenet-5": models.lenet_5,
     "conv-4": models.conv_4,
-    "conv-4-small": functools.partial(models.conv_4, **_SMALL),
-    "conv-4-norms": functools.partial(models.conv_4, **_NORMS),
-    "conv-4-norms-small": functools.partial(models.conv_4, **_SMALL, **_NORMS),
+    "conv-4-small": functools.partial(models.conv_4, width=_SMALL),
+    "conv-4-norms": functools.partial(models.conv_4, norms=True),
+    "conv-4-norms-small": functools.partial(models.conv_4, width=_SMALL, norms=True),
     "conv-6": models.conv_6,
-    "conv-6-small": functools.partial(models.conv_6, **_SMALL),
-    "conv-6-norms": functools.partial(models.conv_6, **_NORMS),
-    "conv-6-norms-small": functools.partial(models.conv_6, **_SMALL, **_NORMS),
+    "conv-6-small": functools.partial(models.conv_6, width=_SMALL),
+    "conv-6-norms": functools.partial(models.conv_6, norms=True),
+    "conv-6-norms-small": functools.partial(models.conv_6, width=_SMALL, norms=True),
     "resnet-8": functools.partial(models.resnet, 8),
     "resnet-8-small": functools.partial(models.resnet, 8, stem_strides=2),
     "resnet-20": models.resnet_20,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -41,22 +42,22 @@ class TensorRow:
     is_weight: bool = True
 
     @property
-    def size(self):
+    def size(self) -> int:
         """The number of elements."""
         return math.prod(self.shape)
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """The fraction of zeros."""
         return 1.0 - self.nonzeros / self.size if self.size else 0.0
 
     @property
-    def dense_bytes(self):
+    def dense_bytes(self) -> int:
         """The size in bytes with all zeros stored."""
         return math.ceil(self.size * self._bits / 8)
 
     @property
-    def floor_bytes(self):
+    def floor_bytes(self) -> int:
         """A lower bound of the bytes: the non-zero elements plus the entropy of their positions.
 
         No lossless code takes fewer bytes if zeros are placed independently at random. If dense
@@ -96,29 +97,29 @@ class FileReport(Printable):
     trailing_bytes: int = 0
 
     @property
-    def weights(self):
+    def weights(self) -> list[TensorRow]:
         """List of the `TensorRow`s of weights, biases included, the largest first."""
         weights = [row for row in self.rows if row.is_weight]
         return sorted(weights, key=lambda row: -row.num_bytes)
 
     @property
-    def num_weights(self):
+    def num_weights(self) -> int:
         """The number of weights, biases included."""
         return sum(row.size for row in self.weights)
 
     @property
-    def weight_bytes(self):
+    def weight_bytes(self) -> int:
         """The bytes of all weights and of the positions of sparse ones."""
         return sum(row.num_bytes for row in self.weights)
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """The fraction of weights, biases included, that are zero, stored or not."""
         nonzeros = sum(row.nonzeros for row in self.weights)
         return 1.0 - nonzeros / self.num_weights if self.num_weights else 0.0
 
     @property
-    def floor_bytes(self):
+    def floor_bytes(self) -> int:
         """The size of the file if every constant took its `TensorRow.floor_bytes`.
 
         The rest of the file keeps its size.
@@ -126,12 +127,12 @@ class FileReport(Printable):
         return self.num_bytes - sum(row.num_bytes - row.floor_bytes for row in self.rows)
 
     @property
-    def stored_sparsity(self):
+    def stored_sparsity(self) -> float:
         """The fraction of weights, biases included, that the file does not store."""
         stored = sum(row.num_stored for row in self.weights)
         return 1.0 - stored / self.num_weights if self.num_weights else 0.0
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the report as a dict of plain values, fit for JSON."""
         rows = [
             {**dataclasses.asdict(row), "shape": list(row.shape), "sparsity": row.sparsity}
@@ -141,7 +142,7 @@ class FileReport(Printable):
         names += ("num_weights", "weight_bytes", "sparsity", "trailing_bytes")
         return {**{name: getattr(self, name) for name in names}, "tensors": rows}
 
-    def to_table(self, verbose=False):
+    def to_table(self, verbose: bool = False) -> Any:
         """Returns what printing shows: totals and a table.
 
         Args:

@@ -71,7 +71,7 @@ class ExportReport(Printable):
     micro_steps: int | None = None
 
     @property
-    def hint(self):
+    def hint(self) -> str:
         """What to change if the file is slower than the float32 one, or `""`."""
         slower = self.latency_ms / self.dense.latency_ms if self.dense.latency_ms else 1.0
         if slower < SLOWER or self.quantize not in ("dynamic_int8", "int8", "int16x8"):
@@ -82,24 +82,24 @@ class ExportReport(Printable):
         )
 
     @property
-    def not_checked(self):
+    def not_checked(self) -> str:
         """Where the file was not run before it was written, a sentence without a full stop."""
         if self.runtime == "micro" and self.arena_bytes is None:
             return "TFLite Micro itself, since `tflite-micro` is not installed"
         return UNCHECKED[self.runtime]
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
         """The size of the file."""
         return self.file.num_bytes
 
     @property
-    def gzip_bytes(self):
+    def gzip_bytes(self) -> int | None:
         """The size of the file after `gzip -9`."""
         return self.file.gzip_bytes
 
     @property
-    def stored_sparsity(self):
+    def stored_sparsity(self) -> float:
         """The fraction of weights, biases included, that the file does not store.
 
         Zeros in the file count as stored.
@@ -107,11 +107,11 @@ class ExportReport(Printable):
         return self.file.stored_sparsity
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         """The size of the file as a fraction of the float32 file with all zeros stored."""
         return self.num_bytes / self.dense.num_bytes
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the report as a dict of plain values, fit for JSON."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "file"]
         names += ["num_bytes", "gzip_bytes", "stored_sparsity", "ratio", "not_checked", "hint"]

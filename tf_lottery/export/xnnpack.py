@@ -1,6 +1,7 @@
 """Reports whether a network runs faster on phones and in browsers because it is sparse."""
 
 import os
+from typing import Any
 
 import keras
 
@@ -16,7 +17,7 @@ from tf_lottery.model import SparseModel
 
 
 def sparse_inference_report(
-    model_or_file: str | os.PathLike | bytes | keras.Model, sample_inputs=None
+    model_or_file: str | os.PathLike | bytes | keras.Model, sample_inputs: Any = None
 ) -> SparseInferenceReport:
     """Reports which operators XNNPACK's sparse kernels run, why others not, and what to change.
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+from typing import Any
 
 from tf_lottery.printable import Printable, plain_table
 
@@ -49,7 +50,7 @@ class OperatorRow:
     advice: str
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float | None:
         """The fraction of zeros, `None` if `num_weights` is 0."""
         return self.num_zeros / self.num_weights if self.num_weights else None
 
@@ -71,25 +72,25 @@ class SparseInferenceReport(Printable):
     notes: list
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         """`"sparse"`, `"dense"` or `"broken"`; see `description`."""
         if any(row.is_wrong for row in self.rows):
             return "broken"
         return "sparse" if any(row.taken and row.num_weights for row in self.rows) else "dense"
 
     @property
-    def description(self):
+    def description(self) -> str:
         """What the verdict means, a sentence without a full stop."""
         return VERDICTS[self.verdict]
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """The fraction of zeros over the weights of all rows, 0 if there are none."""
         total = sum(row.num_weights for row in self.rows)
         return sum(row.num_zeros for row in self.rows) / total if total else 0.0
 
     @property
-    def problems(self):
+    def problems(self) -> dict[str, str]:
         """Dict of operators, such as `"CONV_2D 1"`, to the reason and advice.
 
         It has only the decisive operators: those that give wrong numbers, else those that block
@@ -101,7 +102,7 @@ class SparseInferenceReport(Printable):
         rows = rows or [row for row in self.rows if row.num_weights and not row.taken][:1]
         return {f"{r.kind} {r.index}": f"{r.reason}. {r.advice}".rstrip() for r in rows}
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the report as a dict of plain values, fit for JSON."""
         return {
             "verdict": self.verdict,
@@ -120,7 +121,7 @@ class SparseInferenceReport(Printable):
         }
 
     @property
-    def reasons(self):
+    def reasons(self) -> list[tuple[str, str, int]]:
         """List of tuples: reason, advice and the number of operators that it keeps out.
 
         Wrong operators come first, then the reasons of those that block neighbors, then others;
@@ -135,7 +136,7 @@ class SparseInferenceReport(Printable):
         keys = sorted(counts, key=lambda key: (first[key], -counts[key]))
         return [(reason, advice, counts[reason, advice]) for reason, advice in keys]
 
-    def to_table(self, verbose=False):
+    def to_table(self, verbose: bool = False) -> Any:
         """Returns what printing shows: the verdict, the reasons for it and what to change.
 
         Args:

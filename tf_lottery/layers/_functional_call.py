@@ -12,10 +12,10 @@ from tf_lottery import _keras
 def functional_call(
     layer: keras.Layer,
     replacements: list[tuple],
-    *args,
+    *args: Any,
     helpers: Iterable = (),
     read_only: dict[int, str] | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> Any:
     """Calls `layer` as if some of its variables had other values.
 

@@ -1,11 +1,13 @@
 """The selection by soft gates, which training opens and closes."""
 
 import re
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery._typing import Tensor
 from tf_lottery.layers import soft_gate
 from tf_lottery.layers.gate_control import GateControl
 from tf_lottery.layers.part import Selection
@@ -61,14 +63,18 @@ class Gates(Selection):
     structured = False
     kernels_can_be_assigned = False
 
-    def __init__(self, gate=None, steers=False, **kwargs):
+    def __init__(
+        self, gate: soft_gate.SoftGate | dict | None = None, steers: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**{"name": "gates", **kwargs})
         self.gate = soft_gate.SoftGate() if gate is None else soft_gate.get(gate)
         self.gates = []
-        self.control = self.scale = self._seed_generator = None
+        self.control: GateControl = None
+        self.scale: keras.Variable = None
+        self._seed_generator: keras.random.SeedGenerator = None
         self._steers = steers
 
-    def create_variables(self, kernels):
+    def create_variables(self, kernels: list[keras.Variable]) -> None:
         """Creates the gates, their scale and their control."""
         gate = self.gate
         start = constant(gate.initial_value / gate.learning_rate_multiplier)
@@ -89,12 +95,12 @@ class Gates(Selection):
             self._seed_generator = keras.random.SeedGenerator(0)
 
     @property
-    def num_gates(self):
+    def num_gates(self) -> int:
         """Integer, the number of gates."""
         return sum(int(np.prod(variable.shape)) for variable in self.gates)
 
     @property
-    def loss_of_gates(self):
+    def loss_of_gates(self) -> float:
         """Float, what the gates currently add to the loss; see `SoftGate.penalty`."""
         temperature = ops.convert_to_numpy(self.control.temperature)
         total = sum(gate_ops.sigmoid(array, temperature).sum() for array in self.values)
@@ -102,30 +108,32 @@ class Gates(Selection):
         return float(factor * total)
 
     @property
-    def undecayed(self):
+    def undecayed(self) -> list[keras.Variable]:
         """List of the gates."""
         return list(self.gates)
 
-    def own_optimizers(self):
+    def own_optimizers(self) -> dict[str, keras.optimizers.Optimizer]:
         """Returns the optimizer of the gates, if they have one of their own."""
         optimizer = self.gate.make_optimizer()
         return {} if optimizer is None else {rf"(.*/)?{re.escape(self.name)}/gate_\d+": optimizer}
 
     @property
-    def is_soft(self):
+    def is_soft(self) -> bool:
         """Whether gates are still sigmoids, not settled."""
         return not self.control.is_settled
 
-    def replace(self, values, training):
+    def replace(self, values: list[Tensor], training: bool | None) -> list[Tensor]:
         """Returns the kernels times their gates; adds the loss of the gates in a training step."""
         state = self.control.advance() if training else self.control.current()
         scale = self.scale.value
         gated, total, open_gates = [], 0.0, 0.0
         for i, value in enumerate(values):
             s = self._value(i)
-            numbers = [ops.cast(number, s.dtype) for number in (scale, *state)]
+            scaling, temperature, threshold, slope = (ops.cast(n, s.dtype) for n in (scale, *state))
             noise = self._noise(s) if training else None
-            product, sum_of_gates, gate = gated_product(value, s, *numbers, noise=noise)
+            product, sum_of_gates, gate = gated_product(
+                value, s, scaling, temperature, threshold, slope, noise
+            )
             gated.append(product)
             if training:
                 total = total + ops.cast(sum_of_gates, scale.dtype)
@@ -157,12 +165,12 @@ class Gates(Selection):
         return values + ops.stop_gradient((multiplier - 1.0) * values)
 
     @property
-    def values(self):
+    def values(self) -> list[np.ndarray]:
         """List of arrays, `s` for every kernel."""
         arrays = [ops.convert_to_numpy(variable) for variable in self.gates]
         return [array * array.dtype.type(self.gate.learning_rate_multiplier) for array in arrays]
 
-    def set_values(self, values):
+    def set_values(self, values: list[np.ndarray]) -> None:
         """Sets the values `s`.
 
         Args:
@@ -172,12 +180,12 @@ class Gates(Selection):
             array = np.asarray(array, variable.dtype)
             variable.assign(array / array.dtype.type(self.gate.learning_rate_multiplier))
 
-    def kept(self, kernels):
+    def kept(self, kernels: list[keras.Variable]) -> list[np.ndarray]:
         """Returns a list of boolean arrays, true where `s > 0`."""
         del kernels
         return [ops.convert_to_numpy(gate) > 0 for gate in self.gates]
 
-    def keep(self, masks):
+    def keep(self, masks: list[np.ndarray]) -> None:
         """Opens the gates of kept weights and closes the others.
 
         Sets the scale to 1, which leaves the kept weights unscaled.
@@ -185,26 +193,26 @@ class Gates(Selection):
         self.open_gates(masks)
         self.scale.assign(1.0)
 
-    def settled(self, kernels):
+    def settled(self, kernels: list[keras.Variable]) -> list[np.ndarray]:
         """Returns `kernel * scale * (s > 0)` for every kernel."""
         scale = ops.convert_to_numpy(self.scale)
         return [kernel * scale.astype(kernel.dtype) for kernel in super().settled(kernels)]
 
-    def commit(self, kernels):
+    def commit(self, kernels: list[keras.Variable]) -> None:
         """Settles the gates: from now on they are 1 or 0 and are not trained."""
         del kernels
         self.scale.assign(1.0)
         self.control.settle()
 
-    def check_settle(self):
+    def check_settle(self) -> None:
         """Raises a `ValueError` if all gates are closed."""
-        if self.is_soft and not any(mask.any() for mask in self.kept(None)):
+        if self.is_soft and not any(mask.any() for mask in self.kept([])):
             raise ValueError(
                 "Argument `model` must have gates above 0, otherwise all weights would be pruned; "
                 "train it with `tfl.callbacks.ContinuousSparsification`. Received: density 0"
             )
 
-    def open_gates(self, masks):
+    def open_gates(self, masks: list[np.ndarray]) -> None:
         """Opens the gates of kept weights and closes the others. Correct gates do not change.
 
         Args:
@@ -215,19 +223,19 @@ class Gates(Selection):
             [np.where(mask, np.maximum(s, _OPEN), np.minimum(s, 0.0)) for mask, s in pairs]
         )
 
-    def reopen(self):
+    def reopen(self) -> None:
         """Makes the gates soft again, and sets those of kept weights to their initial value.
 
         Gates that were settled as closed stay closed permanently.
         """
-        kept = [True] * len(self.gates) if self.is_soft else self.kept(None)
+        kept = [True] * len(self.gates) if self.is_soft else self.kept([])
         starts = [np.full(gate.shape, self.gate.initial_value) for gate in self.gates]
         pairs = zip(kept, starts, strict=True)
         self.set_values([np.where(mask, start, gate_ops.SHUT) for mask, start in pairs])
         self.scale.assign(self.gate.scale)
         self.control.restart()
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """Returns the configuration."""
         steers = self._steers if self.control is None else self.control.steers
         gate = keras.saving.serialize_keras_object(self.gate)

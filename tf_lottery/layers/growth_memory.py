@@ -1,9 +1,12 @@
 """The state of methods that grow connections, for every kernel."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery._typing import Tensor
 from tf_lottery.layers.gradients import custom_gradient
 from tf_lottery.layers.part import Part
 from tf_lottery.layers.variables import add_like
@@ -47,13 +50,15 @@ class GrowthMemory(Part):
     # In the list of trainable variables, the gradients must come last.
     order = 2
 
-    def __init__(self, decay=None, gain=1.0, steps=1, **kwargs):
+    def __init__(
+        self, decay: float | None = None, gain: float = 1.0, steps: int = 1, **kwargs: Any
+    ) -> None:
         super().__init__(**{"name": "growth", **kwargs})
         self.decay, self.gain, self.steps = decay, gain, steps
         self.in_use = False
         self.explored, self.gradients = [], []
 
-    def create_variables(self, kernels):
+    def create_variables(self, kernels: list[keras.Variable]) -> None:
         """Creates the variables for every kernel."""
         for i, kernel in enumerate(kernels):
             explored = add_like(
@@ -73,7 +78,7 @@ class GrowthMemory(Part):
         self.collect(False)
 
     @property
-    def trainable(self):
+    def trainable(self) -> bool:
         """Always true, even if the model is frozen. `collect` sets it for every variable."""
         return True
 
@@ -81,7 +86,7 @@ class GrowthMemory(Part):
     def trainable(self, value):
         del value
 
-    def collect(self, on):
+    def collect(self, on: bool) -> None:
         """Turns the collection of dense gradients on or off.
 
         Args:
@@ -90,7 +95,7 @@ class GrowthMemory(Part):
         for gradient in self.gradients:
             gradient.trainable = on
 
-    def replace(self, values, training):
+    def replace(self, values: list[Tensor], training: bool | None) -> list[Tensor]:
         """Returns the kernels unchanged, and makes a call collect their gradients."""
         del training
         if not any(gradient.trainable for gradient in self.gradients):
@@ -119,12 +124,12 @@ class GrowthMemory(Part):
 
         return custom_gradient(watched)(kernel, ops.convert_to_tensor(gradient.value))[0]
 
-    def clear(self):
+    def clear(self) -> None:
         """Sets the dense gradients to zero."""
         for gradient in self.gradients:
             gradient.assign(np.zeros(gradient.shape, gradient.dtype))
 
-    def explore(self, masks):
+    def explore(self, masks: list[np.ndarray]) -> None:
         """Records which weights are active.
 
         Args:
@@ -133,7 +138,7 @@ class GrowthMemory(Part):
         for explored, mask in zip(self.explored, masks, strict=True):
             explored.assign(ops.logical_or(explored.value, mask))
 
-    def reset(self, masks):
+    def reset(self, masks: list[np.ndarray]) -> None:
         """Clears the gradients, and marks only the currently active weights as explored.
 
         Args:
@@ -144,27 +149,27 @@ class GrowthMemory(Part):
             explored.assign(mask)
 
     @property
-    def lasts(self):
+    def lasts(self) -> bool:
         """Whether gradients are still needed after the next batch, which may overwrite them."""
         return bool(self.decay) or self.steps > 1
 
-    def state(self):
+    def state(self) -> list[keras.Variable]:
         """Returns the list of the variables to save."""
         return [*self.explored, *(self.gradients if self.lasts else [])]
 
-    def restore(self, values, kept):
+    def restore(self, values: list[np.ndarray] | None, kept: list[np.ndarray]) -> None:
         """Sets the state, or resets it if there are no values; see `reset`."""
         if values is None:
             self.reset(kept)
         else:
             super().restore(values, kept)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Saves the state."""
         for i, variable in enumerate(self.state()):
             store[str(i)] = ops.convert_to_numpy(variable)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved. Variables that it did not save become zero."""
         # A Keras store has `keys`, but cannot be iterated.
         saved = set(store.keys())
@@ -172,7 +177,7 @@ class GrowthMemory(Part):
             fresh = np.zeros(variable.shape, variable.dtype)
             variable.assign(store[str(i)] if str(i) in saved else fresh)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """Returns the configuration."""
         settings = {"decay": self.decay, "gain": self.gain, "steps": self.steps}
         return {**super().get_config(), **settings}

@@ -1,8 +1,12 @@
 """The selection by fixed masks."""
 
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
+from tf_lottery._typing import Tensor
 from tf_lottery.layers.part import Selection
 from tf_lottery.layers.products import zeroing_product
 from tf_lottery.layers.variables import add_like
@@ -27,17 +31,17 @@ class Masks(Selection):
     [(8, 10), (10, 2)]
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"name": "masks", **kwargs})
         self.masks = []
 
-    def create_variables(self, kernels):
+    def create_variables(self, kernels: list[keras.Variable]) -> None:
         """Creates a mask for every kernel."""
         for i, kernel in enumerate(kernels):
             mask = add_like(self, kernel, f"mask_{i}", "ones", dtype="bool", trainable=False)
             self.masks.append(mask)
 
-    def replace(self, values, training):
+    def replace(self, values: list[Tensor], training: bool | None) -> list[Tensor]:
         """Returns the kernels, with zeros at pruned positions."""
         del training
         return [
@@ -45,12 +49,12 @@ class Masks(Selection):
             for value, mask in zip(values, self.masks, strict=True)
         ]
 
-    def kept(self, kernels):
+    def kept(self, kernels: list[keras.Variable]) -> list[np.ndarray]:
         """Returns the masks as a list of boolean arrays."""
         del kernels
         return [ops.convert_to_numpy(mask) for mask in self.masks]
 
-    def keep(self, masks):
+    def keep(self, masks: list[np.ndarray]) -> None:
         """Sets the masks."""
         for variable, mask in zip(self.masks, masks, strict=True):
             variable.assign(mask)

@@ -92,7 +92,7 @@ class SoftGate(Serializable):
         return keras.optimizers.deserialize(copy.deepcopy(self.optimizer))
 
     @property
-    def scale(self):
+    def scale(self) -> float:
         """The factor of all gates."""
         return 1.0 + math.exp(-self.initial_value) if self.rescale else 1.0
 

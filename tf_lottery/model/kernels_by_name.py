@@ -5,7 +5,8 @@ import numpy as np
 
 from tf_lottery.layers import Masked, matrix_shapes
 from tf_lottery.sparsity import masks as mask_ops
-from tf_lottery.sparsity.patterns import Channel
+from tf_lottery.sparsity.groups import Group
+from tf_lottery.sparsity.patterns import Channel, Pattern
 
 
 class KernelsByName:
@@ -44,18 +45,18 @@ class KernelsByName:
         return self._by_name(matrix_shapes(self.wrapper.layer, self.wrapper.kernels))
 
     @property
-    def groups(self):
+    def groups(self) -> list[Group]:
         """List of the channel groups, with the pattern `"channel"`; otherwise empty.
 
         See `tf_lottery.sparsity.groups.Group`.
         """
         return self.wrapper.groups
 
-    def kept_channels(self):
+    def kept_channels(self) -> dict[str, np.ndarray]:
         """Returns a dict of the names of groups to boolean arrays, true for channels that live."""
         return self.wrapper.kept_channels()
 
-    def couples(self, pattern=None):
+    def couples(self, pattern: Pattern | None = None) -> bool:
         """Returns whether a pattern prunes channels of several kernels together.
 
         Args:
@@ -64,7 +65,7 @@ class KernelsByName:
         pattern = self.wrapper.pattern if pattern is None else pattern
         return bool(self.groups) and isinstance(pattern, Channel)
 
-    def prunable_names(self, pattern=None):
+    def prunable_names(self, pattern: Pattern | None = None) -> list[str]:
         """Returns the names of what has a sparsity of its own: channel groups, or else kernels.
 
         Args:
@@ -88,7 +89,9 @@ class KernelsByName:
         """Returns a dict of kernel names to boolean arrays, True meaning kept."""
         return self._by_name(self.wrapper.get_masks())
 
-    def to_matrices(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def to_matrices(
+        self, arrays: dict[str, np.ndarray], pattern: Pattern | None = None
+    ) -> dict[str, np.ndarray]:
         """Reshapes arrays to matrices (inputs, outputs), to which patterns apply.
 
         Args:
@@ -112,7 +115,9 @@ class KernelsByName:
         shapes = self.matrix_shapes
         return {name: array.reshape(shapes[name] or array.shape) for name, array in arrays.items()}
 
-    def from_matrices(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def from_matrices(
+        self, arrays: dict[str, np.ndarray], pattern: Pattern | None = None
+    ) -> dict[str, np.ndarray]:
         """Reshapes the matrices of `to_matrices` to the shapes of the kernels.
 
         Args:

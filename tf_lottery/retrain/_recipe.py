@@ -58,15 +58,15 @@ class Recipe(Printable):
     >>> recipe.remove()
     """
 
-    model: object
-    loss: object
+    model: SparseModel
+    loss: Any
     callbacks: list
     steps: int
     schedule: dict
     rescaling: object = None
     keeps_ghosts: bool = False
 
-    def remove(self):
+    def remove(self) -> None:
         """Removes the tweaks, which leaves the plain sparse model, or that with ghost skips.
 
         A model that had ghost skips has to be compiled again before it can use its loss.
@@ -74,7 +74,8 @@ class Recipe(Printable):
         Raises:
             ValueError: If annealing has not ended yet.
         """
-        soft, ghosts = map(self.model.find_part, (SoftActivations, GhostSkips))
+        soft = self.model.find_part(SoftActivations)
+        ghosts = self.model.find_part(GhostSkips)
         left = {}
         if soft is not None and float(soft.softness):
             left["soft_activations"] = f"beta {soft.beta:.3g}"

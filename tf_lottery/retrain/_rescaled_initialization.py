@@ -37,7 +37,7 @@ class RescalingReport(Printable):
     gradient_norm: tuple
     history: dict
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the report as a dict of plain values, fit for JSON."""
         pairs = {"one_step_loss": list(self.one_step_loss), "gradient_norm": [*self.gradient_norm]}
         return {**dataclasses.asdict(self), **pairs}

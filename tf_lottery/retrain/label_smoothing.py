@@ -96,7 +96,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.mass = fraction("mass", mass)
         self.from_logits = from_logits
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the losses, in the shape of `y_pred` without its last axis."""
         num_classes = y_pred.shape[-1]
         if num_classes is None or num_classes < 2:
@@ -132,7 +132,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
             f"labels of shape {tuple(y_true.shape)}, predictions of shape {tuple(y_pred.shape)}"
         )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """Returns the configuration."""
         own = {"mass": self.mass, "from_logits": self.from_logits, "dtype": self.dtype}
         return {**super().get_config(), **own}

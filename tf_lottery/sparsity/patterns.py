@@ -52,20 +52,22 @@ class Pattern(Serializable):
     round_to = 1
     floor = 0
 
-    def divides(self, shape):
+    def divides(self, shape: tuple[int, ...]) -> bool:
         """Returns whether a kernel of `shape` consists of whole groups."""
         del shape
         return True
 
-    def pool(self, scores):
+    def pool(self, scores: np.ndarray) -> np.ndarray:
         """Returns the scores of the groups. Groups with low scores are pruned first."""
         return scores
 
-    def expand(self, group_mask, shape):
+    def expand(self, group_mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Returns a new mask of `shape` that keeps the groups in `group_mask`."""
         return group_mask.reshape(shape)
 
-    def fill(self, scores, eligible, kept=None):
+    def fill(
+        self, scores: np.ndarray, eligible: np.ndarray, kept: np.ndarray | None = None
+    ) -> np.ndarray | None:
         """Returns which eligible groups the pattern allows to keep beside those kept already.
 
         Args:
@@ -81,7 +83,7 @@ class Pattern(Serializable):
         del scores, eligible, kept
         return None
 
-    def holds(self, mask):
+    def holds(self, mask: np.ndarray) -> bool:
         """Returns whether `mask`, a boolean array, follows the pattern."""
         return np.array_equal(self.expand(self.pool(mask) > 0, mask.shape), mask)
 
@@ -138,11 +140,13 @@ class NM(Pattern):
     def __str__(self):
         return f"{self.n}:{self.m}"
 
-    def divides(self, shape):
+    def divides(self, shape: tuple[int, ...]) -> bool:
         """Returns whether `m` divides the number of inputs."""
         return math.prod(shape[:-1]) % self.m == 0
 
-    def fill(self, scores, eligible, kept=None):
+    def fill(
+        self, scores: np.ndarray, eligible: np.ndarray, kept: np.ndarray | None = None
+    ) -> np.ndarray:
         """Returns the highest eligible scores of each group: `n`, minus those kept already."""
         groups, candidates = self._groups(scores), self._groups(eligible)
         places = self.n if kept is None else self.n - self._groups(kept).sum(axis=1)
@@ -157,7 +161,7 @@ class NM(Pattern):
             result[:, i] = candidates[:, i] & (rank < places)
         return result.reshape(scores.shape)
 
-    def holds(self, mask):
+    def holds(self, mask: np.ndarray) -> bool:
         """Returns whether no group of `mask` keeps more than `n`."""
         return bool(np.all(self._groups(mask).sum(axis=1) <= self.n))
 
@@ -196,16 +200,16 @@ class Block(Pattern):
     def __str__(self):
         return f"{self.rows}x{self.columns}"
 
-    def divides(self, shape):
+    def divides(self, shape: tuple[int, ...]) -> bool:
         """Returns whether the blocks tile the matrix."""
         return math.prod(shape[:-1]) % self.rows == 0 and shape[-1] % self.columns == 0
 
-    def pool(self, scores):
+    def pool(self, scores: np.ndarray) -> np.ndarray:
         """Returns the means of the blocks."""
         columns = scores.shape[-1] // self.columns
         return scores.reshape(-1, self.rows, columns, self.columns).mean(axis=(1, 3))
 
-    def expand(self, group_mask, shape):
+    def expand(self, group_mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Returns a new mask of `shape` that keeps the blocks in `group_mask`."""
         return group_mask.repeat(self.rows, axis=0).repeat(self.columns, axis=1).reshape(shape)
 
@@ -250,11 +254,11 @@ class Channel(Pattern):
     def __str__(self):
         return "channel" if self.round_to == 1 else f"channel:{self.round_to}"
 
-    def pool(self, scores):
+    def pool(self, scores: np.ndarray) -> np.ndarray:
         """Returns the means of the channels."""
         return scores.reshape(-1, scores.shape[-1]).mean(axis=0)
 
-    def expand(self, group_mask, shape):
+    def expand(self, group_mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Returns a new mask of `shape` that keeps the channels in `group_mask`."""
         return np.broadcast_to(group_mask, shape).copy()
 

@@ -55,7 +55,7 @@ class Constant(Serializable):
         _check_steps(self.begin_step, self.begin_step)
 
     @property
-    def end_step(self):
+    def end_step(self) -> int:
         """The step from which on the value no longer changes."""
         return self.begin_step
 

@@ -5,7 +5,14 @@ import keras
 from tf_lottery.experiments.models.blocks import conv_norm_relu, he_normal, layer_seeds
 
 
-def resnet(depth, input_shape=(32, 32, 3), num_classes=10, seed=None, width=16, stem_strides=1):
+def resnet(
+    depth: int,
+    input_shape: tuple[int | None, ...] = (32, 32, 3),
+    num_classes: int = 10,
+    seed: int | None = None,
+    width: float = 16,
+    stem_strides: int = 1,
+) -> keras.Model:
     """Builds a ResNet for CIFAR-10: three stages of blocks of two convolutions.
 
     The networks of "Deep Residual Learning" (arXiv:1512.03385, section 4.2) with 6n + 2
@@ -46,7 +53,11 @@ def resnet(depth, input_shape=(32, 32, 3), num_classes=10, seed=None, width=16, 
     return keras.Model(inputs, outputs, name=f"resnet_{depth}")
 
 
-def resnet_20(input_shape=(32, 32, 3), num_classes=10, seed=None):
+def resnet_20(
+    input_shape: tuple[int | None, ...] = (32, 32, 3),
+    num_classes: int = 10,
+    seed: int | None = None,
+) -> keras.Model:
     """Builds ResNet-20 for CIFAR-10; see `resnet`.
 
     Args:

@@ -5,7 +5,13 @@ import keras
 from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
 
 
-def conv_4(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0, norms=False):
+def conv_4(
+    input_shape: tuple[int | None, ...] = (32, 32, 3),
+    num_classes: int = 10,
+    seed: int | None = None,
+    width: float = 1.0,
+    norms: bool = False,
+) -> keras.Model:
     """Builds Conv-4: two pairs of 3x3 convolutions, pooled, and three dense layers.
 
     The network of "The Lottery Ticket Hypothesis" (arXiv:1803.03635, figure 2), a small VGG
@@ -37,7 +43,13 @@ def conv_4(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0, norms=
     return _conv("conv_4", (64, 128), input_shape, num_classes, seed, width, norms)
 
 
-def conv_6(input_shape=(32, 32, 3), num_classes=10, seed=None, width=1.0, norms=False):
+def conv_6(
+    input_shape: tuple[int | None, ...] = (32, 32, 3),
+    num_classes: int = 10,
+    seed: int | None = None,
+    width: float = 1.0,
+    norms: bool = False,
+) -> keras.Model:
     """Builds Conv-6: three pairs of 3x3 convolutions, pooled, and three dense layers.
 
     As `conv_4` with a third pair, of 256 channels (arXiv:1803.03635, figure 2). 2,261,184 kernel

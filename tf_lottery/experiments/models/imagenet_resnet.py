@@ -9,7 +9,12 @@ _CHANNELS = (64, 128, 256, 512)
 STEMS = ("imagenet", "cifar")
 
 
-def resnet_18(input_shape=(224, 224, 3), num_classes=1000, seed=None, stem="imagenet"):
+def resnet_18(
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    num_classes: int = 1000,
+    seed: int | None = None,
+    stem: str = "imagenet",
+) -> keras.Model:
     """Builds ResNet-18: four stages of two blocks of two 3x3 convolutions.
 
     The network of "Deep Residual Learning" (arXiv:1512.03385, table 1), with 1x1 convolutions
@@ -38,7 +43,12 @@ def resnet_18(input_shape=(224, 224, 3), num_classes=1000, seed=None, stem="imag
     return _resnet("resnet_18", (2, 2, 2, 2), _block, input_shape, num_classes, seed, stem)
 
 
-def resnet_34(input_shape=(224, 224, 3), num_classes=1000, seed=None, stem="imagenet"):
+def resnet_34(
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    num_classes: int = 1000,
+    seed: int | None = None,
+    stem: str = "imagenet",
+) -> keras.Model:
     """Builds ResNet-34: four stages of 3, 4, 6 and 3 blocks of two 3x3 convolutions.
 
     The network of arXiv:1512.03385, table 1: 37 kernels of 21,779,648 weights, 3.66 billion
@@ -64,7 +74,11 @@ def resnet_34(input_shape=(224, 224, 3), num_classes=1000, seed=None, stem="imag
     return _resnet("resnet_34", (3, 4, 6, 3), _block, input_shape, num_classes, seed, stem)
 
 
-def resnet_50(input_shape=(224, 224, 3), num_classes=1000, seed=None):
+def resnet_50(
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    num_classes: int = 1000,
+    seed: int | None = None,
+) -> keras.Model:
     """Builds ResNet-50 "v1.5": bottlenecks with their stride in the 3x3 convolution.
 
     The network of "Deep Residual Learning" (arXiv:1512.03385, table 1) as RigL

@@ -6,8 +6,12 @@ from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
 
 
 def gru_language_model(
-    vocabulary_size=256, units=512, embedding=128, input_shape=(None,), seed=None
-):
+    vocabulary_size: int = 256,
+    units: int = 512,
+    embedding: int = 128,
+    input_shape: tuple[int | None, ...] = (None,),
+    seed: int | None = None,
+) -> keras.Model:
     """Builds a language model of characters: an embedding, a GRU and a dense layer.
 
     The kind of network of RigL's experiments on WikiText-103 (arXiv:1911.11134, section

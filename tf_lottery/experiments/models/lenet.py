@@ -5,7 +5,11 @@ import keras
 from tf_lottery.experiments.models.blocks import glorot_normal, layer_seeds
 
 
-def lenet_300_100(input_shape=(28, 28, 1), num_classes=10, seed=None):
+def lenet_300_100(
+    input_shape: tuple[int | None, ...] = (28, 28, 1),
+    num_classes: int = 10,
+    seed: int | None = None,
+) -> keras.Model:
     """Builds LeNet-300-100, the fully connected network of the lottery ticket paper.
 
     266,200 kernel weights for MNIST, Gaussian Glorot initialization (arXiv:1803.03635,
@@ -35,7 +39,11 @@ def lenet_300_100(input_shape=(28, 28, 1), num_classes=10, seed=None):
     return keras.Sequential(layers, name="lenet_300_100")
 
 
-def lenet_5(input_shape=(28, 28, 1), num_classes=10, seed=None):
+def lenet_5(
+    input_shape: tuple[int | None, ...] = (28, 28, 1),
+    num_classes: int = 10,
+    seed: int | None = None,
+) -> keras.Model:
     """Builds LeNet-5: two convolutions of 6 and 16 channels, dense layers of 120 and 84 units.
 
     The network of "Gradient-based learning applied to document recognition" (LeCun et

@@ -34,13 +34,13 @@ _BOTTLENECKS = (
 
 
 def mobilenet_v1(
-    input_shape=(224, 224, 3),
-    num_classes=1000,
-    seed=None,
-    width=1.0,
-    symmetric_padding=False,
-    dropout=1e-3,
-):
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    num_classes: int = 1000,
+    seed: int | None = None,
+    width: float = 1.0,
+    symmetric_padding: bool = False,
+    dropout: float = 1e-3,
+) -> keras.Model:
     """Builds MobileNet-v1: a stem and 13 depthwise separable blocks.
 
     The network of "MobileNets" (arXiv:1704.04861, table 1). Its weights have the shapes of
@@ -93,7 +93,12 @@ def mobilenet_v1(
     return keras.Model(inputs, outputs, name="mobilenet_v1")
 
 
-def mobilenet_v2(input_shape=(224, 224, 3), num_classes=1000, seed=None, dropout=0.2):
+def mobilenet_v2(
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    num_classes: int = 1000,
+    seed: int | None = None,
+    dropout: float = 0.2,
+) -> keras.Model:
     """Builds MobileNetV2: a stem, 17 inverted residual bottlenecks and a wide last convolution.
 
     The network of "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (arXiv:1801.04381,

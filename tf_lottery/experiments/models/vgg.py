@@ -7,7 +7,11 @@ from tf_lottery.experiments.models.blocks import conv_norm_relu, he_normal, laye
 _CHANNELS = (64, 128, 256, 512, 512)
 
 
-def vgg_16(input_shape=(32, 32, 3), num_classes=10, seed=None):
+def vgg_16(
+    input_shape: tuple[int | None, ...] = (32, 32, 3),
+    num_classes: int = 10,
+    seed: int | None = None,
+) -> keras.Model:
     """Builds VGG-16 for CIFAR-10: 13 convolutions, each with a norm, and one dense layer.
 
     Configuration D of "Very Deep Convolutional Networks" (arXiv:1409.1556, table 1) as sparse
@@ -32,7 +36,11 @@ def vgg_16(input_shape=(32, 32, 3), num_classes=10, seed=None):
     return _vgg("vgg_16", (2, 2, 3, 3, 3), input_shape, num_classes, seed)
 
 
-def vgg_19(input_shape=(32, 32, 3), num_classes=10, seed=None):
+def vgg_19(
+    input_shape: tuple[int | None, ...] = (32, 32, 3),
+    num_classes: int = 10,
+    seed: int | None = None,
+) -> keras.Model:
     """Builds VGG-19 for CIFAR-10: 16 convolutions, each with a norm, and one dense layer.
 
     Configuration E of arXiv:1409.1556, table 1, changed as `vgg_16` is; the network of "The

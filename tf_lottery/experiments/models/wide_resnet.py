@@ -5,7 +5,12 @@ import keras
 from tf_lottery.experiments.models.blocks import conv, he_normal, layer_seeds, norm_relu
 
 
-def wide_resnet_22_2(input_shape=(32, 32, 3), num_classes=10, seed=None, dropout=0.3):
+def wide_resnet_22_2(
+    input_shape: tuple[int | None, ...] = (32, 32, 3),
+    num_classes: int = 10,
+    seed: int | None = None,
+    dropout: float = 0.3,
+) -> keras.Model:
     """Builds WRN-22-2: three stages of three pre-activation blocks, 32, 64 and 128 channels.
 
     The network of "Wide Residual Networks" (arXiv:1605.07146, table 1) with the depth and

@@ -47,21 +47,21 @@ class CompactionReport(Printable):
     left_alone: dict
 
     @property
-    def parameters_before(self):
+    def parameters_before(self) -> int:
         """The number of weights of the given model."""
         return sum(row.parameters_before for row in self.rows)
 
     @property
-    def parameters_after(self):
+    def parameters_after(self) -> int:
         """The number of weights of the smaller model."""
         return sum(row.parameters_after for row in self.rows)
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         """How many times fewer weights the smaller model has."""
         return self.parameters_before / self.parameters_after if self.rows else 1.0
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the report as a dict of plain values, fit for JSON."""
         return {
             **dataclasses.asdict(self),
