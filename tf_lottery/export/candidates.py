@@ -13,7 +13,7 @@ from tf_lottery.export.xnnpack import sparse_inference_report
 GOALS = ("disk", "download", "latency")
 # Sparse storage must save this fraction of the file's bytes, and may take longer by as many
 # milliseconds as the measured times of a small network vary.
-MIN_FILE_GAIN, NOISE_MS = 0.05, 0.01
+MIN_FILE_GAIN, NOISE_MS = 0.02, 0.01
 # If latencies differ by less than this factor, they count as equal and file size decides.
 LATENCY_NOISE = 1.05
 
