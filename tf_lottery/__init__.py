@@ -14,6 +14,7 @@ from tf_lottery._strip import strip as strip
 from tf_lottery._version import __version__ as __version__
 from tf_lottery.analysis._channel_scores import channel_scores as channel_scores
 from tf_lottery.analysis._flops import flops as flops
+from tf_lottery.analysis._sensitivity import sensitivity as sensitivity
 from tf_lottery.analysis._stability import Stability as Stability
 from tf_lottery.analysis._stability import stability as stability
 from tf_lottery.analysis.connectivity import Connectivity as Connectivity
@@ -21,6 +22,7 @@ from tf_lottery.analysis.connectivity import interpolate as interpolate
 from tf_lottery.analysis.flops_report import FlopsReport as FlopsReport
 from tf_lottery.analysis.report import Summary as Summary
 from tf_lottery.analysis.report import summary as summary
+from tf_lottery.analysis.sensitivity_report import Sensitivity as Sensitivity
 from tf_lottery.calibration import RepairReport as RepairReport
 from tf_lottery.calibration import repair as repair
 from tf_lottery.export import CompactionReport as CompactionReport

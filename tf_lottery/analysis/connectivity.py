@@ -164,7 +164,7 @@ def interpolate(
                     variable.assign(_mean(alpha, one, other))
             if statistics.layers:
                 statistics.update(read_batches(batches, steps))
-            found.append(_evaluate(model, data, batch_size, accuracy))
+            found.append(evaluate(model, data, batch_size, accuracy))
     losses, errors = zip(*found, strict=True)
     return Connectivity(alphas, list(losses), None if errors[0] is None else list(errors))
 
@@ -250,8 +250,15 @@ def _left_as_it_was(model):
             variable.assign(value)
 
 
-def _evaluate(model, data, batch_size, accuracy):
-    """Returns the loss, and the error or `None`."""
+def evaluate(model, data, batch_size, accuracy=None):
+    """Returns the loss of a model, and the error or `None`.
+
+    Args:
+        model: A compiled model.
+        data: See `interpolate`.
+        batch_size: Integer.
+        accuracy: See `interpolate`. Defaults to `None`.
+    """
     if isinstance(data, tuple):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         results = model.evaluate(

@@ -97,6 +97,38 @@ def plot_input_connections(
     figure.savefig(path, dpi=120)
 
 
+def plot_sensitivity(result, path: str | os.PathLike, *, title: str = "") -> None:
+    """Draws by how much pruning each kernel alone worsens a model, as a heat map.
+
+    Args:
+        result: A `tf_lottery.Sensitivity`.
+        path: Path of the image file, for example a `.png`.
+        title: String above the plot. Defaults to `""`.
+
+    Raises:
+        OSError: If the file cannot be written.
+
+    Example:
+
+    >>> result = tfl.sensitivity(sparse, x, sparsities=(0.95, 0.99), verbose=0)
+    >>> plot_sensitivity(result, "sensitivity.png")
+    """
+    extras.require("plots", "matplotlib")
+    from matplotlib.figure import Figure
+
+    damages = np.array([result.damages(row) for row in result.rows])
+    figure = Figure(figsize=(6, 1.5 + 0.3 * len(damages)), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(damages, aspect="auto", cmap="viridis")
+    axis.set_xticks(range(len(result.sparsities)), [f"{100 * s:g}" for s in result.sparsities])
+    axis.set_yticks(range(len(damages)), [row.name for row in result.rows])
+    axis.set_xlabel("Zeros in the kernel (%)")
+    what = "Loss of accuracy" if result.measure == "accuracy" else f"Increase of {result.measure}"
+    figure.colorbar(image, ax=axis, label=what)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
 def connections_per_pixel(name: str, mask, image_shape: tuple) -> np.ndarray:
     """Returns how many weights of the first kernel belong to every pixel, over all channels.
 

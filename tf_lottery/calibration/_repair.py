@@ -13,7 +13,7 @@ from tf_lottery.calibration.walk import Walk
 from tf_lottery.checks import number_above
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.network_weights import weights_of
-from tf_lottery.printable import Printable
+from tf_lottery.printable import Printable, plain_table
 from tf_lottery.snapshot import Snapshot
 
 
@@ -50,9 +50,7 @@ class RepairReport(Printable):
         return dataclasses.asdict(self)
 
     def __rich__(self):
-        from rich.table import Table
-
-        table = Table(title="Error of the outputs of each layer", title_justify="left")
+        table = plain_table(title="Error of the outputs of each layer", title_justify="left")
         table.add_column("Kernel", overflow="fold")
         table.add_column("Pruned", justify="right")
         table.add_column("Repaired", justify="right")

@@ -1,0 +1,54 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from tf_lottery.sparsity.allocation import Curve, allocate, predicted
+
+GRID = [0.0, 0.5, 0.75, 1.0]
+
+
+def convex_curves():
+    rng = np.random.default_rng(0)
+    curves = {}
+    for name, size in (("a", 8.0), ("b", 16.0), ("c", 4.0)):
+        slopes = np.sort(rng.random(3))
+        damages = [0.0, *np.cumsum(slopes * np.diff(GRID) * size)]
+        curves[name] = Curve(GRID, damages, [size * (1 - s) for s in GRID])
+    return curves
+
+
+@pytest.mark.parametrize("budget", [20.0, 11.0, 6.0])
+def test_no_mixture_of_sparsities_on_a_fine_grid_is_better(budget):
+    curves = convex_curves()
+    found = allocate(curves, budget)
+    costs = {name: curve.costs[0] for name, curve in curves.items()}
+    assert sum(costs[n] * (1 - s) for n, s in found.items()) == pytest.approx(budget)
+    fine = np.linspace(0, 1, 33)
+    best = min(
+        predicted(curves, dict(zip(curves, shares, strict=True)))
+        for shares in itertools.product(fine, repeat=3)
+        if sum(c * (1 - s) for c, s in zip(costs.values(), shares, strict=True)) <= budget
+    )
+    assert predicted(curves, found) <= best + 1e-9
+
+
+def test_curves_that_are_not_convex_or_not_rising_use_their_hull():
+    bent = Curve([0.0, 0.5, 0.9], [0.0, 3.0, 1.0], [10.0, 5.0, 1.0])
+    steep = Curve([0.0, 0.5, 0.9], [0.0, 9.0, 9.0], [10.0, 5.0, 1.0])
+    # The damage of 0.9 counts as that of 0.5, so the first half is skipped.
+    assert allocate({"bent": bent, "steep": steep}, 11.0) == {"bent": 0.9, "steep": 0.0}
+
+
+def test_costs_that_jump_are_not_interpolated():
+    curve = Curve([0.0, 0.5, 0.9], [0.0, 0.1, 0.5], [40, 25, 9], proportional=False)
+    assert allocate({"kernel": curve}, 39) == {"kernel": 0.5}
+    assert allocate({"kernel": curve}, 40) == {"kernel": 0.0}
+    # Storing few zeros takes more than storing none.
+    curve = Curve([0.0, 0.01, 0.9], [0.0, 0.0, 0.5], [40, 41, 9], proportional=False)
+    assert allocate({"kernel": curve}, 39) == {"kernel": 0.9}
+
+
+def test_a_budget_that_is_too_small_is_refused():
+    with pytest.raises(ValueError, match="must be at least 1,"):
+        allocate({"kernel": Curve([0.0, 0.9], [0.0, 1.0], [10.0, 1.0])}, 0.5)
