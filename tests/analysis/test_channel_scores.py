@@ -21,12 +21,9 @@ def gradients_on(model, x, y):
     variables = list(model.kernels.values())
 
     def loss_of(tensors):
-        pairs = zip(variables, tensors, strict=True)
+        replaced = {id(v): tensor for v, tensor in zip(variables, tensors, strict=True)}
         outputs, _ = model.model.stateless_call(
-            [
-                dict((id(a), b) for a, b in pairs).get(id(v), v.value)
-                for v in model.model.trainable_variables
-            ],
+            [replaced.get(id(v), v.value) for v in model.model.trainable_variables],
             [v.value for v in model.model.non_trainable_variables],
             x,
             training=False,
