@@ -15,7 +15,7 @@ def gradient(weights, x, y):
 
 def expected_scores(model, batches):
     """Returns `w * (H g)`, with the Hessian product from central differences."""
-    kernels = tfl.sparsify(model).get_kernels().values()
+    kernels = [keras.ops.convert_to_numpy(kernel) for kernel in model.trainable_variables]
     weights = np.concatenate([kernel.ravel() for kernel in kernels]).astype("float64")
 
     def flow(w):

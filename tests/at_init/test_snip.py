@@ -14,7 +14,7 @@ def gradients(kernels, x, y):
 
 
 def expected_scores(model, batches):
-    kernels = list(tfl.sparsify(model).get_kernels().values())
+    kernels = [keras.ops.convert_to_numpy(kernel) for kernel in model.trainable_variables]
     per_batch = [gradients(kernels, x, y) for x, y in batches]
     return [np.abs(w * sum(g)) for w, *g in zip(kernels, *per_batch, strict=True)]
 

@@ -370,7 +370,7 @@ def test_models_and_batches_that_do_not_fit(sparse, linear_zeros):
     with pytest.raises(ValueError, match="`model` must be a `SparseModel`"):
         rescaled_initialization(sparse.model, batches)
     with pytest.raises(ValueError, match="`loss` must be given.*not compiled"):
-        rescaled_initialization(tfl.sparsify(sparse.model), batches)
+        rescaled_initialization(tfl.sparsify(tfl.strip(sparse)), batches)
     with pytest.raises(ValueError, match="`batches` must not be empty"):
         rescaled_initialization(sparse, [])
     with pytest.raises(ValueError, match="`model` must have trainable weights that are not zero"):
