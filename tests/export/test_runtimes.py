@@ -60,9 +60,9 @@ def test_file_for_microcontrollers(network, tmp_path):
     if micro.is_installed():
         # At least the images and the activations of the largest layer.
         assert 36 + 128 < report.arena_bytes < 100_000 and report.micro_steps <= 1
-        assert "CMSIS-NN" in str(report) and "memory on the device" in str(report)
+        assert "CMSIS-NN" in report.not_checked and "memory on the device" in str(report)
     else:
-        assert report.arena_bytes is None and "is not installed" in str(report)
+        assert report.arena_bytes is None and "is not installed" in report.not_checked
 
 
 @on_tensorflow
