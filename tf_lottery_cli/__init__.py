@@ -12,7 +12,7 @@ import pathlib
 import runpy
 import sys
 
-from tf_lottery_cli import demo, export, inspect, retrain, stability, summary, train
+from tf_lottery_cli import demo, export, inspect, prune, retrain, stability, summary, train
 from tf_lottery_cli.parser import Parser
 from tf_lottery_cli.terminal import one_line
 
@@ -82,6 +82,6 @@ def _make_parser():
     parser = Parser(prog="tf-lottery", description=DESCRIPTION)
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (demo, train, retrain, stability, summary, export, inspect):
+    for module in (demo, train, retrain, prune, stability, summary, export, inspect):
         module.add_parser(commands)
     return parser

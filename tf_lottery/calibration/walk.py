@@ -190,7 +190,7 @@ class Walk:
         with contextlib.ExitStack() as stack:
             for layer in {id(layer): layer for layer in layers}.values():
                 stack.enter_context(intercepted(layer, counting(layer)))
-            self._call(self.values, keras.tree.map_structure(lambda a: a[:1], self.batches[0]))
+            self._call(self.values, self.batches[0])
         return counts
 
     def _call(self, values, batch):

@@ -1,0 +1,132 @@
+"""`tf-lottery prune`: prunes a trained model in one step, with unlabelled examples."""
+
+import json
+import pathlib
+
+from tf_lottery_cli.parser import add_command, fraction
+from tf_lottery_cli.terminal import import_keras
+
+DESCRIPTION = """\
+Prunes a trained .keras model of your own in one step and without labels: it needs some hundred
+or thousand typical inputs. The layers get the sparsities that ranking the magnitudes of
+all weights together gives; Optimal Brain Surgeon chooses the weights of each layer, and the
+weights that are left are refitted to the outputs of the dense network. Use it when training
+again is no option, or to see what a sparsity costs. The new file is a plain Keras model.
+
+  tf-lottery prune model.keras --data examples.npy --sparsity 0.9
+  tf-lottery prune model.keras --data train.npz --sparsity 0.5 --pattern 2:4 -o small.keras"""
+
+
+def add_parser(commands):
+    """Adds the subcommand.
+
+    Args:
+        commands: What `add_subparsers` returned.
+    """
+    parser = add_command(
+        commands, "prune", run, "prune a trained model with unlabelled examples", DESCRIPTION
+    )
+    parser.add_argument("file", metavar="FILE", help="a .keras model")
+    parser.add_argument(
+        "-o", "--out", metavar="OUT", help="the file to write (default: FILE with .pruned.keras)"
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="inputs: .npy, .npz with an array for each input, or .npz with x and y, of which only "
+        "x is used",
+    )
+    parser.add_argument(
+        "--sparsity", type=fraction, required=True, metavar="S", help="the fraction of zeros"
+    )
+    parser.add_argument(
+        "--pattern",
+        default="unstructured",
+        metavar="P",
+        help="unstructured (default), N:M such as 2:4, or blocks such as 4x1",
+    )
+    parser.add_argument(
+        "--scores",
+        choices=("obs", "magnitude"),
+        default="obs",
+        help="which weights to keep: Optimal Brain Surgeon (default) or the largest",
+    )
+    parser.add_argument("--no-repair", action="store_true", help="do not refit what is left")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def run(args):
+    """Runs the subcommand.
+
+    Args:
+        args: The parsed arguments.
+
+    Raises:
+        ValueError: If the model or the data are not fit for it.
+        OSError: If a file cannot be read or written.
+    """
+    import_keras()
+    from tf_lottery.experiments.run_folder import save_model
+    from tf_lottery_cli import inputs
+
+    source = pathlib.Path(args.file)
+    target = source.with_suffix(".pruned.keras") if args.out is None else pathlib.Path(args.out)
+    if target.suffix != ".keras" or not target.parent.is_dir():
+        raise ValueError(
+            f"-o must be a .keras file in a folder that exists. Received: {str(target)!r}"
+        )
+    model = inputs.load_model(source)
+    if target.exists() and target.samefile(source):
+        raise ValueError(f"-o must not be the model itself. Received: {str(target)!r}")
+    data = inputs.load_examples(args.data)
+    if isinstance(data, dict) and set(data) == {"x", "y"}:
+        data = data["x"]
+    try:
+        plain, report = _pruned(model, data, args)
+    except ValueError as error:
+        raise ValueError(_in_options(str(error))) from error
+    save_model(plain, target)
+    _print(plain, report, target, args.json)
+
+
+def _in_options(message):
+    """Replaces the names of arguments in a message by those of options."""
+    for argument, option in (("data", "data"), ("x", "data"), ("pattern", "pattern")):
+        message = message.replace(f"Argument `{argument}`", f"--{option}")
+    return message
+
+
+def _pruned(model, data, args):
+    """Returns the pruned plain model, and the report of the repair or `None`."""
+    import tf_lottery as tfl
+    from tf_lottery.pruning import kernel_scores, ranked_masks
+
+    plain = tfl.strip(model) if isinstance(model, tfl.SparseModel) else model
+    sparse = tfl.sparsify(plain, pattern=args.pattern)
+    before = tfl.Snapshot(sparse)
+    scores = kernel_scores(sparse)
+    masks = ranked_masks(sparse, scores, args.sparsity, scope="global")
+    if args.scores == "obs":
+        shares = {path: 1.0 - float(mask.mean()) for path, mask in masks.items()}
+        tfl.prune(sparse, shares, scores="obs", data=data)
+    else:
+        sparse.set_masks(masks)
+    report = None if args.no_repair else tfl.repair(sparse, data, reference=before)
+    return tfl.strip(sparse), report
+
+
+def _print(model, report, target, as_json):
+    from rich.console import Console
+
+    import tf_lottery as tfl
+
+    summary = tfl.summary(model)
+    if as_json:
+        repaired = None if report is None else report.to_dict()
+        found = {"path": str(target), "summary": summary.to_dict(), "repair": repaired}
+        print(json.dumps(found, indent=1))
+        return
+    console = Console(markup=False)
+    console.print(*(part for part in (summary, report) if part is not None))
+    console.print(f"Written: {target}")
