@@ -1,4 +1,4 @@
-"""The README's table of dynamic sparse training on CIFAR-10, from the recorded results."""
+"""The table of dynamic sparse training on CIFAR-10, from the recorded results."""
 
 import record
 from markdown import percent, table

@@ -1,4 +1,4 @@
-"""The README's tables and sentences about exports, from the recorded results."""
+"""The tables and sentences about exports, from the recorded results."""
 
 import record
 from markdown import table

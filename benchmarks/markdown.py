@@ -1,4 +1,4 @@
-"""Formats numbers and tables for the README."""
+"""Formats numbers and tables for the documentation."""
 
 
 def table(head, rows):

@@ -1,4 +1,4 @@
-"""The README's tables of retraining and stability, from the recorded results."""
+"""The tables of retraining and stability, from the recorded results."""
 
 import record
 from markdown import percent, table

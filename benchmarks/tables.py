@@ -1,4 +1,4 @@
-"""Writes the recorded results into the tables of the README.
+"""Writes the recorded results into the tables of the documentation.
 
     python benchmarks/tables.py
 
@@ -22,9 +22,12 @@ from export_tables import (
     xnnpack_arm,
 )
 from markdown import percent, table
+from one_shot_tables import one_shot
+from reproduction_tables import published_flops
 from retraining_tables import retraining_cifar10_short, retraining_mnist, stability
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+PAGES = (DOCS / "benchmarks.md", DOCS / "reproduction.md")
 LEVELS = ("0", "3", "5", "7", "9", "11", "13", "15")
 METHODS = {
     ("dense", 1): "dense",
@@ -232,11 +235,13 @@ TABLES = (
     export_latency,
     export_micro,
     xnnpack_arm,
+    one_shot,
+    published_flops,
 )
 
 
 def fill(text):
-    """Returns the README's text with all tables filled from the records."""
+    """Returns the text of a page with all tables filled from the records."""
     for make in TABLES:
         block = re.compile(rf"(<!-- {make.__name__} -->\n).*?(<!-- end -->)", re.DOTALL)
         content = make()
@@ -245,4 +250,5 @@ def fill(text):
 
 
 if __name__ == "__main__":
-    README.write_text(fill(README.read_text()))
+    for page in PAGES:
+        page.write_text(fill(page.read_text()))

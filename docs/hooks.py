@@ -1,0 +1,99 @@
+"""Fills the pages of the site: references from the sources, pictures and the changelog.
+
+A comment such as `<!-- api: tf_lottery.callbacks -->` becomes the reference of what the package
+exports, `<!-- cli -->` the help of every command, `<!-- records -->` the table of recorded results,
+and `<!-- include: FILE -->` a file's text.
+"""
+
+import ast
+import json
+import pathlib
+import re
+import sys
+
+from mkdocs.structure.files import File
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def exported_names(package):
+    """Returns the public names of a package, without importing it.
+
+    Args:
+        package: String, the dotted name.
+    """
+    tree = ast.parse((ROOT.joinpath(*package.split(".")) / "__init__.py").read_text())
+    found = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return [
+        alias.asname
+        for node in found
+        for alias in node.names
+        if alias.asname and not alias.asname.startswith("_") and not _is_module(node, alias)
+    ]
+
+
+def _is_module(node, alias):
+    path = ROOT.joinpath(*node.module.split("."), alias.name)
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def reference(package):
+    """Returns the reference of a package in Markdown.
+
+    Args:
+        package: String, the dotted name of a package or module. Of a module, all is shown.
+    """
+    if not ROOT.joinpath(*package.split(".")).is_dir():
+        return f"::: {package}"
+    return "\n\n".join(f"::: {package}.{name}" for name in exported_names(package))
+
+
+def command_line():
+    """Returns the help of every command in Markdown."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from tf_lottery_cli import _make_parser
+
+        commands = _make_parser()._subparsers._group_actions[0].choices
+    finally:
+        sys.path.remove(str(ROOT))
+    return "\n\n".join(
+        f"## tf-lottery {name}\n\n```text\n{parser.format_help()}```"
+        for name, parser in commands.items()
+    )
+
+
+def records():
+    """Returns a table of the recorded results in Markdown."""
+    lines = ["| record | script | backend | date | Keras |", "| --- | --- | --- | --- | --- |"]
+    for path in sorted(RESULTS.glob("*.json")):
+        found = json.loads(path.read_text())
+        script = path.stem if (RESULTS.parent / f"{path.stem}.py").exists() else found["benchmark"]
+        keras = found["versions"]["keras"]
+        lines.append(
+            f"| `{path.name}` | `{script}.py` | {found['backend']} | {found['date']} | {keras} |"
+        )
+    return "\n".join(lines)
+
+
+def on_files(files, config):
+    """Adds the pictures of the recorded results to the site."""
+    for path in sorted(RESULTS.glob("*.png")):
+        file = File.generated(config, f"pictures/{path.name}", abs_src_path=str(path))
+        files.append(file)
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Replaces the comments of a page, and the addresses of pictures."""
+    del page, config, files
+    markdown = re.sub(r"<!-- api: (\S+) -->", lambda match: reference(match[1]), markdown)
+    markdown = re.sub(
+        r"<!-- include: (\S+) -->", lambda match: (ROOT / match[1]).read_text(), markdown
+    )
+    if "<!-- records -->" in markdown:
+        markdown = markdown.replace("<!-- records -->", records())
+    if "<!-- cli -->" in markdown:
+        markdown = markdown.replace("<!-- cli -->", command_line())
+    return markdown.replace("](../benchmarks/results/", "](pictures/")

@@ -1,0 +1,169 @@
+"""Runs the examples of the README and the documentation, and builds the site."""
+
+import ast
+import contextlib
+import importlib.util
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+
+ROOT = pathlib.Path(tfl.__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+WORDS_OF_README = 600
+# Their examples write TFLite files.
+EXPORTING = ("README.md", "docs/quickstart.md", "docs/guides/export.md")
+NUM_DIGITS = 80
+# Stands for the reports of what is not run.
+UNTIMED = ("export_tflite", "inspect_tflite", "sparse_inference_report")
+
+
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def code_of(page):
+    return "\n".join(BLOCK.findall(page.read_text()))
+
+
+WITH_CODE = [page for page in (ROOT / "README.md", *PAGES) if code_of(page)]
+every_page_with_code = pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
+
+
+@contextlib.contextmanager
+def eager_training():
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def few_digits(return_X_y):  # noqa: N803
+    assert return_X_y
+    rng = np.random.default_rng(0)
+    return rng.uniform(0, 16, (1400 + NUM_DIGITS, 64)), rng.integers(0, 10, 1400 + NUM_DIGITS)
+
+
+def short(fit):
+    """Returns `fit` that trains on few examples, so that an epoch has two steps."""
+
+    def fit_short(model, x=None, y=None, **options):
+        return fit(model, x[:NUM_DIGITS], y[:NUM_DIGITS], **{**options, "batch_size": 40})
+
+    return fit_short
+
+
+@pytest.mark.filterwarnings("ignore")
+@every_page_with_code
+def test_code_runs_on_few_examples(page, tmp_path, monkeypatch, capsys):
+    sklearn_datasets = pytest.importorskip("sklearn.datasets")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sklearn_datasets, "load_digits", few_digits)
+    monkeypatch.setattr(keras.Model, "fit", short(keras.Model.fit))
+    for name in UNTIMED:
+        for module in (tfl, tfl.export):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, lambda *args, **kwargs: "report")
+    with eager_training():
+        exec(compile(code_of(page), name_of(page), "exec"), {"__name__": "example"})
+
+
+@pytest.mark.thorough("tests/export writes such files; the code runs without them, and shorter")
+@pytest.mark.parametrize("name", EXPORTING)
+def test_code_runs_as_pasted(name, tmp_path):
+    script = tmp_path / "pasted.py"
+    script.write_text(code_of(ROOT / name))
+    done = subprocess.run(
+        [sys.executable, script.name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Milliseconds" in done.stdout
+
+
+@every_page_with_code
+def test_names_of_the_library_exist(page):
+    tree = ast.parse(code_of(page))
+    assert tree.body
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and dotted(node).startswith("tfl."):
+            value = tfl
+            for name in dotted(node).split(".")[1:]:
+                value = getattr(value, name)
+
+
+def dotted(node):
+    if isinstance(node, ast.Name):
+        return node.id
+    inside = dotted(node.value) if isinstance(node, ast.Attribute) else ""
+    return f"{inside}.{node.attr}" if inside else ""
+
+
+def test_every_page_is_in_the_navigation():
+    nav = (ROOT / "mkdocs.yml").read_text().split("\nnav:\n")[1]
+    listed = re.findall(r"(\S+\.md)$", nav, re.MULTILINE)
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=name_of)
+def test_links_lead_to_files(page):
+    for link in LINK.findall(page.read_text()):
+        path, _, anchor = link.partition("#")
+        if not link.startswith("https://"):
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page):
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
+def test_readme_is_short():
+    text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(text.split()) <= WORDS_OF_README
+
+
+def test_every_public_package_has_a_reference():
+    texts = "\n".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    shown = set(re.findall(r"<!-- api: tf_lottery\.?(\w*)", texts))
+    packages = {
+        alias.name
+        for node in ast.parse((ROOT / "tf_lottery" / "__init__.py").read_text()).body
+        if isinstance(node, ast.ImportFrom) and node.module == "tf_lottery"
+        for alias in node.names
+    }
+    assert shown == {*packages, ""}
+
+
+@pytest.mark.thorough("that pages are listed, links lead to files and code runs, the tests above")
+def test_site_builds_without_warnings(tmp_path):
+    if importlib.util.find_spec("mkdocs") is None:
+        pytest.skip('needs `pip install ".[docs]"`')
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = {page.parent.name for page in tmp_path.rglob("index.html")}
+    assert {"quickstart", "cli", "callbacks"} <= pages
+    assert "tf-lottery retrain" in (tmp_path / "cli" / "index.html").read_text()
+    assert "RigL" in (tmp_path / "api" / "callbacks" / "index.html").read_text()
