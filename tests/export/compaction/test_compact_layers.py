@@ -268,8 +268,7 @@ def test_columns_of_an_embedding_and_masked_steps(compact_and_compare):
     smaller, report = compact_and_compare(model, x)
     assert smaller.get_layer("embedding").output_dim == 2
     np.testing.assert_array_equal(smaller.get_layer("embedding").embeddings, table[:, [0, 2]])
-    reason = "its state mixes its units; inputs can be removed"
-    assert report.kept == {"lstm": [reason]}
+    assert report.kept == {}
 
 
 def test_batch_normalization_that_always_trains_is_left_alone(compact_and_compare):

@@ -23,7 +23,8 @@ def compact(
     inference, up to rounding.
 
     Dense, convolutional, depthwise, separable, embedding and batch normalization layers
-    become smaller, and so do nested models; recurrent layers lose inputs. What cannot be
+    become smaller, and so do nested models and the states of recurrent layers, whose units go if
+    they stay at zero or if no other unit and no later layer reads them. What cannot be
     removed exactly stays, and the report says why: a constant other than zero that enters a
     convolution with padding, layers that mix their channels, layers with several calls, layers
     of other kinds. Inputs and outputs of the model keep their shapes and names, and every

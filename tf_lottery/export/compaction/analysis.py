@@ -1,5 +1,7 @@
 """Finds the channels of a model that are needed, and those that the smaller model keeps."""
 
+import itertools
+
 import numpy as np
 
 from tf_lottery.structured.rules.table import find_exact_rule
@@ -42,7 +44,8 @@ def _find_constants(graph):
     for node in graph.nodes:
         if node.rule:
             values = node.rule.constants(node)
-            node.outputs[0].constants = np.where(np.isfinite(values), values, np.nan)
+            for x in node.outputs:
+                x.constants = np.where(np.isfinite(values), values, np.nan)
 
 
 def _find_needs(graph, kept):
@@ -55,18 +58,23 @@ def _find_needs(graph, kept):
                 _note(kept, node, pin)
             for x in node.outputs:
                 x.needed[:] = True
-        needs = node.rule.needs(node) if node.rule else [np.True_] * len(node.inputs)
-        for x, need in zip(node.inputs, needs, strict=True):
-            x.needed |= need
-        for x in node.extras:
-            x.needed[:] = True
+        needs = []
         if node.rule:
+            needed = node.rule.needed_outputs(node)
+            for x in node.outputs:
+                x.needed |= needed
+            needs = node.rule.needs(node)
             _note_constants(node, needs, kept)
+        tensors = [*node.inputs, *node.extras]
+        needs = needs + [np.True_] * (len(tensors) - len(needs))
+        for x, need in zip(tensors, needs, strict=True):
+            x.needed |= need
 
 
 def _note_constants(node, needs, kept):
     """Notes the inputs that are needed although their values are known constants."""
-    blocked = [need & ~np.isnan(x.constants) for x, need in zip(node.inputs, needs, strict=True)]
+    pairs = zip(node.inputs, needs, strict=False)  # The arrays of extras may follow.
+    blocked = [need & ~np.isnan(x.constants) for x, need in pairs]
     is_known = ~np.isnan(node.outputs[0].constants)
     for block, (i, o) in zip(blocked, node.rule.ties(node), strict=False):
         # If the output is constant too, it is noted at a later layer.
@@ -125,16 +133,15 @@ def _spread(nodes):
     before = -1
     while before != (before := _num_kept(nodes)):
         for node in [*nodes, *reversed(nodes)]:
-            ties = node.rule.ties(node) if node.rule else []
-            for x, (i, o) in zip(node.inputs, ties, strict=False):
-                y = node.outputs[0]
+            for x, i, y, o in node.rule.unions(node) if node.rule else ():
                 np.logical_or.at(y.kept, o, x.kept[i])
                 np.logical_or.at(x.kept, i, y.kept[o])
                 np.logical_or.at(y.given, o, x.given[i])
 
 
 def _num_kept(nodes):
-    return sum(int(x.kept.sum()) for node in nodes for x in [*node.inputs, *node.outputs])
+    tensors = ([*node.inputs, *node.extras, *node.outputs] for node in nodes)
+    return sum(int(x.kept.sum()) for x in itertools.chain.from_iterable(tensors))
 
 
 def _find_gathers(graph, multiple_of):

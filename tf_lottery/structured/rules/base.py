@@ -177,8 +177,17 @@ class Rule:
                 np.maximum.at(high, o, x.constants[i])
         return np.where(low == high, low, np.nan)
 
+    def needed_outputs(self, node):
+        """Returns which output channels are needed, also by other output channels."""
+        return node.outputs[0].needed
+
     def needs(self, node):
-        """Returns a boolean array for every input: the channels that needed outputs depend on."""
+        """Returns which channels the needed outputs depend on.
+
+        Returns:
+            List with a boolean array for every input. Arrays for the extras may follow; without
+            them, all channels of the extras are needed.
+        """
         needs = [np.zeros(x.width, bool) for x in node.inputs]
         for need, (i, o) in zip(needs, self.ties(node), strict=True):
             np.logical_or.at(need, i, node.outputs[0].needed[o])
