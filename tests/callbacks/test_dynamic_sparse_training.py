@@ -392,11 +392,14 @@ def test_short_training_is_warned_about(make_sparse, make_data):
 
 def test_mask_that_does_not_follow_the_pattern_is_refused(compile_model):
     data = np.zeros((8, 8)), np.zeros(8)
-    layers = [keras.Input((8,)), keras.layers.Dense(4, name="head")]
-    model = compile_model(tfl.sparsify(keras.Sequential(layers), 0.5, scores="random"))
+
+    def make():
+        return keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
+
+    model = compile_model(tfl.sparsify(make(), 0.5, scores="random"))
     with pytest.raises(ValueError, match="pattern='4x1', but the mask of '.*head/kernel'"):
         fit(model, data, SET(1, end_step=9, pattern="4x1"))
-    partly = compile_model(tfl.sparsify(keras.Sequential(layers), 0.3, pattern="2:4"))
+    partly = compile_model(tfl.sparsify(make(), 0.3, pattern="2:4"))
     with pytest.raises(ValueError, match="of density 0.688, does not"):
         fit(partly, data, SET(1, end_step=9))
 

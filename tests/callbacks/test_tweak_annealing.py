@@ -93,7 +93,7 @@ def test_teacher_is_left_at_a_step_or_epoch(
     teacher = keras.Sequential(
         [keras.Input((6, 6, 2)), keras.layers.Flatten(), keras.layers.Dense(3)]
     )
-    tfl.retrain.distill(convolutional, teacher)
+    tfl.retrain.distill(convolutional, teacher, alpha=0.9)
     stop = tfl.callbacks.DistillationStop(**arguments)
     data, epochs = make_data("nested"), len(expected) // 6
     values = train(convolutional, data, stop, compile_model, epochs)
