@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_lottery.layers import GrowthMemory
+from tf_lottery.layers import Gates, GrowthMemory
 from tf_lottery.layers.masked import masked_layers
 from tf_lottery.snapshot import Snapshot, learning_rates, training_step
 from tf_lottery.training import optimizers_in
@@ -106,6 +106,10 @@ def not_finite(training):
         training: A `Training`.
     """
     names = {id(kernel): path for path, kernel in training.model.kernels.items()}
+    selection = training.model.selection
+    if isinstance(selection, Gates):
+        gates = zip(training.model.kernels, selection.gates, strict=True)
+        names.update({id(gate): f"the gates of {path}" for path, gate in gates})
     # Gradients for growth may overflow in a step that loss scaling then skips.
     parts = [part for wrapper in masked_layers(training.fitted) for part in wrapper.parts]
     growth = [v for p in parts if p.kind == GrowthMemory.kind for v in p.variables]
