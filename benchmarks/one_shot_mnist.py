@@ -9,8 +9,8 @@ or those that `tfl.sensitivity` on 2,000 held-out examples allocates.
 
 What it should show: with the sparsities of the global ranking, repaired networks lose at most 1.2,
 3.5 and 7 points at 90, 95 and 97%, and a repair takes less than 5 seconds; without a repair OBS is
-above magnitude in every cell. By magnitude, allocated sparsities are above equal ones and ERK, the
-total being the same. About a minute a seed on one CPU core.
+above magnitude in every cell. By magnitude, allocated sparsities are above equal ones, the total
+being the same, and about as good as ERK. About a minute a seed on one CPU core.
 """
 
 import argparse
