@@ -22,13 +22,13 @@ def compact(
     repeated until no dead unit is left. The smaller model computes the same outputs at
     inference, up to rounding.
 
-    Dense, convolutional, depthwise, separable, embedding and batch normalization layers
-    become smaller, and so do nested models and the states of recurrent layers, whose units go if
-    they stay at zero or if no other unit and no later layer reads them. What cannot be
-    removed exactly stays, and the report says why: a constant other than zero that enters a
-    convolution with padding, layers that mix their channels, layers with several calls, layers
-    of other kinds. Inputs and outputs of the model keep their shapes and names, and every
-    layer keeps at least one unit.
+    Dense, convolutional, depthwise, separable, embedding and batch normalization layers and
+    `EinsumDense` become smaller, and so do nested models and recurrent layers, whose units go if
+    they stay at zero or if no other unit and no later layer reads them. What cannot be removed
+    exactly stays, and the report says why: a constant other than zero that enters a convolution
+    with padding, layers that mix their channels, layers with several calls, layers of other
+    kinds. Inputs and outputs of the model keep their shapes and names, and every layer keeps at
+    least one unit.
 
     Args:
         model: A `SparseModel`, or a built `keras.Sequential` or functional model. It is not

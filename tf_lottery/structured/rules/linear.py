@@ -125,9 +125,17 @@ class _Linear(Rule):
             zero, and the factor by which a constant input enters the output.
         """
         kernel = to_numpy(layer.kernel)
-        kernel = np.moveaxis(kernel, self.axes, (-2, -1))
+        kernel = np.moveaxis(kernel, self.axes_of(layer), (-2, -1))
         kernel = kernel.reshape(-1, *kernel.shape[-2:])
         return (kernel != 0).any(axis=0), kernel.sum(axis=0, dtype="float64")
+
+    def axes_of(self, layer):
+        """Returns the input axis and the output axis of a layer's kernel."""
+        return self.axes
+
+    def adds_same(self, layer):
+        """Returns whether a constant input adds the same value at all output positions."""
+        return not self.is_transposed and not has_borders(layer)
 
     def kernels(self, node):
         """Returns a dict of attribute names to the smaller kernels."""
@@ -141,9 +149,8 @@ class _Linear(Rule):
 
     def _varies(self, layer, x):
         """Returns which inputs do not add the same constant at all output positions."""
-        if self.is_transposed or has_borders(layer):
-            return x.constants != 0  # True for NaN.
-        return np.isnan(x.constants)
+        # NaN is not zero.
+        return np.isnan(x.constants) if self.adds_same(layer) else x.constants != 0
 
 
 class _SeparableConv(_Linear):

@@ -5,13 +5,10 @@ import numpy as np
 
 from tf_lottery.structured.rules import joins
 from tf_lottery.structured.rules.base import (
-    COMPANION,
     KERNEL,
-    NOT_ELEMENTWISE,
     READER,
     Rule,
     Use,
-    is_elementwise,
     is_zero_at_zero,
 )
 
@@ -160,52 +157,6 @@ class _Matmul(_Operation):
         ]
 
 
-class _EinsumDense(_Operation):
-    """A dense layer given by an equation, with respect to the last axis of input and output."""
-
-    selects_inputs = True
-
-    def misfit(self, node):
-        if getattr(node.operation, "lora_enabled", False) or node.operation.quantization_mode:
-            return "its kernel is quantized or has an adapter"
-        reads, kernel, makes = self._labels(node)
-        is_known = makes in kernel or makes == reads
-        if "." in (reads, makes) or not is_known or (reads not in kernel and reads != makes):
-            return "it moves its channels to another axis"
-        if node.operation.bias is not None and makes not in node.operation.bias_axes:
-            return "its bias is shared by its channels"
-        return ""
-
-    def pin(self, layer):
-        return "" if is_elementwise(layer.activation) else NOT_ELEMENTWISE
-
-    def ties(self, node):
-        reads, _, makes = self._labels(node)
-        every = np.arange(node.outputs[0].width)
-        return [(every, every)] if reads == makes else []
-
-    def uses(self, node):
-        reads, kernel, makes = self._labels(node)
-        layer, x, y = node.operation, node.inputs[0], node.outputs[0]
-        uses = [Use(layer.kernel, kernel.index(reads), READER, x)] if reads in kernel else []
-        if makes in kernel and makes != reads:
-            uses.append(Use(layer.kernel, kernel.index(makes), KERNEL, y))
-        if layer.bias is not None:
-            uses.append(Use(layer.bias, len(layer.bias.shape) - 1, COMPANION, y))
-        return uses
-
-    def zeros(self, node, inputs):
-        layer = node.operation
-        is_zero = not self.pin(layer) and is_zero_at_zero(layer.activation)
-        return super().zeros(node, inputs) & is_zero
-
-    def _labels(self, node):
-        """Returns the label of the input's last axis, those of the kernel, that of the output."""
-        operands, output = node.operation.equation.replace(" ", "").split("->")
-        inputs, kernel = operands.split(",")
-        return inputs[-1], kernel, output[-1]
-
-
 def _has_last(axis, rank):
     """Returns whether an argument `axis` names the last axis, or all."""
     axes = [axis] if isinstance(axis, int) else axis
@@ -214,7 +165,6 @@ def _has_last(axis, rank):
 
 _REDUCTION = _OtherAxes(lambda operation, rank: _has_last(operation.axis, rank))
 _INSERTION = _OtherAxes(lambda operation, rank: _has_last(operation.axis, rank + 1))
-RULES = {keras.layers.EinsumDense: _EinsumDense()}
 OPERATIONS = {
     **dict.fromkeys(["Mean", "Sum", "Max", "Min", "Amax", "Amin", "Flip", "Squeeze"], _REDUCTION),
     **dict.fromkeys(["Repeat", "Roll"], _REDUCTION),

@@ -6,6 +6,7 @@ from tf_lottery._keras import is_operation_of_ops
 from tf_lottery.structured.rules import (
     attention,
     channelwise,
+    einsum,
     joins,
     linear,
     operations,
@@ -18,7 +19,7 @@ _RULES = {
     **attention.RULES,
     **channelwise.RULES,
     **joins.RULES,
-    **operations.RULES,
+    **einsum.RULES,
 }
 _OPERATIONS = {**channelwise.OPERATIONS, **joins.OPERATIONS, **operations.OPERATIONS}
 _MIXING = (
