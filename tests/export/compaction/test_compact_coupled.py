@@ -70,6 +70,38 @@ def test_constant_that_an_equation_reads(equation, units, compact_and_compare):
     assert len(report.kept) == (units == 3)
 
 
+def test_heads_and_widths_of_attention(compact_half):
+    inputs = keras.Input((5, 8))
+    attention = layers.MultiHeadAttention(4, 6, value_dim=4)
+    x = normed(inputs)
+    model = keras.Model(inputs, layers.Dense(3)(normed(inputs + attention(x, x))))
+    smaller, _ = compact_half(model, data(5, 8))
+    attention = smaller.get_layer(attention.name)
+    assert (attention.num_heads, attention.key_dim, attention.value_dim) == (2, 3, 2)
+
+
+def test_attention_to_other_tensors_without_bias(compact_half):
+    inputs = keras.Input((5, 8))
+    memory = layers.Dense(6, name="memory")(inputs)
+    attention = layers.MultiHeadAttention(2, 4, use_bias=False)
+    x = attention(layers.Dense(4, name="query")(inputs), memory, use_causal_mask=True)
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    smaller, _ = compact_half(model, data(5, 8))
+    units = [smaller.get_layer(name).units for name in ("memory", "query")]
+    assert units == [3, 2]
+
+
+def test_attention_that_selects_its_queries(compact_and_compare, randomize):
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, layers.MultiHeadAttention(2, 3, name="attention")(inputs, inputs))
+    randomize(model, 0.0)
+    for weight in model.weights:
+        if len(weight.shape) == 3 and weight.shape[0] == 4:
+            weight.assign(np.array(weight) * np.reshape([1, 0, 1, 1], (4, 1, 1)))
+    _, report = compact_and_compare(model, data(5, 4), gather_inputs=True)
+    assert report.gathered == {"attention": 3}
+
+
 @pytest.mark.thorough("big networks; the other tests here have such layers in small ones")
 @pytest.mark.parametrize("name", ["MobileNetV2", "ResNet-20"])
 def test_big_networks(name, compact_half):

@@ -267,7 +267,7 @@ def test_models_of_other_kinds(kind, make_model, make_data, compact_and_compare,
     x = make_data(kind)[0]
     smaller, report = compact_and_compare(model, x)
     assert [layer.name for layer in smaller.layers] == [layer.name for layer in model.layers]
-    mixing = {"recurrent_deep": ["bidirectional"], "attention": ["multi_head", "layer_norm"]}
+    mixing = {"recurrent_deep": ["bidirectional"], "attention": ["layer_norm"]}
     assert len(report.left_alone) == len(mixing.get(kind, []))
     for name, path in zip(mixing.get(kind, []), report.left_alone, strict=True):
         assert path.startswith(name)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tf_lottery._keras import output_shape_of_lambda
+from tf_lottery._keras import all_layers, output_shape_of_lambda
 from tf_lottery.structured.graph import as_functional, is_graph
 
 
@@ -174,9 +174,12 @@ def _unfit_initializers(layer, config):
 
 
 def _attribute(layer, path):
-    for name in path.split("."):
-        layer = getattr(layer, name)
-    return layer
+    """Returns a weight by the attributes, or by the names of sublayers, that lead to it."""
+    *owners, name = path.split(".")
+    for owner in owners:
+        sublayers = {sublayer.name: sublayer for sublayer in all_layers(layer)}
+        layer = getattr(layer, owner, None) or sublayers[owner]
+    return getattr(layer, name)
 
 
 def _copy_trainable(old, new):

@@ -1,11 +1,23 @@
 """Rules for attention: whole heads, and the widths of keys and values, can go."""
 
+import math
+
 import keras
 import numpy as np
 
 from tf_lottery._keras import all_layers
 from tf_lottery.structured.graph import Channels
-from tf_lottery.structured.rules.base import COMPANION, KERNEL, READER, Rule, Use
+from tf_lottery.structured.rules.base import (
+    COMPANION,
+    KERNEL,
+    READER,
+    Edit,
+    Rule,
+    Use,
+    shrink,
+    to_numpy,
+)
+from tf_lottery.structured.rules.linear import is_changed, taken
 
 MIXES = "attention mixes its channels"
 
@@ -18,8 +30,10 @@ class _Attention(Rule):
     queries and keys do without an entry in which both are zero.
     """
 
+    is_shareable = False
     takes_extras = True
     takes_flags = True
+    is_source = True
     selects_inputs = True
 
     def misfit(self, node):
@@ -31,7 +45,8 @@ class _Attention(Rule):
         return "" if is_plain else "its outputs have several axes of channels"
 
     def left_alone(self, node):
-        return MIXES
+        parts = _projections(node.operation).values()
+        return "its kernels are quantized or have adapters" if any(map(is_changed, parts)) else ""
 
     def ties(self, node):
         return []
@@ -59,6 +74,49 @@ class _Attention(Rule):
             uses.append(Use(output.bias, 0, COMPANION, y))
         return uses
 
+    def constants(self, node):
+        output = _projections(node.operation)["attention_output"]
+        is_zero = (to_numpy(output.kernel) == 0).all(axis=(0, 1))
+        return np.where(is_zero, 0.0 if output.bias is None else to_numpy(output.bias), np.nan)
+
+    def needs(self, node):
+        tensors = [*node.inputs, *node.extras]
+        needs = [np.zeros(x.width, bool) for x in tensors]
+        readers = [use for use in self.uses(node) if use.axis == 0 and use.role == READER]
+        for x, need in zip(tensors, needs, strict=True):
+            kernels = [to_numpy(use.variable) for use in readers if use.channels is x]
+            for kernel in kernels:
+                need |= (kernel != 0).any(axis=(1, 2)) & (x.constants != 0)
+            if not kernels:  # A mask of floats.
+                need[:] = True
+        return needs
+
+    def edit(self, node):
+        layer, y = node.operation, node.outputs[0]
+        parts = _projections(layer)
+        heads, keys, values = _live(parts)
+        # Keras divides the queries by the square root of the key width.
+        scale = math.sqrt(keys.sum() / len(keys))
+        uses = self.uses(node)
+        weights = {}
+        for name, widths in {"query": keys, "key": keys, "value": values}.items():
+            factor = scale if name == "query" else 1.0
+            [x] = [use.channels for use in uses if use.variable is parts[name].kernel][:1]
+            rows = taken(node) if name == "query" else x.kept
+            kernel = shrink(to_numpy(parts[name].kernel) * factor, 0, rows, x.needed)
+            weights[f"{name}.kernel"] = kernel[:, heads][..., widths]
+            if parts[name].bias is not None:
+                bias = to_numpy(parts[name].bias) * factor
+                weights[f"{name}.bias"] = bias[heads][:, widths]
+        output = parts["attention_output"]
+        kernel = shrink(to_numpy(output.kernel), 2, y.kept, y.needed)
+        weights["attention_output.kernel"] = kernel[heads][:, values]
+        if output.bias is not None:
+            bias = shrink(to_numpy(output.bias), 0, y.kept, y.needed)
+            weights["attention_output.bias"] = bias
+        config = {"num_heads": heads, "key_dim": keys, "value_dim": values, "output_shape": y.kept}
+        return Edit({name: int(kept.sum()) for name, kept in config.items()}, weights)
+
     def _spaces(self, layer):
         """Returns the `Channels` of the heads, and a dict of projections to those of widths."""
         heads = Channels((1, layer.num_heads), "float32", "heads")
@@ -74,6 +132,9 @@ class _GroupedAttention(_Attention):
     layer has a single width for keys and values.
     """
 
+    def left_alone(self, node):
+        return MIXES
+
     def _spaces(self, layer):
         heads = Channels((1, layer.num_key_value_heads), "float32", "heads")
         width = Channels((1, layer.head_dim), "float32", "head width")
@@ -84,6 +145,29 @@ def _projections(layer):
     """Returns a dict of the names of the layer's projections to `EinsumDense` layers."""
     kinds = keras.layers.EinsumDense
     return {sub.name: sub for sub in all_layers(layer) if isinstance(sub, kinds)}
+
+
+def _live(parts):
+    """Returns which heads, which entries of keys and which entries of values matter.
+
+    An entry of a value matters in a head if it is not always zero and the output reads it. One of
+    a key matters if neither it nor that of the query is always zero. At least one always stays.
+    """
+    queries, keys, values = (_moves(parts[name]) for name in ("query", "key", "value"))
+    values &= (to_numpy(parts["attention_output"].kernel) != 0).any(axis=2)
+    heads = _at_least_one(values.any(axis=1))
+    keys = (queries & keys)[heads].any(axis=0)
+    return heads, _at_least_one(keys), _at_least_one(values[heads].any(axis=0))
+
+
+def _moves(projection):
+    """Returns which entries of a projection, by head and width, are not always zero."""
+    moves = (to_numpy(projection.kernel) != 0).any(axis=0)
+    return moves if projection.bias is None else moves | (to_numpy(projection.bias) != 0)
+
+
+def _at_least_one(kept):
+    return kept if kept.any() else np.arange(len(kept)) == 0
 
 
 def _uses_of_heads(projection, heads, width):
