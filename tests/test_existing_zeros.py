@@ -131,3 +131,13 @@ def test_fresh_models_are_not_warned_of(initializer, dtype):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         tfl.sparsify(model)
+
+
+def test_biases_that_are_pruned_with_their_channels_do_not_warn():
+    bias = keras.initializers.RandomNormal(seed=0)
+    gru = keras.layers.GRU(4, bias_initializer=bias)
+    model = keras.Sequential([keras.Input((3, 2)), gru, keras.layers.Dense(2)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        sparse = tfl.sparsify(model, 0.5, pattern="channel")
+        assert np.count_nonzero(tfl.strip(sparse).layers[0].cell.bias) == 12

@@ -93,11 +93,11 @@ def _notable_shares(model, values, revived):
 
 def _unselected_values(model):
     """Returns a dict of paths to arrays, of weights of rank two or more that have no mask."""
-    kernels = model.kernels
+    masked = {id(variable) for variable in [*model.kernels.values(), *model.wrapper.companions]}
     return {
         path: ops.convert_to_numpy(weight)
         for path, weight in model.named_weights.items()
-        if path not in kernels and len(weight.shape) >= 2
+        if id(weight) not in masked and len(weight.shape) >= 2
     }
 
 
