@@ -1,6 +1,7 @@
 """`tfl.sensitivity`: how much a model suffers when one of its kernels is pruned."""
 
 import collections.abc
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,11 +22,11 @@ SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 def sensitivity(
     model: SparseModel,
-    data,
+    data: Any,
     *,
     measure: str | None = None,
     sparsities: collections.abc.Sequence[float] = SPARSITIES,
-    scores="magnitude",
+    scores: str | collections.abc.Callable = "magnitude",
     batch_size: int = 256,
     verbose: int = 1,
 ) -> Sensitivity:

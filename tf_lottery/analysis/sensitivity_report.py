@@ -54,7 +54,7 @@ class Sensitivity(Printable):
     unpruned: float
     is_of_groups: bool = False
 
-    def damages(self, row):
+    def damages(self, row: KernelSensitivity) -> list[float]:
         """Returns by how much pruning worsens the value, at each sparsity.
 
         Args:
@@ -124,7 +124,7 @@ class Sensitivity(Printable):
 
         plot_sensitivity(self, path)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Returns the result as a dict of plain values, fit for JSON."""
         return dataclasses.asdict(self)
 

@@ -100,8 +100,9 @@ class ChildProcess:
             self._send((name, arguments))
             outcome, value = pickle.load(self._process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
+            death = self._cause_of_death()
             cause = f"The process took more than {self.time_limit:g} seconds and was ended."
-            raise ChildCrash(cause if late.is_set() else self._cause_of_death()) from error
+            raise ChildCrash(cause if late.is_set() else death) from error
         finally:
             timer.cancel()
         if outcome == "error":
