@@ -91,6 +91,20 @@ def test_attention_to_other_tensors_without_bias(compact_half):
     assert units == [3, 2]
 
 
+@pytest.mark.backend
+def test_widths_of_keys_and_values_may_differ_except_on_jax(compact_and_compare, randomize):
+    inputs = keras.Input((5, 4))
+    attention = layers.MultiHeadAttention(2, 3, name="attention")
+    model = keras.Model(inputs, attention(inputs, inputs))
+    randomize(model, 0.0)
+    output = next(weight for weight in model.weights if weight.shape == (2, 3, 4))
+    output.assign(keras.ops.convert_to_numpy(output) * np.reshape([1, 0, 1], (3, 1)))
+    smaller, _ = compact_and_compare(model, data(5, 4))
+    attention = smaller.get_layer("attention")
+    values = 3 if keras.backend.backend() == "jax" else 2
+    assert (attention.key_dim, attention.value_dim) == (3, values)
+
+
 def test_attention_that_selects_its_queries(compact_and_compare, randomize):
     inputs = keras.Input((5, 4))
     model = keras.Model(inputs, layers.MultiHeadAttention(2, 3, name="attention")(inputs, inputs))

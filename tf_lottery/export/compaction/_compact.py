@@ -24,12 +24,12 @@ def compact(
 
     Dense, convolutional, depthwise, separable, embedding and batch normalization layers and
     `EinsumDense` become smaller, and so do nested models and recurrent layers, whose units go if
-    they stay at zero or if no other unit and no later layer reads them. `MultiHeadAttention`
-    loses heads, and entries of keys and values that are dead in all heads. What cannot be removed
-    exactly stays, and the report says why: a constant other than zero that enters a convolution
-    with padding, layers that mix their channels, layers with several calls, layers of other
-    kinds. Inputs and outputs of the model keep their shapes and names, and every layer keeps at
-    least one unit.
+    they stay at zero or if no other unit and no later layer reads them. `MultiHeadAttention` loses
+    heads, and entries of keys and values that are dead in all heads; on JAX, which needs keys and
+    values of the same width, as many of both. What cannot be removed exactly stays, and the report
+    says why: a constant other than zero that enters a convolution with padding, layers that mix
+    their channels, layers with several calls, layers of other kinds. Inputs and outputs of the
+    model keep their shapes and names, and every layer keeps at least one unit.
 
     Args:
         model: A `SparseModel`, or a built `keras.Sequential` or functional model. It is not

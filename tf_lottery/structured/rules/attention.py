@@ -95,6 +95,10 @@ class _Attention(Rule):
         layer, y = node.operation, node.outputs[0]
         parts = _projections(layer)
         heads, keys, values = _live(parts)
+        if keras.backend.backend() == "jax" and len(keys) == len(values):
+            # The attention of JAX takes only keys and values of the same width.
+            width = max(keys.sum(), values.sum())
+            keys, values = _at_least(keys, width), _at_least(values, width)
         # Keras divides the queries by the square root of the key width.
         scale = math.sqrt(keys.sum() / len(keys))
         uses = self.uses(node)
@@ -155,9 +159,9 @@ def _live(parts):
     """
     queries, keys, values = (_moves(parts[name]) for name in ("query", "key", "value"))
     values &= (to_numpy(parts["attention_output"].kernel) != 0).any(axis=2)
-    heads = _at_least_one(values.any(axis=1))
+    heads = _at_least(values.any(axis=1), 1)
     keys = (queries & keys)[heads].any(axis=0)
-    return heads, _at_least_one(keys), _at_least_one(values[heads].any(axis=0))
+    return heads, _at_least(keys, 1), _at_least(values[heads].any(axis=0), 1)
 
 
 def _moves(projection):
@@ -166,8 +170,11 @@ def _moves(projection):
     return moves if projection.bias is None else moves | (to_numpy(projection.bias) != 0)
 
 
-def _at_least_one(kept):
-    return kept if kept.any() else np.arange(len(kept)) == 0
+def _at_least(kept, count):
+    """Returns the kept entries, and the first ones of the others until there are enough."""
+    kept = kept.copy()
+    kept[np.flatnonzero(~kept)[: max(0, count - kept.sum())]] = True
+    return kept
 
 
 def _uses_of_heads(projection, heads, width):
