@@ -155,7 +155,10 @@ def custom_gradient(function):
         # Gradients of lookups, such as embeddings, are `tf.IndexedSlices`.
         return outputs, lambda *upstream: backward(*map(tf.convert_to_tensor, upstream))
 
-    return tf.custom_gradient(with_dense_gradients)
+    # Variables on several devices are read here, since a function that reads them must return their
+    # gradients separately.
+    differentiable = tf.custom_gradient(with_dense_gradients)
+    return lambda *tensors: differentiable(*map(tf.convert_to_tensor, tensors))
 
 
 def _custom_gradient_on_torch(function):
