@@ -7,10 +7,9 @@ import statistics
 import keras
 
 from tf_lottery.analysis.plots import plot_lottery
-from tf_lottery.experiments.folder_lock import locked
 from tf_lottery.experiments.lottery import LotterySettings, run_lottery, run_rigl
 from tf_lottery.experiments.run_folder import (
-    check_settings,
+    locked_run,
     read_results,
     remove_files,
     write_json,
@@ -229,8 +228,7 @@ def run_demo(data, settings, directory, seed=0, replicates=3, on_row=None):
         )
     directory = pathlib.Path(directory)
     arguments = {"seed": seed, "replicates": replicates, **dataclasses.asdict(settings)}
-    check_settings(directory, KIND, {**data.settings, **arguments}, FILES)
-    with locked(directory):
+    with locked_run(directory, KIND, {**data.settings, **arguments}, FILES):
         return _finished(directory) or _run(data, settings, directory, arguments, on_row)
 
 

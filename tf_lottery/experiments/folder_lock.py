@@ -1,12 +1,15 @@
 """A lock on the folder of a run, which ends with its process."""
 
 import contextlib
+import errno
 import os
 import pathlib
 
 from tf_lottery import files
 
 _NAME = ".lock"
+# What the system says if another process has the lock; the last two are Windows'.
+_TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
 
 
 @contextlib.contextmanager
@@ -20,7 +23,7 @@ def locked(directory):
 
     Raises:
         ValueError: If another process works in the folder.
-        OSError: If the folder cannot be written.
+        OSError: If the folder cannot be written, or its file system has no locks.
 
     Example:
 
@@ -51,6 +54,11 @@ def _acquire(path):
             _lock(descriptor)
         except OSError as error:
             os.close(descriptor)
+            if error.errno not in _TAKEN:
+                message = (
+                    f"Argument `directory` (--out) cannot be locked ({error.strerror}). Received"
+                )
+                raise OSError(error.errno, message, str(path.parent)) from error
             raise ValueError(
                 "Argument `directory` (--out) must be a folder in which no other process works; "
                 f"wait for it or end it. Received: {str(path.parent)!r}"
@@ -62,7 +70,10 @@ def _acquire(path):
 
 
 def _is_same(path, descriptor):
-    return path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor))
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor):

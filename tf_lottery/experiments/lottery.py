@@ -9,10 +9,9 @@ from tf_lottery import callbacks
 from tf_lottery._strip import strip
 from tf_lottery.controls import random_reinitialization
 from tf_lottery.experiments.batches import ShuffledBatches
-from tf_lottery.experiments.folder_lock import locked
 from tf_lottery.experiments.methods import dynamic_frequency
 from tf_lottery.experiments.models import lenet_300_100
-from tf_lottery.experiments.run_folder import check_settings, read_json, save_model, write_json
+from tf_lottery.experiments.run_folder import locked_run, read_json, save_model, write_json
 from tf_lottery.pruning import sparsify
 from tf_lottery.snapshot import Snapshot
 
@@ -89,9 +88,8 @@ def run_lottery(data, settings, directory, seed=0, verbose=0, on_row=None):
     """
     directory = pathlib.Path(directory)
     arguments = {**data.settings, "seed": seed, **dataclasses.asdict(settings)}
-    check_settings(directory, "lottery", arguments)
     on_row = on_row or (lambda row: None)
-    with locked(directory):
+    with locked_run(directory, "lottery", arguments):
         tickets, rows = _search(data, settings, directory, seed, verbose, on_row)
         levels = range(1, settings.levels + 1)
         if settings.control_levels is not None:

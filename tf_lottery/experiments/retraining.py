@@ -12,13 +12,13 @@ from tf_lottery.experiments import networks
 from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
-from tf_lottery.experiments.folder_lock import locked
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
-    check_settings,
     check_success,
+    compare_settings,
     digest,
     failures,
+    locked_run,
     read_results,
     remove_files,
     save_model,
@@ -170,13 +170,15 @@ def run_retraining(
     all_settings = _all_settings(data, settings, ticket, teacher, seed)
     if (directory / "settings.json").exists():
         # Checked early, since the initialization may take minutes.
-        check_settings(directory, KIND, all_settings, FILES)
+        compare_settings(directory, KIND, all_settings)
         if results := read_results(directory, RESULTS):
             return results
     checkpoint = Checkpoint(directory / "checkpoint.npz")
     prepared = _prepare(model, settings, batches, teacher, resumed=checkpoint.path.exists())
-    check_settings(directory, KIND, all_settings, FILES)
-    with locked(directory):
+    with locked_run(directory, KIND, all_settings, FILES):
+        # Another process may have finished it meanwhile.
+        if results := read_results(directory, RESULTS):
+            return results
         if on_recipe is not None:
             on_recipe(prepared)
         _compile(model, prepared.loss, settings, prepared.steps)

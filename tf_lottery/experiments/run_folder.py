@@ -1,5 +1,6 @@
 """The folder of a run: its arguments, and files that are written atomically."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,10 +14,12 @@ from tf_lottery.experiments.folder_lock import locked
 _FAILURES, _SETTINGS, RESULTS = "failures.json", "settings.json", "results.json"
 
 
-def check_settings(directory, kind, settings, patterns=()):
-    """Makes a folder for a run, or checks that its run is the same.
+@contextlib.contextmanager
+def locked_run(directory, kind, settings, patterns=()):
+    """Makes a folder for a run, or checks that its run is the same, and keeps others out of it.
 
-    A run that has failed may go on with another learning rate.
+    A run that has failed, and is not finished, may go on with another learning rate. Settings are
+    read and written under the lock: a process that has to wait leaves those of the other one.
 
     Args:
         directory: The folder. It and its parents are made if they do not exist.
@@ -25,47 +28,83 @@ def check_settings(directory, kind, settings, patterns=()):
         patterns: Tuple of patterns of the files that the run will write. A folder that has such
             files, but no run, is refused. Defaults to `()`.
 
-    Returns:
+    Yields:
         The folder as a `pathlib.Path`.
 
     Raises:
-        ValueError: If the folder holds another run, or files that the run would overwrite.
-        OSError: If the folder cannot be made or written.
+        ValueError: If another process works in the folder, or it holds another run, or files
+            that the run would overwrite.
+        OSError: If the folder cannot be made, locked or written.
 
     Example:
 
-    >>> check_settings("runs/lottery", "lottery", {"dataset": "digits", "seed": 0})
-    PosixPath('runs/lottery')
+    >>> with locked_run("runs/lottery", "lottery", {"dataset": "digits", "seed": 0}) as folder:
+    ...     print(folder)
+    runs/lottery
     """
     directory = pathlib.Path(directory)
-    path = directory / _SETTINGS
-    settings = json.loads(json.dumps({"run": kind, **settings}))
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         message = f"Argument `directory` (--out) must be a folder ({error.strerror}). Received"
         raise OSError(error.errno, message, str(directory)) from None
-    if not path.exists():
-        if foreign := [p.name for pattern in patterns for p in directory.glob(pattern)]:
-            raise ValueError(
-                "Argument `directory` (--out) must be a new folder or hold such a run: files "
-                f"would be overwritten. Received: {str(directory)!r} with {sorted(foreign)[:8]}"
-            )
-        write_json(path, settings)
-        return directory
-    found = read_json(path)
-    if found != settings:
-        names = [n for n in {**found, **settings} if found.get(n) != settings.get(n)]
-        if names == ["learning_rate"] and failures(directory):
-            write_json(path, settings)
-            return directory
-        differences = [f"{n}={found.get(n)!r} instead of {settings.get(n)!r}" for n in names]
+    with locked(directory):
+        if (directory / _SETTINGS).exists():
+            is_same = compare_settings(directory, kind, settings)
+        else:
+            is_same = False
+            _check_nothing_is_overwritten(directory, patterns)
+        if not is_same:
+            write_json(directory / _SETTINGS, {"run": kind, **settings})
+        yield directory
+
+
+def compare_settings(directory, kind, settings):
+    """Checks that a folder holds this run, and writes nothing.
+
+    Args:
+        directory: The folder of a run.
+        kind: String, the kind of run.
+        settings: Dict that JSON can store, as for `locked_run`.
+
+    Returns:
+        Boolean: whether all settings are the same, `False` if the run goes on after a failure
+        with another learning rate.
+
+    Raises:
+        ValueError: If the folder holds another run.
+        OSError: If it holds none.
+
+    Example:
+
+    >>> with locked_run("runs/compared", "lottery", {"seed": 0}) as folder:
+    ...     compare_settings(folder, "lottery", {"seed": 0})
+    True
+    """
+    directory = pathlib.Path(directory)
+    found = read_json(directory / _SETTINGS)
+    settings = json.loads(json.dumps({"run": kind, **settings}))
+    names = [n for n in {**found, **settings} if found.get(n) != settings.get(n)]
+    if not names:
+        return True
+    # The results of a finished run are those of the rate that it ended with.
+    is_finished = (directory / RESULTS).exists()
+    if names == ["learning_rate"] and failures(directory) and not is_finished:
+        return False
+    differences = [f"{n}={found.get(n)!r} instead of {settings.get(n)!r}" for n in names]
+    raise ValueError(
+        "Argument `directory` (--out) must be a new folder or hold a run with the same "
+        "arguments; choose another one, or delete that run with --fresh. "
+        f"Received: {str(directory)!r}, a run with {', '.join(differences)}"
+    )
+
+
+def _check_nothing_is_overwritten(directory, patterns):
+    if foreign := [p.name for pattern in patterns for p in directory.glob(pattern)]:
         raise ValueError(
-            "Argument `directory` (--out) must be a new folder or hold a run with the same "
-            "arguments; choose another one, or delete that run with --fresh. "
-            f"Received: {str(directory)!r}, a run with {', '.join(differences)}"
+            "Argument `directory` (--out) must be a new folder or hold such a run: files "
+            f"would be overwritten. Received: {str(directory)!r} with {sorted(foreign)[:8]}"
         )
-    return directory
 
 
 def read_results(directory, fields):
@@ -197,6 +236,9 @@ def save_model(model, path):
 def remove_files(directory, kind, patterns):
     """Deletes the files of a run, and folders that become empty.
 
+    Results go first and settings last: if the process is killed in between, the folder still
+    holds a run, unfinished, that can be deleted or trained again.
+
     Args:
         directory: The folder. Nothing happens unless it holds a run.
         kind: String, the kind of run that the folder must hold.
@@ -216,10 +258,11 @@ def remove_files(directory, kind, patterns):
         )
     folders = {directory}
     with locked(directory):
-        for pattern in patterns:
-            for path in directory.glob(pattern):
-                path.unlink()
-                folders.add(path.parent)
+        paths = {path for pattern in patterns for path in directory.glob(pattern)}
+        ranks = {directory / RESULTS: 0, directory / _SETTINGS: 2}
+        for path in sorted(paths, key=lambda path: ranks.get(path, 1)):
+            path.unlink()
+            folders.add(path.parent)
         for folder in folders:
             files.sweep(folder)
     for folder in sorted(folders, key=lambda folder: -len(folder.parts)):

@@ -10,13 +10,12 @@ from tf_lottery.experiments import networks
 from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
-from tf_lottery.experiments.folder_lock import locked
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
-    check_settings,
     check_success,
     digest,
     failures,
+    locked_run,
     read_results,
     remove_files,
     write_json,
@@ -125,8 +124,7 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
     ticket_digest = ticket and digest({"masks": ticket.masks, "weights": ticket.weights})
     arguments = {**data.settings, "seed": seed, "ticket": ticket_digest}
     all_settings = {**arguments, **dataclasses.asdict(settings), "augment": list(settings.augment)}
-    check_settings(directory, KIND, all_settings, FILES)
-    with locked(directory):
+    with locked_run(directory, KIND, all_settings, FILES):
         if results := read_results(directory, RESULTS):
             return results
         start = ticket

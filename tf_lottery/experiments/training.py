@@ -11,12 +11,11 @@ from tf_lottery.experiments import methods, networks
 from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
-from tf_lottery.experiments.folder_lock import locked
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import (
-    check_settings,
     check_success,
     failures,
+    locked_run,
     read_results,
     remove_files,
     save_model,
@@ -236,8 +235,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         changes = [progress, *updates, callbacks.SparsityLogger()]
         epochs = settings.epochs
     all_settings = {**data.settings, "seed": seed, **settings.to_dict()}
-    check_settings(directory, KIND, all_settings, FILES)
-    with locked(directory):
+    with locked_run(directory, KIND, all_settings, FILES):
         if results := read_results(directory, RESULTS):
             return results
         methods.prune_before_training(model, settings, batches)
