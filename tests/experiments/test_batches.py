@@ -93,3 +93,8 @@ def test_augmented_batches_depend_on_seed_and_pass_alone():
 def test_unknown_augmentation(augment):
     with pytest.raises(ValueError, match="`augment` must be"):
         batches.ShuffledBatches(np.arange(4), np.arange(4), 2, augment=augment)
+
+
+def test_augmentation_of_other_inputs_than_images():
+    with pytest.raises(ValueError, match=r"`augment` must be \(\) unless.*shape \(3,\)"):
+        batches.ShuffledBatches(np.zeros((4, 3)), np.arange(4), 2, augment=("flip",))

@@ -78,7 +78,8 @@ class ShuffledBatches(keras.utils.PyDataset):
             pass changes them anew. Defaults to `()`: none.
 
     Raises:
-        ValueError: If an argument is outside its range.
+        ValueError: If an argument is outside its range, or `augment` is given for inputs that
+            are not images.
 
     Example:
 
@@ -98,6 +99,11 @@ class ShuffledBatches(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.seed = seed
         self.augment = check_augment(augment)
+        if self.augment and np.ndim(x) != 4:
+            raise ValueError(
+                "Argument `augment` must be () unless the inputs are images. "
+                f"Received: augment={self.augment} with inputs of shape {np.shape(x)[1:]}"
+            )
         self.epoch = 0
         self._steps_per_pass = len(y) // batch_size
         self._steps_per_epoch = steps_per_epoch or self._steps_per_pass
