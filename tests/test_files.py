@@ -1,6 +1,7 @@
 import errno
 import os
 import pickle
+import stat
 import zipfile
 
 import ml_dtypes
@@ -157,6 +158,15 @@ def test_arrays_larger_than_the_file_are_not_allocated(tmp_path):
         files.load_arrays(path, "thing")
 
 
+def test_compressed_headers_are_bounded(tmp_path):
+    path = tmp_path / "thing.npz"
+    for size, message in ((1, "version"), (17, "claims more bytes than the file has")):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr("tf_lottery.npy", b"\x93NUMPY\x09\x00" + bytes(size * 2**20))
+        with pytest.raises(ValueError, match=message):
+            files.load_arrays(path, "thing")
+
+
 def test_files_of_other_programs_are_refused(tmp_path):
     path = tmp_path / "foreign.npz"
     for write in (
@@ -226,6 +236,26 @@ def test_sweeping_deletes_only_temporary_files(tmp_path):
         (tmp_path / name).touch()
     files.sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
+def test_files_that_may_still_be_written_are_left(tmp_path):
+    old, new = (tmp_path / f".a.npz.{letter * 32}.part" for letter in "01")
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    files.sweep(tmp_path, unchanged_for=60)
+    assert list(tmp_path.iterdir()) == [new]
+
+
+def test_folders_that_cannot_be_flushed(tmp_path, monkeypatch):
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    with files.atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("written")
+    assert (tmp_path / "a.txt").read_text() == "written"
 
 
 def test_missing_folder_and_folder_are_os_errors(tmp_path):

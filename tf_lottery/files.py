@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import stat
+import time
 import uuid
 import zipfile
 import zlib
@@ -17,6 +18,8 @@ from numpy.lib import format as npy
 
 _HEADER = "tf_lottery"
 FORMAT = 3
+# The header of earlier formats was compressed: the most bytes it may have if the file has fewer.
+_COMPRESSED_HEADER = 16 * 2**20
 # Temporary files of `atomic_path`, some with the suffix that Keras requires.
 _PART = re.compile(r"\..+\.[0-9a-f]{32}\.part(\.keras)?")
 # What reading a damaged file raises. A recursion error comes from deeply nested JSON.
@@ -63,7 +66,8 @@ def save_arrays(path, kind, arrays, metadata):
 def load_arrays(path, kind):
     """Reads a file that `save_arrays` wrote.
 
-    No array is allocated that is larger than the file.
+    No array is allocated that is larger than the file, and no header that is larger than the
+    file and than 16 MB.
 
     Args:
         path: The file.
@@ -154,8 +158,9 @@ def _read_array(archive, name, limit):
         limit: Integer, the bytes that all of the file has.
     """
     info = archive.getinfo(name)
-    # The header of earlier formats was compressed.
-    if info.file_size > limit and name != f"{_HEADER}.npy":
+    if name == f"{_HEADER}.npy":
+        limit = max(limit, _COMPRESSED_HEADER)
+    if info.file_size > limit:
         raise ValueError(f"{name!r} claims more bytes than the file has")
     with archive.open(info) as file:
         version = npy.read_magic(file)
@@ -215,17 +220,26 @@ def atomic_path(path):
         temporary.unlink(missing_ok=True)
 
 
-def sweep(directory):
+def sweep(directory, unchanged_for=0):
     """Deletes what killed processes have left of `atomic_path` in a folder.
-
-    No other process may be writing there.
 
     Args:
         directory: The folder.
+        unchanged_for: Number, how many seconds ago a file must have been written last. Defaults
+            to `0`: all are deleted, for which no other process may be writing there.
     """
+    latest = time.time() - unchanged_for
     for path in pathlib.Path(directory).glob(".*.part*"):
-        if _PART.fullmatch(path.name):
+        if _PART.fullmatch(path.name) and (not unchanged_for or _last_write(path) <= latest):
             path.unlink(missing_ok=True)
+
+
+def _last_write(path):
+    """Returns when a file was written last, never if another process has just renamed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def _flush(path):
@@ -234,8 +248,9 @@ def _flush(path):
 
 
 def _flush_folder(folder):
-    # Windows cannot open folders.
-    if os.name == "posix":
+    # Windows cannot open folders, some file systems cannot flush them, and a folder may be
+    # writable but not readable. The file itself is written by then.
+    with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

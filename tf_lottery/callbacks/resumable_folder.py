@@ -4,6 +4,9 @@ import pathlib
 
 from tf_lottery import files
 
+# Seconds without a write after which a temporary file is one of a killed process.
+_ABANDONED = 3600
+
 
 class ResumableFolder:
     """Saves the progress of a search in a folder, and checks the settings when it is read.
@@ -26,7 +29,8 @@ class ResumableFolder:
     def exists(self):
         """Creates the folder, and returns whether it has a search to resume.
 
-        What killed processes have left of files they were writing is deleted.
+        What killed processes have left of files they were writing is deleted after an hour. Until
+        then another process may still be writing it.
 
         Raises:
             OSError: If the folder cannot be created.
@@ -36,7 +40,7 @@ class ResumableFolder:
         except OSError as error:
             message = f"Argument `directory` must be a folder ({error.strerror}). Received"
             raise OSError(error.errno, message, str(self.directory)) from None
-        files.sweep(self.directory)
+        files.sweep(self.directory, unchanged_for=_ABANDONED)
         return self.path.exists()
 
     def write(self, progress, arrays):
