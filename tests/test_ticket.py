@@ -37,6 +37,14 @@ def test_file_keeps_everything_in_bits(ticket, tmp_path):
         assert file["mask/0"].nbytes == 6 * 8 / 8
 
 
+def test_weights_that_are_not_finite_are_not_saved(ticket, tmp_path):
+    path = next(iter(ticket.weights))
+    ticket.weights[path] = np.full_like(ticket.weights[path], np.nan)
+    with pytest.raises(ValueError, match=f"finite weights.*Received.*{path}"):
+        ticket.save(tmp_path / "ticket.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", ["dense", "nested", "recurrent_deep", "attention", "subclassed"])
 def test_applies_to_another_instance(kind, make_model, make_data):
     sparse = tfl.sparsify(make_model(kind), sparsity=0.5)

@@ -225,8 +225,14 @@ class Ticket:
             path: The `.npz` file. An existing file is replaced, or kept if writing fails.
 
         Raises:
+            ValueError: If a weight is not finite, which `load` refuses too.
             OSError: If the file cannot be written.
         """
+        if wrong := [name for name, weight in self.weights.items() if not _is_finite(weight)]:
+            raise ValueError(
+                "Only tickets with finite weights can be saved. Received: weights that are not "
+                f"finite numbers, {wrong[:8]}"
+            )
         masks, weights = list(self.masks), list(self.weights)
         arrays = {f"mask/{i}": np.packbits(self.masks[name]) for i, name in enumerate(masks)}
         arrays.update({f"weight/{i}": self.weights[name] for i, name in enumerate(weights)})
@@ -275,11 +281,15 @@ def _checked_content(arrays, metadata):
     }
     weights = {name: arrays[f"weight/{i}"] for i, name in enumerate(names["weight"])}
     for name, weight in weights.items():
-        # NumPy has no letter for the types of ml_dtypes.
-        is_number = weight.dtype.kind in "biuf" or weight.dtype.name.startswith(("bfloat", "float"))
-        if not is_number or not np.isfinite(weight).all():
+        if not _is_finite(weight):
             raise ValueError(f"weight {name!r} of dtype {weight.dtype} is not finite")
     return masks, weights, metadata["level"], metadata["provenance"]
+
+
+def _is_finite(weight):
+    # NumPy has no letter for the types of ml_dtypes.
+    is_number = weight.dtype.kind in "biuf" or weight.dtype.name.startswith(("bfloat", "float"))
+    return is_number and np.isfinite(weight).all()
 
 
 def _unpacked(name, bits, shape):
