@@ -41,6 +41,8 @@ def test_int8_needs_representative_data(pruned):
     message = r"`representative_data` must be given for quantize='int8'.*'dynamic_int8' needs none"
     with pytest.raises(ValueError, match=message):
         check_combination(model, "int8", "auto", None)
+    with pytest.raises(ValueError, match=r"all activations on it\. Received"):
+        check_combination(model, "int8", "auto", None, "int8")
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -58,6 +60,8 @@ def test_loops_are_refused_in_int8(layer, nested):
     message = r"must not be 'int8'.*`unroll=True`, or pass quantize='dynamic_int8'.*loop"
     with pytest.raises(ValueError, match=message):
         check_combination(build(False), "int8", "auto", data)
+    with pytest.raises(ValueError, match=r"`unroll=True`\. Received"):
+        check_combination(build(False), "int8", "auto", data, "int8")
 
 
 def test_sparse_storage_needs_zeros(pruned):
@@ -180,3 +184,5 @@ def test_quantizer_that_fails(body, cause, tmp_path, monkeypatch, real_processes
     message = rf"cannot be quantized: {cause}.*Nothing was written.*Received: quantize='float16'"
     with pytest.raises(ExportError, match=message):
         quantized(b"", "float16")
+    with pytest.raises(ExportError, match="Pass runtime='litert', io_type='float32' and quantize="):
+        quantized(b"", "int8", io_type="uint8")

@@ -13,7 +13,14 @@ import pytest
 from keras import layers
 
 import tf_lottery as tfl
-from tf_lottery.export import ExportError, conversion, export_tflite, quantization, verification
+from tf_lottery.export import (
+    ExportError,
+    conversion,
+    export_tflite,
+    making,
+    quantization,
+    verification,
+)
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TFLite's converter needs TensorFlow"
@@ -218,3 +225,11 @@ def test_refused_precision_names_a_better_one(quantize, nearest, sparse, path, f
     given = {"representative_data": x} if quantize == "int8" else {"sample_inputs": x}
     with pytest.raises(ExportError, match=rf"larger `tolerance`, or quantize={nearest!r}, which"):
         export_tflite(sparse, path, quantize=quantize, tolerance=1e-9, **given)
+
+
+@pytest.mark.parametrize("runtime, io_type", [("micro", "int8"), ("litert", "uint8")])
+def test_advice_names_no_precision_that_is_refused(runtime, io_type, sparse):
+    settings = making.Settings("int8", "dense", "disk", 1e-9, 1, runtime, io_type, 1.5)
+    with pytest.raises(ExportError, match="more `representative_data`") as caught:
+        making._refuse([], sparse.model, settings)
+    assert "int16x8" not in str(caught.value)

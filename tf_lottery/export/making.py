@@ -107,7 +107,13 @@ def make_file(model, inputs, typical, settings):
 def _refuse(candidates, model, settings):
     problems = " ".join(f"{c.storage.capitalize()}: {c.verdict.problem}" for c in candidates)
     advice = "Nothing was written."
-    if settings.quantize is not None:
+    if settings.io_type != "float32":
+        # Integer inputs and outputs, and so microcontrollers, have no other precision.
+        advice += (
+            " If the difference is due to rounding, pass a larger `tolerance`, or more "
+            "`representative_data`."
+        )
+    elif settings.quantize is not None:
         finer = {"int8": "int16x8", "int16x8": "weight_int8", "dynamic_int8": "weight_int8"}
         nearest = finer.get(settings.quantize)
         advice += (

@@ -28,7 +28,7 @@ STORAGES = ("auto", "sparse", "dense")
 INT8_BLOCK = 16
 
 
-def check_combination(model, quantize, storage, representative_data):
+def check_combination(model, quantize, storage, representative_data, io_type="float32"):
     """Refuses combinations that cannot work, and names the closest one that does.
 
     Args:
@@ -36,14 +36,17 @@ def check_combination(model, quantize, storage, representative_data):
         quantize: `None` or a string, a key of `TOLERANCES`.
         storage: String, one of `STORAGES`.
         representative_data: The user's argument, or `None`.
+        io_type: String, the type of the inputs and outputs. Defaults to `"float32"`. Others, and
+            so microcontrollers, allow no other precision than `"int8"`.
 
     Raises:
         ValueError: If the combination cannot work.
     """
     if quantize in INTEGER and representative_data is None:
+        other = "; quantize='dynamic_int8' needs none" if io_type == "float32" else ""
         raise ValueError(
             f"Argument `representative_data` must be given for quantize={quantize!r}, which "
-            "measures the ranges of all activations on it; quantize='dynamic_int8' needs none. "
+            f"measures the ranges of all activations on it{other}. "
             "Received: representative_data=None"
         )
     if quantize not in INTEGER and representative_data is not None:
@@ -53,7 +56,7 @@ def check_combination(model, quantize, storage, representative_data):
             f"Received: quantize={quantize!r}"
         )
     if quantize in INTEGER:
-        _check_recurrent_layers(model, quantize)
+        _check_recurrent_layers(model, quantize, io_type)
     if storage == "sparse":
         _check_zeros(model, quantize)
 
@@ -84,9 +87,12 @@ def quantized(content, quantize, inputs=None, io_type="float32"):
                 io_type="float32" if io_type == "float32" else "int8",
             )
     except ChildError as error:
+        others = "quantize='weight_int8' or None"
+        if io_type != "float32":
+            others = f"runtime='litert', io_type='float32' and {others}"
         raise ExportError(
             f"The model cannot be quantized: {error} Nothing was written. "
-            f"Pass quantize='weight_int8' or None. Received: quantize={quantize!r}"
+            f"Pass {others}. Received: quantize={quantize!r}"
         ) from error
     result = mend(result, content) if quantize == "int8" else result
     result = with_uint8(result) if io_type == "uint8" else result
@@ -94,7 +100,7 @@ def quantized(content, quantize, inputs=None, io_type="float32"):
     return flatbuffer.write_model(flatbuffer.read_model(result))
 
 
-def _check_recurrent_layers(model, quantize):
+def _check_recurrent_layers(model, quantize, io_type):
     # Keras has no public way to walk the sublayers of an arbitrary layer.
     loops = [
         layer.name
@@ -102,10 +108,11 @@ def _check_recurrent_layers(model, quantize):
         if isinstance(layer, keras.layers.RNN) and not layer.unroll
     ]
     if loops:
+        other = ", or pass quantize='dynamic_int8'" if io_type == "float32" else ""
         raise ValueError(
             f"Argument `quantize` must not be {quantize!r} for a model with recurrent layers that "
-            "run in a loop, whose activations cannot be observed. Build them with `unroll=True`, "
-            f"or pass quantize='dynamic_int8'. Received: quantize={quantize!r}, layers {loops}"
+            "run in a loop, whose activations cannot be observed. Build them with `unroll=True`"
+            f"{other}. Received: quantize={quantize!r}, layers {loops}"
         )
 
 

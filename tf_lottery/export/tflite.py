@@ -140,7 +140,7 @@ def export_tflite(
         quantize, storage, optimize_for, tolerance, runs, runtime, io_type, max_slowdown
     )
     with files.atomic_path(path) as temporary, settled(model):
-        quantization.check_combination(plain, quantize, storage, representative_data)
+        quantization.check_combination(plain, quantize, storage, representative_data, io_type)
         made = make_file(plain, inputs, typical, settings)
         written = with_associated_files(made.best.content, attached)
         temporary.write_bytes(written)
