@@ -4,7 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tf_lottery.export import flatbuffer, sparsify_flatbuffer
+from tf_lottery.export import flatbuffer, sparsify_flatbuffer, trailing_bytes
 
 LABELS = {"labels.txt": b"cat\ndog\n", "other/vocabulary.txt": 50 * b"word\n"}
 
@@ -59,3 +59,11 @@ def test_bytes_behind_weights_outside_the_flatbuffer(content, quantize_file):
     assert flatbuffer.read_model(quantized).trailing == b""
     packed = sparsify_flatbuffer(with_archive(quantized))
     assert len(packed) < len(quantized) and archived(packed) == LABELS
+
+
+def test_damaged_archives_stay_as_they_are():
+    trailing = bytearray(with_archive(bytes(100))[100:])
+    entry = trailing.index(b"PK\1\2")
+    # The archive moves 96 bytes ahead: a file at 50 would lie before the beginning.
+    trailing[entry + 42 : entry + 46] = (50).to_bytes(4, "little")
+    assert trailing_bytes.append_trailing(b"", bytes(trailing), 100) == bytes(4) + trailing

@@ -5,6 +5,7 @@ say where it ends: its end is found by reading it from shorter and shorter conte
 """
 
 import bisect
+import contextlib
 import struct
 
 ALIGNMENT = 16
@@ -61,7 +62,10 @@ def append_trailing(content, trailing, position):
         return content
     padding = bytes((position - len(content)) % ALIGNMENT)
     moved = len(content) + len(padding) - position
-    return content + padding + _moved_archive(trailing, position, moved)
+    # A damaged archive stays as it is: its directory is cut off, or has positions of no file.
+    with contextlib.suppress(struct.error):
+        trailing = _moved_archive(trailing, position, moved)
+    return content + padding + trailing
 
 
 def _moved_archive(trailing, position, moved):
