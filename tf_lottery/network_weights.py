@@ -69,6 +69,8 @@ def _snapshot_masks(model, snapshot):
     arrays, names = snapshot.to_arrays(), list(snapshot.weights)
     masks = [arrays[name] for name in arrays if name.startswith("masks/")]
     own = list(named_weights(model))
-    if (len(masks), len(names)) != (len(model.kernels), len(own)):
+    num_masks = len(model.kernels) + len(model.wrapper.companions)
+    if (len(masks), len(names)) != (num_masks, len(own)):
         return {}
-    return {names[own.index(path)]: m for path, m in zip(model.kernels, masks, strict=True)}
+    # The masks of companions, which come last, follow from those of the kernels.
+    return {names[own.index(path)]: m for path, m in zip(model.kernels, masks, strict=False)}
