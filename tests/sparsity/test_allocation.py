@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tf_lottery.sparsity.allocation import Curve, allocate, predicted
+from tf_lottery.sparsity.allocation import Curve, allocate
 
 GRID = [0.0, 0.5, 0.75, 1.0]
 
@@ -16,6 +16,13 @@ def convex_curves():
         damages = [0.0, *np.cumsum(slopes * np.diff(GRID) * size)]
         curves[name] = Curve(GRID, damages, [size * (1 - s) for s in GRID])
     return curves
+
+
+def predicted(curves, sparsities):
+    return sum(
+        np.interp(s, curves[name].sparsities, curves[name].damages)
+        for name, s in sparsities.items()
+    )
 
 
 @pytest.mark.parametrize("budget", [20.0, 11.0, 6.0])
@@ -38,6 +45,18 @@ def test_curves_that_are_not_convex_or_not_rising_use_their_hull():
     steep = Curve([0.0, 0.5, 0.9], [0.0, 9.0, 9.0], [10.0, 5.0, 1.0])
     # The damage of 0.9 counts as that of 0.5, so the first half is skipped.
     assert allocate({"bent": bent, "steep": steep}, 11.0) == {"bent": 0.9, "steep": 0.0}
+
+
+@pytest.mark.parametrize("damage", [float("nan"), float("inf")])
+def test_kernels_are_not_pruned_where_the_damage_is_not_finite(damage):
+    costs = [10.0, 5.0, 1.0]
+    broken = Curve([0.0, 0.5, 0.9], [0.0, damage, 0.0], costs)
+    later = Curve([0.0, 0.5, 0.9], [0.0, 7.0, damage], costs)
+    sound = Curve([0.0, 0.5, 0.9], [0.0, 8.0, 9.0], costs)
+    curves = {"broken": broken, "later": later, "sound": sound}
+    assert allocate(curves, 16.0) == {"broken": 0.0, "later": 0.5, "sound": 0.9}
+    with pytest.raises(ValueError, match="at least 16, .*finite damage"):
+        allocate(curves, 15.0)
 
 
 def test_costs_that_jump_are_not_interpolated():

@@ -1,7 +1,7 @@
 """Allocation: the sparsity of each kernel that meets a budget at the least predicted damage."""
 
-import bisect
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,8 +10,9 @@ class Curve:
 
     Args:
         sparsities: List of floats, the first 0, rising.
-        damages: List of floats, the increase of the loss at each sparsity. They count as at least
-            that of every lower sparsity.
+        damages: List of floats, the increase of the loss at each sparsity, the first 0. They
+            count as at least that of every lower sparsity. From the first one that is not finite
+            on, the kernel cannot be pruned.
         costs: List of floats, what is left of the kernel's parameters, FLOPs or bytes.
         proportional: Whether costs between the sparsities lie on the line between theirs. Defaults
             to `True`.
@@ -47,16 +48,18 @@ def allocate(curves: dict[str, Curve], budget: float) -> dict[str, float]:
     >>> allocate({"easy": easy, "hard": hard}, budget=14)
     {'easy': 0.5, 'hard': 0.1}
     """
-    hulls = {name: _hull(curve) for name, curve in curves.items()}
+    points = {name: _points(curve) for name, curve in curves.items()}
+    hulls = {name: _hull(points[name]) for name in curves}
     chosen = {name: curve.sparsities[0] for name, curve in curves.items()}
     left = sum(curve.costs[0] for curve in curves.values())
     least = sum(curves[name].costs[hull[-1]] for name, hull in hulls.items())
     if budget < least:
         raise ValueError(
             f"Argument `budget` must be at least {least:,.0f}, what is left at the highest "
-            f"sparsities that were measured; measure higher ones. Received: {budget:,.0f}"
+            "sparsities that were measured with finite damage; measure higher ones. "
+            f"Received: {budget:,.0f}"
         )
-    for _, name, start, end in sorted(_steps(curves, hulls), key=lambda step: step[0]):
+    for _, name, start, end in sorted(_steps(points, hulls), key=lambda step: step[0]):
         curve = curves[name]
         saved = curve.costs[start] - curve.costs[end]
         if left - budget <= 0:
@@ -68,35 +71,19 @@ def allocate(curves: dict[str, Curve], budget: float) -> dict[str, float]:
     return chosen
 
 
-def predicted(curves: dict[str, Curve], sparsities: dict[str, float]) -> float:
-    """Returns the damage of pruning kernels, the sum of those that the curves give for each.
-
-    Args:
-        curves: Dict of the names of kernels to `Curve`.
-        sparsities: Dict of names to floats. Damages between those of a curve are interpolated.
-
-    Example:
-
-    >>> predicted({"kernel": Curve([0, 0.5], [0.0, 0.4], [10, 5])}, {"kernel": 0.25})
-    0.2
-    """
-    total = 0.0
-    for name, sparsity in sparsities.items():
-        curve = curves[name]
-        i = min(max(bisect.bisect_left(curve.sparsities, sparsity), 1), len(curve.sparsities) - 1)
-        low, high = curve.sparsities[i - 1 : i + 1]
-        first, last = curve.damages[i - 1 : i + 1]
-        total += first + (sparsity - low) / (high - low) * (last - first)
-    return total
-
-
-def _hull(curve):
-    """Returns the indices of the lower convex hull of damage against saved cost."""
-    damages, highest = [], float("-inf")
-    for damage in curve.damages:
+def _points(curve):
+    """Returns pairs of saved cost and damage, up to the first damage that is not finite."""
+    points, highest = [], -math.inf
+    for cost, damage in zip(curve.costs, curve.damages, strict=True):
+        if not math.isfinite(damage):
+            break
         highest = max(highest, damage)
-        damages.append(highest)
-    points = [(curve.costs[0] - c, d) for c, d in zip(curve.costs, damages, strict=True)]
+        points.append((curve.costs[0] - cost, highest))
+    return points
+
+
+def _hull(points):
+    """Returns the indices of the lower convex hull of damage against saved cost."""
     hull = [0]
     for i in range(1, len(points)):
         if points[i][0] <= points[hull[-1]][0]:
@@ -112,11 +99,8 @@ def _slope(points, first, second):
     return (y2 - y) / (x2 - x)
 
 
-def _steps(curves, hulls):
+def _steps(points, hulls):
     """Yields `(damage for each unit of cost, name, index before, index after)`."""
     for name, hull in hulls.items():
-        curve = curves[name]
-        damages = [max(curve.damages[: i + 1]) for i in range(len(curve.damages))]
         for start, end in zip(hull, hull[1:], strict=False):
-            points = [(-cost, damage) for cost, damage in zip(curve.costs, damages, strict=True)]
-            yield _slope(points, start, end), name, start, end
+            yield _slope(points[name], start, end), name, start, end
