@@ -311,6 +311,17 @@ def test_sparse_models_have_the_same_groups():
     assert tfl.channel_groups(tfl.sparsify(model)).to_dict() == expected
 
 
+def test_models_in_which_nothing_is_tied():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Softmax()(inputs))
+    assert len(tfl.channel_groups(model)) == 0
+
+
+def test_units_that_stay_count_once():
+    model = keras.Sequential([keras.Input((4, 3)), layers.GRU(5, name="gru")])
+    assert tfl.channel_groups(model).fixed == {"an output of the model": {"gru": 5}}
+
+
 def test_wrong_models():
     with pytest.raises(ValueError, match="must be a built Keras model"):
         tfl.channel_groups(keras.Sequential([layers.Dense(2)]))

@@ -37,7 +37,8 @@ class Grouping:
         self._keys = keys
         self._count = 0
         self._starts = {}
-        self._pairs = []
+        # The first entry, which connects nothing, is for models in which nothing is tied.
+        self._pairs = [(np.arange(0), np.arange(0))]
         self._fixed = []
         # The uses by axis of a variable: the first use of the strongest role, and its path.
         self._axes = {}
@@ -157,16 +158,18 @@ class Grouping:
 
     def _count_fixed(self, reasons):
         """Returns how many output channels of each layer must stay, by reason."""
-        fixed = {}
+        fixed = collections.defaultdict(lambda: collections.defaultdict(set))
         for (key, axis), (variable, role, name) in self._axes.items():
             if role == KERNEL:
                 start = self._starts[key, axis]
-                labels = self._labels[start : start + variable.shape[axis]]
-                for label in np.unique(labels):
-                    if int(label) in reasons:
-                        layers = fixed.setdefault(reasons[int(label)], collections.Counter())
-                        layers[name] += 1
-        return {reason: dict(layers) for reason, layers in fixed.items()}
+                labels = np.unique(self._labels[start : start + variable.shape[axis]])
+                for label in set(labels.tolist()) & reasons.keys():
+                    # Several kernels of a layer can make the same channels.
+                    fixed[reasons[label]][name].add(label)
+        return {
+            reason: {name: len(labels) for name, labels in layers.items()}
+            for reason, layers in fixed.items()
+        }
 
     def _find_constants(self, graph):
         """Returns which layers read a constant other than 0 where a group is pruned."""
