@@ -1,8 +1,10 @@
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
 import tf_lottery as tfl
+from tf_lottery.sparsity.groups import Group, Member
 from tf_lottery.structured.prunable import prunable_groups
 
 
@@ -40,6 +42,21 @@ def test_groups_with_frozen_kernels_stay(make_model):
 def test_given_groups_are_used(make_model, residual_groups):
     sparse = tfl.sparsify(make_model("residual"), 0.5, pattern="channel", groups=residual_groups)
     assert [g.get_config() for g in sparse.groups] == [g.get_config() for g in residual_groups]
+
+
+@pytest.mark.parametrize("other", ["names", "shapes", "type", "no sequence"])
+def test_groups_of_another_model_are_refused(other, make_model, residual_groups):
+    groups, message = {
+        "names": (tfl.channel_groups(make_model()), "hidden/kernel', which the model does not"),
+        "shapes": (
+            [Group("stem", 9, (Member("stem/kernel", 3, np.arange(9)[:, None]),))],
+            "position 8 on axis 3 of 'stem/kernel', which has the shape",
+        ),
+        "type": (["stem"], "'stem', which is no `Group`"),
+        "no sequence": (3, "Received: 3"),
+    }[other]
+    with pytest.raises(ValueError, match=f"`groups` must be channel groups of this.*{message}"):
+        tfl.sparsify(make_model("residual"), pattern="channel", groups=groups)
 
 
 def test_biases_behind_depthwise_kernels_are_masked_with_the_channels_that_they_pass_on():
