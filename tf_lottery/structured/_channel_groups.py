@@ -34,7 +34,8 @@ def channel_groups(
     Args:
         model: A `SparseModel` or a built Keras model. It is not changed.
         rules: Dict of layer classes to objects of `tfl.structured.Rule`, for custom layers
-            with weights of their own. Rules hold only for these very classes, not for their
+            that cannot be followed, for example since they use weights in `keras.ops.einsum`.
+            Rules hold only for these very classes, not for their
             subclasses. They are given here, and not registered, so that what a model's
             groups are does not depend on what else the program imports. Defaults to `None`.
         input_shape: Tuple, the shape of one example without the batch axis, by which FLOPs are

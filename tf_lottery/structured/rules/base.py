@@ -71,7 +71,8 @@ class Rule:
 
     The defaults fit layers without weights whose output channels are copies of input
     channels. A rule for a layer with weights overrides at least `uses`, and `ties` if the
-    output channels are not the input channels.
+    output channels are not the input channels. Layers that only add or multiply by their
+    weights need none.
 
     Example:
 
@@ -79,7 +80,7 @@ class Rule:
     ...     def build(self, shape):
     ...         self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
     ...     def call(self, inputs):
-    ...         return inputs * self.scale
+    ...         return keras.ops.einsum("bc,c->bc", inputs, self.scale)
     >>> class ScaleRule(tfl.structured.Rule):
     ...     def uses(self, node):
     ...         return [tfl.structured.Use(node.operation.scale, 0, "reader", node.outputs[0])]
