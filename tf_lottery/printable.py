@@ -80,6 +80,22 @@ def _equal(value, default):
     return value is default or (isinstance(value, str | int | float) and value == default)
 
 
+def listed(names, most=3):
+    """Returns names as one string, of many only the first ones.
+
+    Args:
+        names: Sequence of strings.
+        most: Integer, how many names are shown. Defaults to `3`.
+
+    Example:
+
+    >>> listed(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def plain_table(*headings, **options):
     """Returns a `rich.table.Table` that shows all text as it is.
 

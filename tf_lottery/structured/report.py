@@ -3,7 +3,7 @@
 import collections.abc
 import dataclasses
 
-from tf_lottery.printable import Printable, plain_table
+from tf_lottery.printable import Printable, listed, plain_table
 from tf_lottery.sparsity.groups import Accounting, Group
 
 _SHOWN = 3
@@ -96,9 +96,7 @@ class ChannelGroups(Printable, collections.abc.Sequence):
         lines = [f"* {name}: {notes[0]}" for name, notes in self.notes.items()]
         lines += ["Must stay:"] if self.fixed else []
         for reason, layers in self.fixed.items():
-            names = list(layers)
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            lines.append(f"{', '.join(names[:_SHOWN])}{more}: {reason}")
+            lines.append(f"{listed(list(layers), _SHOWN)}: {reason}")
         return lines
 
 

@@ -173,6 +173,14 @@ def test_report_lists_what_is_left_alone():
     assert "Left alone:" in str(report) and "norm: it mixes its channels" in str(report)
 
 
+def test_report_joins_the_layers_with_the_same_reason():
+    x = inputs = keras.Input((4,))
+    for i in range(5):
+        x = layers.LayerNormalization(name=f"norm_{i}")(x)
+    text = str(tfl.compact(keras.Model(inputs, x))[1])
+    assert "norm_0, norm_1, norm_2 and 2 more: it mixes its channels" in text
+
+
 def test_tensors_without_channels():
     inputs = keras.Input((4,))
     mean = layers.Lambda(lambda x: keras.ops.mean(x, axis=-1), output_shape=(), name="mean")

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tf_lottery.printable import Printable, plain_table
+from tf_lottery.printable import Printable, listed, plain_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,5 +97,13 @@ class CompactionReport(Printable):
             line
             for head, entries in sections.items()
             if entries
-            for line in (head, *(f"{path}: {text}" for path, text in entries.items()))
+            for line in (head, *(f"{listed(ps)}: {text}" for text, ps in _by_text(entries).items()))
         ]
+
+
+def _by_text(entries):
+    """Returns a dict of texts to the list of paths that have each of them."""
+    found = {}
+    for path, text in entries.items():
+        found.setdefault(text, []).append(path)
+    return found
