@@ -65,6 +65,22 @@ def test_zeros_have_to_follow_the_pattern(make_model):
         tfl.sparsify(model([0, 1, 4]), pattern="2:4", exclude="hidden", keep_zeros=True)
 
 
+@pytest.mark.parametrize("bias", [0.0, 2.0])
+def test_channels_of_zeros_have_to_be_zero(bias, make_model):
+    model = make_model()
+    kernel, biases = np.ones((6, 8)), np.ones(8)
+    kernel[:, 3], biases[3] = 0.0, bias
+    model.layers[0].set_weights([kernel, biases])
+    if bias:
+        with pytest.raises(ValueError, match="`keep_zeros` must be .*tfl.compact.*hidden/bias"):
+            tfl.sparsify(model, pattern="channel", keep_zeros=True)
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(model.layers[0].bias), biases)
+    else:
+        sparse = tfl.sparsify(model, pattern="channel", keep_zeros=True)
+        [kept] = sparse.kept_channels().values()
+        assert np.flatnonzero(~kept).tolist() == [3]
+
+
 def test_zeros_that_training_revives_are_warned_of(pruned):
     with pytest.warns(UserWarning, match=r"hidden/kernel': '75%'.*keep_zeros=True") as warned:
         tfl.sparsify(pruned)

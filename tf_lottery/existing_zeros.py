@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 from keras import ops
 
+from tf_lottery.sparsity.groups import combined_masks
+
 # Random weights have a smaller share of exact zeros than this. 16-bit numbers are so coarse that
 # 1 in 128 can be zero.
 _LEAST_SHARE, _LEAST_SHARE_OF_COARSE = 0.01, 0.05
@@ -20,7 +22,8 @@ def adopt_zeros(model):
         model: A `SparseModel` without soft gates.
 
     Raises:
-        ValueError: If the zeros of a kernel do not follow the pattern of the model.
+        ValueError: If the zeros of a kernel do not follow the pattern of the model, or the
+            kernels of a channel are zero, and its bias or another companion is not.
 
     Example:
 
@@ -44,6 +47,8 @@ def adopt_zeros(model):
             "Leave kernels out with `exclude`, or use 'unstructured'. "
             f"Received: pattern={str(model.pattern)!r}, zeros in {broken} that do not follow it"
         )
+    if model.couples():
+        _check_companions(model, matrices)
     if empty:
         warnings.warn(
             f"Kernels that are wholly zero stay dense: {empty}. With all weights pruned, they "
@@ -51,6 +56,26 @@ def adopt_zeros(model):
             stacklevel=3,
         )
     model.set_masks(masks)
+
+
+def _check_companions(model, matrices):
+    """Raises a `ValueError` if pruning the channels that are zero would change the outputs."""
+    members = model.wrapper.named_members()
+    shapes = {key: tuple(variable.shape) for key, variable in members.items()}
+    kept = {name: matrix.any(axis=0) for name, matrix in matrices.items()}
+    masks = combined_masks(model.groups, kept, shapes)
+    changed = [
+        key
+        for key in masks
+        if key not in model.kernels and np.any(ops.convert_to_numpy(members[key])[~masks[key]])
+    ]
+    if changed:
+        raise ValueError(
+            "Argument `keep_zeros` must be `False` if channels with kernels of zeros are not zero "
+            "themselves. Remove them before by `tfl.compact`, or use the pattern 'unstructured'. "
+            f"Received: keep_zeros=True, pattern={str(model.pattern)!r}, with values other than "
+            f"zero in {changed}"
+        )
 
 
 def warn_of_zeros(model):

@@ -93,9 +93,10 @@ def sparsify(
         floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
             `tfl.prune`. Defaults to `1`.
         keep_zeros: Whether weights that are already zero stay pruned, for example in a model
-            that another program has pruned. Kernels that are completely zero stay dense, and a
-            warning lists them. Cannot be combined with `gate`. Defaults to `False`. In either
-            case a warning lists weights whose zeros training would change.
+            that another program has pruned. They must follow the pattern: with `"channel"`, all
+            that makes the channel is zero, its bias too. Kernels that are completely zero stay
+            dense, and a warning lists them. Cannot be combined with `gate`. Defaults to `False`.
+            In either case a warning lists weights whose zeros training would change.
         gate: A `tfl.SoftGate`, to learn with `tfl.callbacks.ContinuousSparsification` which
             weights to prune. Weights count as kept where their gates are above 0, so the density
             is not meaningful before training. Defaults to `None`: no gates.
