@@ -147,7 +147,15 @@ def sparsify(
         if keep_zeros:
             adopt_zeros(check_settled(sparse))
         if budget is not None:
-            prune(sparse, budget=budget, scores=scores, scope=scope, floor=floor, seed=seed)
+            prune(
+                sparse,
+                budget=budget,
+                distribution=distribution,
+                scores=scores,
+                scope=scope,
+                floor=floor,
+                seed=seed,
+            )
         elif max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
             prune(sparse, sparsity, scores=scores, scope=scope, floor=floor, seed=seed)
     warn_of_zeros(sparse)
@@ -225,13 +233,18 @@ def prune(
     check_settled(model)
     pattern = model.pattern if pattern is None else patterns.get(pattern)
     _check_one_target(sparsity, budget, pattern)
+    if budget is None:
+        sparsity = target_sparsity(
+            model, sparsity, distribution=distribution, scope=scope, pattern=pattern
+        )
+    else:
+        _check_beside_budget(model, pattern, distribution, scope, floor)
     check_calibrated(scores, data, scope, sparsity, pattern)
     if data is None:
         values = kernel_scores(model, scores, initial=initial, seed=seed, pattern=pattern)
     elif scores == "wanda":
         values = wanda_scores(model, data)
     else:
-        sparsity = target_sparsity(model, sparsity, distribution=distribution, pattern=pattern)
         paths, _ = divided_kernels(model, pattern)
         return prune_by_obs(model, data, sparsity, pattern=pattern, paths=paths, floor=floor)
     if budget is not None:
@@ -239,9 +252,6 @@ def prune(
             model, values, budget, pattern=pattern, scope=scope, floor=floor
         )
     else:
-        sparsity = target_sparsity(
-            model, sparsity, distribution=distribution, scope=scope, pattern=pattern
-        )
         masks = ranked_masks(model, values, sparsity, pattern=pattern, scope=scope, floor=floor)
     warn_of_emptied(model.get_masks(), masks, advice_for_emptied(floor))
     model.set_masks(masks)
@@ -377,6 +387,19 @@ def _check_one_target(sparsity, budget, pattern):
             )
 
 
+def _check_beside_budget(model, pattern, distribution, scope, floor):
+    """Raises a `ValueError` if other arguments of `prune` do not suit a budget."""
+    choice("scope", scope, mask_ops.GROUP_SCOPES)
+    natural_number("floor", floor)
+    if distribution is not None:
+        raise ValueError(
+            "Argument `distribution` must be `None` with `budget`, which all groups meet together; "
+            "with `sparsity` it can set that of each group. "
+            f"Received: distribution={distribution!r}"
+        )
+    divided_kernels(model, pattern)
+
+
 def warn_of_emptied(before, masks, advice, stacklevel=3):
     """Warns if pruning left no weight in a kernel.
 
@@ -436,8 +459,9 @@ def target_sparsity(model, sparsity, *, distribution=None, scope="layer", patter
     {'net/hidden/kernel': 0.9, 'net/output/kernel': 0.5}
     """
     choice("scope", scope, mask_ops.GROUP_SCOPES)
-    if not (isinstance(sparsity, dict) and distribution is None):
-        fraction("sparsity", sparsity)
+    if isinstance(sparsity, dict) and distribution is None:
+        return {name: fraction(f"sparsity[{name!r}]", s) for name, s in sparsity.items()}
+    fraction("sparsity", sparsity)
     if distribution is None:
         return sparsity
     if scope != "layer":

@@ -129,6 +129,10 @@ def test_scores_of_channels(make_coupled, residual_groups):
         ({"sparsity": 0.5, "scores": "taylor"}, "tfl.channel_scores\\(model, 'taylor', batches"),
         ({"sparsity": 0.5, "scores": {"stem": np.ones(4)}}, "`scores` must have one score"),
         ({"budget": {"flops": 0.5}, "pattern": "2:4"}, "`budget` must be `None` unless"),
+        ({"budget": {"flops": 0.5}, "scope": "gobal"}, "`scope` must be one of"),
+        ({"budget": {"flops": 0.5}, "floor": -3}, "`floor` must be an integer >= 0"),
+        ({"budget": {"flops": 0.5}, "distribution": "erk"}, "`distribution` must be `None` with"),
+        ({"sparsity": {"stem": 0.5, "inner": 0.5, "stem/kernel": 0.5}}, "must have the names"),
         ({"sparsity": 0.5, "scope": "isomorphic", "pattern": "unstructured"}, "`scope` must be"),
     ],
 )
@@ -143,5 +147,10 @@ def test_models_without_groups_have_no_channels_to_prune(make_model):
     model = tfl.sparsify(make_model("residual"))
     with pytest.raises(ValueError, match="`pattern` must be another than 'channel'.*Received"):
         tfl.prune(model, 0.5, pattern="channel")
+    with pytest.raises(ValueError, match="`pattern` must be another than 'channel'.*Received"):
+        tfl.prune(model, budget={"parameters": 0.5}, pattern="channel")
+    with pytest.raises(ValueError, match="`distribution` must be `None` with `budget`"):
+        options = {"budget": {"parameters": 0.5}, "distribution": "erk"}
+        tfl.sparsify(make_model("residual"), pattern="channel", **options)
     with pytest.raises(ValueError, match="`scores` must score single weights.*Received"):
         tfl.prune(model, 0.5, scores="l1")

@@ -42,11 +42,8 @@ def check_calibrated(scores, data, scope, sparsity, pattern):
             "of one layer. `distribution` can set one sparsity for every kernel. "
             f"Received: scope={scope!r}"
         )
-    if (
-        is_calibrated
-        and scores == "wanda"
-        and np.max([*sparsity.values()] if is_dict(sparsity) else sparsity) > 0.5
-    ):
+    shares = sparsity.values() if isinstance(sparsity, dict) else [sparsity]
+    if is_calibrated and scores == "wanda" and max(shares, default=0.0) > 0.5:
         warnings.warn(
             "Scores 'wanda' lose more than 'obs' at a sparsity above 0.5, and often more than "
             "'magnitude', since every unit loses equally many weights. Use 'obs' there.",
