@@ -246,6 +246,7 @@ def prune(
         values = wanda_scores(model, data)
     else:
         paths, _ = divided_kernels(model, pattern)
+        sparsity = _of_divided(sparsity, paths, model.kernels)
         return prune_by_obs(model, data, sparsity, pattern=pattern, paths=paths, floor=floor)
     if budget is not None:
         masks = masks_within_budget(
@@ -351,8 +352,7 @@ def ranked_masks(model, scores, sparsity, *, pattern=None, scope="layer", masks=
             model, scores, sparsity, pattern=pattern, scope=scope, masks=before, floor=floor
         )
     _check_scope_of_kernels(scope)
-    if isinstance(sparsity, dict):
-        sparsity = {p: value for p, value in sparsity.items() if p in paths or p not in before}
+    sparsity = _of_divided(sparsity, paths, before)
     ranked, refined = (
         model.to_matrices({path: arrays[path] for path in paths}) for arrays in (scores, before)
     )
@@ -360,6 +360,13 @@ def ranked_masks(model, scores, sparsity, *, pattern=None, scope="layer", masks=
         ranked, sparsity, pattern=pattern, scope=scope, masks=refined, floor=floor
     )
     return {**before, **model.from_matrices(kept)}
+
+
+def _of_divided(sparsity, paths, kernels):
+    """Returns the sparsity without those of kernels that the pattern does not divide."""
+    if not isinstance(sparsity, dict):
+        return sparsity
+    return {name: s for name, s in sparsity.items() if name in paths or name not in kernels}
 
 
 def _check_scope_of_kernels(scope):

@@ -180,5 +180,20 @@ def test_bad_arguments(arguments, message):
         tfl.prune(tfl.sparsify(network()), 0.5, **arguments)
 
 
+@pytest.mark.parametrize("scores", ["magnitude", "obs", "wanda"])
+@pytest.mark.parametrize("name", [None, "net/ouput/kernel"])
+def test_a_sparsity_for_every_kernel_has_their_names(scores, name):
+    sparsity = {"net/hidden/kernel": 0.5, **({name: 0.5, "net/output/kernel": 0.5} if name else {})}
+    arguments = {} if scores == "magnitude" else {"data": np.ones((3, 8))}
+    with pytest.raises(ValueError, match="`sparsity` must have the names"):
+        tfl.prune(tfl.sparsify(network()), sparsity, scores=scores, **arguments)
+
+
+@pytest.mark.parametrize("sparsity", ["0.9", {"net/hidden/kernel": "0.9"}])
+def test_the_sparsity_is_checked_first(sparsity):
+    with pytest.raises(ValueError, match="`sparsity.* must be a number"):
+        tfl.prune(tfl.sparsify(network()), sparsity, scores="wanda", data=np.ones((3, 8)))
+
+
 def test_names_of_the_scores_are_those_of_prune():
     assert all(name in tfl.prune.__doc__ for name in calibrated_scores.CALIBRATED)

@@ -8,7 +8,7 @@ from tf_lottery.calibration import obs
 from tf_lottery.calibration.inputs import input_batches
 from tf_lottery.calibration.walk import Walk
 from tf_lottery.sparsity import patterns
-from tf_lottery.sparsity.masks import top_k_masks
+from tf_lottery.sparsity.masks import named_sparsities, top_k_masks
 
 DAMPING = 0.01
 CALIBRATED = ("obs", "wanda")
@@ -51,11 +51,6 @@ def check_calibrated(scores, data, scope, sparsity, pattern):
         )
 
 
-def is_dict(sparsity):
-    """Returns whether there is a sparsity for every kernel."""
-    return isinstance(sparsity, dict)
-
-
 def wanda_scores(model, data):
     """Returns a dict of kernel paths to scores by which every unit loses equally many weights.
 
@@ -94,22 +89,25 @@ def prune_by_obs(model, data, sparsity, *, pattern, paths, floor=1):
     Args:
         model: A `SparseModel` without soft gates.
         data: Unlabelled inputs, as in `tfl.repair`.
-        sparsity: Float in [0, 1), or a dict of kernel paths to floats.
+        sparsity: Float in [0, 1), or a dict of `paths` to floats.
         pattern: A `Pattern`.
         paths: List of the paths of the kernels to prune.
         floor: Integer >= 0, how many weights every kernel keeps at least. Defaults to `1`.
 
     Returns:
         Dict of kernel paths to the new masks.
+
+    Raises:
+        ValueError: If a dict `sparsity` has other names than `paths`.
     """
+    shares = named_sparsities(paths, sparsity, "layer")
     masks = model.get_masks()
     shapes = {path: model.matrix_shapes[path] or masks[path].shape for path in paths}
 
     def plan(path, scores):
         """Returns the mask that keeps the highest scores, in the kernel's shape."""
-        share = sparsity[path] if is_dict(sparsity) else sparsity
         ranked, before = (array.reshape(shapes[path]) for array in (scores, masks[path]))
-        found = top_k_masks(ranked, share, pattern=pattern, masks=before, floor=floor)
+        found = top_k_masks(ranked, shares[path], pattern=pattern, masks=before, floor=floor)
         return found.reshape(scores.shape)
 
     with model.settled() as plain:

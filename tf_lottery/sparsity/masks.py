@@ -83,7 +83,7 @@ def top_k_masks(
         )
         return found["scores"]
     pattern, floor = patterns.get(pattern), natural_number("floor", floor)
-    sparsities = _sparsities(scores, sparsity, scope)
+    sparsities = named_sparsities(scores, sparsity, scope)
     masks = _checked_masks(scores, masks)
     pooled: dict = {}
     alive: dict = {}
@@ -288,8 +288,23 @@ def _highest_by_tiers(scores, count, alive, tiers):
     return selected
 
 
-def _sparsities(scores, sparsity, scope):
-    """Returns one checked sparsity for every name."""
+def named_sparsities(scores, sparsity, scope):
+    """Returns a dict with one checked sparsity for every name.
+
+    Args:
+        scores: Dict or list of names.
+        sparsity: Float in [0, 1), or with `scope="layer"` a dict of the same names to floats.
+        scope: `"layer"` or `"global"`.
+
+    Raises:
+        ValueError: If there are no names, `sparsity` has others, or an argument is outside its
+            range.
+
+    Example:
+
+    >>> named_sparsities(["first", "second"], 0.5, "layer")
+    {'first': 0.5, 'second': 0.5}
+    """
     if not scores:
         raise ValueError("Argument `scores` must hold at least one array. Received: {}")
     choice("scope", scope, SCOPES)
