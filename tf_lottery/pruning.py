@@ -188,8 +188,10 @@ def prune(
         budget: Dict of `"flops"`, `"parameters"` or both to the fraction of them, in (0, 1], that
             may be left in the network without its pruned channels, which `tfl.compact` makes.
             The most channels are kept that do not exceed it. FLOPs are the products with kernels,
-            as `tfl.flops` counts them. For models with the pattern `"channel"`. Defaults to
-            `None`.
+            as `tfl.flops` counts them. Pruned channels that `tfl.compact` must leave, such as
+            those of layers with several calls and of grouped convolutions, count as removed; a
+            warning lists their groups. For models with the pattern `"channel"`, without
+            `distribution`. Defaults to `None`.
         distribution: How the sparsity is distributed over the kernels, with `scope="layer"`; see
             `tfl.sparsify`. Defaults to `None`: uniform.
         pattern: A pattern, or its name. Kernels that it does not divide keep their masks, and

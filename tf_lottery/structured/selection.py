@@ -1,6 +1,7 @@
 """Selects the channels of a model's groups, by sparsity or within a budget."""
 
 import math
+import warnings
 
 import numpy as np
 from keras import ops
@@ -9,6 +10,7 @@ from tf_lottery.sparsity import budgets, group_scores
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity.groups import Accounting
 from tf_lottery.structured.products import count_macs
+from tf_lottery.structured.removal import reasons_to_stay
 
 
 def scores_of_channels(model, scores, pattern=None, normalize=True):
@@ -120,6 +122,7 @@ def masks_within_budget(model, scores, budget, *, pattern, scope, floor):
     Raises:
         ValueError: If the budget is too small, or FLOPs cannot be counted.
     """
+    _warn_of_channels_that_stay(model)
     masks = model.get_masks()
     alive = model.to_matrices(masks, pattern)
     pooled = {n: pattern.pool(m) for n, m in _as_matrices(model, scores, pattern, alive).items()}
@@ -137,6 +140,15 @@ def masks_within_budget(model, scores, budget, *, pattern, scope, floor):
     )
     kept = {name: channels & alive[name] for name, channels in kept.items()}
     return model.from_matrices(kept, pattern)
+
+
+def _warn_of_channels_that_stay(model):
+    if reasons := reasons_to_stay(model.model, model.groups, model.wrapper.named_members()):
+        warnings.warn(
+            f"`tfl.compact` leaves the pruned channels of these groups, which the budget counts as "
+            f"removed: {reasons}. Leave them out with `exclude` in `tfl.sparsify`.",
+            stacklevel=4,
+        )
 
 
 def ranked_together(groups, scope):
