@@ -183,7 +183,8 @@ def prune(
     Args:
         model: A `SparseModel`.
         sparsity: Float in [0, 1), the fraction of zeros after pruning. With `scope="layer"`,
-            it can be a dict of kernel paths to fractions, or of the names of channel groups.
+            it can be a dict of the paths of all kernels to fractions; for models with the
+            pattern `"channel"`, of the names of all channel groups, those of `model.groups`.
             Defaults to `None`: `budget` is given.
         budget: Dict of `"flops"`, `"parameters"` or both to the fraction of them, in (0, 1], that
             may be left in the network without its pruned channels, which `tfl.compact` makes.

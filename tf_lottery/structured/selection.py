@@ -86,8 +86,6 @@ def channel_masks(model, scores, sparsity, *, pattern, scope, masks, floor):
     """
     alive = model.to_matrices(masks, pattern)
     matrices = _as_matrices(model, scores, pattern, alive)
-    if isinstance(sparsity, dict):
-        sparsity = {n: s for n, s in sparsity.items() if n in alive or n not in masks}
     options = {"pattern": pattern, "floor": floor}
     if scope == "isomorphic":
         kept = {}
