@@ -105,6 +105,26 @@ def test_allocated_sparsities_meet_the_budget(sparse, examples):
     )
 
 
+def test_kernels_of_layers_that_cannot_be_measured_are_skipped():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 6)),
+            keras.layers.SimpleRNN(3, name="rnn"),
+            keras.layers.Dense(3, name="output"),
+        ],
+        name="net",
+    )
+    sparse = tfl.sparsify(model)
+    x = np.random.default_rng(0).normal(size=(5, 4, 6))
+    result = tfl.sensitivity(sparse, x, measure="layers", sparsities=(0.5, 0.9), verbose=0)
+    assert [row.name for row in result.rows] == [SECOND]
+    assert set(result.skipped) == set(sparse.kernels) - {SECOND}
+    assert "Not measured:" in str(result) and "rnn" in str(result)
+    shares = result.allocate({"parameters": 0.5})
+    assert shares == {**dict.fromkeys(result.skipped, 0.0), SECOND: 0.5}
+    tfl.prune(sparse, shares)
+
+
 def test_kernels_that_matter_less_become_sparser():
     rows = [KernelSensitivity("easy", 10, [0.0, 0.1]), KernelSensitivity("hard", 10, [1.0, 2.0])]
     result = Sensitivity("loss", [0.5, 0.9], rows, 0.0)
@@ -138,6 +158,7 @@ def test_report(sparse, examples, tmp_path, capsys):
     ("arguments", "message"),
     [
         ({"sparsities": ()}, "`sparsities` must be rising"),
+        ({"sparsities": 0.9}, "`sparsities` must be rising"),
         ({"sparsities": (0.5, 0.4)}, "`sparsities` must be rising"),
         ({"sparsities": (0.5, 1.0)}, "`sparsities` must be in"),
         ({"measure": "flops"}, "`measure` must be one of"),

@@ -44,8 +44,8 @@ def sensitivity(
             difference from the outputs without pruning, relative to their variance. `"layers"`:
             the same of what the kernel adds to its own layer's outputs, relative to its square: a
             second-order estimate that takes one pass for each kernel instead of one for each
-            kernel and sparsity, only for layers that `tfl.repair` supports. Defaults to `None`:
-            `"loss"` with labels, else `"outputs"`.
+            kernel and sparsity, only for layers that `tfl.repair` supports; the others are
+            `skipped`. Defaults to `None`: `"loss"` with labels, else `"outputs"`.
         sparsities: Floats in (0, 1), rising. Defaults to `(0.5, 0.7, 0.8, 0.9, 0.95, 0.98)`.
         scores: The weights with the lowest scores are pruned; see `tfl.prune`. Defaults to
             `"magnitude"`.
@@ -79,21 +79,23 @@ def sensitivity(
     names = list(model.to_matrices(model.get_masks(), model.pattern))
     x = data[0] if has_labels else data
     if measure == "layers":
-        unpruned, found = 0.0, _layer_changes(model, x, names, shares, values, batch_size)
+        found, skipped = _layer_changes(model, x, names, shares, values, batch_size)
+        unpruned = 0.0
     else:
         measured, unpruned = _evaluation(model, data, x, measure, batch_size)
-        found = _model_values(model, names, shares, values, measured, verbose)
+        found, skipped = _model_values(model, names, shares, values, measured, verbose), {}
     matrices = model.to_matrices(model.get_masks(), model.pattern)
     costs = _dense_flops(model)
     rows = [
         KernelSensitivity(name, int(np.size(matrices[name])), found[name], costs.get(name))
         for name in found
     ]
-    return Sensitivity(measure, shares, rows, unpruned, model.couples())
+    return Sensitivity(measure, shares, rows, unpruned, model.couples(), skipped)
 
 
 def _checked_sparsities(sparsities):
-    found = [fraction("sparsities", value) for value in sparsities]
+    is_sequence = np.iterable(sparsities) and not isinstance(sparsities, str)
+    found = [fraction("sparsities", value) for value in sparsities] if is_sequence else []
     if not found or found[0] <= 0 or any(a >= b for a, b in zip(found, found[1:], strict=False)):
         raise ValueError(
             "Argument `sparsities` must be rising numbers above 0 and below 1. "
@@ -166,7 +168,10 @@ def _outputs(model, batches):
 
 
 def _layer_changes(model, x, names, sparsities, scores, batch_size):
-    """Returns a dict of the names of kernels to the change of their layer's outputs."""
+    """Returns the change of every kernel's layer's outputs, and why other kernels have none.
+
+    Both are dicts of the names of kernels.
+    """
     if model.couples():
         raise ValueError(
             "Argument `measure` must not be 'layers' for channel groups, which are pruned in "
@@ -185,7 +190,7 @@ def _layer_changes(model, x, names, sparsities, scores, batch_size):
             found[name] = [
                 _energy(gram, matrix.split(np.where(mask, 0.0, kernel))) / total for mask in masks
             ]
-    return found
+    return found, walk.skipped
 
 
 def _energy(gram, weights):

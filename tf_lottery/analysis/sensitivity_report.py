@@ -46,6 +46,8 @@ class Sensitivity(Printable):
         unpruned: Float, the value without pruning: that of the model, or 0 for changes.
         is_of_groups: Whether the rows are channel groups, which `allocate` does not take.
             Defaults to `False`.
+        skipped: Dict of the paths of kernels that could not be measured to the reason, for
+            `"layers"`. Defaults to `{}`.
     """
 
     measure: str
@@ -53,6 +55,7 @@ class Sensitivity(Printable):
     rows: list
     unpruned: float
     is_of_groups: bool = False
+    skipped: dict = dataclasses.field(default_factory=dict)
 
     def damages(self, row: KernelSensitivity) -> list[float]:
         """Returns by how much pruning worsens the value, at each sparsity.
@@ -67,7 +70,9 @@ class Sensitivity(Printable):
         """Returns the sparsity of every kernel that meets a budget at the least predicted damage.
 
         The damages of kernels are taken to add up, and those between the measured sparsities to
-        lie on a line; see `tf_lottery.sparsity.allocation`.
+        lie on a line; see `tf_lottery.sparsity.allocation`. From the first sparsity on at which
+        the value is not finite, a kernel is not pruned. Those that are `skipped` get 0, and do not
+        count in the budget.
 
         Args:
             budget: Dict of one name to what may be left: `{"parameters": 0.1}` for a tenth of
@@ -94,7 +99,7 @@ class Sensitivity(Printable):
         curves = {row.name: self._curve(row, kind) for row in self.rows}
         if kind != "bytes":
             left *= sum(curve.costs[0] for curve in curves.values())
-        return allocate(curves, left)
+        return {**allocate(curves, left), **dict.fromkeys(self.skipped, 0.0)}
 
     def _curve(self, row, kind):
         sparsities = [0.0, *self.sparsities]
@@ -140,6 +145,9 @@ class Sensitivity(Printable):
             table.add_column(f"{100 * sparsity:g}%", justify="right")
         for row in self.rows:
             table.add_row(row.name, f"{row.size:,}", *(f"{value:.4g}" for value in row.values))
+        if self.skipped:
+            lines = ("Not measured:", *(f"{path}: {why}" for path, why in self.skipped.items()))
+            table.caption, table.caption_justify = "\n".join(lines), "left"
         return table
 
 
