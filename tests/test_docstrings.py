@@ -20,9 +20,12 @@ FILES = [file for name in ("tf_lottery", "tf_lottery_cli") for file in (ROOT / n
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 LENETS = "trains LeNet-300-100 again and again; tests/experiments has smaller networks"
+LARGE = "builds a network for ImageNet; tests/experiments builds smaller ones"
 THOROUGH = {
     "tf_lottery.experiments.demo.run_demo": LENETS,
     "tf_lottery.experiments.lottery.run_lottery": LENETS,
+    "tf_lottery.experiments.models.imagenet_resnet.resnet_50": LARGE,
+    "tf_lottery.experiments.models.mobilenet.mobilenet_v2": LARGE,
     "tf_lottery.experiments.lottery.run_rigl": LENETS,
     "tf_lottery.experiments.retraining.run_retraining": LENETS,
     "tf_lottery.experiments.stability.run_stability": LENETS,

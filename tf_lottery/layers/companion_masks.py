@@ -29,8 +29,8 @@ class CompanionMasks(Part):
     >>> part = CompanionMasks()
     >>> part.create_companion_variables([keras.Variable(np.ones(3, "float32"), name="bias")])
     >>> part.keep([np.array([True, False, True])])
-    >>> ops.convert_to_numpy(part.replace_companions([np.array([1.0, 2.0, 3.0])])[0])
-    array([1., 0., 3.])
+    >>> ops.convert_to_numpy(part.replace_companions([np.array([1.0, 2.0, 3.0])])[0]).tolist()
+    [1.0, 0.0, 3.0]
     """
 
     kind = "masks"

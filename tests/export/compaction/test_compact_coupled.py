@@ -70,6 +70,9 @@ def test_constant_that_an_equation_reads(equation, units, compact_and_compare):
     assert len(report.kept) == (units == 3)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="Keras' attention there needs keys as wide as values"
+)
 def test_heads_and_widths_of_attention(compact_half):
     inputs = keras.Input((5, 8))
     attention = layers.MultiHeadAttention(4, 6, value_dim=4)
