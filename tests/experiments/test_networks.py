@@ -35,34 +35,35 @@ LARGE = ("resnet-18", "resnet-34", "resnet-50", "resnet-56", "vgg-16", "vgg-19")
 LARGE += ("conv-4-norms", "conv-6-norms", "mobilenet-v1", "mobilenet-v2")
 
 
+def large_ones_thorough(names):
+    reason = "large; the quick tests build small ones"
+    return [
+        pytest.param(name, marks=pytest.mark.thorough(reason)) if name in LARGE else name
+        for name in names
+    ]
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.thorough("large; the quick tests build small ones"))
-        if name in LARGE
-        else name
-        for name in networks.MODELS
-        if name not in networks.TEXT_MODELS
-    ],
+    "name", large_ones_thorough(n for n in networks.MODELS if n not in networks.TEXT_MODELS)
 )
 def test_models_for_images(name):
-    data = make_data("mnist")
+    data = make_data("cifar10" if networks.SMALLEST_IMAGES.get(name, 1) > 28 else "mnist")
     first, again = (networks.build(name, data, seed=1) for _ in range(2))
     assert first(data.train[0]).shape == (4, 4)
     for a, b in zip(first.weights, again.weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_smallest_images_are_the_smallest():
-    for name, size in networks.SMALLEST_IMAGES.items():
-        for pixels, fits in ((size, True), (size - 1, False)):
-            part = (np.zeros((2, pixels, pixels, 1), "float32"), np.arange(2))
-            try:
-                model = networks.MODELS[name](part[0].shape[1:], 2, 0)
-                ends = [x for x in model.layers if x.name in ("flatten", "pool")]
-                assert fits == (0 not in ends[0].input.shape)
-            except ValueError:
-                assert not fits
+@pytest.mark.parametrize("name", large_ones_thorough(networks.SMALLEST_IMAGES))
+def test_smallest_images_are_the_smallest(name):
+    size = networks.SMALLEST_IMAGES[name]
+    for pixels, fits in ((size, True), (size - 1, False)):
+        try:
+            model = networks.MODELS[name]((pixels, pixels, 1), 2, 0)
+            ends = [x for x in model.layers if x.name in ("flatten", "pool")]
+            assert fits == (0 not in ends[0].input.shape)
+        except ValueError:
+            assert not fits
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ SMALLEST_IMAGES = {
     **{name: 4 for name in MODELS if name.startswith("conv-4")},
     **{name: 8 for name in MODELS if name.startswith("conv-6")},
     **{name: 16 for name in MODELS if name.startswith("vgg")},
+    **{name: 31 for name in MODELS if name.startswith("mobilenet")},
 }
 
 
