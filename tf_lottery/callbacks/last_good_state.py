@@ -114,15 +114,14 @@ def not_finite(training):
     parts = [part for wrapper in masked_layers(training.fitted) for part in wrapper.parts]
     growth = [v for p in parts if p.kind == GrowthMemory.kind for v in p.variables]
     left_out = {id(variable) for variable in growth}
-    bad = {}
-    for variable in [*training.model.kernels.values(), *_all_variables(training)]:
-        # Single numbers are rates and scales.
-        is_array_of_floats = "float" in variable.dtype and len(variable.shape)
-        if not is_array_of_floats or id(variable) in left_out or id(variable) in bad:
-            continue
-        if not np.isfinite(ops.convert_to_numpy(variable)).all():
-            bad[id(variable)] = names.get(id(variable), variable.path)
-    return list(bad.values())
+    variables = [*training.model.kernels.values(), *_all_variables(training)]
+    # Each once, at its first place.
+    once = {id(variable): variable for variable in variables}
+    return [
+        names.get(key, variable.path)
+        for key, variable in once.items()
+        if key not in left_out and not _is_finite(variable)
+    ]
 
 
 def sync(model):
@@ -133,6 +132,13 @@ def sync(model):
     """
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
+
+
+def _is_finite(variable):
+    # Single numbers are rates and scales.
+    if "float" not in variable.dtype or not len(variable.shape):
+        return True
+    return bool(np.isfinite(ops.convert_to_numpy(variable)).all())
 
 
 def _is_loss(name):
