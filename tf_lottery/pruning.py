@@ -146,18 +146,11 @@ def sparsify(
         sparsity = target_sparsity(sparse, sparsity, distribution=distribution, scope=scope)
         if keep_zeros:
             adopt_zeros(check_settled(sparse))
+        ranking = {"scores": scores, "scope": scope, "floor": floor, "seed": seed}
         if budget is not None:
-            prune(
-                sparse,
-                budget=budget,
-                distribution=distribution,
-                scores=scores,
-                scope=scope,
-                floor=floor,
-                seed=seed,
-            )
+            prune(sparse, budget=budget, distribution=distribution, **ranking)
         elif max(sparsity.values()) if isinstance(sparsity, dict) else sparsity:
-            prune(sparse, sparsity, scores=scores, scope=scope, floor=floor, seed=seed)
+            prune(sparse, sparsity, **ranking)
     warn_of_zeros(sparse)
     return sparse
 
