@@ -67,19 +67,27 @@ def path(tmp_path):
 
 @pytest.fixture
 def replace_task(tmp_path, monkeypatch, real_processes):
-    """Returns a function that replaces a task file by Python source that records its pid."""
+    """Returns a function that replaces the task files by Python source. No process may be left."""
 
     def replace(module, source):
+        # An empty file named by its pid for each process, since several can start at once.
+        pids = tmp_path / "pids"
+        pids.mkdir()
+        header = (
+            f"import os, time\nopen(os.path.join({str(pids)!r}, str(os.getpid())), 'w').close()\n"
+        )
         for name in ("convert.py", "quantize.py", "interpret.py"):
-            pid = str(tmp_path / "pid")
-            header = f"import os, time\nopen({pid!r}, 'w').write(str(os.getpid()))\n"
             (tmp_path / name).write_text(header + source)
         monkeypatch.setattr(module, "TASKS", tmp_path)
 
     yield replace
-    if (tmp_path / "pid").exists():
+    for pid in _pids(tmp_path):
         with pytest.raises(ProcessLookupError):
-            os.kill(int((tmp_path / "pid").read_text()), 0)
+            os.kill(pid, 0)
+
+
+def _pids(tmp_path):
+    return [int(path.name) for path in (tmp_path / "pids").glob("*")]
 
 
 @on_tensorflow
@@ -116,9 +124,11 @@ def test_process_that_somebody_kills(sparse, path, replace_task, fast_convert, t
     replace_task(verification, "def run(**_): time.sleep(60)")
 
     def kill():
-        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        # Both interpreters, since the one that started last need not be the one that is asked.
+        while len(pids := _pids(tmp_path)) < len(verification.RESOLVERS):
             time.sleep(0.02)
-        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
