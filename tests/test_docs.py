@@ -122,7 +122,7 @@ def test_every_page_is_in_the_navigation():
     assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=name_of)
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *PAGES], ids=name_of)
 def test_links_lead_to_files(page):
     for link in LINK.findall(page.read_text()):
         path, _, anchor = link.partition("#")
@@ -130,6 +130,15 @@ def test_links_lead_to_files(page):
             target = page.parent / path if path else page
             assert target.exists(), link
             assert not anchor or anchor in anchors(target), link
+
+
+def test_examples_for_contributors_exist():
+    rows = re.findall(r"^\| an? .*", (DOCS / "architecture.md").read_text(), re.MULTILINE)
+    assert len(rows) > 5
+    for row in rows:
+        *_, example, tested, _ = row.split("|")
+        assert (ROOT / "tf_lottery" / example.strip().strip("`")).exists(), row
+        assert (ROOT / "tests" / re.search(r"`(\S+)`", tested)[1]).exists(), row
 
 
 def anchors(page):
