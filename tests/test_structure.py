@@ -20,7 +20,7 @@ FLOORS = [
     {"model"},
     {"existing_zeros", "growth", "snapshot", "training", "tweaks"},
     {"network_weights", "structured"},
-    {"calibration"},
+    {"calibration", "kernel_ranking"},
     {"pruning", "strip", "ticket"},
     {"at_init", "callbacks", "controls", "export"},
     {"analysis", "interop", "retrain"},

@@ -100,7 +100,7 @@ def _in_options(message):
 def _pruned(model, data, args):
     """Returns the pruned plain model, and the report of the repair or `None`."""
     import tf_lottery as tfl
-    from tf_lottery.pruning import kernel_scores, ranked_masks
+    from tf_lottery.kernel_ranking import kernel_scores, ranked_masks
 
     plain = tfl.strip(model) if isinstance(model, tfl.SparseModel) else model
     sparse = tfl.sparsify(plain, pattern=args.pattern)

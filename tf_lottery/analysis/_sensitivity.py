@@ -13,8 +13,8 @@ from tf_lottery.analysis.sensitivity_report import MEASURES, KernelSensitivity, 
 from tf_lottery.calibration.inputs import input_batches
 from tf_lottery.calibration.walk import Walk
 from tf_lottery.checks import choice, fraction
+from tf_lottery.kernel_ranking import kernel_scores, ranked_masks
 from tf_lottery.model import SparseModel, check_settled
-from tf_lottery.pruning import kernel_scores, ranked_masks
 from tf_lottery.snapshot import Snapshot
 
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)

@@ -4,8 +4,13 @@ import numpy as np
 from keras import ops
 
 from tf_lottery.checks import fraction
+from tf_lottery.kernel_ranking import (
+    advice_for_emptied,
+    ranked_masks,
+    target_sparsity,
+    warn_of_emptied,
+)
 from tf_lottery.model import check_settled
-from tf_lottery.pruning import advice_for_emptied, ranked_masks, target_sparsity, warn_of_emptied
 
 
 def target_sparsities(model, sparsity, scope, distribution):

@@ -11,8 +11,8 @@ from tf_lottery import _keras, files
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.checks import choice, natural_number, number_above, positive_integer
+from tf_lottery.kernel_ranking import kernel_scores, named_scores, ranked_masks, target_sparsity
 from tf_lottery.model import check_settled
-from tf_lottery.pruning import kernel_scores, named_scores, ranked_masks, target_sparsity
 from tf_lottery.snapshot import Snapshot, training_step
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from tf_lottery.pruning import warn_of_emptied
+from tf_lottery.kernel_ranking import warn_of_emptied
 
 _TOO_MANY_UNDECIDED = 0.05
 _TOO_FAR = 0.1

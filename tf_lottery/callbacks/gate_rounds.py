@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 from keras import ops
 
+from tf_lottery.kernel_ranking import ranked_masks
 from tf_lottery.optimizers import clear_slots
-from tf_lottery.pruning import ranked_masks
 from tf_lottery.snapshot import start_averages
 from tf_lottery.sparsity import gates as gate_ops
 from tf_lottery.ticket import Ticket

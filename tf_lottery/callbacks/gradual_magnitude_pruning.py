@@ -9,7 +9,8 @@ import keras
 
 from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
 from tf_lottery.checks import choice, fraction, natural_number, positive_integer
-from tf_lottery.pruning import named_scores, prune
+from tf_lottery.kernel_ranking import named_scores
+from tf_lottery.pruning import prune
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.schedules import Polynomial

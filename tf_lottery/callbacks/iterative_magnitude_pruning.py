@@ -8,7 +8,8 @@ import keras
 
 from tf_lottery.callbacks.ticket_search import TicketSearch
 from tf_lottery.checks import choice, natural_number, positive_integer
-from tf_lottery.pruning import named_scores, prune
+from tf_lottery.kernel_ranking import named_scores
+from tf_lottery.pruning import prune
 from tf_lottery.snapshot import start_averages
 from tf_lottery.sparsity import levels as levels_ops
 from tf_lottery.sparsity import masks as mask_ops
