@@ -2,17 +2,19 @@
 
     KERAS_BACKEND=tensorflow python benchmarks/export_grid.py
 
-Seven kinds of networks, seven sparsities, four patterns, five precisions. Each file that is
+Seven kinds of networks, seven sparsities, four patterns, six precisions. Each file that is
 returned is run once more here, on inputs that the call has not seen, in the default interpreter
 and without delegates, and compared with Keras. An interrupted run is resumed. A
-network is converted once for its five precisions, and processes are reused for many calls.
+network is converted once for its six precisions, and processes are reused for many calls.
 
 What it should show: none of the returned files is wrong (largest difference from Keras, as a
 fraction of the largest output: 1e-5 in float32, 5e-3 in float16, 3e-2 with 8-bit weights); the
-other calls are refused with a reason: int8 of recurrent layers that run in a loop.
+other calls are refused with a reason: integers only for recurrent layers that run in a loop.
 """
 
 import argparse
+import itertools
+import math
 import pathlib
 import tempfile
 import time
@@ -37,7 +39,7 @@ FAMILIES = {
 }
 SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 PATTERNS = ("unstructured", "4x1", "16x1", "2:4")
-PRECISIONS = (None, "float16", "weight_int8", "dynamic_int8", "int8")
+PRECISIONS = tuple(quantization.TOLERANCES)
 RESOLVERS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
 SETTINGS = {"calibration_examples": 32, "compared_examples": 8, "fresh_examples": 8}
 
@@ -46,21 +48,24 @@ def main():
     """Exports every cell that is not recorded yet."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--seconds", type=float, default=math.inf, help="start no network later")
     args = parser.parse_args()
     export_models.keep_processes()
     cells = _recorded()
     done = {(c["family"], c["pattern"], c["sparsity"]) for c in cells}
-    for family in args.families:
-        for pattern in PATTERNS:
-            for sparsity in SPARSITIES:
-                # Without zeros the patterns are all the same.
-                is_repetition = sparsity == 0 and pattern != PATTERNS[0]
-                if is_repetition or (family, pattern, sparsity) in done:
-                    continue
-                start = time.time()
-                cells += run_network(family, pattern, sparsity)
-                record.write("export_grid", SETTINGS, {"summary": summarize(cells), "cells": cells})
-                print(family, pattern, sparsity, f"{time.time() - start:.0f} s", flush=True)
+    end = time.time() + args.seconds
+    for network in itertools.product(args.families, PATTERNS, SPARSITIES):
+        family, pattern, sparsity = network
+        # Without zeros the patterns are all the same.
+        is_repetition = sparsity == 0 and pattern != PATTERNS[0]
+        if is_repetition or network in done:
+            continue
+        start = time.time()
+        if start > end:
+            break
+        cells += run_network(*network)
+        record.write("export_grid", SETTINGS, {"summary": summarize(cells), "cells": cells})
+        print(*network, f"{time.time() - start:.0f} s", flush=True)
     print(summarize(cells))
 
 
@@ -90,7 +95,7 @@ def run_network(family, pattern, sparsity):
 def run_cell(model, precision):
     """Returns the outcome of one call."""
     samples, typical = export_models.example_inputs(model, SETTINGS["compared_examples"], 1), None
-    if precision == "int8":
+    if precision in quantization.INTEGER:
         # Values beyond the ranges of the representative inputs are clipped.
         typical = export_models.example_inputs(model, SETTINGS["calibration_examples"], seed=2)
         samples = None

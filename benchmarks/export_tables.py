@@ -16,6 +16,7 @@ PRECISIONS = {
     "weight_int8": "8-bit weights",
     "dynamic_int8": "dynamic int8",
     "int8": "full int8",
+    "int16x8": "int8, 16-bit activations",
 }
 
 
