@@ -36,13 +36,16 @@ def layer(builder, kind, pruned):
     return x, y
 
 
-@pytest.mark.parametrize("kind", ["dense", "convolution", "depthwise"])
-def test_dead_units_keep_their_bias(kind, builder, pruned, quantize_file, run_file):
+@pytest.mark.parametrize(
+    "kind, mode",
+    [("dense", "int8"), ("convolution", "int8"), ("depthwise", "int8"), ("dense", "int16x8")],
+)
+def test_dead_units_keep_their_bias(kind, mode, builder, pruned, quantize_file, run_file):
     x, y = layer(builder, kind, pruned)
     content = builder.content([x], [y])
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=builder.graph.tensors[x].shape).astype("float32")
-    quantized = quantize_file(content, "int8", [{"input_0": inputs}])
+    quantized = quantize_file(content, mode, [{"input_0": inputs}])
     mended = mend(quantized, content)
     assert len(mended) < len(quantized) + 500
     (expected,) = run_file(content, inputs)

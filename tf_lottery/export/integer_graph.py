@@ -8,10 +8,11 @@ from tf_lottery.export import flatbuffer
 
 # Operators whose inputs are activations, weights and an optional bias.
 LAYERS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
-# A bias is stored as an int32 multiple of `input scale * weight scale`. A bias above the first
-# number gets a new scale, at which its multiple is the second one: precise, and far from
-# overflow.
-LARGEST_BIAS, NEW_BIAS = 2**30, 2**24
+# A bias is stored as a multiple of `input scale * weight scale`, of 64 bits if the activations
+# have 16. A bias above the first number gets a new scale, at which its multiple is the second
+# one: precise, and far from overflow, which kernels of 16-bit activations have at 2**47.
+LARGEST_BIAS = {"int32": 2**30, "int64": 2**40}
+NEW_BIAS = {"int32": 2**24, "int64": 2**32}
 
 
 def mend(content, original):
@@ -57,24 +58,27 @@ def _constants(content):
 
 
 def _mend_bias(model, tensors, biases):
-    if len(tensors) < 3 or tensors[2] is None or flatbuffer.dtype_name(tensors[2]) != "int32":
+    if len(tensors) < 3 or tensors[2] is None:
         return False
     inputs, weights, bias = tensors
+    dtype = flatbuffer.dtype_name(bias)
+    if dtype not in LARGEST_BIAS:
+        return False
     exact = biases.get(bias.name)
     scales = np.array(weights.quantization.scale, "float64")
     if exact is None or exact.shape != scales.shape:
         return False
     input_scale = float(inputs.quantization.scale[0])
     exact = exact.astype("float64")
-    new_scales = np.abs(exact) / (NEW_BIAS * input_scale)
-    lost = np.abs(exact) > LARGEST_BIAS * input_scale * scales
+    new_scales = np.abs(exact) / (NEW_BIAS[dtype] * input_scale)
+    lost = np.abs(exact) > LARGEST_BIAS[dtype] * input_scale * scales
     new_scales = np.where(lost, new_scales, scales)
     stored = flatbuffer.stored_values(model, weights).reshape(weights.shape)
     axis = [1] * stored.ndim
     axis[weights.quantization.quantizedDimension] = -1
     stored = np.rint(stored * (scales / new_scales).reshape(axis)).astype("int8")
     old = flatbuffer.stored_values(model, bias)
-    multiples = np.where(lost, np.rint(exact / (input_scale * new_scales)), old).astype("int32")
+    multiples = np.where(lost, np.rint(exact / (input_scale * new_scales)), old).astype(dtype)
     if lost.any():
         _replace(model, weights, stored, new_scales)
         _replace(model, bias, multiples, input_scale * new_scales)

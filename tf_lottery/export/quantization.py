@@ -94,7 +94,7 @@ def quantized(content, quantize, inputs=None, io_type="float32"):
             f"The model cannot be quantized: {error} Nothing was written. "
             f"Pass {others}. Received: quantize={quantize!r}"
         ) from error
-    result = mend(result, content) if quantize == "int8" else result
+    result = mend(result, content) if quantize in INTEGER else result
     result = with_uint8(result) if io_type == "uint8" else result
     # Written anew because the quantizer stores equal vectors several times.
     return flatbuffer.write_model(flatbuffer.read_model(result))
