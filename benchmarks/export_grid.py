@@ -41,7 +41,7 @@ SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 PATTERNS = ("unstructured", "4x1", "16x1", "2:4")
 PRECISIONS = tuple(quantization.TOLERANCES)
 RESOLVERS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
-SETTINGS = {"calibration_examples": 32, "compared_examples": 8, "fresh_examples": 8}
+SETTINGS = {"calibration_examples": 256, "compared_examples": 8, "fresh_examples": 8}
 
 
 def main():
@@ -98,7 +98,7 @@ def run_cell(model, precision):
     if precision in quantization.INTEGER:
         # Values beyond the ranges of the representative inputs are clipped.
         typical = export_models.example_inputs(model, SETTINGS["calibration_examples"], seed=2)
-        samples = None
+        samples = typical[: SETTINGS["compared_examples"]]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.tflite"
         try:
