@@ -74,6 +74,7 @@ CALLBACKS = [
     callbacks.GradualMagnitudePruning(
         sparsity.Polynomial(0.8, end_step=9), 2, pattern=sparsity.NM(2, 4)
     ),
+    callbacks.GradualMagnitudePruning(budget={"flops": 0.5}, begin_step=2),
     callbacks.IterativeMagnitudePruning(2, 3, rate={"output": 0.1, "": 0.2}, rewind="none"),
     callbacks.RigL(5, sparsity.Cosine(0.3, end_step=9), pattern="4x1"),
     callbacks.SET(grow_init="zeros"),

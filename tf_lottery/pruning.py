@@ -279,6 +279,23 @@ def _check_one_target(sparsity, budget, pattern):
             )
 
 
+def check_reachable(model, budget, *, pattern=None, floor=1):
+    """Raises a `ValueError` if a model cannot be pruned to a budget.
+
+    Args:
+        model: A `SparseModel`.
+        budget: See `prune`.
+        pattern: A `Pattern`. Defaults to `None`: that of the model.
+        floor: See `prune`. Defaults to `1`.
+    """
+    pattern = model.pattern if pattern is None else pattern
+    _check_one_target(None, budget, pattern)
+    divided_kernels(model, pattern)
+    masks_within_budget(
+        model, kernel_scores(model), budget, pattern=pattern, scope="layer", floor=floor
+    )
+
+
 def _check_beside_budget(model, pattern, distribution, scope, floor):
     """Raises a `ValueError` if other arguments of `prune` do not suit a budget."""
     choice("scope", scope, mask_ops.GROUP_SCOPES)

@@ -15,6 +15,7 @@ from tf_lottery.callbacks import (
     RigL,
 )
 from tf_lottery.sparsity.schedules import Constant
+from tf_lottery.structured.selection import accounting_of
 
 
 class Watch(keras.callbacks.Callback):
@@ -59,6 +60,46 @@ def test_gradual_pruning(train):
     model, watch = train(pruning, pattern="channel:2")
     assert [int(kept["inner"].sum()) for kept in watch.kept][::4] == [6, 2]
     assert model.sparsity == pytest.approx(0.5, abs=0.1)
+
+
+def test_gradual_pruning_to_a_budget(train):
+    pruning = GradualMagnitudePruning(budget={"flops": 0.5}, frequency=1, end_step=4)
+    model, watch = train(pruning)
+    accounting = accounting_of(model)
+    left = [accounting.flops({n: int(k.sum()) for n, k in kept.items()}) for kept in watch.kept]
+    left = np.array(left) / accounting.flops({})
+    # What is removed after 0, 1, ... 4 steps of 4, and a last step without pruning.
+    asked = 0.5 + 0.5 * np.array([1, 27, 8, 1, 0, 0]) / [1, 64, 64, 64, 1, 1]
+    assert left[0] == 1
+    assert np.all(left <= asked)
+    assert np.all(np.diff(left)[:2] < 0)
+    # A channel more of either group would exceed the budget.
+    kept = {name: int(array.sum()) for name, array in model.kept_channels().items()}
+    for name in kept:
+        larger = accounting.flops({**kept, name: kept[name] + 1})
+        assert larger > 0.5 * accounting.flops({})
+
+
+@pytest.mark.parametrize(
+    ("budget", "pattern", "message"),
+    [
+        ({"flops": 0.01}, "channel", "`budget` must be at least"),
+        ({"flops": 0.5}, "unstructured", "`budget` must be `None` unless whole channels"),
+    ],
+)
+def test_a_budget_that_cannot_be_met_is_refused_before_training(
+    budget, pattern, message, make_model, make_data, compile_model
+):
+    model = compile_model(tfl.sparsify(make_model("residual"), pattern=pattern))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        model.fit(
+            *make_data("residual"),
+            verbose=0,
+            callbacks=[GradualMagnitudePruning(budget=budget, frequency=100)],
+        )
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
 
 
 def test_iterative_pruning_rewinds_and_makes_tickets(train):

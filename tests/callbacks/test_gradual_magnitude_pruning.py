@@ -143,6 +143,13 @@ def test_pattern_is_the_models_unless_given(make_model, make_data, compile_model
         ({"scope": "gobal"}, "`scope`"),
         ({"scores": "magnitud"}, "`scores`"),
         ({"pattern": "2of4"}, "`pattern`"),
+        ({"schedule": None}, "Exactly one of the arguments `schedule` and `budget`"),
+        ({"budget": {"flops": 0.5}}, "Exactly one of the arguments `schedule` and `budget`"),
+        ({"schedule": None, "budget": {}}, "`budget` must be a dict"),
+        (
+            {"schedule": None, "budget": {"flops": 0.5}, "distribution": "erk"},
+            "`distribution` must be `None` with `budget`",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

@@ -10,9 +10,10 @@ import keras
 from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
 from tf_lottery.checks import choice, fraction, natural_number, positive_integer
 from tf_lottery.kernel_ranking import named_scores
-from tf_lottery.pruning import prune
+from tf_lottery.pruning import check_reachable, prune
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity.budgets import GradualBudget, check_budget
 from tf_lottery.sparsity.schedules import Polynomial
 
 
@@ -28,14 +29,20 @@ class GradualMagnitudePruning(SparsityCallback):
     Args:
         schedule: Float in (0, 1), the final sparsity of a `tfl.sparsity.Polynomial`; or a
             function from the step to the sparsity, with the attributes `begin_step` and
-            `end_step`, such as `tfl.sparsity.Polynomial` or `Constant`.
+            `end_step`, such as `tfl.sparsity.Polynomial` or `Constant`. Defaults to `None`:
+            `budget` is given.
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.
-        begin_step: Integer >= 0, the first step of the schedule, if `schedule` is a number.
-            Defaults to `None`: 0.
-        end_step: Integer > `begin_step`, the last step of the schedule, if it is a number.
-            Defaults to `None`: 75% of the training that `fit` starts. In this case, `begin_step`
-            also counts from the start of `fit`.
-        scope: `"layer"` or `"global"`; see `tfl.prune`. Defaults to `"layer"`.
+        budget: Dict such as `{"flops": 0.5}`, instead of `schedule`, for models with the pattern
+            `"channel"`: the fraction of FLOPs or parameters that `tfl.compact` leaves at the end;
+            see `tfl.prune`. What is removed grows as the sparsity of a `tfl.sparsity.Polynomial`
+            does. Defaults to `None`.
+        begin_step: Integer >= 0, the first step of the schedule, if `schedule` is a number or
+            `budget` is given. Defaults to `None`: 0.
+        end_step: Integer > `begin_step`, the last step of such a schedule. Defaults to `None`: 75%
+            of the training that `fit` starts. In this case, `begin_step` also counts from the
+            start of `fit`.
+        scope: `"layer"`, `"global"` or, for channels, `"isomorphic"`; see `tfl.prune`. Defaults
+            to `"layer"`.
         distribution: How every sparsity of the schedule is distributed over the kernels, with
             `scope="layer"`; see `tfl.sparsify`. `"erk"` gives the network the shape that the
             sparse methods of arXiv:1911.11134 train. Defaults to `None`: uniform, as in
@@ -65,15 +72,22 @@ class GradualMagnitudePruning(SparsityCallback):
     >>> history = sparse.fit(x, y, epochs=10, callbacks=[pruning], verbose=0)
     >>> sparse.sparsity
     0.95
+    >>> by_channel = tfl.sparsify(keras.models.clone_model(model), pattern="channel")
+    >>> by_channel.compile("adam", loss)
+    >>> pruning = GradualMagnitudePruning(budget={"parameters": 0.5}, frequency=1)
+    >>> history = by_channel.fit(x, y, epochs=3, callbacks=[pruning], verbose=0)
+    >>> int(by_channel.kept_channels()["hidden"].sum())
+    4
     """
 
     sets_masks = True
 
     def __init__(
         self,
-        schedule: float | Callable[[int], float],
+        schedule: float | Callable[[int], float] | None = None,
         frequency: int = 100,
         *,
+        budget: dict[str, float] | None = None,
         begin_step: int | None = None,
         end_step: int | None = None,
         scope: str = "layer",
@@ -85,10 +99,19 @@ class GradualMagnitudePruning(SparsityCallback):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._target, self.schedule = None, schedule
+        self.budget = budget
+        self._target: float | dict[str, float] | None = None
+        self.schedule: Any = schedule
         self._begin_step, self._end_step = begin_step, end_step
-        if isinstance(schedule, numbers.Real):
-            self._target = fraction("schedule", schedule)
+        if (schedule is None) == (budget is None):
+            raise ValueError(
+                "Exactly one of the arguments `schedule` and `budget` must be given. "
+                f"Received: schedule={schedule!r}, budget={budget!r}"
+            )
+        if budget is not None or isinstance(schedule, numbers.Real):
+            self._target = (
+                fraction("schedule", schedule) if budget is None else check_budget(budget)
+            )
             natural_number("begin_step", begin_step or 0)
             self.schedule = None if end_step is None else self._schedule_to_target(0, end_step)
         elif not (
@@ -106,6 +129,11 @@ class GradualMagnitudePruning(SparsityCallback):
             )
         self.frequency = positive_integer("frequency", frequency)
         self.scope = choice("scope", scope, mask_ops.GROUP_SCOPES)
+        if distribution is not None and budget is not None:
+            raise ValueError(
+                "Argument `distribution` must be `None` with `budget`, which all groups meet "
+                f"together. Received: distribution={distribution!r}, budget={budget!r}"
+            )
         if distribution is not None and scope != "layer":
             raise ValueError(
                 "Argument `distribution` needs `scope='layer'`, since a global ranking decides the "
@@ -131,11 +159,13 @@ class GradualMagnitudePruning(SparsityCallback):
         return min(self._last_step() + self.frequency, end)
 
     def on_step(self) -> None:
-        """Prunes to the sparsity of the last due step."""
+        """Prunes to the sparsity or budget of the last due step."""
         due = self._last_step()
+        asked = self.schedule(due)
         prune(
             self.model,
-            self.schedule(due),
+            None if self.budget else asked,
+            budget=asked if self.budget else None,
             distribution=self.distribution,
             scores=self.scores,
             scope=self.scope,
@@ -147,10 +177,13 @@ class GradualMagnitudePruning(SparsityCallback):
         self._reached = self.model.sparsity
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Prunes to the sparsity that is already due."""
+        """Prunes to the sparsity or budget that is already due."""
         if self._target is not None and self._end_step is None:
             self.schedule = None
         super().on_train_begin(logs)
+        if self.budget is not None:
+            # An error now, and not after most of the training.
+            check_reachable(self.model, self.budget, pattern=self.pattern, floor=self.floor)
         self._initial, self._reached = self.model.get_kernels(), 0.0
         if self.schedule is None:
             self.training_span()
@@ -176,11 +209,12 @@ class GradualMagnitudePruning(SparsityCallback):
         if self.failure is not None or self.schedule is None:
             return
         if self.step < self.schedule.end_step:
+            asked = self.schedule(self.schedule.end_step)
+            missed = f" instead of {asked:.3f}" if self.budget is None else f", not within {asked}"
             warnings.warn(
                 f"Training stopped at step {self.step}, before the end of the schedule at step "
-                f"{self.schedule.end_step}: the sparsity is {self.model.sparsity:.3f} instead of "
-                f"{self.schedule(self.schedule.end_step):.3f}. Train longer or set an earlier "
-                "`end_step`.",
+                f"{self.schedule.end_step}: the sparsity is {self.model.sparsity:.3f}{missed}. "
+                "Train longer or set an earlier `end_step`.",
                 stacklevel=2,
             )
 
@@ -191,6 +225,8 @@ class GradualMagnitudePruning(SparsityCallback):
                 "Argument `end_step` must lie after `begin_step`. "
                 f"Received: begin_step={begin}, end_step={end}"
             )
+        if self.budget is not None:
+            return GradualBudget(self._target, end_step=end, begin_step=begin)
         return Polynomial(self._target, end_step=end, begin_step=begin)
 
     def _last_step(self):

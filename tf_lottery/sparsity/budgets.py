@@ -1,5 +1,6 @@
 """Chooses channels within a budget of FLOPs or parameters."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -32,6 +33,36 @@ def check_budget(budget: dict[str, float]) -> dict[str, float]:
             f"of them that may be left, above 0 and at most 1. Received: budget={budget!r}"
         )
     return budget
+
+
+@dataclasses.dataclass(frozen=True)
+class GradualBudget:
+    """A budget that falls from everything to what may be left at the end.
+
+    What is removed grows with the cubic of `tfl.sparsity.Polynomial` (arXiv:1710.01878, equation
+    1).
+
+    Args:
+        budget: See `check_budget`. The budget at `end_step`.
+        end_step: Integer. The step at which `budget` is reached.
+        begin_step: Integer >= 0. The step up to which everything may be left. Defaults to `0`.
+
+    Example:
+
+    >>> falling = GradualBudget({"flops": 0.5}, end_step=100)
+    >>> falling(0), falling(50), falling(100)
+    ({'flops': 1.0}, {'flops': 0.5625}, {'flops': 0.5})
+    """
+
+    budget: dict[str, float]
+    end_step: int
+    begin_step: int = 0
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """Returns the budget at `step`."""
+        progress = (step - self.begin_step) / (self.end_step - self.begin_step)
+        remaining = (1 - min(max(progress, 0.0), 1.0)) ** 3
+        return {kind: left + (1 - left) * remaining for kind, left in self.budget.items()}
 
 
 def keep_within_budget(
