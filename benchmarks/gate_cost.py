@@ -28,7 +28,7 @@ import step_cost
 
 import tf_lottery as tfl
 
-MODELS = (step_cost.lenet_300_100, step_cost.resnet_20)
+MODELS = {"lenet_300_100": step_cost.lenet_300_100, "resnet_20": step_cost.resnet_20}
 
 
 class IdleWeights(keras.layers.Layer):
@@ -83,6 +83,7 @@ def measure(build, jit):
         **{f"{name}_ms": statistics.median(times[name] for times in rounds) for name in timers},
         "ratio": statistics.median(times["gated"] / times["plain"] for times in rounds),
         "idle_ratio": statistics.median(times["idle"] / times["plain"] for times in rounds),
+        "gated_to_idle": statistics.median(times["gated"] / times["idle"] for times in rounds),
     }
 
 
@@ -90,14 +91,16 @@ def main():
     """Measures and records the medians."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jit", action="store_true", help="compile with XLA")
+    parser.add_argument("--models", nargs="+", choices=MODELS, help="measure only these")
     args = parser.parse_args()
-    results = {}
     # XLA makes convolutions on a CPU slower.
-    for build in MODELS[:1] if args.jit else MODELS:
-        results[build.__name__] = measure(build, args.jit)
-        print(build.__name__, results[build.__name__], flush=True)
+    names = args.models or ["lenet_300_100", *([] if args.jit else ["resnet_20"])]
+    results = {}
+    for name in names:
+        results[name] = measure(MODELS[name], args.jit)
+        print(name, results[name], flush=True)
     name = f"gate_cost_{keras.backend.backend()}{'_jit' if args.jit else ''}"
-    record.write(name, {"jit_compile": args.jit}, results)
+    record.update(name, {"jit_compile": args.jit, "seed": 0}, results)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,21 @@ def write(name, settings, results):
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
+def update(name, settings, results):
+    """Writes a record in which these results replace those of the same names, each with its date.
+
+    Args:
+        name: String, the benchmark.
+        settings: Dict of the arguments and seeds.
+        results: Dict of names to dicts.
+    """
+    kept = read(name) if (RESULTS / f"{name}.json").exists() else {"results": {}, "date": None}
+    dated = {key: {"date": kept["date"], **value} for key, value in kept["results"].items()}
+    today = datetime.date.today().isoformat()
+    dated |= {key: {"date": today, **value} for key, value in results.items()}
+    write(name, settings, dated)
+
+
 def read(name):
     """Returns the record of a benchmark."""
     return json.loads((RESULTS / f"{name}.json").read_text())
