@@ -61,8 +61,8 @@ def few_digits(return_X_y):  # noqa: N803
 def short(fit):
     """Returns `fit` that trains on few examples, so that an epoch has two steps."""
 
-    def fit_short(model, x=None, y=None, **options):
-        return fit(model, x[:NUM_DIGITS], y[:NUM_DIGITS], **{**options, "batch_size": 40})
+    def fit_short(model, x=None, y=None, batch_size=None, **options):
+        return fit(model, x[:NUM_DIGITS], y[:NUM_DIGITS], batch_size=40, **options)
 
     return fit_short
 
