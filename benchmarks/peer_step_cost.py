@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 
-BATCH_SIZE, STEPS, PAIRS = 60, 100, 12
+BATCH_SIZE, STEPS, PAIRS = 60, 50, 30
 PEER = "pquant-ml"
 
 
@@ -142,10 +142,12 @@ def main():
     for name, worker in workers.items():
         worker.close()
         pairs = [measured[name] for measured in rounds]
+        ratios = [pair["gated"] / pair["plain"] for pair in pairs]
         results[name] = {
             "plain_ms": statistics.median(pair["plain"] for pair in pairs),
             "gated_ms": statistics.median(pair["gated"] for pair in pairs),
-            "ratio": statistics.median(pair["gated"] / pair["plain"] for pair in pairs),
+            "ratio": statistics.median(ratios),
+            "ratio_quartiles": statistics.quantiles(ratios)[::2],
             "versions": worker.versions,
         }
         print(name, results[name])
