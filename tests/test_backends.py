@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(arguments, timeout=900, **environment):
+def run(arguments, timeout=3600, **environment):
     finished = subprocess.run(
         [sys.executable, *arguments],
         cwd=TESTS.parent,
@@ -39,7 +39,7 @@ def run_pytest(request):
     tier = ["--thorough"] if request.config.option.thorough else []
     # Without pytest's cache, where this run stores which tests failed.
     command = ["-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tier]
-    timeout = 7200 if tier else 900
+    timeout = 7200 if tier else 3600
     return lambda *arguments, **kwargs: run([*command, *arguments], timeout=timeout, **kwargs)
 
 
@@ -216,7 +216,7 @@ print(tf_lottery_cli.main(["inspect", "model.tflite"]))
         cwd=TESTS.parent,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert finished.stdout == "2\n"
     assert finished.stderr.count("\n") == 1

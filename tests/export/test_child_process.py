@@ -43,14 +43,16 @@ def child(task):
 def is_running(pid):
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    # It can end between the two lines, or while the file is read.
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] != "Z"
 
 
 def wait_until_gone(pid):
-    for _ in range(200):
+    # A minute, since a process on a busy machine may wait long for its turn to end.
+    for _ in range(1200):
         if not is_running(pid):
             return
         time.sleep(0.05)

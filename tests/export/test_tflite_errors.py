@@ -130,7 +130,8 @@ def test_process_that_somebody_kills(sparse, path, replace_task, fast_convert, t
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
+    # A daemon, since it waits for ever if the export ends before its processes start.
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     with pytest.raises(ExportError, match="was ended by SIGKILL"):
         export_tflite(sparse, path, storage="dense")
