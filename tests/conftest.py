@@ -54,9 +54,31 @@ def taking_tensors(check):
     return checked
 
 
-def pytest_collection_modifyitems(items):
-    """Runs the longest tests first, so that no process waits for another one at the end."""
+def pytest_collection_modifyitems(config, items):
+    """Runs the longest tests first, so that no process waits for another one at the end.
+
+    The quick tier runs one case of each test elsewhere than on TensorFlow.
+    """
     items.sort(key=lambda item: item.path.name != "test_backends.py")
+    if keras.backend.backend() != "tensorflow" and not config.option.thorough:
+        others = later_cases(items)
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
+
+
+def later_cases(items):
+    """Returns the cases after the first one of each test marked `backend`."""
+    first, later = set(), []
+    for item in items:
+        marker = item.get_closest_marker("backend")
+        thorough = item.get_closest_marker("thorough")
+        if marker is None or thorough or marker.kwargs.get("every_case"):
+            continue
+        test = item.nodeid.partition("[")[0]
+        if test in first:
+            later.append(item)
+        first.add(test)
+    return later
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,6 @@ import pytest
 
 import tf_lottery as tfl
 
-pytestmark = pytest.mark.backend
-
 
 @pytest.fixture
 def pruned(make_model):
@@ -131,6 +129,7 @@ def test_zeros_that_are_pruned_or_not_trained_are_not_warned_of(pruned):
         tfl.sparsify(pruned, include=".")
 
 
+@pytest.mark.backend
 def test_masks_of_a_sparse_model_that_is_gone_are_found(make_model):
     model = make_model()
     tfl.sparsify(model, 0.5)
@@ -139,6 +138,7 @@ def test_masks_of_a_sparse_model_that_is_gone_are_found(make_model):
     assert tfl.sparsify(model, keep_zeros=True).sparsity == 0.5
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("initializer", ["glorot_uniform", "he_normal", "zeros", "identity"])
 def test_fresh_models_are_not_warned_of(initializer, dtype):

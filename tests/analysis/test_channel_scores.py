@@ -34,7 +34,6 @@ def gradients_on(model, x, y):
     return dict(zip(model.kernels, map(ops.convert_to_numpy, found), strict=True))
 
 
-@pytest.mark.backend
 def test_taylor_and_obd_follow_their_formulas(make_coupled, batches):
     model = make_coupled()
     gradients, weights = [gradients_on(model, *batch) for batch in batches], model.get_kernels()
@@ -61,6 +60,7 @@ def test_activations_are_those_that_layers_read(make_coupled, batches):
     np.testing.assert_allclose(found["inner"], means[2], rtol=1e-5)
 
 
+@pytest.mark.backend
 def test_scores_go_to_pruning_and_change_nothing(make_coupled, batches):
     model = make_coupled()
     before = tfl.Snapshot(model).to_arrays()

@@ -119,7 +119,6 @@ def test_leaves_the_model_as_it_was_after_an_error(make_model, make_data, compil
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
 
 
-@pytest.mark.backend
 def test_ends_are_the_networks_to_the_last_bit(make_model, make_data, compile_model):
     data = make_data()
     networks = []

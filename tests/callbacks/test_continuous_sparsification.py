@@ -333,7 +333,6 @@ def test_weights_are_kept_between_rounds_and_in_prune_mode(search):
     assert float(array(model.selection.scale)) == 1.0
 
 
-@pytest.mark.backend
 def test_masks_are_taken_before_the_reset(ticket_search):
     callback, watch, _ = ticket_search
     path = next(iter(callback.tickets[0].masks))

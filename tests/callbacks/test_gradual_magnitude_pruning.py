@@ -7,8 +7,6 @@ from tf_lottery.callbacks import GradualMagnitudePruning
 from tf_lottery.snapshot import training_step
 from tf_lottery.sparsity import Constant, Polynomial
 
-pytestmark = pytest.mark.backend
-
 
 class SparsityByStep(keras.callbacks.Callback):
     def __init__(self):
@@ -25,6 +23,7 @@ def train(model, data, callback, epochs=2, **kwargs):
     return watch.sparsities
 
 
+@pytest.mark.backend
 def test_masks_follow_the_schedule(make_model, make_data, compile_model):
     schedule = Polynomial(final_value=0.9, begin_step=2, end_step=11, initial_value=0.2)
     model = compile_model(tfl.sparsify(make_model()))
@@ -85,6 +84,7 @@ def test_second_fit_goes_on_with_the_schedule(make_model, make_data, compile_mod
     np.testing.assert_array_equal(parts(make_data()[0]), whole(make_data()[0]))
 
 
+@pytest.mark.backend
 def test_skipped_steps_of_a_loss_scale_do_not_count(make_model, make_data, compile_model):
     optimizer = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.SGD(0.01), initial_scale=2.0**127

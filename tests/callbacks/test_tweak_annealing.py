@@ -140,7 +140,6 @@ def test_wrong_arguments_are_named():
         tfl.callbacks.DistillationStop(end_epoch=-1)
 
 
-@pytest.mark.backend
 def test_searches_rewind_the_tweaks_with_the_weights(convolutional, make_data, compile_model):
     tweak, starts = tfl.retrain.ghost_skips(convolutional), []
 

@@ -7,7 +7,6 @@ from keras import layers
 
 import tf_lottery as tfl
 
-pytestmark = pytest.mark.backend
 LossScaleOptimizer = keras.optimizers.LossScaleOptimizer
 
 
@@ -49,6 +48,7 @@ def array(value):
     return keras.ops.convert_to_numpy(value)
 
 
+@pytest.mark.backend
 def test_double_precision_is_that_of_the_plain_model_to_the_last_bit(float64):
     plain, sparse = compiled(make()), compiled(tfl.sparsify(make()))
     x, y = data()
@@ -121,6 +121,7 @@ def test_loss_scale_is_that_of_the_dense_model(gate, precision, tmp_path):
             assert isinstance(sparse.optimizer, LossScaleOptimizer) == auto
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("precision", ["mixed_float16"], indirect=True)
 def test_own_loss_scale_is_kept(precision, tmp_path):
     own = LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=8.0)
