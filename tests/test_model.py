@@ -286,9 +286,9 @@ def test_gates_exclude_patterns(make_model):
 @pytest.mark.parametrize("gate", [None, tfl.SoftGate(penalty=0.0)])
 def test_metrics_are_those_of_the_sparse_model(gate, make_model, make_data, compile_model):
     x, y = make_data()
-    plain = compile_model(make_model())
+    plain = compile_model(make_model(), metrics=["accuracy"])
     plain.fit(x, y, verbose=0)
-    model = compile_model(tfl.sparsify(plain, gate=gate))
+    model = compile_model(tfl.sparsify(plain, gate=gate), metrics=["accuracy"])
     found = model.evaluate(x, y, verbose=0, return_dict=True)
     logits = keras.ops.convert_to_numpy(model(x))
     picked = logits[np.arange(len(y)), y]

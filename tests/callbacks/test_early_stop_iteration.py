@@ -15,7 +15,7 @@ def train(model, data, callbacks, epochs, **kwargs):
 
 
 def test_evaluations_equal_those_of_keras(make_model, make_data, compile_model):
-    model = compile_model(tfl.sparsify(make_model()))
+    model = compile_model(tfl.sparsify(make_model()), metrics=["accuracy"])
     data = make_data()
     measure = EarlyStopIteration(data, frequency=6, batch_size=7)
     history = train(model, data, [measure], 3, validation_data=data).history
@@ -28,7 +28,7 @@ def test_evaluations_equal_those_of_keras(make_model, make_data, compile_model):
 def test_metrics_of_training_do_not_notice(make_model, make_data, compile_model):
     histories = []
     for callbacks in ([], [EarlyStopIteration(make_data(), frequency=2)]):
-        model = compile_model(tfl.sparsify(make_model()))
+        model = compile_model(tfl.sparsify(make_model()), metrics=["accuracy"])
         histories.append(train(model, make_data(), callbacks, 2).history)
     for name, values in histories[0].items():
         np.testing.assert_allclose(histories[1][name], values, rtol=1e-6)

@@ -158,7 +158,7 @@ def test_evaluation_predicts_with_masked_initial_weights(
     for path, weight in ticket.weights.items():
         if weight.ndim == 1:
             ticket.weights[path] = np.linspace(-0.5, 0.5, weight.size, dtype="float32")
-    sparse = compile_model(tfl.sparsify(make_model()))
+    sparse = compile_model(tfl.sparsify(make_model()), metrics=["accuracy"])
     found = controls.evaluate_supermask(ticket, sparse, x, y, rescale=rescale, batch_size=25)
     logits = numpy_logits(ticket, x, rescale)
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -212,7 +212,7 @@ def test_rescaling_changes_no_accuracy_without_biases(
     make_model, make_data, compile_model, model_ticket
 ):
     ticket = model_ticket()
-    sparse = compile_model(tfl.sparsify(make_model()))
+    sparse = compile_model(tfl.sparsify(make_model()), metrics=["accuracy"])
     plain, rescaled = (
         controls.evaluate_supermask(ticket, sparse, *make_data(), rescale=r) for r in (False, True)
     )
@@ -241,7 +241,7 @@ def test_masks_of_training_predict_with_untrained_weights(compile_model):
     layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(3, name="output")]
     plain = keras.Sequential([keras.Input((20,)), *layers])
     # In a graph, which pays off for 190 steps.
-    sparse = compile_model(tfl.sparsify(plain), run_eagerly=False)
+    sparse = compile_model(tfl.sparsify(plain), run_eagerly=False, metrics=["accuracy"])
     start = tfl.Ticket.from_model(sparse)
     sparse.fit(x, y, epochs=10, verbose=0)
     found = {

@@ -33,7 +33,6 @@ def compile_with(model, recipe):
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         recipe.loss,
-        metrics=["accuracy"],
         run_eagerly=True,
     )
 
@@ -212,6 +211,7 @@ def test_tweaks_of_the_user_are_kept_if_the_recipe_is_refused(sparse):
     assert list(sparse.tweaks) == [tweak]
 
 
+@pytest.mark.thorough("the contract trains with all tweaks in mixed precision")
 @pytest.mark.parametrize("precision", ["mixed_float16"], indirect=True)
 def test_mixed_precision(precision, make_residual, images):
     model = tfl.sparsify(make_residual(), 0.5)
