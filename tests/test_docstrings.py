@@ -24,8 +24,11 @@ LARGE = "builds a network for ImageNet; tests/experiments builds smaller ones"
 THOROUGH = {
     "tf_lottery.experiments.demo.run_demo": LENETS,
     "tf_lottery.experiments.lottery.run_lottery": LENETS,
+    "tf_lottery.experiments.models.imagenet_resnet.resnet_18": LARGE,
+    "tf_lottery.experiments.models.imagenet_resnet.resnet_34": LARGE,
     "tf_lottery.experiments.models.imagenet_resnet.resnet_50": LARGE,
     "tf_lottery.experiments.models.mobilenet.mobilenet_v2": LARGE,
+    "tf_lottery.experiments.models.vgg.vgg_19": LARGE,
     "tf_lottery.experiments.lottery.run_rigl": LENETS,
     "tf_lottery.experiments.retraining.run_retraining": LENETS,
     "tf_lottery.experiments.stability.run_stability": LENETS,
@@ -99,7 +102,7 @@ def marks(name):
     if name in THOROUGH:
         yield pytest.mark.thorough(THOROUGH[name])
     if name.startswith(ON_EVERY_BACKEND):
-        yield pytest.mark.backend
+        yield pytest.mark.backend(every_case=True)
     if name.startswith(ON_TENSORFLOW):
         other = keras.backend.backend() != "tensorflow"
         yield pytest.mark.skipif(other, reason="only TensorFlow exports")

@@ -133,8 +133,19 @@ def draws():
     ]
 
 
+# They convert the model, which takes long.
+CONVERTERS = ("export_tflite", "sparse_inference_report")
+
+
+def marks(state, reader):
+    if state in ON_EVERY_BACKEND:
+        yield pytest.mark.backend(every_case=True)
+    if reader in CONVERTERS and state not in ("gates", *REFUSED):
+        yield pytest.mark.thorough("converts a model with gates, which has most to put back")
+
+
 CASES = [
-    pytest.param(state, reader, marks=[pytest.mark.backend] if state in ON_EVERY_BACKEND else [])
+    pytest.param(state, reader, marks=list(marks(state, reader)))
     for state in STATES
     for reader in READERS
 ]

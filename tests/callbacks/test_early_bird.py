@@ -71,7 +71,7 @@ def test_distances_of_the_masks_that_pruning_would_give(make, make_data, how):
         how = {**how, "initial": tfl.Snapshot(model)}
     masks = Masks(**how)
     search = EarlyBird(**how, threshold=0.0, window=3)
-    train(model, make_data(), [masks, search], epochs=6)
+    train(model, make_data(), [masks, search], epochs=4)
     expected = distances_of(masks.masks, 3)
     assert [len(found) for found in search.distances] == [len(found) for found in expected]
     assert sum(search.distances, []) == pytest.approx(sum(expected, []))

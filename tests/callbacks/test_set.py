@@ -18,10 +18,10 @@ def test_seed_decides_what_grows(make_model, make_data, compile_model):
 
 def test_growth_is_uniform(make_model, make_data, compile_model):
     """Over many updates every position is active about equally often."""
-    # In a graph, which pays off for 300 steps.
+    # In a graph, which pays off for 150 steps.
     sparse = tfl.sparsify(make_model("dense"), 0.5, scores="random")
     model = compile_model(sparse, run_eagerly=False)
-    x, y = make_data("dense", size=1200)
+    x, y = make_data("dense", size=600)
     times = np.zeros((6, 8))
 
     class Count(SET):
@@ -31,7 +31,7 @@ def test_growth_is_uniform(make_model, make_data, compile_model):
 
     method = Count(1, Constant(0.99), end_step=10**4)
     model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[method])
-    assert times.sum() == 300 * 24
+    assert times.sum() == 150 * 24
     # The one or two largest of the 24 weights are never dropped.
     times = np.sort(times, axis=None)[:-4]
     assert np.ptp(times) < 0.5 * times.mean()

@@ -7,7 +7,8 @@ from tf_lottery.experiments import checkpoint, data, networks, stability
 from tf_lottery_cli import parser as options
 from tf_lottery_cli.stability import names_of
 
-SHORT = ("--epochs", 2, "--steps-per-epoch", 3, "--batch-size", 200, "--points", 3)
+STEPS = ("--steps-per-epoch", 3, "--batch-size", 200, "--points", 3)
+SHORT, LONGER = ("--epochs", 1, *STEPS), ("--epochs", 2, *STEPS)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_interrupted(command, tmp_path, monkeypatch):
 
 @pytest.mark.thorough("that the experiment goes on is tested without the command")
 def test_interrupted_run_goes_on(command, ticket, tmp_path, monkeypatch):
-    assert command("stability", ticket, *SHORT, "--out", tmp_path / "a")[0] == 0
+    assert command("stability", ticket, *LONGER, "--out", tmp_path / "a")[0] == 0
     on_epoch_begin = checkpoint.Checkpoint.on_epoch_begin
 
     def interrupt(self, epoch, logs=None):
@@ -93,11 +94,11 @@ def test_interrupted_run_goes_on(command, ticket, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_begin", interrupt)
-    code, _, err = command("stability", ticket, *SHORT, "--out", tmp_path / "b")
+    code, _, err = command("stability", ticket, *LONGER, "--out", tmp_path / "b")
     assert code == 130
     assert err == "tf-lottery: interrupted (the same command goes on from the last epoch)\n"
     monkeypatch.undo()
-    code, out, _ = command("stability", ticket, *SHORT, "--out", tmp_path / "b")
+    code, out, _ = command("stability", ticket, *LONGER, "--out", tmp_path / "b")
     assert code == 0 and "Epoch 1/2" not in out
     a, b = (json.loads((tmp_path / name / "stability.json").read_text()) for name in "ab")
     assert a == b

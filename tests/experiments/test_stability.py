@@ -30,7 +30,13 @@ def ticket(small_networks, digits):
     return tfl.Ticket.from_model(model, provenance={"step": 3})
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        *(name for name in CASES if name != "masks"),
+        pytest.param("masks", marks=pytest.mark.thorough("is independent, and has a ticket")),
+    ],
+)
 def run(request, mode, digits, ticket, tmp_path_factory):
     settings, has_ticket = CASES[request.param]
     folder = tmp_path_factory.mktemp(request.param)

@@ -164,7 +164,14 @@ def test_trained_model_becomes_a_ticket(strip, trained):
     assert ticket.provenance["tf_keras"] == tf_keras.__version__
 
 
-@pytest.mark.parametrize("make", [recurrent, attention, sequential])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(recurrent, marks=pytest.mark.thorough("pairs kernels like the other two")),
+        attention,
+        sequential,
+    ],
+)
 def test_other_architectures(make):
     model = pruned(make)
     include = "kernel|embeddings" if make is recurrent else None
@@ -176,7 +183,14 @@ def test_other_architectures(make):
             np.testing.assert_array_equal(mask, expected)
 
 
-@pytest.mark.parametrize("form", ["model.keras", "model.h5", "folder"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "model.keras",
+        "model.h5",
+        pytest.param("folder", marks=pytest.mark.thorough("writing a SavedModel is slow")),
+    ],
+)
 def test_loaded_models(form, request, tmp_path):
     # With many layers, writing the folder is slow.
     model = pruned(sequential) if form == "folder" else request.getfixturevalue("trained")
@@ -343,7 +357,15 @@ class OurSizes(SizesByBatch, keras.callbacks.Callback):
     """Records those of a sparse model."""
 
 
-@pytest.mark.parametrize("kind", ["decay", "constant"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "decay",
+        pytest.param(
+            "constant", marks=pytest.mark.thorough("the schedule has the values of TFMOT")
+        ),
+    ],
+)
 def test_training_has_the_sparsities_of_tfmot(kind):
     if kind == "decay":
         schedule = pruning.PolynomialDecay(0.2, 0.8, 2, 11, frequency=3)
