@@ -196,7 +196,11 @@ def thorough(cases):
 def tiers(quick, others, elsewhere=2):
     """Returns quick and thorough cases; elsewhere than on TensorFlow only the first are quick."""
     now = quick if ON_TENSORFLOW else quick[:elsewhere]
-    return [*now, *thorough(case for case in [*quick, *others] if case not in now)]
+    later = []
+    for case in [*quick, *others]:
+        if case not in [*now, *later]:
+            later.append(case)
+    return [*now, *thorough(later)]
 
 
 def start(algorithm, model, pattern="unstructured"):
