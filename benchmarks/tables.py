@@ -200,11 +200,34 @@ def gate_cost():
         [f"{name} {found[key]['ratio']:.2f}" for name, found in results.items() if key in found]
         for key in ("lenet_300_100", "resnet_20")
     )
-    idle = [found["lenet_300_100"]["idle_ratio"] for found in results.values()]
+    lenets = {name: found["lenet_300_100"] for name, found in results.items()}
+    idle = [found["idle_ratio"] for found in lenets.values()]
+    # Older records have no ratio of the two in pairs.
+    on_top = [
+        f"{name} {found.get('gated_to_idle', found['ratio'] / found['idle_ratio']):.2f}"
+        for name, found in lenets.items()
+    ]
     return (
         f"A step with gates takes, in times of a plain step at batch 128: ResNet-20 "
         f"{', '.join(resnet)}; LeNet-300-100 {', '.join(lenet)}, of which Adam's work on twice the "
-        f"weights alone makes {min(idle):.2f} to {max(idle):.2f}."
+        f"weights alone makes {min(idle):.2f} to {max(idle):.2f}. In times of a step with these "
+        f"additional weights: {', '.join(on_top)}."
+    )
+
+
+def peer_step_cost():
+    """Returns the sentence about the cost of gates in another library."""
+    found = record.read("peer_step_cost_tensorflow")["results"]
+    here, peer = (
+        f"{found[name]['ratio']:.2f} times as long as a plain step ({low:.2f} to {high:.2f})"
+        for name in ("tf_lottery", "pquant-ml")
+        for low, high in [found[name]["ratio_quartiles"]]
+    )
+    version = found["pquant-ml"]["versions"]["pquant-ml"]
+    return (
+        f"On TensorFlow, with LeNet-300-100 at batch 60, a step with gates takes {here}; in "
+        f"PQuantML {version}, measured in turns with it, {peer}. In brackets are the quartiles "
+        "over pairs of runs."
     )
 
 
@@ -228,6 +251,7 @@ TABLES = (
     step_cost,
     rigl_cost,
     gate_cost,
+    peer_step_cost,
     export_ticket,
     export_sizes,
     export_grid,
