@@ -8,7 +8,17 @@ import pathlib
 import platform
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-PACKAGES = ("tf_lottery", "keras", "tensorflow", "jax", "numpy", "tensorflow-model-optimization")
+PACKAGES = (
+    "tf_lottery",
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "numpy",
+    "tensorflow-model-optimization",
+    "torch-pruning",
+    "torchvision",
+)
 
 
 def write(name, settings, results):

@@ -11,6 +11,7 @@ import statistics
 
 import continuous_mnist
 import record
+from channel_tables import channel_peers
 from cifar10_tables import dynamic_cifar10
 from export_tables import (
     export_grid,
@@ -252,6 +253,7 @@ TABLES = (
     rigl_cost,
     gate_cost,
     peer_step_cost,
+    channel_peers,
     export_ticket,
     export_sizes,
     export_grid,
