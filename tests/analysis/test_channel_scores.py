@@ -60,7 +60,6 @@ def test_activations_are_those_that_layers_read(make_coupled, batches):
     np.testing.assert_allclose(found["inner"], means[2], rtol=1e-5)
 
 
-@pytest.mark.backend
 def test_scores_go_to_pruning_and_change_nothing(make_coupled, batches):
     model = make_coupled()
     before = tfl.Snapshot(model).to_arrays()
@@ -73,6 +72,7 @@ def test_scores_go_to_pruning_and_change_nothing(make_coupled, batches):
         assert scores[name][kept].min() > scores[name][~kept].max()
 
 
+@pytest.mark.backend
 def test_scores_without_data_and_of_ones_own(make_coupled, batches):
     model = make_coupled()
     found = tfl.channel_scores(model, "l1")

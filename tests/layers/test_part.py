@@ -9,8 +9,6 @@ import tf_lottery as tfl
 from tf_lottery.layers.masked import masked_layers
 from tf_lottery.layers.variables import add_like
 
-pytestmark = pytest.mark.backend
-
 
 @keras.saving.register_keras_serializable("tests")
 class SoftThresholds(tfl.layers.Selection):
@@ -78,6 +76,7 @@ def test_new_selection_trains_and_prunes(learned, make_data):
         np.testing.assert_allclose(kernels[name], expected, atol=1e-7)
 
 
+@pytest.mark.backend
 def test_new_selection_is_saved_restored_and_settled(learned, make_data, tmp_path):
     x, y = make_data()
     start = tfl.Snapshot(learned)
@@ -93,6 +92,7 @@ def test_new_selection_is_saved_restored_and_settled(learned, make_data, tmp_pat
     np.testing.assert_array_equal(learned.predict(x, verbose=0), outputs)
 
 
+@pytest.mark.backend
 def test_variables_of_parts_have_the_shape_of_the_kernel():
     layer = keras.layers.Layer()
     kernel = keras.Variable(np.ones((3, 2)))
@@ -101,6 +101,7 @@ def test_variables_of_parts_have_the_shape_of_the_kernel():
     assert not layer.mask.trainable
 
 
+@pytest.mark.backend
 def test_parts_come_in_the_order_of_what_they_do(learned):
     memory, tweak = tfl.layers.GrowthMemory(decay=0.0), tfl.layers.Part(name="tweak")
     learned.add_part(memory)
@@ -115,6 +116,7 @@ def test_parts_come_in_the_order_of_what_they_do(learned):
     assert learned.growth is memory
 
 
+@pytest.mark.backend
 def test_wrappers_inside_parts_are_not_those_of_the_model(make_model):
     student, teacher = tfl.sparsify(make_model()), tfl.sparsify(make_model())
     tfl.retrain.distill(student, teacher)
