@@ -42,7 +42,7 @@ def resnet(
     if remainder or blocks < 1:
         raise ValueError(f"Argument `depth` must be 6n + 2, n > 0. Received: depth={depth}")
     seeds = layer_seeds(seed)
-    inputs = keras.Input(input_shape)
+    inputs = keras.Input(input_shape, name="input")
     x = conv_norm_relu(inputs, width, 3, stem_strides, "stem", seeds)
     for stage, filters in enumerate((width, 2 * width, 4 * width)):
         for block in range(blocks):

@@ -81,7 +81,7 @@ def _conv(name, pairs, input_shape, num_classes, seed, width, norms):
     if width <= 0:
         raise ValueError(f"Argument `width` must be > 0. Received: width={width}")
     seeds = layer_seeds(seed)
-    layers = [keras.Input(input_shape)]
+    layers = [keras.Input(input_shape, name="input")]
     for pair, channels in enumerate(pairs):
         for i in range(2):
             layer = f"conv_{2 * pair + i + 1}"

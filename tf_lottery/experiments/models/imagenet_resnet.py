@@ -105,7 +105,7 @@ def resnet_50(
 def _resnet(name, depths, block, input_shape, num_classes, seed, stem):
     choice("stem", stem, STEMS)
     seeds = layer_seeds(seed)
-    inputs = x = keras.Input(input_shape)
+    inputs = x = keras.Input(input_shape, name="input")
     if stem == "imagenet":
         x = keras.layers.ZeroPadding2D(3, name="stem_pad")(x)
         x = conv_norm_relu(x, 64, 7, 2, "stem", seeds, padding="valid")

@@ -36,7 +36,7 @@ def gru_language_model(
     """
     seeds = layer_seeds(seed)
     layers = [
-        keras.Input(input_shape, dtype="int32"),
+        keras.Input(input_shape, dtype="int32", name="input"),
         keras.layers.Embedding(
             vocabulary_size,
             embedding,

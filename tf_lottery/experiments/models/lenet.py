@@ -30,7 +30,7 @@ def lenet_300_100(
     """
     seeds = layer_seeds(seed)
     layers = [
-        keras.Input(input_shape),
+        keras.Input(input_shape, name="input"),
         keras.layers.Flatten(name="flatten"),
         _dense(300, "relu", "hidden_1", seeds),
         _dense(100, "relu", "hidden_2", seeds),
@@ -65,7 +65,7 @@ def lenet_5(
     """
     seeds = layer_seeds(seed)
     layers = [
-        keras.Input(input_shape),
+        keras.Input(input_shape, name="input"),
         _conv(6, "conv_1", seeds),
         keras.layers.MaxPooling2D(2, name="pool_1"),
         _conv(16, "conv_2", seeds),

@@ -73,7 +73,7 @@ def mobilenet_v1(
     if width <= 0:
         raise ValueError(f"Argument `width` must be > 0. Received: width={width}")
     seeds = layer_seeds(seed)
-    inputs = x = keras.Input(input_shape)
+    inputs = x = keras.Input(input_shape, name="input")
     padding = "same"
     if symmetric_padding:
         x, padding = keras.layers.ZeroPadding2D(1, name="stem_pad")(x), "valid"
@@ -121,7 +121,7 @@ def mobilenet_v2(
     (None, 1000)
     """
     seeds = layer_seeds(seed)
-    inputs = keras.Input(input_shape)
+    inputs = keras.Input(input_shape, name="input")
     x = conv_norm_relu(inputs, 32, 3, 2, "stem", seeds, "relu6")
     for stage, (expansion, filters, depth, strides) in enumerate(_BOTTLENECKS):
         for i in range(depth):

@@ -66,7 +66,7 @@ def vgg_19(
 
 def _vgg(name, depths, input_shape, num_classes, seed):
     seeds = layer_seeds(seed)
-    inputs = x = keras.Input(input_shape)
+    inputs = x = keras.Input(input_shape, name="input")
     for stage, (channels, depth) in enumerate(zip(_CHANNELS, depths, strict=True)):
         if stage > 0:
             x = keras.layers.MaxPooling2D(2, name=f"pool_{stage}")(x)

@@ -33,7 +33,7 @@ def wide_resnet_22_2(
     (None, 10)
     """
     seeds = layer_seeds(seed)
-    inputs = keras.Input(input_shape)
+    inputs = keras.Input(input_shape, name="input")
     x = conv(inputs, 16, 3, 1, "stem", seeds)
     for stage, filters in enumerate((32, 64, 128)):
         for block in range(3):
