@@ -62,6 +62,8 @@ def short(fit):
     """Returns `fit` that trains on few examples, so that an epoch has two steps."""
 
     def fit_short(model, x=None, y=None, batch_size=None, **options):
+        if isinstance(x, keras.utils.PyDataset):
+            return fit(model, x, y, **options)
         return fit(model, x[:NUM_DIGITS], y[:NUM_DIGITS], batch_size=40, **options)
 
     return fit_short

@@ -32,6 +32,7 @@ THOROUGH = {
     "tf_lottery.experiments.lottery.run_rigl": LENETS,
     "tf_lottery.experiments.retraining.run_retraining": LENETS,
     "tf_lottery.experiments.stability.run_stability": LENETS,
+    "tf_lottery.experiments.sweeps.sweep.run_sweep": LENETS,
     "tf_lottery.experiments.training.run_training": LENETS,
 }
 # These import TFMOT, which changes the process; tests/interop/test_tfmot.py runs them.

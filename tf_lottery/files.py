@@ -83,14 +83,31 @@ def load_arrays(path, kind):
     """
     with reading(path, kind), zipfile.ZipFile(path) as archive:
         limit = os.path.getsize(path)
-        header = json.loads(str(_read_array(archive, f"{_HEADER}.npy", limit)))
-        _check_header(header, kind)
+        header = _read_header(archive, kind, limit)
         arrays = {
             name: _read_array(archive, f"{name}.npy", limit) for name in map(str, header["arrays"])
         }
         for name, dtype in header["dtypes"].items():
             arrays[name] = arrays[name].view(np.dtype(dtype))
     return arrays, header["metadata"]
+
+
+def load_metadata(path, kind):
+    """Reads the metadata alone of a file that `save_arrays` wrote.
+
+    Args:
+        path: The file.
+        kind: String, the kind of content that the file must have.
+
+    Returns:
+        The metadata, a dict.
+
+    Raises:
+        OSError: If there is no such file or it cannot be read.
+        ValueError: If it is not such a file; see `load_arrays`.
+    """
+    with reading(path, kind), zipfile.ZipFile(path) as archive:
+        return _read_header(archive, kind, os.path.getsize(path))["metadata"]
 
 
 @contextlib.contextmanager
@@ -134,6 +151,12 @@ def check_fields(values, expected):
         # JSON's `true` is no number.
         if name not in values or not isinstance(value, types) or isinstance(value, bool):
             raise ValueError(f"field {name!r} is missing or wrong: {str(value)[:80]!r}")
+
+
+def _read_header(archive, kind, limit):
+    header = json.loads(str(_read_array(archive, f"{_HEADER}.npy", limit)))
+    _check_header(header, kind)
+    return header
 
 
 def _check_header(header, kind):

@@ -12,7 +12,18 @@ import pathlib
 import runpy
 import sys
 
-from tf_lottery_cli import demo, export, inspect, prune, retrain, stability, summary, train
+from tf_lottery_cli import (
+    demo,
+    export,
+    inspect,
+    prune,
+    retrain,
+    runs,
+    stability,
+    summary,
+    sweep,
+    train,
+)
 from tf_lottery_cli.parser import Parser
 from tf_lottery_cli.terminal import one_line
 
@@ -82,6 +93,17 @@ def _make_parser():
     parser = Parser(prog="tf-lottery", description=DESCRIPTION)
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (demo, train, retrain, prune, stability, summary, export, inspect):
+    for module in (
+        demo,
+        train,
+        retrain,
+        sweep,
+        runs,
+        prune,
+        stability,
+        summary,
+        export,
+        inspect,
+    ):
         module.add_parser(commands)
     return parser

@@ -17,7 +17,18 @@ from tf_lottery.export import candidates, quantization, runtimes
 from tf_lottery_cli import parser as options
 
 ROOT = pathlib.Path(__file__).parents[2]
-COMMANDS = ("demo", "train", "retrain", "prune", "stability", "summary", "export", "inspect")
+COMMANDS = (
+    "demo",
+    "train",
+    "retrain",
+    "sweep",
+    "list",
+    "prune",
+    "stability",
+    "summary",
+    "export",
+    "inspect",
+)
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the export needs Keras on TensorFlow"
 )

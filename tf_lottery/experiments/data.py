@@ -169,8 +169,8 @@ def _digits():
     extras.require("experiments", "sklearn")
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    return (digits.images[..., None] / 16.0).astype("float32"), digits.target.astype("int32")
+    pixels, labels = load_digits(return_X_y=True)
+    return (pixels.reshape(-1, 8, 8, 1) / 16.0).astype("float32"), labels.astype("int32")
 
 
 def _images(name, data_dir, download):

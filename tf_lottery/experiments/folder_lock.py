@@ -4,25 +4,33 @@ import contextlib
 import errno
 import os
 import pathlib
+import time
 
 from tf_lottery import files
 
 _NAME = ".lock"
+# Seconds to wait for a lock that another process may only be looking at; see `is_locked`.
+_PATIENCE, _PAUSE = 0.2, 0.05
 # What the system says if another process has the lock; the last two are Windows'.
 _TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
 
 
+class FolderInUse(ValueError):
+    """Another process works in the folder."""
+
+
 @contextlib.contextmanager
-def locked(directory):
+def locked(directory, *, wait=_PATIENCE):
     """Keeps other processes out of a folder, and deletes what killed ones have left there.
 
     The operating system releases the lock if the process is killed.
 
     Args:
         directory: The folder, which must exist.
+        wait: Float, seconds to wait for another process. Defaults to `0.2`.
 
     Raises:
-        ValueError: If another process works in the folder.
+        FolderInUse: If another process works in the folder. It is a `ValueError`.
         OSError: If the folder cannot be written, or its file system has no locks.
 
     Example:
@@ -35,7 +43,7 @@ def locked(directory):
     False
     """
     path = pathlib.Path(directory) / _NAME
-    descriptor = _acquire(path)
+    descriptor = _acquire(path, time.monotonic() + wait)
     try:
         files.sweep(directory)
         yield
@@ -46,7 +54,31 @@ def locked(directory):
         os.close(descriptor)
 
 
-def _acquire(path):
+def is_locked(directory):
+    """Returns whether another process works in a folder, and changes nothing.
+
+    Args:
+        directory: The folder.
+
+    Example:
+
+    >>> is_locked(".")
+    False
+    """
+    try:
+        descriptor = os.open(pathlib.Path(directory) / _NAME, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        return error.errno in _TAKEN
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _acquire(path, latest):
     """Returns the descriptor of the locked file."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -59,7 +91,10 @@ def _acquire(path):
                     f"Argument `directory` (--out) cannot be locked ({error.strerror}). Received"
                 )
                 raise OSError(error.errno, message, str(path.parent)) from error
-            raise ValueError(
+            if time.monotonic() < latest:
+                time.sleep(_PAUSE)
+                continue
+            raise FolderInUse(
                 "Argument `directory` (--out) must be a folder in which no other process works; "
                 f"wait for it or end it. Received: {str(path.parent)!r}"
             ) from error

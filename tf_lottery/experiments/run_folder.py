@@ -11,11 +11,11 @@ import numpy as np
 from tf_lottery import files
 from tf_lottery.experiments.folder_lock import locked
 
-_FAILURES, _SETTINGS, RESULTS = "failures.json", "settings.json", "results.json"
+_FAILURES, SETTINGS, RESULTS = "failures.json", "settings.json", "results.json"
 
 
 @contextlib.contextmanager
-def locked_run(directory, kind, settings, patterns=()):
+def locked_run(directory, kind, settings, patterns=(), *, wait=0.2):
     """Makes a folder for a run, or checks that its run is the same, and keeps others out of it.
 
     A run that has failed, and is not finished, may go on with another learning rate. Settings are
@@ -27,6 +27,7 @@ def locked_run(directory, kind, settings, patterns=()):
         settings: Dict that JSON can store, the arguments that determine the result.
         patterns: Tuple of patterns of the files that the run will write. A folder that has such
             files, but no run, is refused. Defaults to `()`.
+        wait: Float, seconds to wait for another process; see `locked`. Defaults to `0.2`.
 
     Yields:
         The folder as a `pathlib.Path`.
@@ -48,14 +49,14 @@ def locked_run(directory, kind, settings, patterns=()):
     except OSError as error:
         message = f"Argument `directory` (--out) must be a folder ({error.strerror}). Received"
         raise OSError(error.errno, message, str(directory)) from None
-    with locked(directory):
-        if (directory / _SETTINGS).exists():
+    with locked(directory, wait=wait):
+        if (directory / SETTINGS).exists():
             is_same = compare_settings(directory, kind, settings)
         else:
             is_same = False
             _check_nothing_is_overwritten(directory, patterns)
         if not is_same:
-            write_json(directory / _SETTINGS, {"run": kind, **settings})
+            write_json(directory / SETTINGS, {"run": kind, **settings})
         yield directory
 
 
@@ -82,7 +83,7 @@ def compare_settings(directory, kind, settings):
     True
     """
     directory = pathlib.Path(directory)
-    found = read_json(directory / _SETTINGS)
+    found = read_json(directory / SETTINGS)
     settings = json.loads(json.dumps({"run": kind, **settings}))
     names = [n for n in {**found, **settings} if found.get(n) != settings.get(n)]
     if not names:
@@ -140,7 +141,7 @@ def check_success(directory, callback):
     if callback.failure is None:
         return
     directory = pathlib.Path(directory)
-    rate = read_json(directory / _SETTINGS).get("learning_rate")
+    rate = read_json(directory / SETTINGS).get("learning_rate")
     failed = {"learning_rate": rate, "failure": callback.failure}
     noted = failures(directory).get("failures", [])
     write_json(directory / _FAILURES, {"failures": [*noted, failed]})
@@ -248,9 +249,9 @@ def remove_files(directory, kind, patterns):
         ValueError: If the folder holds a run of another kind, or another process works in it.
     """
     directory = pathlib.Path(directory)
-    if not (directory / _SETTINGS).exists():
+    if not (directory / SETTINGS).exists():
         return
-    found = read_json(directory / _SETTINGS).get("run")
+    found = read_json(directory / SETTINGS).get("run")
     if found != kind:
         raise ValueError(
             f"--fresh deletes runs of `{kind}` alone; choose another folder, or delete this one. "
@@ -259,7 +260,7 @@ def remove_files(directory, kind, patterns):
     folders = {directory}
     with locked(directory):
         paths = {path for pattern in patterns for path in directory.glob(pattern)}
-        ranks = {directory / RESULTS: 0, directory / _SETTINGS: 2}
+        ranks = {directory / RESULTS: 0, directory / SETTINGS: 2}
         for path in sorted(paths, key=lambda path: ranks.get(path, 1)):
             path.unlink()
             folders.add(path.parent)

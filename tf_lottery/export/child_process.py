@@ -36,6 +36,9 @@ class ChildProcess:
     Args:
         path: String or path of the Python file.
         time_limit: Float, seconds after which a call ends the process. Defaults to `3600`.
+        environment: Dict of variables of the process's environment that differ from those of this
+            process. Defaults to `None`: it uses no GPU, since the parent may have reserved all of
+            its memory.
 
     Example:
 
@@ -45,30 +48,29 @@ class ChildProcess:
     42
     """
 
-    def __init__(self, path, time_limit=TIME_LIMIT):
+    def __init__(self, path, time_limit=TIME_LIMIT, environment=None):
         self.path, self.time_limit = os.fspath(path), time_limit
+        self.environment = {"CUDA_VISIBLE_DEVICES": "-1"} if environment is None else environment
 
     def __enter__(self):
         if not sys.executable:
             raise ExportError(
-                "An export runs files in separate processes and needs the path of the Python "
-                f"interpreter for them. Received: sys.executable={sys.executable!r}"
+                "This runs in separate processes, which need the path of the Python interpreter. "
+                f"Received: sys.executable={sys.executable!r}"
             )
         self._log = tempfile.TemporaryFile()
-        # The child uses no GPU: the parent may have reserved all of its memory.
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", os.fspath(TASKS / "serve.py"), self.path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=environment,
+                env={**os.environ, **self.environment},
             )
         except OSError as error:
             self._log.close()
             raise ExportError(
-                f"An export runs files in separate processes, and none can be started: {error}. "
+                f"This runs in separate processes, and none can be started: {error}. "
                 f"Received: sys.executable={sys.executable!r}"
             ) from error
         # If the process dies at once, `call` reports the cause.

@@ -1,0 +1,79 @@
+import json
+import subprocess
+
+import pytest
+
+from tf_lottery_cli.sweep import Clock
+
+trains = pytest.mark.usefixtures("size")
+
+
+@pytest.fixture
+def spec(tmp_path):
+    content = {"method": ["static", "dense"], "epochs": 1, "batch_size": 400}
+    (tmp_path / "spec.json").write_text(json.dumps(content))
+    return tmp_path / "spec.json"
+
+
+@trains
+def test_sweep_and_list(command, spec, tmp_path):
+    out = tmp_path / "out"
+    code, printed, _ = command("sweep", spec, "--out", out, "--only", 1)
+    assert code == 0 and "dense_seed-0" in printed and not (out / "results.json").exists()
+    code, printed, err = command("sweep", spec, "--out", out)
+    assert code == 0 and "Test accuracy" in printed
+    assert "2/2 static_seed-0: finished" in err and "dense" not in err
+    assert (out / "sweep.png").exists() and (out / "results.csv").exists()
+    code, printed, err = command("sweep", spec, "--out", out)
+    assert code == 0 and "nothing was trained" in printed and "finished" not in err
+    code, printed, _ = command("list", out, "--json")
+    states = {row["path"]: row["state"] for row in json.loads(printed)}
+    assert states == dict.fromkeys((".", "dense_seed-0", "static_seed-0"), "finished")
+    assert "3 finished" in command("list", out)[1]
+
+
+@trains
+def test_a_failed_run_leaves_the_others(command, tmp_path):
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps({"method": "dense", "batch_size": [400, 4000], "epochs": 1}))
+    code, out, err = command("sweep", spec, "--out", tmp_path / "out")
+    assert code == 2 and "Test accuracy" in out
+    assert "1 of 2 runs failed" in err and "`batch_size` must be between" in err
+
+
+def test_job_array(command, spec, tmp_path):
+    code, out, _ = command("sweep", spec, "--out", tmp_path / "a b", "--slurm", "--gpus", 1)
+    assert code == 0
+    assert "#SBATCH --array=0-1\n" in out and "--gpus-per-task=1\n" in out and "--requeue" in out
+    assert f"{spec} --out '{tmp_path}/a b' --only \"$SLURM_ARRAY_TASK_ID\"\n" in out
+    assert subprocess.run(["bash", "-n"], input=out, text=True).returncode == 0
+    assert not (tmp_path / "a b").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("sweep", "required: SPEC"),
+        ("sweep none.json", "none.json"),
+        ("sweep spec.json --jobs 0", "--jobs: must be an integer >= 1"),
+        ("sweep spec.json --jobs 2 --slurm", "not allowed with argument --jobs"),
+        ("sweep spec.json --only 2", "--only must be below 2"),
+        ("list none", "DIR must be a folder. Received: 'none'"),
+    ],
+)
+def test_wrong_arguments(refused, spec, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(*arguments.split())
+
+
+def test_time_left(monkeypatch):
+    class Run:
+        def __init__(self, name, epochs):
+            self.name, self.epochs = name, epochs
+
+    runs = [Run("a", 1), Run("b", 3)]
+    clock = Clock(runs)
+    clock.start -= 10
+    # One of four epochs took ten seconds.
+    assert clock.left(runs[0]) == "30 s left"
+    assert clock.left(runs[1]) == ""

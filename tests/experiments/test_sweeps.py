@@ -1,0 +1,239 @@
+import csv
+import itertools
+import json
+import os
+import signal
+import statistics
+import textwrap
+
+import pytest
+
+from tf_lottery.experiments import sweeps
+from tf_lottery.experiments.run_folder import read_json
+from tf_lottery.experiments.sweeps import places, sweep
+from tf_lottery.experiments.sweeps.spec import Sweep
+
+SPEC = {
+    "dataset": "digits",
+    "method": ["dense", "static"],
+    "sparsity": [0.5],
+    "seed": [0, 1],
+    "epochs": 2,
+    "steps_per_epoch": 2,
+    "batch_size": 20,
+}
+
+
+def names(spec):
+    return [run.name for run in Sweep.from_dict(spec).runs]
+
+
+def test_every_combination_is_a_run_and_seeds_come_first():
+    found = Sweep.from_dict({"method": ["set", "imp"], "sparsity": [0.8, 0.9], "seed": [3, 4]})
+    expected = itertools.product((3, 4), ("set", "imp"), (0.8, 0.9))
+    assert [(r.seed, r.settings.method, r.settings.sparsity) for r in found.runs] == [*expected]
+    assert found.runs[1].name == "set_sparsity-0.9_seed-3"
+    assert found.varied() == ("method", "sparsity")
+
+
+def test_methods_take_the_settings_that_they_use():
+    spec = {"method": ["dense", "cs", "gmp"], "sparsity": [0.8, 0.9], "epochs": 3, "rounds": 2}
+    runs = {run.name: run for run in Sweep.from_dict(spec).runs}
+    assert list(runs) == [
+        "dense_seed-0",
+        "cs_sparsity-0.8_seed-0",
+        "cs_sparsity-0.9_seed-0",
+        "gmp_sparsity-0.8_seed-0",
+        "gmp_sparsity-0.9_seed-0",
+    ]
+    cs = runs["cs_sparsity-0.9_seed-0"]
+    assert (cs.settings.target_density, cs.settings.rounds, cs.epochs) == (0.1, 2, 9)
+    assert runs["gmp_sparsity-0.8_seed-0"].epochs == 3
+
+
+def test_cases_replace_common_settings():
+    spec = {"epochs": 5, "cases": [{"method": "set"}, {"method": "set", "epochs": [10, 20]}]}
+    assert names(spec) == [f"set_epochs-{epochs}_seed-0" for epochs in (5, 10, 20)]
+
+
+def test_long_names_are_cut_and_stay_apart():
+    spec = {"run": "retrain", "model": "lenet-5", "ticket": ["a" * 300 + end for end in "xy"]}
+    first, second = names(spec)
+    assert first != second and len(first) < 200
+    assert names({**spec, "ticket": ["a/t.npz", "a-t.npz"]})[0].startswith("retrain_ticket-a-t.npz")
+
+
+def test_retraining():
+    spec = {"run": "retrain", "model": "lenet-5", "ticket": "t.npz", "control": "shuffled_masks"}
+    run = Sweep.from_dict({**spec, "tweaks": ["none", "label_smoothing"]}).runs[1]
+    assert run.name == "retrain_control-shuffled_masks_tweaks-label_smoothing_seed-0"
+    assert run.settings.tweaks == ("label_smoothing",) and run.sources == {"ticket": "t.npz"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"sparsities": [0.9]}, r"did you mean 'sparsity'\? Received: sparsities"),
+        ({"method": "rigll"}, r"`method`.*did you mean 'rigl'\? Received: method='rigll'"),
+        ({"run": "retrian"}, r"`run`.*did you mean 'retrain'\?"),
+        ({"epochs": "ten"}, "`epochs` of a sweep must be an integer. Received: epochs='ten'"),
+        ({"epochs": 0}, "`epochs` of a sweep must be an integer >= 1. Received: epochs=0"),
+        ({"seed": [0, -1]}, "`seed` of a sweep must be an integer >= 0. Received: seed=-1"),
+        ({"seed": []}, "`seed` of a sweep must have at least one value"),
+        ({"sparsity": True}, "`sparsity` of a sweep must be a number. Received: sparsity=True"),
+        ({"sparsity": 1.5}, "`sparsity` must be above 0 and below 1"),
+        ({"normalize": 1}, "`normalize` of a sweep must be true or false"),
+        ({"augment": 3}, "`augment` of a sweep must be names separated by commas"),
+        ({"method": "set", "levels": 2}, "`levels` of a sweep is a setting of method imp"),
+        ({"method": "imp", "levels": 2, "rate": 0.2}, "`levels` and `rate`.*exclude each other"),
+        ({"cases": {"method": "set"}}, "`cases` of a sweep must be a list of dicts"),
+        ({"cases": [{"run": "train"}]}, "`run` must not stand inside of `cases`"),
+        ({"run": "retrain", "model": "lenet-5"}, "`ticket` must be given with `run: retrain`"),
+    ],
+)
+def test_wrong_settings(spec, words):
+    with pytest.raises(ValueError, match=words):
+        Sweep.from_dict(spec)
+
+
+def test_files(tmp_path):
+    (tmp_path / "a.json").write_text('{"method": "set", "learning_rate": "1e-3"}')
+    (tmp_path / "a.toml").write_text('method = "set"\nlearning_rate = 1e-3\n')
+    for name in ("a.json", "a.toml"):
+        assert Sweep.from_file(tmp_path / name).runs[0].settings.learning_rate == 0.001
+    for name, text in (("b.json", "{"), ("b.toml", "method ="), ("c.json", "[1]"), ("d.txt", "")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=rf"A sweep must.*{name}"):
+            Sweep.from_file(tmp_path / name)
+
+
+def test_yaml(tmp_path):
+    pytest.importorskip("yaml", reason="PyYAML is in the extra `sweep`")
+    (tmp_path / "a.yaml").write_text("method: [set, dense]\nlearning_rate: 1e-3\n")
+    assert Sweep.from_file(tmp_path / "a.yaml").runs[1].settings.learning_rate == 0.001
+    (tmp_path / "a.yaml").write_text("method: [set")
+    with pytest.raises(ValueError, match="valid .yaml"):
+        Sweep.from_file(tmp_path / "a.yaml")
+
+
+@pytest.mark.usefixtures("small_networks", "mode")
+def test_an_interrupted_sweep_goes_on_to_the_same_table(tmp_path):
+    whole, ended = Sweep.from_dict(SPEC), []
+    result = sweeps.run_sweep(whole, tmp_path / "a", on_run=lambda run, *_: ended.append(run.name))
+    assert ended == [run.name for run in whole.runs]
+
+    def interrupt(run, outcome, message):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.run_sweep(whole, tmp_path / "b", on_run=interrupt)
+    assert not (tmp_path / "b" / "results.json").exists()
+    assert len(sweep.unfinished(whole, tmp_path / "b")) == 3
+    again = sweeps.run_sweep(whole, tmp_path / "b")
+    assert again.to_dict() == result.to_dict() == read_json(tmp_path / "a" / "results.json")
+
+    accuracies = [
+        read_json(tmp_path / "a" / f"static_sparsity-0.5_seed-{seed}" / "results.json")
+        for seed in (0, 1)
+    ]
+    accuracies = [found["test_accuracy"] for found in accuracies]
+    group = result.summary()[1]
+    assert (group["method"], group["seeds"], group["density"]["std"]) == ("static", 2, 0)
+    assert group["test_accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
+    assert group["test_accuracy"]["std"] == pytest.approx(statistics.stdev(accuracies))
+    assert f"{sum(accuracies) / 2:.2%}" in str(result) and "Seeds" in str(result)
+    with open(tmp_path / "a" / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ended and rows[0]["epochs"] == "2"
+
+    # Nothing is left to train.
+    sweeps.run_sweep(whole, tmp_path / "a", on_run=interrupt)
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    sweeps.remove_sweep(whole, tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["notes.txt"]
+
+
+class Scripted:
+    """A place where every run ends as a script says."""
+
+    def __init__(self, outcomes):
+        self.outcomes, self.started = outcomes, []
+
+    def submit(self, run):
+        self.started.append(run.name)
+        return object(), run.name
+
+    def wait(self, handles):
+        handle = next(iter(handles))
+        yield handle, (self.outcomes[handle[1]].pop(0), "why")
+
+
+def test_runs_that_fail_are_tried_again_and_wrong_ones_are_not():
+    spec = {"method": ["dense", "static", "set", "rigl"]}
+    runs = Sweep.from_dict(spec).runs
+    outcomes = [["in use", "finished"], ["failed", "finished"], ["failed"] * 3, ["refused"]]
+    place = Scripted(dict(zip((run.name for run in runs), outcomes, strict=True)))
+    reported = []
+    failed = sweep._train(runs, place, 2, lambda run, outcome, message: reported.append(outcome))
+    assert failed == {runs[2].name: "why", runs[3].name: "why"}
+    assert [place.started.count(run.name) for run in runs] == [2, 2, 3, 1]
+    counts = {outcome: reported.count(outcome) for outcome in reported}
+    assert counts == {"in use": 1, "again": 3, "finished": 2, "failed": 2}
+
+
+WORKER = """
+import os, signal
+
+def attempt(run, directory):
+    if run == "killed" and not os.path.exists(directory):
+        os.mkdir(directory)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if run == "raises":
+        raise TypeError("a mistake")
+    return "finished", str(os.getpid())
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_a_process_that_dies_is_replaced(tmp_path, monkeypatch):
+    (tmp_path / "worker.py").write_text(textwrap.dedent(WORKER))
+    monkeypatch.setattr(places, "_WORKER", tmp_path / "worker.py")
+    with places.Processes(str(tmp_path / "died"), 2) as place:
+
+        def outcome(*runs):
+            handles = {place.submit(run): run for run in runs}
+            ended = {}
+            while handles:
+                for handle, found in list(place.wait(handles)):
+                    ended[handles.pop(handle)] = found
+            return ended
+
+        first = outcome("killed", "raises")
+        assert first["killed"][0] == "failed" and signal.SIGKILL.name in first["killed"][1]
+        assert first["raises"] == ("failed", "TypeError: a mistake")
+        second = outcome("killed", "well")
+        assert {found[0] for found in second.values()} == {"finished"}
+    pids = {int(found[1]) for found in second.values()}
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(tmp_path, monkeypatch):
+    from tf_lottery.experiments.folder_lock import FolderInUse
+    from tf_lottery.experiments.sweeps import run as runs
+
+    monkeypatch.setattr(runs, "_PAUSE", 0)
+    errors = {"in use": FolderInUse("x"), "refused": ValueError("x"), "failed": OSError("x")}
+    run = Sweep.from_dict({"method": "dense"}).runs[0]
+    for expected, error in errors.items():
+
+        def train(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(runs.Run, "train", train)
+        assert runs.attempt(run, tmp_path)[0] == expected
+
+
+def test_other_folders_are_refused(tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({"run": "train"}))
+    with pytest.raises(ValueError, match="--out"):
+        sweeps.run_sweep(Sweep.from_dict({"method": "dense"}), tmp_path)

@@ -1,0 +1,147 @@
+"""One run of a sweep: what it trains, and the function that trains it."""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from typing import Any
+
+from tf_lottery.experiments import retraining, training
+from tf_lottery.experiments.data import load
+from tf_lottery.experiments.folder_lock import FolderInUse
+
+# Seconds after which a run that another process trains is looked at again.
+_PAUSE = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What can be swept.
+
+    Args:
+        settings: The class of the settings.
+        needs: Tuple of the names of files that a run reads.
+        results: Dict of names that the results must have to their types.
+        files: Tuple of patterns of the files that a run writes.
+    """
+
+    settings: type
+    needs: tuple
+    results: dict
+    files: tuple
+
+
+KINDS = {
+    training.KIND: Kind(training.TrainSettings, (), training.RESULTS, training.FILES),
+    retraining.KIND: Kind(
+        retraining.RetrainSettings, ("ticket", "teacher"), retraining.RESULTS, retraining.FILES
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training of a sweep.
+
+    Args:
+        name: String, its folder.
+        kind: A key of `KINDS`.
+        settings: The settings of the training, for `run_training` or `run_retraining`.
+        seed: Integer.
+        given: Dict of the settings that the sweep gives, as they were typed, for tables.
+        data: Dict of the arguments of `data.load`.
+        sources: Dict of the names in `Kind.needs` to paths. Defaults to none.
+
+    Example:
+
+    >>> from tf_lottery.experiments.training import TrainSettings
+    >>> Run("dense", "train", TrainSettings("dense"), 0, {}, {"name": "digits"}).name
+    'dense'
+    """
+
+    name: str
+    kind: str
+    settings: Any
+    seed: int
+    given: dict
+    data: dict
+    sources: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """The planned epochs of all levels or rounds, a measure of how long the run takes."""
+        repeats = 1
+        if self.kind == training.KIND:
+            method = self.settings.method
+            if method == "imp":
+                repeats = self.settings.option("levels") + 1
+            elif method == "cs":
+                prunes = self.settings.option("mode") == "prune"
+                repeats = self.settings.option("rounds") + (0 if prunes else 1)
+        return repeats * self.settings.epochs
+
+    def train(self, directory, verbose: int | str = 0) -> dict:
+        """Trains the network, or goes on with a run that was interrupted.
+
+        Args:
+            directory: The folder of the sweep.
+            verbose: As in `fit`. Defaults to `0`.
+
+        Returns:
+            The results, as `run_training` and `run_retraining` return them.
+
+        Raises:
+            ValueError: If the settings do not fit, the training fails, or another process works
+                in the folder.
+            OSError: If a file cannot be read or written.
+        """
+        data = _load(tuple(self.data.items()))
+        folder = pathlib.Path(directory) / self.name
+        if self.kind == training.KIND:
+            return training.run_training(data, self.settings, folder, self.seed, verbose)
+        ticket, teacher = _read_sources(self.sources)
+        return retraining.run_retraining(
+            data, self.settings, ticket, folder, teacher, self.seed, verbose
+        )
+
+
+# Most runs of a process have the same data set.
+@functools.lru_cache(maxsize=1)
+def _load(options):
+    return load(**dict(options))
+
+
+def _read_sources(sources):
+    import keras
+
+    from tf_lottery.ticket import Ticket
+
+    teacher = sources.get("teacher")
+    if teacher is not None:
+        teacher = keras.saving.load_model(teacher, compile=False)
+    return Ticket.load(sources["ticket"]), teacher
+
+
+def attempt(run: Run, directory, verbose: int | str = 0) -> tuple[str, str]:
+    """Trains a run, and says how it went instead of raising errors.
+
+    Args:
+        run: A `Run`.
+        directory: The folder of the sweep.
+        verbose: As in `fit`. Defaults to `0`.
+
+    Returns:
+        Tuple of how the run ended and of a message: `"finished"`; `"in use"` if another process
+        trains it; `"refused"` after an error that the next attempt would meet again; or
+        `"failed"`.
+    """
+    try:
+        run.train(directory, verbose)
+    except FolderInUse as error:
+        time.sleep(_PAUSE)
+        return "in use", str(error)
+    except (ValueError, ImportError) as error:
+        return "refused", str(error)
+    except Exception as error:
+        return "failed", f"{type(error).__name__}: {error}"
+    return "finished", ""
