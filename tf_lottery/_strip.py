@@ -13,7 +13,7 @@ def strip(model: SparseModel) -> keras.Model:
     """Returns the plain model inside a sparse model, with zeros written into its kernels.
 
     It settles soft gates, which ends their round. Soft activations that are not completely
-    annealed are written into the layers.
+    annealed are written into the layers. The rounding of fake quantization is left out.
 
     Args:
         model: A `SparseModel`.

@@ -1,6 +1,6 @@
 """Call a layer with the values of some of its variables replaced."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ def functional_call(
     *args: Any,
     helpers: Iterable = (),
     read_only: dict[int, str] | None = None,
+    call: Callable | None = None,
     **kwargs: Any,
 ) -> Any:
     """Calls `layer` as if some of its variables had other values.
@@ -31,6 +32,8 @@ def functional_call(
             updated too. Defaults to `()`.
         read_only: Dict from the `id` of each variable that the call must not assign to the
             message of the error. Defaults to `None`: the call may assign all variables.
+        call: Function to call in place of `layer`, for example its `call` in an interception.
+            Defaults to `None`: `layer` itself.
         **kwargs: Passed to the layer.
 
     Returns:
@@ -60,7 +63,7 @@ def functional_call(
     collect_losses = outer is None or outer.collect_losses
     with _CallScope(list(values.values()), collect_losses, read_only) as scope:
         before = {key: scope.get_current_value(v) for key, v in variables.items()}
-        outputs = layer(*args, **kwargs)
+        outputs = (call or layer)(*args, **kwargs)
     for key, variable in variables.items():
         after = scope.get_current_value(variable)
         if after is not before[key]:

@@ -1,5 +1,9 @@
 """Techniques that improve the retraining of sparse networks, found by any method."""
 
+from tf_lottery.retrain._fake_quantization import fake_quantization as fake_quantization
+from tf_lottery.retrain._fake_quantization import (
+    remove_fake_quantization as remove_fake_quantization,
+)
 from tf_lottery.retrain._ghost_skips import ghost_skips as ghost_skips
 from tf_lottery.retrain._ghost_skips import remove_ghost_skips as remove_ghost_skips
 from tf_lottery.retrain._recipe import TWEAKS as TWEAKS
