@@ -10,6 +10,7 @@ import numpy as np
 from tf_lottery._keras import all_layers
 from tf_lottery.export.child_process import TASKS, ChildCrash, ChildError, ChildProcess
 from tf_lottery.export.errors import ExportError
+from tf_lottery.export.given_ranges import marked
 from tf_lottery.export.inputs import SIGNATURE_NAME, flat_keys
 
 
@@ -44,7 +45,7 @@ def keras_outputs(model, inputs):
     return expected
 
 
-def convert(model, inputs, output_names):
+def convert(model, inputs, output_names, tweak=None):
     """Returns the bytes of a model's float32 file with all zeros stored.
 
     The converter runs in a separate process because it crashes on some models.
@@ -53,6 +54,8 @@ def convert(model, inputs, output_names):
         model: A built `keras.Model`, on the TensorFlow backend.
         inputs: `Inputs`, which give the names, shapes and types.
         output_names: List of strings.
+        tweak: The `FakeQuantization` of the model, with which the file is marked for
+            `given_ranges.take_ranges`. Defaults to `None`.
 
     Raises:
         ExportError: If the converter refuses the model, or crashes.
@@ -71,8 +74,9 @@ def convert(model, inputs, output_names):
         # Started first, so that it imports TensorFlow while the model is traced here.
         with ChildProcess(TASKS / "convert.py") as child, tempfile.TemporaryDirectory() as folder:
             archive = keras.export.ExportArchive()
-            archive.add_endpoint("serve", serve, [signature])
-            _write(archive, folder)
+            with marked(model, tweak):
+                archive.add_endpoint("serve", serve, [signature])
+                _write(archive, folder)
             return child.call("convert", folder=folder)
     except ChildCrash as error:
         raise ExportError(

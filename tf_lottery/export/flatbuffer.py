@@ -256,3 +256,38 @@ def drop_unused_buffers(model):
     for index, buffer in enumerate(model.buffers):
         if index not in used:
             buffer.data = None
+
+
+def drop_unused_tensors(model):
+    """Removes the tensors of the main graph, and kinds of operators, that nothing refers to.
+
+    Args:
+        model: A `ModelT`.
+    """
+    graph = model.subgraphs[0]
+    entries = [
+        entry
+        for signature in model.signatureDefs or []
+        if signature.subgraphIndex == 0
+        for entry in (*signature.inputs, *signature.outputs)
+    ]
+    used = {i for operator in graph.operators for i in (*operator.inputs, *operator.outputs)}
+    used.update((*graph.inputs, *graph.outputs), (entry.tensorIndex for entry in entries))
+    new = {old: i for i, old in enumerate(i for i in range(len(graph.tensors)) if i in used)}
+    # An input that is left out has the index -1.
+    for holder in (graph, *graph.operators):
+        holder.inputs = [new.get(i, i) for i in holder.inputs]
+        holder.outputs = [new[i] for i in holder.outputs]
+    for entry in entries:
+        entry.tensorIndex = new[entry.tensorIndex]
+    graph.tensors = [graph.tensors[i] for i in new]
+    _drop_unused_codes(model)
+    drop_unused_buffers(model)
+
+
+def _drop_unused_codes(model):
+    operators = [operator for graph in model.subgraphs for operator in graph.operators]
+    used = sorted({operator.opcodeIndex for operator in operators})
+    for operator in operators:
+        operator.opcodeIndex = used.index(operator.opcodeIndex)
+    model.operatorCodes = [model.operatorCodes[i] for i in used]

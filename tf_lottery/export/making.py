@@ -8,6 +8,7 @@ from tf_lottery.export import micro, quantization
 from tf_lottery.export.candidates import Candidate, choose, make_candidates
 from tf_lottery.export.conversion import convert, keras_outputs
 from tf_lottery.export.errors import ExportError
+from tf_lottery.export.given_ranges import fake_quantization_of, take_ranges
 from tf_lottery.export.verification import latencies
 
 MICRO_REASON = "TFLite Micro reads no sparse weights; int8 and fewer channels save bytes there"
@@ -61,7 +62,7 @@ class Made:
     micro: micro.MicroRun
 
 
-def make_file(model, inputs, typical, settings):
+def make_file(model, inputs, typical, settings, rounded=None):
     """Makes every file that could be written and chooses the best.
 
     Args:
@@ -69,6 +70,8 @@ def make_file(model, inputs, typical, settings):
         inputs: `Inputs` to compare on.
         typical: `Inputs`, the representative data, or `None`.
         settings: `Settings`.
+        rounded: The `SparseModel` around it if its `FakeQuantization` has the ranges of the
+            file, which is then compared with it. Defaults to `None`.
 
     Returns:
         `Made`.
@@ -76,12 +79,15 @@ def make_file(model, inputs, typical, settings):
     Raises:
         ExportError: If no file runs and agrees with Keras.
     """
-    expected = keras_outputs(model, inputs)
-    original = convert(model, inputs, list(expected))
+    expected = keras_outputs(rounded or model, inputs)
+    tweak = fake_quantization_of(rounded, settings.quantize)
+    original, ranges = take_ranges(convert(model, inputs, list(expected), tweak))
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         # Compressed while other processes quantize and run files, but not while they are timed.
         zipped = thread.submit(gzip.compress, original, 9)
-        content = quantization.quantized(original, settings.quantize, typical, settings.io_type)
+        content = quantization.quantized(
+            original, settings.quantize, typical, settings.io_type, ranges
+        )
         candidates = make_candidates(
             content,
             settings.storage,

@@ -61,7 +61,7 @@ def check_combination(model, quantize, storage, representative_data, io_type="fl
         _check_zeros(model, quantize)
 
 
-def quantized(content, quantize, inputs=None, io_type="float32"):
+def quantized(content, quantize, inputs=None, io_type="float32", ranges=None):
     """Returns the bytes of the quantized file. All zeros are still stored.
 
     Args:
@@ -70,6 +70,8 @@ def quantized(content, quantize, inputs=None, io_type="float32"):
         inputs: `Inputs`, the representative data of `"int8"` and `"int16x8"`. Defaults to `None`.
         io_type: String, the type of the inputs and outputs of `"int8"`: `"float32"`, `"int8"` or
             `"uint8"`. Defaults to `"float32"`.
+        ranges: Dict of names of tensors to pairs of the smallest and largest value, to use
+            instead of those measured on `inputs`. Defaults to `None`.
 
     Raises:
         ExportError: If the quantizer refuses the file, or crashes.
@@ -84,6 +86,7 @@ def quantized(content, quantize, inputs=None, io_type="float32"):
                 content=content,
                 mode=quantize,
                 steps=steps,
+                given=ranges or {},
                 io_type="float32" if io_type == "float32" else "int8",
             )
     except ChildError as error:

@@ -13,6 +13,7 @@ from tf_lottery.checks import choice, natural_number, number_above, positive_int
 from tf_lottery.export import quantization
 from tf_lottery.export.associated_files import read_associated_files, with_associated_files
 from tf_lottery.export.candidates import GOALS
+from tf_lottery.export.given_ranges import fake_quantization_of
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.inspection import inspect_tflite
 from tf_lottery.export.making import Settings, make_file
@@ -64,9 +65,10 @@ def export_tflite(
         quantize: `None` for float32; `"float16"`: half the bytes, computed in float32;
             `"weight_int8"`: 8-bit weights with a scale per output, computed in float32;
             `"dynamic_int8"`: the same weights and integer products, with the ranges of
-            activations measured at each run; `"int8"`: all integer; `"int16x8"`: all integer,
-            with 16-bit activations. Defaults to `None`, which is `"int8"` on
-            microcontrollers.
+            activations measured at each run; `"int8"`: all integer, with the ranges of
+            `tfl.retrain.fake_quantization` if the model has it, and then compared with the
+            rounded model; `"int16x8"`: all integer, with 16-bit activations. Defaults to
+            `None`, which is `"int8"` on microcontrollers.
         storage: `"sparse"` leaves out the zeros of dense, convolutional and recurrent
             kernels wherever that makes the file smaller, `"dense"` stores all zeros, `"auto"`
             chooses the better of the two. Defaults to `"auto"`.
@@ -141,7 +143,8 @@ def export_tflite(
     )
     with files.atomic_path(path) as temporary, settled(model):
         quantization.check_combination(plain, quantize, storage, representative_data, io_type)
-        made = make_file(plain, inputs, typical, settings)
+        is_rounded = fake_quantization_of(model, quantize) is not None
+        made = make_file(plain, inputs, typical, settings, model if is_rounded else None)
         written = with_associated_files(made.best.content, attached)
         temporary.write_bytes(written)
     return _report(made, settings, written, attached, os.fspath(path))

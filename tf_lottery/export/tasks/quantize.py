@@ -31,7 +31,7 @@ FLOAT_INTERFACE = [
 LARGEST = 3e38
 
 
-def quantize(content, mode, steps=(), io_type="float32"):
+def quantize(content, mode, steps=(), io_type="float32", given=None):
     """Returns the bytes of the quantized, dense-stored file.
 
     Args:
@@ -39,6 +39,8 @@ def quantize(content, mode, steps=(), io_type="float32"):
         mode: String, a mode of `tf_lottery.export.quantization`.
         steps: List of dicts of names to arrays, the representative inputs of `"int8"`.
         io_type: `"float32"`, or `"int8"` for integer inputs and outputs of integer files.
+        given: Dict of names of tensors to pairs of the smallest and largest value, to use
+            instead of those measured on `steps`. Defaults to `None`.
     """
     recipes = {
         "float16": [FLOAT16],
@@ -51,6 +53,9 @@ def quantize(content, mode, steps=(), io_type="float32"):
         recipes[mode] += FLOAT_INTERFACE
     quantizing = quantizer.Quantizer(content, recipes[mode])
     ranges = _ranges(content, steps) if quantizing.need_calibration else None
+    for name in (given or {}).keys() & (ranges or {}).keys():
+        for side, limit in zip(("min", "max"), given[name], strict=True):
+            ranges[name][side] = np.full_like(ranges[name][side], limit)
     result = quantizing.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
