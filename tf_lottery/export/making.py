@@ -62,7 +62,7 @@ class Made:
     micro: micro.MicroRun
 
 
-def make_file(model, inputs, typical, settings, rounded=None):
+def make_file(model, inputs, typical, settings, rounded=None, original=None):
     """Makes every file that could be written and chooses the best.
 
     Args:
@@ -72,6 +72,8 @@ def make_file(model, inputs, typical, settings, rounded=None):
         settings: `Settings`.
         rounded: The `SparseModel` around it if its `FakeQuantization` has the ranges of the
             file, which is then compared with it. Defaults to `None`.
+        original: Bytes of the model's float32 file, if it was converted before. Defaults to
+            `None`.
 
     Returns:
         `Made`.
@@ -81,7 +83,9 @@ def make_file(model, inputs, typical, settings, rounded=None):
     """
     expected = keras_outputs(rounded or model, inputs)
     tweak = fake_quantization_of(rounded, settings.quantize)
-    original, ranges = take_ranges(convert(model, inputs, list(expected), tweak))
+    if original is None:
+        original = convert(model, inputs, list(expected), tweak)
+    original, ranges = take_ranges(original)
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         # Compressed while other processes quantize and run files, but not while they are timed.
         zipped = thread.submit(gzip.compress, original, 9)

@@ -84,6 +84,30 @@ def _compare(steps, expected, tolerance):
     return Verdict("", largest, relative)
 
 
+def outputs_of(content, inputs, chunk=256):
+    """Returns the outputs of a file on examples, a dict of names to arrays.
+
+    Args:
+        content: Bytes of the file.
+        inputs: `Inputs`.
+        chunk: Integer, how many runs are sent to the other process at a time, which bounds the
+            memory. Defaults to `256`.
+
+    Raises:
+        ExportError: If the file does not run.
+    """
+    steps, found = list(inputs.steps()), []
+    try:
+        with ChildProcess(TASKS / "interpret.py") as child:
+            for i in range(0, len(steps), chunk):
+                found += child.call(
+                    "run", content=content, steps=steps[i : i + chunk], resolver="default"
+                )
+    except ChildError as error:
+        raise ExportError(f"The file does not run: {error}") from error
+    return {name: np.concatenate([step[name] for step in found]) for name in found[0]}
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """The result of running a file and the one that it was made from.
