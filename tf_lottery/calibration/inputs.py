@@ -47,8 +47,21 @@ def input_batches(name, data, batch_size):
     return found
 
 
-def _batches_of_data_set(name, data):
-    """Returns a list of the inputs of the batches of a data set, or `None` for arrays."""
+def raw_batches(name, data):
+    """Returns an iterator of the batches of a data set as they are, or `None` for arrays.
+
+    Args:
+        name: String, the argument's name for messages.
+        data: See `input_batches`.
+
+    Raises:
+        ValueError: If the batches never end.
+
+    Example:
+
+    >>> list(raw_batches("x", iter([1, 2]))), raw_batches("x", np.ones(3))
+    ([1, 2], None)
+    """
     if hasattr(data, "cardinality") and int(data.cardinality()) == -1:
         raise ValueError(
             f"Argument `{name}` must end: use `dataset.take(10)`. Received: a data set that repeats"
@@ -56,17 +69,22 @@ def _batches_of_data_set(name, data):
     if isinstance(data, keras.utils.PyDataset):
         if data.num_batches is None:
             raise ValueError(f"Argument `{name}` must end. Received: a `PyDataset` without end")
-        batches = (data[i] for i in range(data.num_batches))
-    elif hasattr(data, "__array__") or isinstance(data, list | tuple | dict):
+        return (data[i] for i in range(data.num_batches))
+    if hasattr(data, "__array__") or isinstance(data, list | tuple | dict):
         return None
-    elif hasattr(data, "__iter__"):
-        batches = iter(data)
-    else:
+    return iter(data) if hasattr(data, "__iter__") else None
+
+
+def _batches_of_data_set(name, data):
+    """Returns a list of the inputs of the batches of a data set, or `None` for arrays."""
+    batches = raw_batches(name, data)
+    if batches is None:
         return None
     # A tuple is always `(x, y)`: several inputs come as a list or dict.
     inputs = (batch[0] if isinstance(batch, tuple) else batch for batch in batches)
-    return [keras.tree.map_structure(_to_array, batch) for batch in inputs]
+    return [keras.tree.map_structure(to_array, batch) for batch in inputs]
 
 
-def _to_array(tensor):
+def to_array(tensor):
+    """Returns a tensor of the backend, or an array, as a NumPy array."""
     return keras.ops.convert_to_numpy(tensor) if keras.ops.is_tensor(tensor) else np.asarray(tensor)

@@ -69,7 +69,7 @@ class ShuffledBatches(keras.utils.PyDataset):
     since Keras would shuffle the batches of an epoch again, at random.
 
     Args:
-        x: Array of inputs.
+        x: Array of inputs, or nested arrays.
         y: Array of labels.
         batch_size: Integer > 0.
         steps_per_epoch: Integer > 0. Defaults to `None`: all full batches of one pass.
@@ -115,7 +115,7 @@ class ShuffledBatches(keras.utils.PyDataset):
     def __getitem__(self, index):
         number, step = divmod(self.epoch * self._steps_per_epoch + index, self._steps_per_pass)
         chosen = self._order(number)[step * self.batch_size : (step + 1) * self.batch_size]
-        x = self.x[chosen]
+        x = keras.tree.map_structure(lambda array: array[chosen], self.x)
         if self.augment:
             x = augmented(x, self.augment, np.random.default_rng([self.seed, number, step]))
         return x, self.y[chosen]
