@@ -44,6 +44,8 @@ BESIDE_TFMOT = (
 NO_EXAMPLE = {
     "ChannelGroups": "of `channel_groups`",
     "CompactionReport": "of `compact`",
+    "CompressedFile": "part of a `Compression`",
+    "Compression": "of `compress`",
     "Connectivity": "of `interpolate`",
     "ExportError": "raised",
     "ExportReport": "of `export_tflite`",
@@ -63,6 +65,7 @@ NO_EXAMPLE = {
 }
 # These write TFLite files.
 ON_TENSORFLOW = (
+    "tf_lottery.compression",
     "tf_lottery.experiments.demo",
     "tf_lottery.export.inspection",
     "tf_lottery.export.sparse_flatbuffer",

@@ -13,6 +13,7 @@ PUBLIC = (
     tfl,
     tfl.at_init,
     tfl.callbacks,
+    tfl.compression,
     tfl.controls,
     tfl.export,
     tfl.interop,

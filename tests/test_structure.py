@@ -25,6 +25,7 @@ FLOORS = [
     {"at_init", "callbacks", "controls", "export"},
     {"analysis", "interop", "retrain"},
     {"experiments"},
+    {"compression"},
     {"tf_lottery"},
     {"tf_lottery_cli"},
     {"main"},

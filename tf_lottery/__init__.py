@@ -3,6 +3,7 @@
 from tf_lottery import at_init as at_init
 from tf_lottery import calibration as calibration
 from tf_lottery import callbacks as callbacks
+from tf_lottery import compression as compression
 from tf_lottery import controls as controls
 from tf_lottery import export as export
 from tf_lottery import interop as interop
@@ -25,6 +26,9 @@ from tf_lottery.analysis.report import summary as summary
 from tf_lottery.analysis.sensitivity_report import Sensitivity as Sensitivity
 from tf_lottery.calibration import RepairReport as RepairReport
 from tf_lottery.calibration import repair as repair
+from tf_lottery.compression import CompressedFile as CompressedFile
+from tf_lottery.compression import Compression as Compression
+from tf_lottery.compression import compress as compress
 from tf_lottery.export import CompactionReport as CompactionReport
 from tf_lottery.export import ExportError as ExportError
 from tf_lottery.export import ExportReport as ExportReport

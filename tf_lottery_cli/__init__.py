@@ -13,6 +13,7 @@ import runpy
 import sys
 
 from tf_lottery_cli import (
+    compress,
     demo,
     export,
     inspect,
@@ -99,6 +100,7 @@ def _make_parser():
         retrain,
         sweep,
         runs,
+        compress,
         prune,
         stability,
         summary,

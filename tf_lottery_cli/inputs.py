@@ -39,11 +39,12 @@ def kind(path):
     raise ValueError(f"{_expected(path)}, a file of another kind")
 
 
-def load_model(path):
-    """Returns the Keras model in a file, not compiled.
+def load_model(path, compiled=False):
+    """Returns the Keras model in a file.
 
     Args:
         path: The `.keras` file.
+        compiled: Whether the model is compiled as it was when it was saved. Defaults to `False`.
 
     Raises:
         OSError: If there is no such file.
@@ -56,7 +57,7 @@ def load_model(path):
             f"not a trained network. Received: {str(path)!r}, a ticket"
         )
     try:
-        return keras.saving.load_model(path, compile=False)
+        return keras.saving.load_model(path, compile=compiled)
     except Exception as error:
         raise ValueError(
             f"{_expected(path)}, which Keras cannot load: {type(error).__name__}: {error}"
@@ -89,6 +90,26 @@ def load_examples(path):
     if not all(isinstance(x, np.ndarray) and x.dtype.kind in "biuf" for x in arrays.values()):
         raise ValueError(f"{_DATA} Received: {str(path)!r}, which holds {sorted(arrays)}")
     return arrays if len(arrays) > 1 else next(iter(arrays.values()), np.zeros(0))
+
+
+def load_labelled(path):
+    """Returns the inputs and labels in a NumPy file.
+
+    Args:
+        path: The `.npz` file with the arrays `x` and `y`.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it holds something else.
+    """
+    found = load_examples(path)
+    names = sorted(found) if isinstance(found, dict) else []
+    if names != ["x", "y"]:
+        raise ValueError(
+            "DATA must be a .npz file with the arrays x and y. "
+            f"Received: {str(path)!r} with {names or 'one array'}"
+        )
+    return found["x"], found["y"]
 
 
 def _expected(path):

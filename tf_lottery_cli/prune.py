@@ -100,19 +100,12 @@ def _in_options(message):
 def _pruned(model, data, args):
     """Returns the pruned plain model, and the report of the repair or `None`."""
     import tf_lottery as tfl
-    from tf_lottery.kernel_ranking import kernel_scores, ranked_masks
+    from tf_lottery.compression.one_shot import prune_in_one_step
 
     plain = tfl.strip(model) if isinstance(model, tfl.SparseModel) else model
     sparse = tfl.sparsify(plain, pattern=args.pattern)
-    before = tfl.Snapshot(sparse)
-    scores = kernel_scores(sparse)
-    masks = ranked_masks(sparse, scores, args.sparsity, scope="global")
-    if args.scores == "obs":
-        shares = {path: 1.0 - float(mask.mean()) for path, mask in masks.items()}
-        tfl.prune(sparse, shares, scores="obs", data=data)
-    else:
-        sparse.set_masks(masks)
-    report = None if args.no_repair else tfl.repair(sparse, data, reference=before)
+    options = {"scores": args.scores, "repaired": not args.no_repair}
+    report = prune_in_one_step(sparse, data, args.sparsity, **options)
     return tfl.strip(sparse), report
 
 

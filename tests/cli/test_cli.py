@@ -23,6 +23,7 @@ COMMANDS = (
     "retrain",
     "sweep",
     "list",
+    "compress",
     "prune",
     "stability",
     "summary",

@@ -1,0 +1,220 @@
+"""`tfl.compress`: from a trained model to a file within a budget."""
+
+import os
+import pathlib
+import tempfile
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tf_lottery import extras
+from tf_lottery.checks import natural_number, number_above, positive_integer
+from tf_lottery.compression.examples import read_examples
+from tf_lottery.compression.grid import PRECISIONS, SPARSITIES, STRUCTURES, Grid
+from tf_lottery.compression.limits import Limits
+from tf_lottery.compression.progress import shown_progress
+from tf_lottery.compression.record import FOUND, Record
+from tf_lottery.compression.report import Compression
+from tf_lottery.compression.search import Search
+from tf_lottery.compression.task import (
+    NUM_SAMPLES,
+    NUM_TYPICAL,
+    Task,
+    check_calibration,
+    check_model,
+    measure_dense,
+    settings_of,
+)
+from tf_lottery.experiments.run_folder import (
+    RESULTS,
+    locked_run,
+    read_results,
+    remove_files,
+    write_json,
+)
+
+KIND = "compress"
+FILES = ("*.tflite", "*.keras", FOUND, RESULTS, "settings.json")
+
+
+def compress(
+    model: keras.Model,
+    train: Any,
+    validation: Any,
+    *,
+    budget: dict[str, float],
+    max_drop: float = 0.01,
+    finetune: int = 0,
+    structures: Sequence[str] = STRUCTURES,
+    sparsities: Sequence[float] = SPARSITIES,
+    precisions: Sequence[str] = PRECISIONS,
+    learning_rate: float | None = None,
+    batch_size: int = 32,
+    calibration: int = 1000,
+    directory: str | os.PathLike | None = None,
+    runs: int = 50,
+    seed: int = 0,
+    verbose: int = 1,
+) -> Compression:
+    """Finds the TFLite file of a trained classifier that meets a budget at the least loss.
+
+    It tries ways to prune the model with files of several precisions. A network is pruned in one
+    step with unlabelled examples (`tfl.prune` with `scores="obs"`, then `tfl.repair`) and, with
+    `finetune`, trained further where that is not accurate enough. Every file is run, compared with
+    Keras and timed, as by `tfl.export_tflite`, and its own accuracy is measured on all of the
+    validation data. Sparser networks than one that is hopeless are not tried, and no files whose
+    weights alone exceed the budget.
+
+    The model is left as it was. The result is the same for the same arguments, but for times. With
+    a `directory`, a call that was interrupted goes on where it stopped. Ctrl-C ends it with what
+    is known so far.
+
+    Args:
+        model: A built plain Keras model for classes, with one output. To train it further, it must
+            be compiled with an optimizer and a loss.
+        train: The training data, a tuple of arrays `(x, y)` or a data set of such batches, which
+            is read into memory. Without `finetune`, inputs alone will do.
+        validation: The same, of examples that the model was not trained with. Accuracies are
+            measured on them: labels are class numbers or one-hot rows, or 0 and 1 for one output.
+        budget: Dict of one or more of `"bytes"`, the size of the `.tflite` file; `"flops"`, those
+            of one example without products with zeros, as `tfl.flops` counts them; and
+            `"milliseconds"`, of one example on one thread of this machine.
+        max_drop: Float >= 0, how much accuracy a file may lose, 0.01 for a point. Defaults to
+            `0.01`.
+        finetune: Integer >= 0, the epochs of further training: weights are pruned gradually
+            meanwhile, channels before. Defaults to `0`: no training, no labels.
+        structures: Names of patterns as in `tfl.sparsify`. Defaults to single weights, blocks of
+            4 inputs, and whole channels.
+        sparsities: Floats in (0, 1), rising: the fractions of zeros to try, of all kernels
+            together. For channels, the fractions of the parameters to remove, or of the FLOPs if
+            the budget is not of bytes. Defaults to `(0.5, 0.7, 0.8, 0.9, 0.95)`.
+        precisions: As `quantize` of `tfl.export_tflite`, and `"float32"`. Defaults to all but
+            16-bit activations.
+        learning_rate: Float > 0, at the start of further training; it falls to 0 along a cosine.
+            Defaults to `None`: that with which the model's training started.
+        batch_size: Integer > 0, for further training. Defaults to `32`.
+        calibration: Integer > 0, how many of the training examples pruning and repair see.
+            Defaults to `1000`.
+        directory: Folder for the files, the networks and the state of the search. Defaults to
+            `None`: a new temporary folder.
+        runs: Integer > 0, how often a file is run to time it. Defaults to `50`.
+        seed: Integer >= 0, decides the calibration examples and the order of the training data.
+            Defaults to `0`.
+        verbose: Whether to show the progress. Defaults to `1`.
+
+    Returns:
+        A `Compression`.
+
+    Raises:
+        ValueError: If an argument is outside its range, the data do not fit the model, or the
+            folder holds another run.
+        OSError: If the folder cannot be written, before any file is made; later a warning says
+            so.
+        RuntimeError: If the backend is not TensorFlow.
+
+    Example:
+
+    >>> asked = {"budget": {"bytes": 4000}, "max_drop": 0.1}
+    >>> grid = {"structures": (), "precisions": ["float32"]}
+    >>> result = tfl.compress(model, (x, y), (x_val, y_val), **asked, **grid, verbose=0)
+    >>> result.best.name
+    'dense_float32.tflite'
+    """
+    _check_backend()
+    check_model(model, natural_number("finetune", finetune))
+    limits, grid = Limits.checked(budget), Grid.checked(structures, sparsities, precisions)
+    number_above("max_drop", max_drop, 0, inclusive=True)
+    if learning_rate is not None:
+        number_above("learning_rate", learning_rate, 0)
+    positive_integer("calibration", calibration)
+    natural_number("seed", seed)
+    examples = read_examples("train", train, model, needs_labels=finetune > 0)
+    check_calibration(examples.inputs)
+    held_out, accuracy, dense_accuracy = measure_dense(model, validation)
+    chosen = examples.chosen(calibration, seed)
+    task = Task(
+        model=model,
+        train=examples,
+        validation=held_out,
+        accuracy=accuracy,
+        dense_accuracy=dense_accuracy,
+        limits=limits,
+        max_drop=max_drop,
+        grid=grid,
+        finetune=finetune,
+        learning_rate=learning_rate,
+        batch_size=positive_integer("batch_size", batch_size),
+        calibration=chosen.pack(chosen.arrays),
+        samples=examples.chosen(NUM_SAMPLES, seed),
+        typical=examples.chosen(NUM_TYPICAL, seed),
+        runs=positive_integer("runs", runs),
+        seed=seed,
+        folder=pathlib.Path(directory or tempfile.mkdtemp(prefix="tf_lottery_compress_")),
+    )
+    with locked_run(task.folder, KIND, settings_of(task), FILES):
+        return _run(task, verbose)
+
+
+def remove_compression(directory: str | os.PathLike) -> None:
+    """Deletes the files that `tfl.compress` has written into a folder, and no others.
+
+    Args:
+        directory: The folder.
+    """
+    remove_files(directory, KIND, FILES)
+
+
+def _check_backend():
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "`compress` needs Keras on TensorFlow, as TFLite's converter does. Save the model and "
+            "run `KERAS_BACKEND=tensorflow tf-lottery compress FILE`. "
+            f"Received: keras.backend.backend()={keras.backend.backend()!r}"
+        )
+    extras.require("export", "tensorflow", "ai_edge_litert", "ai_edge_quantizer", "flatbuffers")
+
+
+def _run(task, verbose):
+    record, stopped = Record(task.folder), ""
+    rounds = 2 if task.finetune else 1
+    networks = 1 + rounds * len(task.grid.structures) * len(task.grid.sparsities)
+    with shown_progress(networks * (1 + len(task.grid.precisions)), verbose) as progress:
+        try:
+            if not _has_finished(task.folder, record):
+                Search(task, record, progress).run()
+        except (KeyboardInterrupt, OSError) as error:
+            if not record.files:
+                raise
+            stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+    result = _result(task, record, stopped)
+    if stopped:
+        warnings.warn(
+            f"The compression ended early ({stopped}); with the same `directory`, "
+            f"{str(task.folder)!r}, it goes on from there.",
+            stacklevel=3,
+        )
+    else:
+        write_json(task.folder / RESULTS, result.to_dict())
+    return result
+
+
+def _has_finished(folder, record):
+    """Returns whether a search has ended before, and all its files are still there."""
+    results = read_results(folder, {"files": list})
+    return results is not None and len(results["files"]) == len(record.files)
+
+
+def _result(task, record, stopped):
+    return Compression(
+        directory=str(task.folder),
+        budget=task.limits.values,
+        max_drop=task.max_drop,
+        dense_accuracy=task.dense_accuracy,
+        standard_error=task.accuracy.standard_error(task.dense_accuracy),
+        files=list(record.files.values()),
+        accuracies=record.accuracies,
+        problems=record.problems,
+        stopped=stopped,
+    )
