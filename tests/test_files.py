@@ -158,6 +158,14 @@ def test_arrays_larger_than_the_file_are_not_allocated(tmp_path):
         files.load_arrays(path, "thing")
 
 
+def test_headers_of_arrays_that_are_no_python_are_refused(tmp_path):
+    path = tmp_path / "thing.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tf_lottery.npy", b"\x93NUMPY\x01\x00\x04\x00{'a\n")
+    with pytest.raises(ValueError, match=r"thing\.npz.*damaged"):
+        files.load_arrays(path, "thing")
+
+
 def test_compressed_headers_are_bounded(tmp_path):
     path = tmp_path / "thing.npz"
     for size, message in ((1, "version"), (17, "claims more bytes than the file has")):

@@ -172,6 +172,18 @@ def test_configurations_of_other_versions_are_refused(version, make_model):
         tfl.SparseModel.from_config(config)
 
 
+@pytest.mark.parametrize("field", ["kernels", "skipped"])
+def test_damaged_configurations_are_refused(field, make_model):
+    config = tfl.sparsify(make_model("nested"), sparsity=0.5, pattern="2:4").get_config()
+    damaged = config["wrapper"]["config"][field]
+    if field == "kernels":
+        damaged[0]["key"] = 3.5
+    else:
+        damaged[next(iter(damaged))] = 3.5
+    with pytest.raises(ValueError, match="is missing or wrong: '3.5'"):
+        tfl.SparseModel.from_config(config)
+
+
 def test_matrices_of_kernels_and_back(make_model):
     sparse = tfl.sparsify(make_model("attention"), sparsity=0.5)
     kernels = sparse.get_kernels()

@@ -9,6 +9,7 @@ import pathlib
 import re
 import stat
 import time
+import tokenize
 import uuid
 import zipfile
 import zlib
@@ -33,6 +34,8 @@ _DAMAGED = (
     RecursionError,
     RuntimeError,
     SyntaxError,
+    # NumPy reads the header of an array as Python's text.
+    tokenize.TokenError,
     TypeError,
     ValueError,
     zipfile.BadZipFile,

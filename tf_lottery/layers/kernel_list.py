@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 
+from tf_lottery import files
 from tf_lottery.layers.kernels import IS_FROZEN, find_kernels, owners_of_weights, unique_paths
 
 
@@ -151,10 +152,12 @@ class KernelList:
             config: List of dicts.
 
         Raises:
-            ValueError: If the layer has other weights at these positions.
+            ValueError: If the layer has other weights at these positions, or the description is
+                damaged.
         """
         weights, owners, kernels = layer.weights, owners_of_weights(layer), []
         for entry in config:
+            files.check_fields(entry, {"key": str, "position": int, "shape": list, "name": str})
             position, expected = entry["position"], (entry["name"], tuple(entry["shape"]))
             found = None
             if position < len(weights):

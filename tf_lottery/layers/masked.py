@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_lottery import _keras
+from tf_lottery import _keras, files
 from tf_lottery._typing import Tensor
 from tf_lottery.layers._functional_call import functional_call
 from tf_lottery.layers.companion_masks import CompanionMasks
@@ -298,7 +298,7 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
         """Returns the wrapper that `config` describes.
 
         Raises:
-            ValueError: If a version of the library with another format wrote it.
+            ValueError: If a version of the library with another format wrote it, or it is damaged.
         """
         config = dict(config)
         if (version := config.pop("format", 1)) != FORMAT:
@@ -307,14 +307,15 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
                 "saved by another version of tf_lottery. Load it with that version, save a "
                 "`tfl.Ticket` of it, and apply the ticket to a new sparse model."
             )
-        kernels, skipped = config.pop("kernels"), config.pop("skipped")
+        kernels, skipped = config.pop("kernels"), dict(config.pop("skipped"))
+        files.check_fields(skipped, dict.fromkeys(skipped, str))
         sparsity, members = config.pop("sparsity", None), config.pop("groups", None)
         deserialize = keras.saving.deserialize_keras_object
         layer, *parts = map(deserialize, (config.pop("layer"), *config.pop("parts")))
         groups = [Group.from_config(group) for group in members["groups"]] if members else None
         masked = cls(layer, selection=parts[0], groups=groups, **config)
         masked.parts = parts
-        masked._saved_kernels, masked.skipped = kernels, dict(skipped)
+        masked._saved_kernels, masked.skipped = kernels, skipped
         masked._saved_members = members
         masked._expected_sparsity = sparsity
         return masked
