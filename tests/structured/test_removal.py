@@ -16,16 +16,26 @@ def network(between):
     return keras.Model(inputs, layers.Dense(2, name="head")(x))
 
 
-def twice(x):
-    shared = layers.Dense(4, name="shared")
-    return shared(shared(x))
+class Scale(layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], name="scale")
+
+    def call(self, inputs):
+        return inputs * self.scale
+
+
+def halves(x):
+    return ops.concatenate(ops.split(x, 2, axis=-1), axis=-1)
 
 
 CASES = {
-    "calls": (twice, ["first"], "several calls"),
-    "grouped": (layers.Conv1D(4, 1, groups=2, name="grouped"), ["first", "grouped"], "grouped"),
-    "function": (ops.square, ["first"], "there is no rule to make Square smaller"),
+    "weights": (Scale(name="scale"), ["first"], "scale: it computes with weights of its own"),
+    "function": (halves, ["first"], "there is no rule to make Split smaller"),
 }
+
+
+def widths_of(model):
+    return {x.name: x.kernel.shape[-1] for x in model.layers if hasattr(x, "kernel")}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -36,10 +46,16 @@ def test_groups_that_compaction_leaves_are_warned_of_once(case):
     with pytest.warns(UserWarning, match=f"the budget counts as removed.*{reason}") as warned:
         tfl.prune(sparse, budget={"parameters": 0.5})
     [message] = [str(w.message) for w in warned if "counts as removed" in str(w.message)]
-    assert [name for name in ("first", "grouped", "free") if f"'{name}'" in message] == names
-    widths = {layer.name: layer.kernel.shape[-1] for layer in model.layers if layer.weights}
-    small, _ = tfl.compact(sparse)
-    left = {layer.name: layer.kernel.shape[-1] for layer in small.layers if layer.weights}
+    assert [name for name in ("first", "third", "free") if f"'{name}'" in message] == names
+    widths = {
+        layer.name: layer.kernel.shape[-1] for layer in model.layers if hasattr(layer, "kernel")
+    }
+    small, report = tfl.compact(sparse)
+    assert [name for name in report.groups if not sparse.kept_channels()[name].all()] == names
+    assert reason in report.groups["first"]
+    left = {
+        layer.name: layer.kernel.shape[-1] for layer in small.layers if hasattr(layer, "kernel")
+    }
     assert all(left[name] == widths[name] for name in names)
     assert left["free"] < widths["free"]
 

@@ -1,5 +1,7 @@
 """`tfl.channel_groups`: which channels of a model can only be pruned together."""
 
+import functools
+
 import keras
 
 from tf_lottery import _keras
@@ -9,7 +11,7 @@ from tf_lottery.structured.grouping import Grouping
 from tf_lottery.structured.products import count_macs
 from tf_lottery.structured.report import ChannelGroups
 from tf_lottery.structured.rules.base import Rule
-from tf_lottery.structured.rules.table import lookup, mixes_channels
+from tf_lottery.structured.rules.table import is_opened
 
 
 def channel_groups(
@@ -65,13 +67,9 @@ def channel_groups(
         raise ValueError(f"Argument `model` must be a built Keras model. Received: model={model!r}")
     named = named_weights(model)
     keys = {id(variable): name for name, variable in named.items()}
-
-    def is_opened(operation):
-        is_known = lookup(operation, rules) is not None or mixes_channels(operation)
-        return isinstance(operation, keras.Layer) and not is_known
-
     with _keras.kept_random_state():
-        found = Grouping(Graph(layer, is_opened), keys, rules)
+        graph = Graph(layer, functools.partial(is_opened, rules=rules))
+        found = Grouping(graph, keys, rules)
         macs = _macs_if_known(layer, keys, input_shape)
     shapes = {name: tuple(variable.shape) for name, variable in named.items()}
     return ChannelGroups(layer.name, tuple(found.groups), found.fixed, found.notes, shapes, macs)

@@ -2,8 +2,9 @@
 
 import collections
 
-from tf_lottery.structured.graph import Graph, is_graph
-from tf_lottery.structured.rules.table import find_exact_rule, find_rule
+from tf_lottery.structured.exact_graph import exact_graph
+from tf_lottery.structured.graph import is_graph
+from tf_lottery.structured.rules.table import find_rule
 
 
 def reasons_to_stay(layer, groups, members):
@@ -22,16 +23,18 @@ def reasons_to_stay(layer, groups, members):
 
     Example:
 
-    >>> model = keras.Sequential([keras.Input((4, 6)), keras.layers.Conv1D(4, 1, name="first")])
-    >>> for layer in (keras.layers.Conv1D(4, 1, groups=2, name="grouped"), keras.layers.Dense(2)):
-    ...     model.add(layer)
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, name="first")])
+    >>> model.add(keras.layers.Lambda(lambda x: ops.concatenate(ops.split(x, 2, axis=-1), axis=-1)))
+    >>> model.add(keras.layers.Dense(2))
     >>> sparse = tfl.sparsify(model, pattern="channel")
-    >>> found = reasons_to_stay(model, sparse.groups, sparse.wrapper.named_members())
-    >>> sorted(found)
-    ['first', 'grouped']
+    >>> list(reasons_to_stay(model, sparse.groups, sparse.wrapper.named_members()))
+    ['first']
     """
-    if not is_graph(layer):
-        return {}
+    return reasons_in_graph(*exact_graph(layer), groups, members) if is_graph(layer) else {}
+
+
+def reasons_in_graph(graph, without_rule, groups, members):
+    """As `reasons_to_stay`, for what `exact_graph` returns."""
     owners, reasons = collections.defaultdict(set), {}
     for group in groups:
         for member in group.members:
@@ -40,15 +43,14 @@ def reasons_to_stay(layer, groups, members):
             owners[variable, member.axis].add(group.name)
     # The names of the groups that the channels of a tensor belong to, by the tensor's id.
     reached = collections.defaultdict(set)
-    for node in Graph(layer).nodes:
+    for node in graph.nodes:
         _pass_on(node, owners, reached)
-        rule, reason = find_exact_rule(node)
-        if rule is None:
+        if node in without_rule:
             keys = [id(variable) for variable in getattr(node.operation, "variables", ())]
             tensors = [*node.inputs, *node.extras, *node.outputs]
             names = [owners[key] for key in keys] + [reached[id(x)] for x in tensors]
             for name in sorted(set().union(*names)):
-                reasons.setdefault(name, f"{node.path}: {reason}")
+                reasons.setdefault(name, f"{node.path}: {without_rule[node]}")
     return reasons
 
 

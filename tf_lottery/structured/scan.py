@@ -8,6 +8,10 @@ import keras
 from tf_lottery import _keras
 from tf_lottery.layers.inputs import model_inputs
 
+# The value of the argument `training` while a layer's `call` is followed. As 0 it is false, and
+# unlike `False`, which a layer may itself pass to its sublayers, it tells that it was passed on.
+PASSED_ON = 0
+
 
 @dataclasses.dataclass(eq=False)
 class Call:
@@ -28,6 +32,8 @@ class Call:
     def __post_init__(self):
         # Layers take their tensors in the first argument, operations such as `x + y` in several.
         is_layer = isinstance(self.operation, keras.Layer)
+        if is_layer and not self.args:
+            self.args, self.kwargs = _with_first_argument(self.operation, self.kwargs)
         first = self.args[:1] if is_layer else [self.args, self.kwargs]
         others = keras.tree.flatten([self.args[1:], self.kwargs] if is_layer else [])
         self.arguments = keras.tree.flatten(first)
@@ -45,6 +51,13 @@ class Call:
             return {}
 
 
+def _with_first_argument(layer, kwargs):
+    """Returns positional and keyword arguments with the first one of `call` as positional."""
+    first = next(iter(inspect.signature(layer.call).parameters))
+    others = {name: value for name, value in kwargs.items() if name != first}
+    return (kwargs[first],) if first in kwargs else (), others
+
+
 class Scan:
     """The calls of one functional model.
 
@@ -53,10 +66,12 @@ class Scan:
 
     Args:
         function: A `keras.Function` or functional model.
+        structure: What the outputs are nested in. Defaults to `None`: as those of `function`.
     """
 
-    def __init__(self, function):
+    def __init__(self, function, structure=None):
         self.calls = []
+        self.structure = function.output if structure is None else structure
         inputs = keras.tree.map_structure(
             lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), function.input
         )
@@ -67,6 +82,11 @@ class Scan:
             input_tensors=inputs,
         )
         self.inputs, self.outputs = clone.inputs, clone.outputs
+
+    def uses_variables(self):
+        """Returns whether functions of `keras.ops` read variables, besides those of layers."""
+        arguments = keras.tree.flatten([(call.args, call.kwargs) for call in self.calls])
+        return any(isinstance(value, keras.Variable) for value in arguments)
 
     def _record(self, stand_in, *args, **kwargs):
         outputs = stand_in(*args, **kwargs)
@@ -130,12 +150,13 @@ def scan_call(layer, args, kwargs):
     given = {id(x): item for x, item in zip(tensors, inputs, strict=True)}
     args, kwargs = keras.tree.map_structure(lambda x: given.get(id(x), x), (args, kwargs))
     if "training" in inspect.signature(layer.call).parameters:
-        kwargs = {"training": False, **kwargs}
+        kwargs = {"training": PASSED_ON, **kwargs}
     with _keras.kept_nodes(layer), keras.StatelessScope():
-        outputs = keras.tree.flatten(layer.call(*args, **kwargs))
+        structure = layer.call(*args, **kwargs)
+        outputs = keras.tree.flatten(structure)
         if not all(map(is_tensor, outputs)):
             raise TypeError("it returns other values than tensors")
-        return Scan(keras.Model(inputs, outputs))
+        return Scan(keras.Model(inputs, outputs), structure)
 
 
 def is_tensor(value):

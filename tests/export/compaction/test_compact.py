@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 import tf_lottery as tfl
+from tf_lottery.structured.exact_graph import OWN_WEIGHTS
 
 
 def small_model():
@@ -164,11 +165,11 @@ def test_report_prints_and_serializes(pruned):
 def test_report_lists_what_is_left_alone():
     inputs = keras.Input((4,))
     x = layers.LayerNormalization(name="norm")(layers.Dense(3, name="hidden")(inputs))
-    x = layers.Lambda(lambda x: 2 * x, name="double")(x)
+    x = layers.Dense(2)(Scale(name="scale")(x))
     report = tfl.compact(keras.Model(inputs, x))[1]
     assert report.left_alone == {
         "norm": "it mixes its channels",
-        "double": "there is no rule for Lambda",
+        "scale": OWN_WEIGHTS,
     }
     assert "Left alone:" in str(report) and "norm: it mixes its channels" in str(report)
 
@@ -186,7 +187,7 @@ def test_tensors_without_channels():
     mean = layers.Lambda(lambda x: keras.ops.mean(x, axis=-1), output_shape=(), name="mean")
     model = keras.Model(inputs, mean(layers.Dense(3)(inputs)))
     smaller, report = tfl.compact(model)
-    assert report.left_alone == {"mean": "there is no rule for Lambda"}
+    assert list(report.left_alone.values()) == ["the number of its channels is not known"]
     x = np.arange(8.0).reshape(2, 4)
     np.testing.assert_allclose(smaller(x), model(x))
 
@@ -199,12 +200,20 @@ def test_model_without_weights():
 
 
 class WithoutConfig(layers.Layer):
-    def __init__(self, table):
-        super().__init__()
+    def __init__(self, table, **kwargs):
+        super().__init__(**kwargs)
         self.table = table
 
     def call(self, inputs):
         return inputs + self.table
+
+
+class Scale(layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], name="scale")
+
+    def call(self, inputs):
+        return inputs * self.scale
 
 
 class OwnCall(keras.Model):
@@ -236,8 +245,35 @@ def test_wrong_arguments_are_named(pruned):
         tfl.compact(pruned, gather_inputs=1)
 
 
-def test_layer_that_cannot_be_copied_is_named():
+def test_layers_that_cannot_be_copied_are_used_by_both_models(compact_and_compare):
     inputs = keras.Input((2,))
-    model = keras.Model(inputs, WithoutConfig(np.ones(2, "float32"))(layers.Dense(2)(inputs)))
-    with pytest.raises(ValueError, match=r"`model` must .*Received: layer 'without_config'"):
-        tfl.compact(model)
+    x = WithoutConfig(np.ones(2, "float32"), name="own")(layers.Dense(2, name="hidden")(inputs))
+    model = keras.Model(inputs, layers.Dense(1)(x))
+    x = np.array([[1, 2], [3, -1]], "float32")
+    smaller, report = compact_and_compare(model, x)
+    assert report.reused == ["own"]
+    assert smaller.get_layer("own") is model.get_layer("own")
+    assert "own: both models have the same layer" in " ".join(str(report).split())
+
+
+class WithoutName(WithoutConfig):
+    """A dense layer inside, and a config that lacks an argument."""
+
+    def __init__(self, table, **kwargs):
+        super().__init__(table, **kwargs)
+        self.inside = layers.Dense(2)
+
+    def call(self, inputs):
+        return self.inside(inputs)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_masked_layers_that_cannot_be_copied_are_refused():
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, WithoutName(None, name="own")(inputs))
+    assert tfl.compact(model)[1].reused == ["own"]
+    sparse = tfl.sparsify(model, sparsity=0.5)
+    with pytest.raises(ValueError, match=r"`model` must .*Received: layer 'own'.*`from_config`"):
+        tfl.compact(sparse)

@@ -137,6 +137,15 @@ def test_inputs_are_selected_beside_units_that_went(compact_and_compare, randomi
     assert report.gathered == {"output": 3}
 
 
+def test_wrapped_layers_select_no_inputs(compact_and_compare, randomize):
+    steps = layers.TimeDistributed(layers.Dense(2, name="inside"))
+    model = randomize(keras.Sequential([keras.Input((4, 3)), steps]), 0)
+    steps.layer.kernel.assign([[1, 2], [0, 0], [3, 4]])
+    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
+    _, report = compact_and_compare(model, x, gather_inputs=True)
+    assert report.gathered == {}
+
+
 def test_dense_units_behind_a_reshape_to_channels(compact_and_compare, randomize):
     model = keras.Sequential(
         [
@@ -213,41 +222,78 @@ def test_nested_model_that_always_trains_is_left_alone(randomize):
     assert [row.units_after for row in report.rows] == [4, 4, 2]
 
 
-def test_nested_model_of_another_kind_is_left_alone(make_model, compact_and_compare):
+def test_nested_model_of_another_kind_stays_if_nothing_in_it_is_dead(
+    make_model, compact_and_compare
+):
     inputs = keras.Input((4, 2))
-    x = make_model("subclassed")(layers.Dense(2, name="hidden")(inputs))
+    inner = make_model("subclassed")
+    x = inner(layers.Dense(2, name="hidden")(inputs))
     model = keras.Model(inputs, layers.Dense(2, name="output")(x))
-    model.get_layer("hidden").kernel.assign([[1, 0], [1, 0]])
+    model.get_layer("hidden").kernel.assign([[1, 0], [1, 1]])
     x = np.random.default_rng(0).normal(size=(2, 4, 2)).astype("float32")
-    _, report = compact_and_compare(model, x)
-    [reason] = report.left_alone.values()
-    assert reason == "it is a model whose graph of layers is not known"
-    assert report.rows[0].units_after == 2
+    smaller, report = compact_and_compare(model, x)
+    assert type(smaller.get_layer(inner.name)) is type(inner)
+    assert [row.path for row in report.rows] == ["hidden", inner.name, "output"]
+    model.get_layer("hidden").kernel.assign([[1, 0], [1, 0]])
+    smaller, report = compact_and_compare(model, x)
+    assert smaller.get_layer("hidden").units == 1
+    assert inner not in smaller.layers
 
 
-def test_model_called_twice_is_left_alone(make_model, make_data, compact_and_compare, randomize):
-    model = randomize(make_model("nested"), 0.5)
-    smaller, report = compact_and_compare(model, make_data("nested")[0])
-    assert "several calls" in report.left_alone["block"]
-    assert len(smaller.get_layer("block").weights) == len(model.get_layer("block").weights)
-    x = make_data("nested")[0]
+def test_model_called_twice_is_compacted_once(make_model, make_data, compact_and_compare):
+    model, x = make_model("nested"), make_data("nested")[0]
+    for layer in model.get_layer("block").layers:
+        if hasattr(layer, "kernel"):
+            layer.kernel.assign(layer.kernel * (np.arange(layer.kernel.shape[-1]) > 0))
+    smaller, report = compact_and_compare(model, x)
+    assert report.left_alone == {}
+    assert smaller.get_layer("block").count_params() < model.get_layer("block").count_params()
     before = np.array(smaller(x))
     block = smaller.get_layer("block")
     block.layers[0].kernel.assign(block.layers[0].kernel * 2)
     assert not np.allclose(smaller(x), before)
 
 
-def test_layer_called_twice_stays_one_layer(compact_and_compare, randomize):
+def test_units_of_a_layer_called_twice_go_if_they_are_dead_in_both_calls(
+    compact_and_compare, randomize
+):
     inputs = keras.Input((3,))
     shared, relu = layers.Dense(4, name="shared"), layers.ReLU(name="relu")
     a = relu(layers.Dense(3, name="hidden")(inputs))
     x = layers.Concatenate()([relu(shared(a)), relu(shared(inputs))])
-    model = randomize(keras.Model(inputs, layers.Dense(2, name="output")(x)), 0.6)
+    model = randomize(keras.Model(inputs, layers.Dense(2, name="output")(x)), 0)
+    kernel = np.array(model.get_layer("output").kernel)
+    kernel[[0, 1, 4, 6]] = 0  # Nothing reads unit 0; 1 and 2 are read in one call each.
+    model.get_layer("output").kernel.assign(kernel)
     smaller, report = compact_and_compare(model, X)
-    assert report.left_alone == {"shared": "it has several calls, which share its weights"}
+    assert report.left_alone == {}
     assert [layer.name for layer in smaller.layers] == [layer.name for layer in model.layers]
     assert len(smaller.weights) == 6
-    assert smaller.get_layer("shared").units == 4
+    assert smaller.get_layer("shared").units == 3
+
+
+@pytest.mark.parametrize("biases, units", [([5, 5], 1), ([5, 6], 2)])
+def test_constants_that_a_layer_reads_in_two_calls_must_agree(biases, units, compact_and_compare):
+    inputs, shared = keras.Input((3,)), layers.Dense(2, name="shared")
+    a, b = (layers.Dense(2, name=name) for name in "ab")
+    model = keras.Model(inputs, layers.Subtract()([shared(a(inputs)), shared(b(inputs)) * 2.0]))
+    for layer, bias in zip((a, b), biases, strict=True):
+        layer.kernel.assign([[1, 0], [2, 0], [3, 0]])
+        layer.bias.assign([0, bias])
+    smaller, _ = compact_and_compare(model, X)
+    assert [smaller.get_layer(name).units for name in "ab"] == [units, units]
+    assert smaller.get_layer("shared").kernel.shape == (units, 2)
+
+
+def test_layer_that_is_called_in_training_mode_once_stays(compact_and_compare):
+    inputs, norm = keras.Input((3,)), layers.BatchNormalization(name="norm")
+    x = norm(layers.Dense(4, name="a")(inputs))
+    y = norm(layers.Dense(4, name="b")(inputs), training=True)
+    model = keras.Model(inputs, layers.Dense(2, name="output")(layers.Add()([x, y])))
+    model.get_layer("output").kernel.assign([[1, 1], [0, 0], [1, 2], [0, 0]])
+    _, report = tfl.compact(model)
+    assert "training" in report.left_alone["norm"]
+    assert [row.units_after for row in report.rows if row.path in "ab"] == [4, 4]
 
 
 def test_layers_without_weights_can_be_shared(compact_and_compare, randomize):
@@ -267,7 +313,7 @@ def test_models_of_other_kinds(kind, make_model, make_data, compact_and_compare,
     x = make_data(kind)[0]
     smaller, report = compact_and_compare(model, x)
     assert [layer.name for layer in smaller.layers] == [layer.name for layer in model.layers]
-    mixing = {"recurrent_deep": ["bidirectional"], "attention": ["layer_norm"]}
+    mixing = {"attention": ["layer_norm"]}
     assert len(report.left_alone) == len(mixing.get(kind, []))
     for name, path in zip(mixing.get(kind, []), report.left_alone, strict=True):
         assert path.startswith(name)

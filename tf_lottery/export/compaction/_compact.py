@@ -8,7 +8,9 @@ from tf_lottery.export.compaction.analysis import analyze
 from tf_lottery.export.compaction.rebuild import rebuild
 from tf_lottery.export.compaction.report import CompactionReport, LayerRow
 from tf_lottery.model import SparseModel
-from tf_lottery.structured.graph import Graph, is_graph
+from tf_lottery.structured.exact_graph import exact_graph
+from tf_lottery.structured.graph import is_graph
+from tf_lottery.structured.removal import reasons_in_graph
 
 
 def compact(
@@ -23,13 +25,22 @@ def compact(
     inference, up to rounding.
 
     Dense, convolutional, depthwise, separable, embedding and batch normalization layers and
-    `EinsumDense` become smaller, and so do nested models and recurrent layers, whose units go if
-    they stay at zero or if no other unit and no later layer reads them. `MultiHeadAttention` loses
-    heads, and entries of keys and values that are dead in all heads; on JAX, which needs keys and
-    values of the same width, as many of both. What cannot be removed exactly stays, and the report
-    says why: a constant other than zero that enters a convolution with padding, layers that mix
-    their channels, layers with several calls, layers of other kinds. Inputs and outputs of the
-    model keep their shapes and names, and every layer keeps at least one unit.
+    `EinsumDense` become smaller, and so do nested models, `Bidirectional`, `TimeDistributed` and
+    recurrent layers, whose units go if they stay at zero or if no other unit and no later layer
+    reads them. Grouped convolutions keep as many channels in every group. `MultiHeadAttention`
+    and `GroupQueryAttention` lose heads, and entries of keys and values that are dead in all
+    heads; on JAX, which needs keys and values of the same width, as many of both. Layers and
+    models with several calls lose what is dead in all of them.
+
+    Layers of other kinds stay as they are if nothing in them is dead. Otherwise the smaller model
+    has, in place of the layer, the layers and functions of `keras.ops` that its `call` uses at
+    inference, if only layers in it have weights. A layer whose config does not make another one
+    is not copied: both models then have it, and share its weights.
+
+    What cannot be removed exactly stays, and the report says why: a constant other than zero that
+    enters a convolution with padding, layers that mix their channels, layers with weights of
+    their own. Inputs and outputs of the model keep their shapes and names, and every layer keeps
+    at least one unit.
 
     Args:
         model: A `SparseModel`, or a built `keras.Sequential` or functional model. It is not
@@ -46,7 +57,7 @@ def compact(
 
     Raises:
         ValueError: If `model` is not a built Sequential or functional model, for example
-            subclassed, or has a layer that cannot be copied.
+            subclassed, or has a layer that needs to change and cannot be copied.
 
     Example:
 
@@ -63,28 +74,50 @@ def compact(
         )
     _check_model(model.model if isinstance(model, SparseModel) else model)
     with settled(model) as plain:
-        return _compacted(plain, multiple_of, gather_inputs)
+        graph, without_rule = exact_graph(plain)
+        kept = analyze(graph, multiple_of, gather_inputs)
+        rebuilt = rebuild(plain, graph, _masked_variables(model))
+    stays = {}
+    if isinstance(model, SparseModel) and model.groups:
+        members = model.wrapper.named_members()
+        reasons = reasons_in_graph(graph, without_rule, model.groups, members)
+        live = model.kept_channels()
+        stays = {name: reason for name, reason in reasons.items() if not live[name].all()}
+    report = CompactionReport(
+        model.name,
+        _rows(graph, rebuilt.layers),
+        {node.path: int(node.gathered.sum()) for node in graph.nodes if node.gathered is not None},
+        kept,
+        {node.path: reason for node, reason in without_rule.items() if _has_channels(node)},
+        [layer.name for layer in rebuilt.reused],
+        stays,
+    )
+    return rebuilt.model, report
 
 
-def _compacted(model, multiple_of, gather_inputs):
-    """Returns a model without its dead units, and the report."""
-    graph = Graph(model)
-    left_alone, kept = analyze(graph, multiple_of, gather_inputs)
-    smaller, new = rebuild(model, graph)
-    rows = {
-        id(node.operation): _row(node, new[id(node.operation)])
-        for node in graph.nodes
-        if getattr(node.operation, "weights", None)
-    }
-    gathered = {n.path: int(n.gathered.sum()) for n in graph.nodes if n.gathered is not None}
-    report = CompactionReport(model.name, list(rows.values()), gathered, kept, left_alone)
-    return smaller, report
+def _masked_variables(model):
+    """Returns the variables that have other values while the masks are applied to them."""
+    if not isinstance(model, SparseModel):
+        return []
+    return [*model.kernels.values(), *model.wrapper.named_members().values()]
 
 
-def _row(node, new):
-    before = node.outputs[0]
-    units = before.width, int(before.kept.sum())
-    return LayerRow(node.path, *units, node.operation.count_params(), new.count_params())
+def _has_channels(node):
+    return any(x.width for x in [*node.inputs, *node.extras, *node.outputs])
+
+
+def _rows(graph, new):
+    """Returns a row for each layer with weights, or for the layer that was copied with it."""
+    rows = {}
+    for node in graph.nodes:
+        whole = [owner for owner in node.owners if id(owner.operation) in new]
+        call = whole[0] if whole else node
+        layer, outputs = call.operation, call.outputs
+        if id(layer) not in rows and getattr(layer, "weights", None):
+            units = outputs[0].width, int(outputs[0].kept.sum())
+            weights = layer.count_params(), new[id(layer)].count_params()
+            rows[id(layer)] = LayerRow(call.path, *units, *weights)
+    return list(rows.values())
 
 
 def _check_model(model):

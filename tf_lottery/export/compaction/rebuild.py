@@ -1,59 +1,79 @@
 """Builds the smaller model from the analyzed graph of the original one."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
 from tf_lottery._keras import all_layers, output_shape_of_lambda
+from tf_lottery.structured.exact_graph import changed_layers
 from tf_lottery.structured.graph import as_functional, is_graph
+from tf_lottery.structured.rules.base import Edit
+from tf_lottery.structured.scan import PASSED_ON, is_tensor
 
 
-def rebuild(model, graph):
+def rebuild(model, graph, masked=()):
     """Builds the smaller model and gives it its weights.
 
     Args:
-        model: A built Sequential or functional model.
+        model: A built model.
         graph: Its `Graph`, analyzed.
+        masked: Iterable of the variables that have other values now than later, since masks are
+            applied to them.
 
     Returns:
-        Pair of the new model and a dict of the ids of the layers of `model` to the new layers.
-        The new model is of the same kind as `model`, but a Sequential model whose inputs are
-        gathered becomes a functional one.
+        A `Rebuilt`. The new model is of the same kind as `model`, but a Sequential model whose
+        inputs are gathered, or in which a layer is replaced by the calls inside it, becomes a
+        functional one.
 
     Raises:
         ValueError: If a layer cannot be copied.
     """
-    builder = _Builder(graph)
-    smaller = builder.build(model)
+    builder = _Builder(graph, masked)
+    smaller = builder.build(model, model.name)
     builder.set_weights()
-    return smaller, builder.new
+    return Rebuilt(smaller, builder.new, builder.reused)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rebuilt:
+    """The smaller model.
+
+    Args:
+        model: The new model.
+        layers: Dict of the ids of the layers of the old model to the new layers.
+        reused: List of the layers that both models have.
+    """
+
+    model: keras.Model
+    layers: dict
+    reused: list
 
 
 class _Builder:
-    """Copies layers, smaller where the analysis removed units."""
+    """Copies layers, smaller where the analysis removed units, and repeats the calls."""
 
-    def __init__(self, graph):
+    def __init__(self, graph, masked):
         self.new = {}
+        self.reused = []
         self._graph = graph
-        # Rules for layers with several calls never change the layer.
+        self._masked = {id(variable) for variable in masked}
+        # All calls of a layer have the same channels, if they matter to its edit.
         self._nodes = {id(node.operation): node for node in graph.nodes if node.rule}
+        self._changed = changed_layers(graph)
         self._edits = {}
         self._pairs = []
         self._gathers = {}
 
-    def build(self, model):
+    def build(self, model, name):
         function = as_functional(model)
         inputs = self._inputs(model, function)
-        if isinstance(model, keras.Sequential) and not self._gathers_in(model):
+        if isinstance(model, keras.Sequential) and not any(map(self._needs_calls, model.layers)):
             copies = [self._copy(layer) for layer in model.layers]
             layers = [keras.tree.flatten(inputs)[0], *copies]
-            return keras.Sequential(layers, name=model.name, trainable=model.trainable)
-        clone = keras.models.clone_model(
-            function,
-            clone_function=self._copy,
-            call_function=self._call,
-            input_tensors=inputs,
-        )
-        return keras.Model(inputs, clone.output, name=model.name, trainable=model.trainable)
+            return keras.Sequential(layers, name=name, trainable=model.trainable)
+        outputs = self._run(self._graph.scan_of(model), keras.tree.flatten(inputs))
+        return keras.Model(inputs, outputs, name=name, trainable=model.trainable)
 
     def set_weights(self):
         for old, new in self._pairs:
@@ -65,9 +85,41 @@ class _Builder:
                     _attribute(new, name).assign(value)
                     _copy_trainable(_attribute(old, name), _attribute(new, name))
 
+    def _run(self, scan, inputs, prefix=""):
+        """Repeats calls with the new layers, and returns their outputs in the old structure.
+
+        Args:
+            scan: A `Scan`.
+            inputs: List of symbolic tensors for its inputs.
+            prefix: String, what the names of the new layers begin with if the calls were inside
+                a layer. Defaults to `""`.
+        """
+        tensors = {id(x): y for x, y in zip(scan.inputs, inputs, strict=True)}
+        for call in scan.calls:
+            args, kwargs = keras.tree.map_structure(
+                lambda x: tensors.get(id(x), x), (call.args, call.kwargs)
+            )
+            if prefix and kwargs.get("training", True) is PASSED_ON:
+                del kwargs["training"]
+            outputs = keras.tree.flatten(self._call(call, args, kwargs, prefix))
+            tensors.update((id(x), y) for x, y in zip(call.outputs, outputs, strict=True))
+        return keras.tree.pack_sequence_as(scan.structure, [tensors[id(x)] for x in scan.outputs])
+
+    def _call(self, call, args, kwargs, prefix):
+        operation = call.operation
+        opened = self._graph.opened.get(id(call))
+        if opened is not None and id(operation) in self._changed:
+            inputs = [x for x in keras.tree.flatten([args, kwargs]) if is_tensor(x)]
+            return self._run(opened.scan, inputs, f"{prefix}{operation.name}_")
+        copy = self._copy(operation, prefix)
+        positions = self._gathers.get(id(copy))
+        if positions is not None:
+            args = (keras.ops.take(args[0], positions, axis=-1), *args[1:])
+        return copy(*args, **kwargs)
+
     def _inputs(self, model, function):
         """Returns new input tensors, nested as those of the model."""
-        channels = self._graph.model_inputs.get(id(model))
+        [channels, *_] = self._graph.model_inputs.get(id(model)) or [None]
         layers = {
             id(layer.output): layer
             for layer in function.operations
@@ -83,27 +135,37 @@ class _Builder:
             tensors.append(layer.output)
         return keras.tree.pack_sequence_as(function.input, tensors)
 
-    def _gathers_in(self, model):
-        nodes = (self._nodes.get(id(layer)) for layer in model.layers)
-        return any(node is not None and node.gathered is not None for node in nodes)
+    def _needs_calls(self, layer):
+        """Returns whether a layer of a Sequential model cannot just be copied."""
+        node = self._nodes.get(id(layer))
+        return id(layer) in self._changed or (node is not None and node.gathered is not None)
 
-    def _copy(self, operation):
+    def _copy(self, operation, prefix=""):
         if id(operation) not in self.new:
-            self.new[id(operation)] = self._make(operation)
+            self.new[id(operation)] = self._make(operation, prefix + operation.name)
         return self.new[id(operation)]
 
-    def _make(self, operation):
+    def _make(self, operation, name):
         if is_graph(operation):
-            return self.build(operation)
+            return self.build(operation, name)
+        if type(operation) is keras.layers.TimeDistributed:
+            return self._wrap(operation, name, layer=self._copy(operation.layer))
+        if type(operation) is keras.layers.Bidirectional:
+            return self._wrap_both(operation, name)
         node = self._nodes.get(id(operation))
-        config = _config(operation)
-        if node is not None and isinstance(operation, keras.Layer):
-            edit = node.rule.edit(node)
-            config.update(edit.config)
+        edit = node.rule.edit(node) if node and isinstance(operation, keras.Layer) else Edit()
+        try:
+            config = {**_config(operation), **edit.config, "name": name}
             if edit.weights:
-                self._edits[id(operation)] = edit
                 config.update(dict.fromkeys(_unfit_initializers(operation, config), "zeros"))
-        copy = _from_config(operation, config)
+            copy = _from_config(operation, config)
+        except ValueError:
+            if edit.weights or not self._is_reusable(operation):
+                raise
+            self.reused.append(operation)
+            return operation
+        if edit.weights:
+            self._edits[id(operation)] = edit
         if node is not None and node.gathered is not None:
             positions = np.flatnonzero(node.gathered[node.inputs[0].kept])
             self._gathers[id(copy)] = positions.tolist()
@@ -111,11 +173,29 @@ class _Builder:
             self._pairs.append((operation, copy))
         return copy
 
-    def _call(self, operation, *args, **kwargs):
-        positions = self._gathers.get(id(operation))
-        if positions is not None:
-            args = (keras.ops.take(args[0], positions, axis=-1), *args[1:])
-        return operation(*args, **kwargs)
+    def _wrap(self, wrapper, name, **layers):
+        """Returns a new wrapper around other layers."""
+        config = {**wrapper.get_config(), "name": name}
+        for key in ("layer", "backward_layer"):
+            config.pop(key, None)
+        return type(wrapper)(**layers, **config)
+
+    def _wrap_both(self, wrapper, name):
+        forward, backward = wrapper.forward_layer, wrapper.backward_layer
+        new = self._wrap(
+            wrapper, name, layer=self._copy(forward), backward_layer=self._copy(backward)
+        )
+        # The wrapper made a copy of it.
+        made = self.new[id(forward)]
+        self.new[id(forward)] = new.forward_layer
+        self._pairs = [
+            (old, new.forward_layer if copy is made else copy) for old, copy in self._pairs
+        ]
+        return new
+
+    def _is_reusable(self, operation):
+        variables = getattr(operation, "variables", ())
+        return not any(id(variable) in self._masked for variable in variables)
 
 
 def _config(operation):
@@ -133,6 +213,7 @@ def _config(operation):
 
 
 def _from_config(operation, config):
+    name = config.get("name", operation.name)
     if type(operation) is keras.layers.Lambda:
         return _copy_lambda(operation, config)
     try:
@@ -140,8 +221,8 @@ def _from_config(operation, config):
     except Exception as error:  # A layer's own code may fail in any way.
         raise _not_copied(operation, f"whose `from_config` fails: {error}") from error
     # Not every operation takes its name from the config, and names must be unique.
-    if copy.name != operation.name:
-        copy.name = operation.name
+    if copy.name != name:
+        copy.name = name
     return copy
 
 

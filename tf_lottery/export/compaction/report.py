@@ -4,6 +4,8 @@ import dataclasses
 
 from tf_lottery.printable import Printable, listed, plain_table
 
+SHARED = "both models have the same layer, since its config does not make another"
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerRow:
@@ -38,6 +40,9 @@ class CompactionReport(Printable):
         kept: Dict of paths of layers to a list of reasons why dead or constant units stay.
         left_alone: Dict of paths of layers to the reason why none of their input or output
             channels was removed.
+        reused: List of the names of layers that cannot be copied, so that the smaller model uses
+            the given model's layer itself.
+        groups: Dict of the names of channel groups of which pruned channels stay to the reason.
     """
 
     name: str
@@ -45,6 +50,8 @@ class CompactionReport(Printable):
     gathered: dict
     kept: dict
     left_alone: dict
+    reused: list = dataclasses.field(default_factory=list)
+    groups: dict = dataclasses.field(default_factory=dict)
 
     @property
     def parameters_before(self) -> int:
@@ -92,7 +99,14 @@ class CompactionReport(Printable):
         """Returns the lines below the table."""
         inputs = {path: f"{count:,} inputs" for path, count in self.gathered.items()}
         kept = {path: "; ".join(reasons) for path, reasons in self.kept.items()}
-        sections = {"Select inputs:": inputs, "Kept:": kept, "Left alone:": self.left_alone}
+        reused = dict.fromkeys(self.reused, SHARED)
+        sections = {
+            "Select inputs:": inputs,
+            "Kept:": kept,
+            "Left alone:": self.left_alone,
+            "Not copied:": reused,
+            "Pruned groups that stay; `exclude` leaves them out:": self.groups,
+        }
         return [
             line
             for head, entries in sections.items()

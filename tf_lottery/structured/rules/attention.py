@@ -91,35 +91,61 @@ class _Attention(Rule):
                 need[:] = True
         return needs
 
+    def changes(self, node):
+        kept = self._live(node.operation)
+        return super().changes(node) or not all(array.all() for array in kept.values())
+
     def edit(self, node):
         layer, y = node.operation, node.outputs[0]
-        parts = _projections(layer)
-        heads, keys, values = _live(parts)
-        if keras.backend.backend() == "jax" and len(keys) == len(values):
-            # The attention of JAX takes only keys and values of the same width.
-            width = max(keys.sum(), values.sum())
-            keys, values = _at_least(keys, width), _at_least(values, width)
+        parts, kept = _projections(layer), self._live(layer)
+        widths = {"query": "key", "key": "key", "value": "value", "gate": "value"}
+        heads = {"query": "query", "gate": "query"}
         # Keras divides the queries by the square root of the key width.
-        scale = math.sqrt(keys.sum() / len(keys))
+        scale = math.sqrt(kept["key"].sum() / len(kept["key"]))
         uses = self.uses(node)
         weights = {}
-        for name, widths in {"query": keys, "key": keys, "value": values}.items():
+        for name, width in widths.items():
+            if name not in parts:
+                continue
             factor = scale if name == "query" else 1.0
             [x] = [use.channels for use in uses if use.variable is parts[name].kernel][:1]
             rows = taken(node) if name == "query" else x.kept
             kernel = shrink(to_numpy(parts[name].kernel) * factor, 0, rows, x.needed)
-            weights[f"{name}.kernel"] = kernel[:, heads][..., widths]
+            chosen = kept[f"{heads.get(name, 'value')} heads"], kept[width]
+            weights[f"{name}.kernel"] = kernel[:, chosen[0]][..., chosen[1]]
             if parts[name].bias is not None:
                 bias = to_numpy(parts[name].bias) * factor
-                weights[f"{name}.bias"] = bias[heads][:, widths]
+                weights[f"{name}.bias"] = bias[chosen[0]][:, chosen[1]]
         output = parts["attention_output"]
         kernel = shrink(to_numpy(output.kernel), 2, y.kept, y.needed)
-        weights["attention_output.kernel"] = kernel[heads][:, values]
+        weights["attention_output.kernel"] = kernel[kept["query heads"]][:, kept["value"]]
         if output.bias is not None:
             bias = shrink(to_numpy(output.bias), 0, y.kept, y.needed)
             weights["attention_output.bias"] = bias
-        config = {"num_heads": heads, "key_dim": keys, "value_dim": values, "output_shape": y.kept}
-        return Edit({name: int(kept.sum()) for name, kept in config.items()}, weights)
+        return Edit(self._config(kept, y), weights)
+
+    def _config(self, kept, y):
+        """Returns the changed entries of the layer's config."""
+        return {
+            "num_heads": int(kept["query heads"].sum()),
+            "key_dim": int(kept["key"].sum()),
+            "value_dim": int(kept["value"].sum()),
+            "output_shape": int(y.kept.sum()),
+        }
+
+    def _live(self, layer):
+        """Returns a dict of which heads, and which entries of keys and of values, matter.
+
+        An entry of a value matters in a head if it is not always zero and the output reads it.
+        One of a key matters if neither it nor that of the query is always zero. At least one
+        always stays.
+        """
+        heads, keys, values = _live(_projections(layer))
+        if keras.backend.backend() == "jax" and len(keys) == len(values):
+            # The attention of JAX takes only keys and values of the same width.
+            width = max(keys.sum(), values.sum())
+            keys, values = _at_least(keys, width), _at_least(values, width)
+        return {"query heads": heads, "value heads": heads, "key": keys, "value": values}
 
     def _spaces(self, layer):
         """Returns the `Channels` of the heads, and a dict of projections to those of widths."""
@@ -136,13 +162,31 @@ class _GroupedAttention(_Attention):
     layer has a single width for keys and values.
     """
 
-    def left_alone(self, node):
-        return MIXES
+    def gathers(self, node):
+        return False
+
+    def unions(self, node):
+        """Yields the queries and outputs, whose numbers of channels Keras takes to be the same."""
+        every = np.arange(node.outputs[0].width)
+        yield node.named["query"], every, node.outputs[0], every
 
     def _spaces(self, layer):
         heads = Channels((1, layer.num_key_value_heads), "float32", "heads")
         width = Channels((1, layer.head_dim), "float32", "head width")
         return heads, dict.fromkeys(["query", "key", "value", "gate"], width)
+
+    def _config(self, kept, y):
+        return {
+            "num_query_heads": int(kept["query heads"].sum()),
+            "num_key_value_heads": int(kept["value heads"].sum()),
+            "head_dim": int(kept["key"].sum()),
+        }
+
+    def _live(self, layer):
+        heads, keys, values = _live(_projections(layer))
+        width = keys | values
+        queries = heads.repeat(layer.num_query_heads // layer.num_key_value_heads)
+        return {"query heads": queries, "value heads": heads, "key": width, "value": width}
 
 
 def _projections(layer):
@@ -152,13 +196,12 @@ def _projections(layer):
 
 
 def _live(parts):
-    """Returns which heads, which entries of keys and which entries of values matter.
-
-    An entry of a value matters in a head if it is not always zero and the output reads it. One of
-    a key matters if neither it nor that of the query is always zero. At least one always stays.
-    """
+    """Returns which heads of the values, entries of keys and entries of values matter."""
     queries, keys, values = (_moves(parts[name]) for name in ("query", "key", "value"))
-    values &= (to_numpy(parts["attention_output"].kernel) != 0).any(axis=2)
+    reads = (to_numpy(parts["attention_output"].kernel) != 0).any(axis=2)
+    # Consecutive heads of queries share one of keys and values.
+    queries, reads = (x.reshape(len(values), -1, x.shape[1]).any(axis=1) for x in (queries, reads))
+    values &= reads
     heads = _at_least(values.any(axis=1), 1)
     keys = (queries & keys)[heads].any(axis=0)
     return heads, _at_least(keys, 1), _at_least(values[heads].any(axis=0), 1)

@@ -5,10 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from tf_lottery.layers.soft_activations import SoftActivation
 from tf_lottery.structured.graph import Channels
-
-NOT_ELEMENTWISE = "its activation is not known to process every channel separately"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,20 +88,18 @@ class Rule:
     [2]
     """
 
-    # Whether a layer with several calls can be handled call by call (it has no weights).
+    # Whether the calls of a layer with several calls can keep different channels.
     is_shareable = True
     # Whether the rule also holds if masks or states are passed besides the inputs.
     takes_extras = False
     # Whether the layer computes new output channels, whose number can be chosen.
     is_source = False
-    # Whether the layer also works with a selection of its input channels.
+    # Whether the layer multiplies its input channels by weights, each by its own.
     selects_inputs = False
     # Whether the inputs have channels; integers that index a table have none.
     reads_channels = True
     # Whether the rule also holds if numbers, variables or slices are among the inputs.
     takes_values = False
-    # Whether compaction, too, handles numbers among the inputs.
-    takes_numbers = False
     # Whether the rule also holds if other arguments than the inputs are true.
     takes_flags = False
     # The reason why an input channel stays although its value is known.
@@ -194,49 +189,17 @@ class Rule:
             np.logical_or.at(need, i, node.outputs[0].needed[o])
         return needs
 
+    def gathers(self, node):
+        """Returns whether the layer also works with a selection of its input channels."""
+        return self.selects_inputs
+
+    def changes(self, node):
+        """Returns whether the layer, or what enters it, differs in the smaller model."""
+        return not all(x.needed.all() for x in [*node.inputs, *node.extras, *node.outputs])
+
     def edit(self, node):
         """Returns the `Edit` that adapts the layer to the kept channels."""
         return Edit()
-
-
-def elementwise_functions():
-    """Returns the activations of Keras that process every channel separately."""
-    mixing = {"glu", "log_softmax", "softmax", "sparsemax", "get", "serialize", "deserialize"}
-    functions = vars(keras.activations).items()
-    return {f for name, f in functions if callable(f) and name not in mixing}
-
-
-def is_elementwise(activation):
-    """Returns whether an activation, or `None`, processes every channel separately."""
-    if activation is None or isinstance(activation, SoftActivation):
-        return True
-    try:
-        return activation in elementwise_functions()
-    except TypeError:  # It is not hashable.
-        return False
-
-
-def apply(function, values):
-    """Applies an elementwise function to constants.
-
-    Args:
-        function: Function or layer, `None` for none.
-        values: Array, NaN for channels that are not constant.
-
-    Returns:
-        Array of the same shape, NaN where the result is not finite.
-    """
-    known = np.isfinite(values)
-    if function is not None and known.any():
-        inputs = np.where(known, values, 0.0).astype("float32")[None]
-        outputs = keras.ops.cast(function(keras.ops.convert_to_tensor(inputs)), "float32")
-        values = keras.ops.convert_to_numpy(outputs)[0].astype("float64")
-    return np.where(known & np.isfinite(values), values, np.nan)
-
-
-def is_zero_at_zero(function):
-    """Returns whether an elementwise function, or `None` for none, maps 0 to 0."""
-    return apply(function, np.zeros(1))[0] == 0
 
 
 def to_numpy(variable):

@@ -5,16 +5,19 @@ import numpy as np
 
 from tf_lottery.structured.rules.base import (
     COMPANION,
-    NOT_ELEMENTWISE,
     READER,
     Edit,
     Rule,
     Use,
+    shrink,
+    to_numpy,
+)
+from tf_lottery.structured.rules.elementwise import (
+    ACTIVATIONS,
+    NOT_ELEMENTWISE,
     apply,
     is_elementwise,
     is_zero_at_zero,
-    shrink,
-    to_numpy,
 )
 from tf_lottery.structured.rules.linear import bias_use, has_borders
 
@@ -219,9 +222,5 @@ _KINDS = {
 RULES = {
     getattr(keras.layers, name): kind() for kind, names in _KINDS.items() for name in names.split()
 }
-# Operations of `keras.ops` in a functional model; their classes are not public.
-_OPERATION_NAMES = (
-    "Relu Relu6 LeakyRelu Elu Selu Celu Gelu Silu Sigmoid HardSigmoid HardSilu Softplus Softsign "
-    "Tanh"
-)
-OPERATIONS = dict.fromkeys(_OPERATION_NAMES.split(), _Elementwise())
+# Operations of `keras.ops` in a functional model.
+OPERATIONS = dict.fromkeys(ACTIVATIONS, _Elementwise())

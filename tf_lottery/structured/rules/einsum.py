@@ -9,9 +9,11 @@ from tf_lottery.structured.rules.base import (
     READER,
     Edit,
     Use,
-    is_zero_at_zero,
     shrink,
     to_numpy,
+)
+from tf_lottery.structured.rules.elementwise import (
+    is_zero_at_zero,
 )
 from tf_lottery.structured.rules.linear import _Linear, folded, is_changed, taken
 

@@ -14,7 +14,6 @@ class _Merge(Rule):
     """
 
     takes_values = True
-    takes_numbers = True
     keeps = "it is joined with a channel that varies"
 
     def __init__(self, combine):
@@ -87,6 +86,8 @@ class _Reshape(Rule):
     The channel of an entry is its position in memory modulo the number of channels.
     """
 
+    # The config of `Reshape` can have the number of channels.
+    is_shareable = False
     keeps = "it becomes one channel with others"
 
     def ties(self, node):

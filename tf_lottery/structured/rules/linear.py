@@ -8,16 +8,18 @@ import numpy as np
 from tf_lottery.structured.rules.base import (
     COMPANION,
     KERNEL,
-    NOT_ELEMENTWISE,
     READER,
     Edit,
     Rule,
     Use,
+    shrink,
+    to_numpy,
+)
+from tf_lottery.structured.rules.elementwise import (
+    NOT_ELEMENTWISE,
     apply,
     is_elementwise,
     is_zero_at_zero,
-    shrink,
-    to_numpy,
 )
 
 
@@ -44,8 +46,8 @@ class _Linear(Rule):
     def misfit(self, node):
         return "its kernel is quantized or has an adapter" if is_changed(node.operation) else ""
 
-    def left_alone(self, node):
-        return "its channels are in groups" if _num_groups(node.operation) != 1 else ""
+    def gathers(self, node):
+        return _num_groups(node.operation) == 1
 
     def pin(self, layer):
         return "" if is_elementwise(layer.activation) else NOT_ELEMENTWISE
@@ -69,17 +71,19 @@ class _Linear(Rule):
         """Yields the channels of a grouped convolution that belong together.
 
         All groups of the convolution must keep as many channels. So the first channels of all
-        groups belong together, and so on, of the outputs and, through the kernel, of the
-        inputs. A group with a single input belongs to that input.
+        groups belong together, and so on, of the inputs and of the outputs. A group with a
+        single input belongs to that input.
         """
-        groups, y = _num_groups(node.operation), node.outputs[0]
-        every = np.arange(y.width)
+        groups, x, y = _num_groups(node.operation), node.inputs[0], node.outputs[0]
         if groups == 1:
             return
-        if groups == node.inputs[0].width:
-            yield node.inputs[0], every // (y.width // groups), y, every
+        if groups == x.width:
+            every = np.arange(y.width)
+            yield x, every // (y.width // groups), y, every
         else:
-            yield y, every, y, every % (y.width // groups)
+            for tensor in (x, y):
+                every = np.arange(tensor.width)
+                yield tensor, every, tensor, every % (tensor.width // groups)
 
     def zeros(self, node, inputs):
         layer = node.operation
@@ -108,6 +112,8 @@ class _Linear(Rule):
         _, gain = self.influence(layer)
         shift = folded(node.inputs[0]) @ gain
         config = {self.units: int(y.kept.sum())}
+        if _num_groups(layer) == node.inputs[0].width > 1:
+            config["groups"] = int(node.inputs[0].kept.sum())
         weights = self.kernels(node)
         if layer.use_bias or shift[y.needed].any():
             config["use_bias"] = True
@@ -126,7 +132,7 @@ class _Linear(Rule):
         """
         kernel = to_numpy(layer.kernel)
         kernel = np.moveaxis(kernel, self.axes_of(layer), (-2, -1))
-        kernel = kernel.reshape(-1, *kernel.shape[-2:])
+        kernel = _ungrouped(kernel.reshape(-1, *kernel.shape[-2:]), _num_groups(layer))
         return (kernel != 0).any(axis=0), kernel.sum(axis=0, dtype="float64")
 
     def axes_of(self, layer):
@@ -140,7 +146,14 @@ class _Linear(Rule):
     def kernels(self, node):
         """Returns a dict of attribute names to the smaller kernels."""
         x, y = node.inputs[0], node.outputs[0]
-        kernel = shrink(to_numpy(node.operation.kernel), self.axes[0], taken(node), x.needed)
+        kernel, groups = to_numpy(node.operation.kernel), _num_groups(node.operation)
+        if groups == 1:
+            kernel = shrink(kernel, self.axes[0], taken(node), x.needed)
+        else:
+            needed = x.needed.reshape(groups, -1).T.repeat(y.width // groups, axis=1)
+            # All groups keep the same inputs, unless there is only one in each.
+            kept = x.kept.reshape(groups, -1).any(axis=0)
+            kernel = np.where(needed, kernel, 0.0).astype(kernel.dtype)[..., kept, :]
         return {"kernel": shrink(kernel, self.axes[1], y.kept, y.needed)}
 
     def bias(self, layer, gain):
@@ -230,6 +243,22 @@ def bias_use(layer, y):
 
 def _num_groups(layer):
     return getattr(layer, "groups", 1)
+
+
+def _ungrouped(kernel, groups):
+    """Returns the kernel of a grouped convolution with zeros between the groups.
+
+    Args:
+        kernel: Array of shape `(positions, inputs of a group, outputs)`.
+        groups: Integer.
+    """
+    if groups == 1:
+        return kernel
+    positions, inputs, outputs = kernel.shape
+    whole = np.zeros((positions, groups, inputs, outputs), kernel.dtype)
+    every = np.arange(outputs)
+    whole[:, every // (outputs // groups), :, every] = kernel.transpose(2, 0, 1)
+    return whole.reshape(positions, groups * inputs, outputs)
 
 
 def taken(node):

@@ -9,6 +9,10 @@ from tf_lottery.structured.rules.base import (
     READER,
     Rule,
     Use,
+)
+from tf_lottery.structured.rules.elementwise import (
+    FUNCTIONS,
+    apply,
     is_zero_at_zero,
 )
 
@@ -22,34 +26,55 @@ class _Operation(Rule):
         return LEFT_ALONE.format(name=type(node.operation).__name__)
 
 
-class _OtherAxes(_Operation):
+class _OtherAxes(Rule):
     """An operation that leaves the last axis as it is.
 
     Args:
         last_axis: Function of the operation and the rank of its input: whether it changes the
             last axis.
+        copies: Whether the entries of a constant channel are that constant also afterwards.
+            Defaults to `True`. Zeros are zeros in any case.
     """
 
     takes_values = True
+    keeps = "it does not stay constant"
 
-    def __init__(self, last_axis):
+    def __init__(self, last_axis, copies=True):
         self.last_axis = last_axis
+        self.copies = copies
 
     def misfit(self, node):
         if len({(len(x.shape), x.width) for x in [*node.inputs, node.outputs[0]]}) > 2:
             return "its inputs have different numbers of axes or channels"
+        if getattr(node.operation, "initial", None) is not None:
+            return "it starts from another value"
         changes = self.last_axis(node.operation, len(node.inputs[0].shape))
         return "it changes the last axis" if changes else ""
 
+    def constants(self, node):
+        values = super().constants(node)
+        return values if self.copies else np.where(values == 0, 0.0, np.nan)
 
-class _Function(_Operation):
+
+class _Pad(_OtherAxes):
+    """Padding, which brings other values than zero with it only if asked to."""
+
+    def misfit(self, node):
+        is_other = any(value is not None and not np.array_equal(value, 0) for value in node.values)
+        return "it pads with other values than 0" if is_other else super().misfit(node)
+
+
+class _Function(Rule):
     """A function of every entry by itself."""
 
     def zeros(self, node, inputs):
         return inputs[0] & is_zero_at_zero(node.operation)
 
+    def constants(self, node):
+        return apply(node.operation, node.inputs[0].constants)
 
-class _Concatenate(_Operation):
+
+class _Concatenate(Rule):
     """As the layer."""
 
     def misfit(self, node):
@@ -68,10 +93,14 @@ class _Reshape(_Operation):
         return joins.RESHAPE.ties(node)
 
 
-class _GetItem(_Operation):
+class _GetItem(Rule):
     """Indexing, as in `x[:, 0]` or `x[..., 2:]`."""
 
     takes_values = True
+
+    def left_alone(self, node):
+        last = self._last(node)
+        return "" if last in (None, slice(None)) else "it picks channels by their positions"
 
     def misfit(self, node):
         return "" if self._last(node) is not None else "it picks a single channel"
@@ -119,10 +148,17 @@ class _Split(_Operation):
         return node.operation.axis in (-1, len(node.inputs[0].shape) - 1)
 
 
-class _Divide(_Operation):
+class _Divide(Rule):
     """Division of a tensor by a number or a variable."""
 
     takes_values = True
+
+    def left_alone(self, node):
+        is_number = isinstance(node.values[0] if node.values else None, int | float)
+        return "" if is_number else "it divides by other values than numbers"
+
+    def constants(self, node):
+        return node.inputs[0].constants / np.float64(node.values[0] or np.nan)
 
     def misfit(self, node):
         fits = node.arguments[:1] == node.inputs
@@ -166,16 +202,16 @@ def _has_last(axis, rank):
 _REDUCTION = _OtherAxes(lambda operation, rank: _has_last(operation.axis, rank))
 _INSERTION = _OtherAxes(lambda operation, rank: _has_last(operation.axis, rank + 1))
 OPERATIONS = {
-    **dict.fromkeys(["Mean", "Sum", "Max", "Min", "Amax", "Amin", "Flip", "Squeeze"], _REDUCTION),
+    **dict.fromkeys(["Mean", "Max", "Min", "Amax", "Amin", "Flip", "Squeeze"], _REDUCTION),
     **dict.fromkeys(["Repeat", "Roll"], _REDUCTION),
+    "Sum": _OtherAxes(lambda operation, rank: _has_last(operation.axis, rank), copies=False),
     **dict.fromkeys(["ExpandDims", "Stack"], _INSERTION),
-    **dict.fromkeys(["Abs", "Absolute", "Negative", "Square", "Sqrt", "Clip", "Sign"], _Function()),
-    **dict.fromkeys(["Cast", "StopGradient", "Identity"], _Function()),
+    **dict.fromkeys(FUNCTIONS, _Function()),
     **dict.fromkeys(["Divide", "TrueDivide"], _Divide()),
     "Concatenate": _Concatenate(),
     "GetItem": _GetItem(),
     "Matmul": _Matmul(),
-    "Pad": _OtherAxes(lambda operation, rank: any(operation.pad_width[-1])),
+    "Pad": _Pad(lambda operation, rank: any(operation.pad_width[-1]), copies=False),
     "Reshape": _Reshape(),
     "Split": _Split(),
     "Swapaxes": _OtherAxes(

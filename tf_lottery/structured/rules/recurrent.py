@@ -6,15 +6,17 @@ import numpy as np
 from tf_lottery.structured.rules.base import (
     COMPANION,
     KERNEL,
-    NOT_ELEMENTWISE,
     READER,
     Edit,
     Rule,
     Use,
-    is_elementwise,
-    is_zero_at_zero,
     shrink,
     to_numpy,
+)
+from tf_lottery.structured.rules.elementwise import (
+    NOT_ELEMENTWISE,
+    is_elementwise,
+    is_zero_at_zero,
 )
 from tf_lottery.structured.rules.linear import folded, taken
 

@@ -30,7 +30,7 @@ _MIXING = (
     keras.layers.UnitNormalization,
 )
 _ATTENTION = (keras.layers.AdditiveAttention, keras.layers.Attention)
-_NOT_PLAIN = "it is called with other values than tensors, or always as in training"
+NOT_PLAIN = "it is called with other values than tensors, or always as in training"
 
 
 def lookup(operation, rules=None):
@@ -53,6 +53,17 @@ def mixes_channels(operation):
     return isinstance(operation, _MIXING + _ATTENTION)
 
 
+def is_opened(operation, rules=None):
+    """Returns whether to look for the channels of a layer in the calls inside it.
+
+    Args:
+        operation: The `keras.Layer` or `keras.Operation`.
+        rules: As in `lookup`. Defaults to `None`.
+    """
+    is_known = lookup(operation, rules) is not None or mixes_channels(operation)
+    return isinstance(operation, keras.Layer) and not is_known
+
+
 def find_rule(node, rules=None):
     """Finds the rule for a call, by which its channels are tied to others.
 
@@ -69,7 +80,7 @@ def find_rule(node, rules=None):
     is_plain = not (node.values and not rule.takes_values) and not (
         node.is_training and not rule.takes_flags
     )
-    reason = ("" if is_plain else _NOT_PLAIN) or _misfit(rule, node)
+    reason = ("" if is_plain else NOT_PLAIN) or _misfit(rule, node)
     return (None, reason) if reason else (rule, "")
 
 
@@ -85,12 +96,10 @@ def find_exact_rule(node):
     rule = lookup(node.operation)
     if rule is None and not isinstance(node.operation, keras.Model):
         reason = _unknown(node.operation)
-    elif (node.values and not (rule and rule.takes_numbers)) or (
+    elif (node.values and not (rule and rule.takes_values)) or (
         node.is_training and not (rule and rule.takes_flags)
     ):
-        reason = _NOT_PLAIN
-    elif node.is_shared and not (rule and rule.is_shareable):
-        reason = "it has several calls, which share its weights"
+        reason = NOT_PLAIN
     elif rule is None:
         reason = _misfit(rule, node)
     else:
