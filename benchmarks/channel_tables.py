@@ -1,13 +1,27 @@
-"""The table about channels, from the recorded results."""
+"""The tables about channels, from the recorded results."""
 
 import record
+from channel_networks import NETWORKS
 from markdown import table
 
-NAMES = {
+PEERS = {
     "resnet_20": "ResNet-20, 32 px",
     "vgg_16": "VGG-16 with norms, 32 px",
     "MobileNetV2": "MobileNetV2, 96 px",
     "DenseNet121": "DenseNet-121, 64 px",
+}
+NAMES = {
+    "resnet_20": "ResNet-20",
+    "unet": "U-Net with transposed convolutions",
+    "squeeze_and_excitation": "ResNet with squeeze-and-excitation",
+    "grouped": "ResNet with grouped convolutions",
+    "lstm": "LSTM, two layers",
+    "gru": "GRU, two layers",
+    "bidirectional": "bidirectional LSTM, two layers",
+    "siamese": "siamese convolutional network",
+    "grouped_attention": "transformer with grouped attention",
+    "vit": "ViT of keras-hub",
+    "bert": "BERT of keras-hub",
 }
 
 
@@ -20,6 +34,19 @@ def channel_peers():
             for kind in ("parameters", "flops")
             for side in ("here", "there")
         ]
-        rows.append([NAMES[name], f"{found['dense']['parameters']:,}", *cells])
+        rows.append([PEERS[name], f"{found['dense']['parameters']:,}", *cells])
     head = ["network", "parameters", "left: parameters here", "Torch-Pruning", "FLOPs here"]
     return table([*head, "Torch-Pruning"], rows)
+
+
+def channel_groups():
+    """Returns the table of parameters and FLOPs left, and of differences of the outputs."""
+    results = record.read("channel_groups")["results"]
+    rows = []
+    for name in NETWORKS:
+        cases = [results[f"{name}/{round_to}"] for round_to in (1, 8)]
+        left = [f"{case[key]:.1%}" for key in ("parameters_left", "flops_left") for case in cases]
+        difference = max(case["difference"] for case in cases)
+        rows.append([NAMES.get(name, name), str(cases[0]["groups"]), *left, f"{difference:.0e}"])
+    head = ["network", "groups", "parameters left", "with `channel:8`", "FLOPs left"]
+    return table([*head, "with `channel:8`", "largest difference / largest output"], rows)

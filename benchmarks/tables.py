@@ -11,7 +11,7 @@ import statistics
 
 import continuous_mnist
 import record
-from channel_tables import channel_peers
+from channel_tables import channel_groups, channel_peers
 from cifar10_tables import dynamic_cifar10
 from export_tables import (
     export_grid,
@@ -262,6 +262,7 @@ TABLES = (
     export_micro,
     xnnpack_arm,
     one_shot,
+    channel_groups,
     published_flops,
 )
 
