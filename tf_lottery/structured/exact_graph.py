@@ -15,12 +15,14 @@ def exact_graph(model):
     Layers of other kinds are opened if nothing but layers inside them has weights.
 
     Args:
-        model: A built Sequential or functional model, or another one whose `call` can be
-            followed.
+        model: A built model. The `call` of a subclassed one is followed.
 
     Returns:
         Pair of a `Graph`, whose nodes have their rules, and a dict of the nodes without a rule
         to the reason.
+
+    Raises:
+        ValueError: If the `call` of a subclassed model cannot be followed.
 
     Example:
 
@@ -82,11 +84,20 @@ def changed_layers(graph):
     return changed
 
 
+def has_own_weights(layer, scan):
+    """Returns whether a layer computes with weights that are not those of layers inside it.
+
+    Args:
+        layer: A `keras.Layer`.
+        scan: The `Scan` of its `call`.
+    """
+    layer, *inside = all_layers(layer)
+    known = {id(variable) for sublayer in inside for variable in sublayer.weights}
+    return any(id(variable) not in known for variable in layer.weights) or scan.uses_variables()
+
+
 def _objection(call, scan):
     """Returns the reason why compaction does not replace a layer by the calls inside it."""
     if call.is_training:
         return NOT_PLAIN
-    layer, *inside = all_layers(call.operation)
-    known = {id(variable) for sublayer in inside for variable in sublayer.weights}
-    has_own = any(id(variable) not in known for variable in layer.weights)
-    return OWN_WEIGHTS if has_own or scan.uses_variables() else ""
+    return OWN_WEIGHTS if has_own_weights(call.operation, scan) else ""

@@ -125,10 +125,10 @@ class Graph:
         self.closed = {}
         self._is_opened = is_opened
         self._objection = objection
-        scan = self.scan_of(model) if is_graph(model) else scan_layer(model)
-        self.inputs = [Channels(tuple(x.shape), x.dtype) for x in scan.inputs]
+        self.scan = self.scan_of(model) if is_graph(model) else scan_layer(model)
+        self.inputs = [Channels(tuple(x.shape), x.dtype) for x in self.scan.inputs]
         self.model_inputs[id(model)].append(self.inputs)
-        self.outputs = self._add_scan(scan, self.inputs, "", ())
+        self.outputs = self._add_scan(self.scan, self.inputs, "", ())
 
     def scan_of(self, model):
         """Returns the `Scan` of a Sequential or functional model."""
@@ -208,7 +208,8 @@ class Graph:
         masks = [x for x in extras if not x.width]
         outputs = all_outputs[:2]
         if joint:
-            outputs = [Channels((*first.shape[:-1], x.units), first.dtype) for x in layers]
+            units = (first.shape[-1] or 0) // (2 if wrapper.merge_mode == "concat" else 1)
+            outputs = [Channels((*first.shape[:-1], units), first.dtype) for _ in layers]
         for i, (layer, output) in enumerate(zip(layers, outputs, strict=True)):
             start, end = (_half(states, i) for states in (starts, ends))
             around = [*masks, *start], [output, *end], call, owners, inputs, call.is_training

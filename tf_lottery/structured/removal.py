@@ -3,7 +3,6 @@
 import collections
 
 from tf_lottery.structured.exact_graph import exact_graph
-from tf_lottery.structured.graph import is_graph
 from tf_lottery.structured.rules.table import find_rule
 
 
@@ -13,8 +12,7 @@ def reasons_to_stay(layer, groups, members):
     A group stays if one of its members or tensors belongs to a call that compaction leaves alone.
 
     Args:
-        layer: A built Keras model. There are no reasons if it is subclassed, since compaction
-            refuses it.
+        layer: A built Keras model.
         groups: List of `Group`.
         members: Dict of the keys of the members of groups to variables.
 
@@ -30,7 +28,7 @@ def reasons_to_stay(layer, groups, members):
     >>> list(reasons_to_stay(model, sparse.groups, sparse.wrapper.named_members()))
     ['first']
     """
-    return reasons_in_graph(*exact_graph(layer), groups, members) if is_graph(layer) else {}
+    return reasons_in_graph(*exact_graph(layer), groups, members)
 
 
 def reasons_in_graph(graph, without_rule, groups, members):

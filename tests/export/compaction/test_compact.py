@@ -221,15 +221,40 @@ class OwnCall(keras.Model):
         return 2 * super().call(inputs)
 
 
-def test_model_that_has_no_graph_is_refused(make_model):
-    message = r"Argument `model` must be .*subclassed.* Received: model="
-    with pytest.raises(ValueError, match=message):
-        tfl.compact(make_model("subclassed"))
-    with pytest.raises(ValueError, match=message):
-        tfl.compact(tfl.sparsify(make_model("subclassed")))
+def test_subclassed_models_become_functional(make_model, make_data, compact_and_compare, randomize):
+    model = randomize(make_model("subclassed"), 0.8)
+    smaller, report = compact_and_compare(model, make_data("subclassed")[0])
+    assert not isinstance(smaller, type(model))
+    assert report.parameters_after < report.parameters_before
+    assert [row.path for row in report.rows] == [model.hidden.name, model.head.name]
+    x = make_data("subclassed")[0]
+    assert not np.allclose(smaller(x, training=True), smaller(x))  # Dropout still works.
     inputs = keras.Input((2,))
-    with pytest.raises(ValueError, match=message):
-        tfl.compact(OwnCall(inputs, layers.Dense(2)(inputs)))
+    model = OwnCall(inputs, layers.Dense(2)(layers.Dense(3, kernel_initializer="zeros")(inputs)))
+    smaller, report = compact_and_compare(model, np.ones((1, 2), "float32"))
+    assert [row.units_after for row in report.rows] == [1, 2]
+
+
+class OwnWeights(keras.Model):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], name="scale")
+        self.built = True
+
+    def call(self, inputs):
+        return inputs * self.scale
+
+
+class OwnLoop(OwnWeights):
+    def call(self, inputs):
+        return inputs if float(inputs[0, 0]) > 0 else -inputs
+
+
+@pytest.mark.parametrize("kind", [OwnWeights, OwnLoop])
+def test_subclassed_models_that_cannot_be_followed_are_refused(kind):
+    model = kind()
+    model.build((None, 3))
+    with pytest.raises(ValueError, match=r"Argument `model` must have .* Received: model="):
+        tfl.compact(model)
 
 
 def test_wrong_arguments_are_named(pruned):

@@ -8,7 +8,7 @@ from tf_lottery.export.compaction.analysis import analyze
 from tf_lottery.export.compaction.rebuild import rebuild
 from tf_lottery.export.compaction.report import CompactionReport, LayerRow
 from tf_lottery.model import SparseModel
-from tf_lottery.structured.exact_graph import exact_graph
+from tf_lottery.structured.exact_graph import exact_graph, has_own_weights
 from tf_lottery.structured.graph import is_graph
 from tf_lottery.structured.removal import reasons_in_graph
 
@@ -43,8 +43,9 @@ def compact(
     at least one unit.
 
     Args:
-        model: A `SparseModel`, or a built `keras.Sequential` or functional model. It is not
-            changed.
+        model: A `SparseModel` or a built Keras model. It is not changed. The `call` of a
+            subclassed model is followed through the layers and functions of `keras.ops` that it
+            uses at inference, and the smaller model is a functional one.
         multiple_of: Integer > 0. Widths are rounded up to a multiple of it by keeping dead
             units, if there are enough. Defaults to `1`.
         gather_inputs: Whether layers that read the model's inputs first select the inputs that
@@ -56,8 +57,8 @@ def compact(
         compiled, and its stateful layers are in their initial states.
 
     Raises:
-        ValueError: If `model` is not a built Sequential or functional model, for example
-            subclassed, or has a layer that needs to change and cannot be copied.
+        ValueError: If `model` is not a built model, is subclassed and cannot be followed, or has
+            a layer that needs to change and cannot be copied.
 
     Example:
 
@@ -75,6 +76,7 @@ def compact(
     _check_model(model.model if isinstance(model, SparseModel) else model)
     with settled(model) as plain:
         graph, without_rule = exact_graph(plain)
+        _check_weights(plain, graph)
         kept = analyze(graph, multiple_of, gather_inputs)
         rebuilt = rebuild(plain, graph, _masked_variables(model))
     stays = {}
@@ -121,11 +123,18 @@ def _rows(graph, new):
 
 
 def _check_model(model):
-    if is_graph(model):
-        return
-    expected = "Argument `model` must be a `SparseModel` or a built Sequential or functional model"
+    expected = "Argument `model` must be a `SparseModel` or a built Keras model"
     if isinstance(model, keras.Sequential) and not getattr(model, "inputs", None):
         expected += "; start it with a `keras.Input` or call `model.build(input_shape)`"
-    elif isinstance(model, keras.Model):
-        expected += ": units are removed from a graph of layers, which a subclassed model lacks"
+    elif isinstance(model, keras.Model) and model.built:
+        return
     raise ValueError(f"{expected}. Received: model={model!r}")
+
+
+def _check_weights(model, graph):
+    """Raises if a subclassed model cannot be replaced by the calls that it makes."""
+    if not is_graph(model) and has_own_weights(model, graph.scan):
+        raise ValueError(
+            "Argument `model` must have all its weights in layers inside it if it is subclassed. "
+            f"Received: model={model!r}, which computes with weights of its own"
+        )

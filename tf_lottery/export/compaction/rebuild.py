@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from tf_lottery._keras import all_layers, output_shape_of_lambda
+from tf_lottery.layers.inputs import model_inputs
 from tf_lottery.structured.exact_graph import changed_layers
 from tf_lottery.structured.graph import as_functional, is_graph
 from tf_lottery.structured.rules.base import Edit
@@ -22,15 +23,15 @@ def rebuild(model, graph, masked=()):
             applied to them.
 
     Returns:
-        A `Rebuilt`. The new model is of the same kind as `model`, but a Sequential model whose
-        inputs are gathered, or in which a layer is replaced by the calls inside it, becomes a
-        functional one.
+        A `Rebuilt`. The new model is of the same kind as `model`, but a subclassed model becomes
+        a functional one, and so does a Sequential model whose inputs are gathered or in which a
+        layer is replaced by the calls inside it.
 
     Raises:
         ValueError: If a layer cannot be copied.
     """
     builder = _Builder(graph, masked)
-    smaller = builder.build(model, model.name)
+    smaller = builder.build(model, model.name) if is_graph(model) else builder.follow(model)
     builder.set_weights()
     return Rebuilt(smaller, builder.new, builder.reused)
 
@@ -75,6 +76,14 @@ class _Builder:
         outputs = self._run(self._graph.scan_of(model), keras.tree.flatten(inputs))
         return keras.Model(inputs, outputs, name=name, trainable=model.trainable)
 
+    def follow(self, model):
+        """Returns a functional model of the calls in the `call` of a subclassed one."""
+        inputs = keras.tree.map_structure(
+            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), model_inputs(model)
+        )
+        outputs = self._run(self._graph.scan, keras.tree.flatten(inputs), is_followed=True)
+        return keras.Model(inputs, outputs, name=model.name, trainable=model.trainable)
+
     def set_weights(self):
         for old, new in self._pairs:
             edit = self._edits.get(id(old))
@@ -85,21 +94,22 @@ class _Builder:
                     _attribute(new, name).assign(value)
                     _copy_trainable(_attribute(old, name), _attribute(new, name))
 
-    def _run(self, scan, inputs, prefix=""):
+    def _run(self, scan, inputs, prefix="", is_followed=False):
         """Repeats calls with the new layers, and returns their outputs in the old structure.
 
         Args:
             scan: A `Scan`.
             inputs: List of symbolic tensors for its inputs.
-            prefix: String, what the names of the new layers begin with if the calls were inside
-                a layer. Defaults to `""`.
+            prefix: String, what the names of the new layers begin with. Defaults to `""`.
+            is_followed: Whether the calls were made in the `call` of a layer, which passes on
+                whether it is training. Defaults to `False`.
         """
         tensors = {id(x): y for x, y in zip(scan.inputs, inputs, strict=True)}
         for call in scan.calls:
             args, kwargs = keras.tree.map_structure(
                 lambda x: tensors.get(id(x), x), (call.args, call.kwargs)
             )
-            if prefix and kwargs.get("training", True) is PASSED_ON:
+            if is_followed and kwargs.get("training", True) is PASSED_ON:
                 del kwargs["training"]
             outputs = keras.tree.flatten(self._call(call, args, kwargs, prefix))
             tensors.update((id(x), y) for x, y in zip(call.outputs, outputs, strict=True))
@@ -110,7 +120,7 @@ class _Builder:
         opened = self._graph.opened.get(id(call))
         if opened is not None and id(operation) in self._changed:
             inputs = [x for x in keras.tree.flatten([args, kwargs]) if is_tensor(x)]
-            return self._run(opened.scan, inputs, f"{prefix}{operation.name}_")
+            return self._run(opened.scan, inputs, f"{prefix}{operation.name}_", is_followed=True)
         copy = self._copy(operation, prefix)
         positions = self._gathers.get(id(copy))
         if positions is not None:
