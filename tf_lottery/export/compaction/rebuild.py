@@ -5,7 +5,14 @@ import dataclasses
 import keras
 import numpy as np
 
-from tf_lottery._keras import all_layers, output_shape_of_lambda
+from tf_lottery._keras import all_layers
+from tf_lottery.export.compaction.copying import (
+    config_of,
+    from_config,
+    is_copyable,
+    not_copied,
+    unfit_initializers,
+)
 from tf_lottery.layers.inputs import model_inputs
 from tf_lottery.structured.exact_graph import changed_layers
 from tf_lottery.structured.graph import as_functional, is_graph
@@ -61,7 +68,12 @@ class _Builder:
         self._masked = {id(variable) for variable in masked}
         # All calls of a layer have the same channels, if they matter to its edit.
         self._nodes = {id(node.operation): node for node in graph.nodes if node.rule}
-        self._changed = changed_layers(graph)
+        # The opened layers in whose place the new model has the calls inside them.
+        self._replaced = changed_layers(graph) | {
+            id(opened.operation)
+            for opened in graph.opened.values()
+            if not is_copyable(opened.operation)
+        }
         self._edits = {}
         self._pairs = []
         self._gathers = {}
@@ -118,7 +130,7 @@ class _Builder:
     def _call(self, call, args, kwargs, prefix):
         operation = call.operation
         opened = self._graph.opened.get(id(call))
-        if opened is not None and id(operation) in self._changed:
+        if opened is not None and id(operation) in self._replaced:
             inputs = [x for x in keras.tree.flatten([args, kwargs]) if is_tensor(x)]
             return self._run(opened.scan, inputs, f"{prefix}{operation.name}_", is_followed=True)
         copy = self._copy(operation, prefix)
@@ -148,7 +160,7 @@ class _Builder:
     def _needs_calls(self, layer):
         """Returns whether a layer of a Sequential model cannot just be copied."""
         node = self._nodes.get(id(layer))
-        return id(layer) in self._changed or (node is not None and node.gathered is not None)
+        return id(layer) in self._replaced or (node is not None and node.gathered is not None)
 
     def _copy(self, operation, prefix=""):
         if id(operation) not in self.new:
@@ -165,10 +177,10 @@ class _Builder:
         node = self._nodes.get(id(operation))
         edit = node.rule.edit(node) if node and isinstance(operation, keras.Layer) else Edit()
         try:
-            config = {**_config(operation), **edit.config, "name": name}
+            config = {**config_of(operation), **edit.config, "name": name}
             if edit.weights:
-                config.update(dict.fromkeys(_unfit_initializers(operation, config), "zeros"))
-            copy = _from_config(operation, config)
+                config.update(dict.fromkeys(unfit_initializers(operation, config), "zeros"))
+            copy = from_config(operation, config)
         except ValueError:
             if edit.weights or not self._is_reusable(operation):
                 raise
@@ -208,62 +220,6 @@ class _Builder:
         return not any(id(variable) in self._masked for variable in variables)
 
 
-def _config(operation):
-    """Returns an operation's config with functions as objects, so that any function works."""
-    try:
-        config = operation.get_config()
-    except NotImplementedError as error:
-        raise _not_copied(operation, "which has no `get_config`") from error
-    functions = ("activation", "_initializer", "_regularizer", "_constraint")
-    for name in config:
-        value = getattr(operation, name, None)
-        if name.endswith(functions) and callable(value) and not isinstance(value, keras.Layer):
-            config[name] = value
-    return config
-
-
-def _from_config(operation, config):
-    name = config.get("name", operation.name)
-    if type(operation) is keras.layers.Lambda:
-        return _copy_lambda(operation, config)
-    try:
-        copy = type(operation).from_config(config)
-    except Exception as error:  # A layer's own code may fail in any way.
-        raise _not_copied(operation, f"whose `from_config` fails: {error}") from error
-    # Not every operation takes its name from the config, and names must be unique.
-    if copy.name != name:
-        copy.name = name
-    return copy
-
-
-def _copy_lambda(layer, config):
-    """Copies a `Lambda` layer with its function objects.
-
-    A Python lambda that is read from a config loses the outer variables that it uses.
-    """
-    functions = {"function": layer.function, "mask": layer.mask, "arguments": layer.arguments}
-    if "output_shape" in config:
-        functions["output_shape"] = output_shape_of_lambda(layer)
-    return keras.layers.Lambda(**{**config, **functions})
-
-
-def _not_copied(operation, reason):
-    return ValueError(
-        "Argument `model` must have layers that `get_config` and `from_config` copy with all "
-        f"their weights. Received: layer {operation.name!r} of {type(operation).__name__}, {reason}"
-    )
-
-
-def _unfit_initializers(layer, config):
-    """Returns the names of config entries with constant initial values of the old shape."""
-    return [
-        name
-        for name in config
-        if name.endswith("_initializer")
-        and np.ndim(getattr(getattr(layer, name, None), "value", 0))
-    ]
-
-
 def _attribute(layer, path):
     """Returns a weight by the attributes, or by the names of sublayers, that lead to it."""
     *owners, name = path.split(".")
@@ -281,7 +237,7 @@ def _copy_trainable(old, new):
 def _copy_variables(old, new):
     shapes = [tuple(v.shape) for v in old.variables]
     if shapes != [tuple(v.shape) for v in new.variables]:
-        raise _not_copied(old, "whose copy has other weights")
+        raise not_copied(old, "whose copy has other weights")
     for source, target in zip(old.variables, new.variables, strict=True):
         # A copy: on JAX, training donates the buffers of a model, so models must not share any.
         target.assign(np.array(keras.ops.convert_to_numpy(source)))
