@@ -43,10 +43,11 @@ def channel_groups():
     """Returns the table of parameters and FLOPs left, and of differences of the outputs."""
     results = record.read("channel_groups")["results"]
     rows = []
-    for name in NETWORKS:
+    for name in [name for name in NETWORKS if f"{name}/8" in results]:
         cases = [results[f"{name}/{round_to}"] for round_to in (1, 8)]
         left = [f"{case[key]:.1%}" for key in ("parameters_left", "flops_left") for case in cases]
         difference = max(case["difference"] for case in cases)
-        rows.append([NAMES.get(name, name), str(cases[0]["groups"]), *left, f"{difference:.0e}"])
+        text = f"{difference:.0e}" if difference else "0"
+        rows.append([NAMES.get(name, name), str(cases[0]["groups"]), *left, text])
     head = ["network", "groups", "parameters left", "with `channel:8`", "FLOPs left"]
     return table([*head, "with `channel:8`", "largest difference / largest output"], rows)

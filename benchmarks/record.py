@@ -11,6 +11,7 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 PACKAGES = (
     "tf_lottery",
     "keras",
+    "keras-hub",
     "tensorflow",
     "jax",
     "torch",

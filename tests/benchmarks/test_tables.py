@@ -14,6 +14,7 @@ def tables(monkeypatch):
     yield tables
     for name in (
         "tables",
+        "channel_networks",
         "channel_tables",
         "cifar10_tables",
         "export_tables",
