@@ -27,7 +27,7 @@ def compress(make_model, data, tmp_path):
     """Returns a function that compresses a small model, with some arguments changed."""
 
     def run(model=None, train=data[0], validation=data[1], **options):
-        defaults = {"budget": {"bytes": 4000}, "max_drop": 1.0, "directory": tmp_path / "out"}
+        defaults = {"budget": {"bytes": 20_000}, "max_drop": 1.0, "directory": tmp_path / "out"}
         model = make_model() if model is None else model
         options = {**defaults, **TINY, "runs": 1, "verbose": 0, **options}
         return tfl.compress(model, train, validation, **options)

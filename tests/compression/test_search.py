@@ -1,5 +1,6 @@
 """The order of the search, with networks and files that are not made."""
 
+import dataclasses
 import pathlib
 from types import SimpleNamespace
 
@@ -39,7 +40,8 @@ class Stub(Search):
         path.write_bytes(b"0")
         size = least_bytes(self._shapes, network, precision)
         accuracy = self.record.accuracies[network.name]
-        return self.make_file(path.stem, accuracy, size, structure=network.structure)
+        file = self.make_file(path.stem, accuracy, size, structure=network.structure)
+        return dataclasses.replace(file, sparsity=network.sparsity, finetuned=network.finetuned)
 
 
 @pytest.fixture
@@ -79,14 +81,14 @@ def test_stops_at_the_first_hopeless_network(searched):
 
 
 def test_makes_no_files_whose_weights_exceed_the_budget(searched):
-    found = searched({"unstructured_75": 0.88, "unstructured_90": 0.6}, limit=100)
+    found = searched({"unstructured_75": 0.88, "unstructured_90": 0.6}, limit=92)
     assert found.made == ["unstructured_75", "unstructured_75_float32.tflite", "unstructured_90"]
 
 
 def test_finetunes_from_the_first_hopeless_network_on(searched):
     accuracies = {"unstructured_50": 0.89, "unstructured_75": 0.6}
     finetuned = {"unstructured_75_finetuned": 0.88, "unstructured_90_finetuned": 0.8}
-    found = searched({**accuracies, **finetuned}, limit=200, finetune=2)
+    found = searched({**accuracies, **finetuned}, limit=180, finetune=2)
     assert found.made == [
         "unstructured_50",
         "unstructured_50_float32.tflite",
@@ -102,6 +104,15 @@ def test_finetunes_what_is_a_little_below(searched):
     accuracies = {"unstructured_50": 0.84, "unstructured_50_finetuned": 0.8}
     found = searched(accuracies, limit=200, finetune=2, sparsities=(0.5,))
     assert "unstructured_50_finetuned" in found.made
+
+
+def test_uses_up_the_budget_between_two_sparsities(searched):
+    # 75% zeros take 90 bytes in float32; 100 bytes keep at most 27.8% of the weights.
+    accuracies = {"unstructured_75": 0.88, "unstructured_73": 0.89, "unstructured_90": 0.6}
+    found = searched(accuracies, limit=100)
+    assert found.made[-2:] == ["unstructured_73", "unstructured_73_float32.tflite"]
+    assert found.record.files["unstructured_73_float32.tflite"].num_bytes == 97
+    assert searched(accuracies, limit=100).made == []
 
 
 def test_makes_the_nearest_files_if_none_fits(searched):

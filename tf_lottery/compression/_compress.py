@@ -36,7 +36,7 @@ from tf_lottery.experiments.run_folder import (
 )
 
 KIND = "compress"
-FILES = ("*.tflite", "*.keras", FOUND, RESULTS, "settings.json")
+FILES = ("*.tflite", "*.keras", "front.png", FOUND, RESULTS, "settings.json")
 
 
 def compress(
@@ -180,7 +180,8 @@ def _run(task, verbose):
     record, stopped = Record(task.folder), ""
     rounds = 2 if task.finetune else 1
     networks = 1 + rounds * len(task.grid.structures) * len(task.grid.sparsities)
-    with shown_progress(networks * (1 + len(task.grid.precisions)), verbose) as progress:
+    steps = networks * (1 + len(task.grid.precisions))
+    with shown_progress(steps, verbose) as progress:
         try:
             if not _has_finished(task.folder, record):
                 Search(task, record, progress).run()

@@ -1,6 +1,7 @@
 """Goes through the networks and precisions of a compression, and stops early on hopeless ones."""
 
 import dataclasses
+import math
 
 from tf_lottery.analysis._flops import flops
 from tf_lottery.compression.files import CompressedFile, FileMaker, file_accuracy
@@ -17,8 +18,9 @@ class Search:
 
     Files whose weights alone exceed the budget are not made. Every structure is followed until its
     accuracy is hopeless: a sparser network would be worse. With fine-tuning, the networks that are
-    not accurate enough are trained, until one is hopeless too. If no file meets what is asked, the
-    nearest ones are made too.
+    not accurate enough are trained, until one is hopeless too. Between two sparsities, the one that
+    uses up a budget of bytes is tried too. If no file meets what is asked, the nearest ones are
+    made.
 
     Args:
         task: `Task`.
@@ -37,6 +39,7 @@ class Search:
         for structure in self.task.grid.structures:
             for finetuned in self._rounds:
                 self._walk(self.task.grid.networks(structure, finetuned))
+                self._use_up_budget(structure, finetuned)
         if not any(self._fits(file) for file in self.record.files.values()):
             for structure in self.task.grid.structures:
                 self._make_nearest(structure)
@@ -57,6 +60,32 @@ class Search:
                 self.progress.advance(self._steps)
             elif not self._try(network):
                 return self.progress.advance(self._steps * (len(networks) - i - 1))
+
+    def _use_up_budget(self, structure, finetuned):
+        """Tries the sparsity between those of the grid at which a file just meets the bytes.
+
+        The size is taken to be in proportion to the weights that are kept. As other parts of a file
+        do not grow with them, it stays within the budget.
+        """
+        found = [
+            file
+            for file in self.record.files.values()
+            if (file.structure, file.finetuned) == (structure, finetuned)
+            # Not a file that was made here before.
+            and file.sparsity in self.task.grid.sparsities
+            and self._fits(file)
+        ]
+        limit = self.task.limits.values.get("bytes")
+        if not found or limit is None:
+            return
+        file = min(found, key=lambda file: (file.sparsity, file.num_bytes))
+        kept = (1.0 - file.sparsity) * limit / file.num_bytes
+        sparsity = math.ceil(100 * (1.0 - kept)) / 100
+        less_sparse = max([0.0, *(s for s in self.task.grid.sparsities if s < file.sparsity)])
+        if less_sparse < sparsity < file.sparsity:
+            network = Network(structure, sparsity, finetuned)
+            if self._measured_accuracy(network) is not None and not self._is_hopeless(network):
+                self._try_file(network, file.precision)
 
     def _is_accurate(self, network):
         return self.record.accuracies.get(network.name, 0.0) >= self.task.least_accuracy
