@@ -13,6 +13,7 @@ import continuous_mnist
 import record
 from channel_tables import channel_groups, channel_peers
 from cifar10_tables import dynamic_cifar10
+from compress_tables import compressed
 from export_tables import (
     export_grid,
     export_latency,
@@ -263,6 +264,7 @@ TABLES = (
     xnnpack_arm,
     one_shot,
     channel_groups,
+    compressed,
     published_flops,
 )
 

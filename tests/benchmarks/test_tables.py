@@ -17,6 +17,7 @@ def tables(monkeypatch):
         "channel_networks",
         "channel_tables",
         "cifar10_tables",
+        "compress_tables",
         "export_tables",
         "one_shot_tables",
         "reproduction_tables",
