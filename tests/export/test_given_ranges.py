@@ -50,3 +50,16 @@ def test_int8_file_computes_what_training_computed(make_layers, tmp_path):
     assert np.abs(found - expected).max() < 2.1 * step
     assert np.mean(np.abs(found - expected) > step / 2) < 0.2
     assert np.abs(found - plain).max() > 10 * step
+
+
+def test_rounding_in_a_layer_of_the_users_stays(tmp_path):
+    import tensorflow as tf
+
+    class Rounding(layers.Layer):
+        def call(self, x):
+            return tf.quantization.fake_quant_with_min_max_args(x, -1.0, 1.0)
+
+    model = keras.Sequential([keras.Input((4,)), Rounding(), layers.Dense(2)])
+    x = np.random.default_rng(0).uniform(-1, 1, (8, 4)).astype("float32")
+    report = tfl.export_tflite(tfl.sparsify(model, 0.5), tmp_path / "model.tflite", x, runs=1)
+    assert report.max_difference < 1e-5

@@ -44,6 +44,32 @@ def test_shared_layer_is_replaced_wherever_it_is_used():
     np.testing.assert_array_equal(outputs, [[4.0, 4.0]])
 
 
+def test_an_inner_call_reads_and_assigns_other_layers_as_the_outer_one():
+    class Outer(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = keras.layers.Dense(2, use_bias=False, kernel_initializer="zeros")
+            self.other = keras.layers.BatchNormalization(momentum=0.0)
+            self.inner.build((None, 2))
+            self.other.build((None, 2))
+            self.built = True
+
+        def call(self, inputs):
+            def call(inputs):
+                return self.other(self.inner(inputs), training=True)
+
+            return functional_call(self.inner, [(self.inner.kernel, ops.eye(2))], inputs, call=call)
+
+    outer = Outer()
+    x = np.array([[1.0, 5.0], [3.0, 5.0]], "float32")
+    outputs = functional_call(outer, [(outer.other.beta, ops.array([0.0, 7.0]))], x)
+    np.testing.assert_allclose(outputs, [[-1.0, 7.0], [1.0, 7.0]], atol=1e-2)
+    np.testing.assert_allclose(outer.other.moving_mean, [2.0, 5.0])
+    # By itself too, without an outer call.
+    outer(2 * x)
+    np.testing.assert_allclose(outer.other.moving_mean, [4.0, 10.0])
+
+
 def test_losses_of_the_layers_reach_the_outside_once():
     class Outer(keras.layers.Layer):
         def __init__(self, inner):

@@ -50,6 +50,40 @@ def test_trained_model_computes_as_the_integers_do(trained):
     assert np.abs(ops.convert_to_numpy(model.model(x)) - y).max() > 1e-4
 
 
+@pytest.mark.backend
+def test_half_precision_rounds_to_the_steps_of_the_full_kernel():
+    kernel = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+    dense = layers.Dense(8, use_bias=False, dtype="mixed_bfloat16")
+    plain = keras.Sequential([keras.Input((64,)), dense])
+    dense.kernel.assign(kernel)
+    model = tfl.sparsify(plain)
+    tfl.retrain.fake_quantization(model)
+    found = ops.convert_to_numpy(ops.cast(model(np.eye(64, dtype="float32")), "float32"))
+    expected = ops.convert_to_numpy(
+        ops.cast(ops.cast(rounded_kernel(kernel), "bfloat16"), "float32")
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.backend
+def test_trains_compiled_beside_other_tweaks():
+    x = np.random.default_rng(0).normal(size=(8, 6, 6, 1)).astype("float32")
+    stack = [keras.Input((6, 6, 1)), layers.Conv2D(2, 3, padding="same", activation="relu")]
+    plain = keras.Sequential([*stack, layers.GlobalAveragePooling2D(), layers.Dense(2)])
+    model = tfl.sparsify(plain, 0.5)
+    soft, ghosts = tfl.retrain.soft_activations(model), tfl.retrain.ghost_skips(model)
+    tfl.retrain.fake_quantization(model)
+    model.compile("sgd", "mse")
+    before = [ops.convert_to_numpy(variable) for variable in ghosts.variables]
+    model.fit(x, np.zeros((8, 2)), batch_size=4, verbose=0)
+    for variable, old in zip(ghosts.variables, before, strict=True):
+        assert variable is ghosts.factor or np.any(ops.convert_to_numpy(variable) != old)
+    assert all(tracked.range() for tracked in model.find_part(FakeQuantization).ranges)
+    outputs = model.predict(x, verbose=0)
+    soft.softness.assign(0.1)
+    assert np.any(model.predict(x, verbose=0) != outputs)
+
+
 def test_ranges_are_saved_restored_and_removed(trained, tmp_path):
     model, x = trained
     before = ops.convert_to_numpy(model(x))

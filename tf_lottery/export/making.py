@@ -85,7 +85,8 @@ def make_file(model, inputs, typical, settings, rounded=None, original=None):
     tweak = fake_quantization_of(rounded, settings.quantize)
     if original is None:
         original = convert(model, inputs, list(expected), tweak)
-    original, ranges = take_ranges(original)
+    # Only then: a layer of the user's may have the same operators.
+    original, ranges = (original, {}) if tweak is None else take_ranges(original)
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         # Compressed while other processes quantize and run files, but not while they are timed.
         zipped = thread.submit(gzip.compress, original, 9)

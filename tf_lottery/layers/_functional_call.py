@@ -1,6 +1,6 @@
 """Call a layer with the values of some of its variables replaced."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,7 +13,6 @@ def functional_call(
     layer: keras.Layer,
     replacements: list[tuple],
     *args: Any,
-    helpers: Iterable = (),
     read_only: dict[int, str] | None = None,
     call: Callable | None = None,
     **kwargs: Any,
@@ -22,14 +21,13 @@ def functional_call(
 
     Gradients flow into the replacement tensors. As in an ordinary call, variables that the layer
     assigns, such as batch statistics, seeds or the kernels of spectral normalization, keep their
-    new values, and losses that it adds count.
+    new values, and losses that it adds count. Variables of other layers that are used in this call,
+    such as those of tweaks, are read and assigned as outside of it.
 
     Args:
         layer: A built `keras.Layer`; a `keras.Model` is one.
         replacements: List of pairs of a variable of `layer` and a tensor of its shape.
         *args: Passed to the layer.
-        helpers: Layers outside `layer` that it uses in this call. Their variables are read and
-            updated too. Defaults to `()`.
         read_only: Dict from the `id` of each variable that the call must not assign to the
             message of the error. Defaults to `None`: the call may assign all variables.
         call: Function to call in place of `layer`, for example its `call` in an interception.
@@ -56,17 +54,16 @@ def functional_call(
             f"Received: {layer.name!r}, which has no variables yet"
         )
     outer = _keras.active_scope()
-    # An inner scope hides the outer one completely, so it must contain every variable.
-    variables = {id(v): v for called in (layer, *helpers) for v in called.variables}
+    variables = {id(v): v for v in layer.variables}
     values = {key: (variable, variable.value) for key, variable in variables.items()}
     values.update((id(variable), (variable, tensor)) for variable, tensor in replacements)
     collect_losses = outer is None or outer.collect_losses
-    with _CallScope(list(values.values()), collect_losses, read_only) as scope:
+    with _CallScope(list(values.values()), collect_losses, read_only, outer) as scope:
         before = {key: scope.get_current_value(v) for key, v in variables.items()}
         outputs = (call or layer)(*args, **kwargs)
-    for key, variable in variables.items():
+    for key, variable in {**variables, **scope.assigned}.items():
         after = scope.get_current_value(variable)
-        if after is not before[key]:
+        if after is not before.get(key):
             variable.assign(after)
     for loss in scope.losses:
         if outer is not None:
@@ -78,11 +75,24 @@ def functional_call(
 
 
 class _CallScope(keras.StatelessScope):
-    """The scope of a functional call. Assigned weights get the same gradients as in Keras."""
+    """The scope of a functional call. Assigned weights get the same gradients as in Keras.
 
-    def __init__(self, values, collect_losses, read_only):
+    In Keras an inner scope hides the outer one. Here, variables that are not those of the called
+    layer have the values that they have in the outer scope.
+    """
+
+    def __init__(self, values, collect_losses, read_only, outer):
         super().__init__(values, collect_losses=collect_losses)
         self.read_only = read_only or {}
+        self.outer = outer
+        self.assigned = {}
+
+    def get_current_value(self, variable):
+        """Returns the value of a variable in this scope or the outer one, or `None`."""
+        value = super().get_current_value(variable)
+        if value is None and self.outer is not None:
+            return self.outer.get_current_value(variable)
+        return value
 
     def add_update(self, update):
         """Records the value that a layer assigns to a variable in its call."""
@@ -92,6 +102,7 @@ class _CallScope(keras.StatelessScope):
         if variable.trainable and keras.backend.backend() != "jax":
             # On these backends Keras assigns in place: the weight gets the gradient of the
             # assigned value, and no gradient flows to the tensors it was computed from.
-            current = self.get_current_value(variable)
+            current = variable.value
             value = ops.stop_gradient(value) + (current - ops.stop_gradient(current))
         super().add_update((variable, value))
+        self.assigned[id(variable)] = variable

@@ -6,6 +6,7 @@ import functools
 import keras
 from keras import ops
 
+from tf_lottery import _keras
 from tf_lottery._keras import all_layers
 from tf_lottery.layers._functional_call import functional_call
 from tf_lottery.layers.interception import intercepted, with_activation
@@ -170,12 +171,11 @@ class FakeQuantization(Part):
     @contextlib.contextmanager
     def in_effect(self, layer):
         """Makes the layers compute with rounded kernels and round their outputs."""
-        layers, ranges = all_layers(layer), dict(zip(self._places(), self.ranges, strict=True))
+        layers = all_layers(layer)
         with contextlib.ExitStack() as stack:
             for target in self.targets:
                 if target["kernels"]:
-                    inside = ranges.get(("before", target["index"]))
-                    rounding = _rounding(layers[target["index"]], target["kernels"], inside)
+                    rounding = _rounding(layers[target["index"]], target["kernels"])
                     stack.enter_context(rounding)
             stack.enter_context(self.observed(layer, lambda tracked, x: tracked(x)))
             yield
@@ -241,24 +241,23 @@ def _changing_inputs(layer, functions):
     return intercepted(layer, change)
 
 
-def _rounding(layer, kernels, inside):
-    """Gives a layer rounded kernels while it is called.
+def _rounding(layer, kernels):
+    """Gives a layer rounded kernels while a sparse model calls it.
 
     Args:
         layer: A `keras.Layer`.
         kernels: Dict of the attributes of its kernels to the axes of their output channels.
-        inside: The `TrackedRange` before its activation, or `None`.
     """
 
     def change(call):
         def rounded(*args, **kwargs):
-            found = {name: getattr(layer, name) for name in kernels}
-            replacements = [
-                (kernel, fake_quantize_kernel(kernel.value, kernels[name]))
-                for name, kernel in found.items()
-            ]
-            helpers = [] if inside is None else [inside]
-            return functional_call(layer, replacements, *args, helpers=helpers, call=call, **kwargs)
+            scope, replacements = _keras.active_scope(), []
+            for name, axes in kernels.items():
+                kernel = getattr(layer, name)
+                # The full precision that the file is rounded from; `kernel.value` has the layer's.
+                value = scope.get_current_value(kernel)
+                replacements.append((kernel, fake_quantize_kernel(value, axes)))
+            return functional_call(layer, replacements, *args, call=call, **kwargs)
 
         return rounded
 

@@ -201,17 +201,15 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
                 support that, as soft gates.
         """
         replacements = [*self.effective_companions(), *replacements]
-        helpers = [part for part in self.parts if part.changes_call]
         read_only = {}
         if not self.selection.kernels_can_be_assigned:
             pairs = zip(self.kernels, self.keys, strict=True)
             read_only = {id(kernel): self._no_assignment(key) for kernel, key in pairs}
         with contextlib.ExitStack() as stack:
-            for part in helpers:
-                stack.enter_context(part.in_effect(self.layer))
-            return functional_call(
-                self.layer, replacements, *args, helpers=helpers, read_only=read_only, **kwargs
-            )
+            for part in self.parts:
+                if part.changes_call:
+                    stack.enter_context(part.in_effect(self.layer))
+            return functional_call(self.layer, replacements, *args, read_only=read_only, **kwargs)
 
     def _no_assignment(self, key):
         return (

@@ -67,8 +67,8 @@ def fake_quantization(model: SparseModel, momentum: float = 0.99) -> FakeQuantiz
 
     This is quantization-aware training, as in "Quantization and Training of Neural Networks for
     Efficient Integer-Arithmetic-Only Inference" (arXiv:1712.05877): the forward pass rounds,
-    gradients pass through the rounding unchanged. A few epochs at a low learning rate are
-    enough. Then `tfl.export_tflite(model, path, quantize="int8", representative_data=x)` writes a
+    gradients pass through the rounding unchanged. Train for a few epochs at a low learning
+    rate. Then `tfl.export_tflite(model, path, quantize="int8", representative_data=x)` writes a
     file with the tracked ranges, and compares it with the rounded model.
 
     Kernels of dense and convolutional layers get 255 symmetric steps per output channel, in
