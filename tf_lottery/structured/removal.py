@@ -2,6 +2,7 @@
 
 import collections
 
+from tf_lottery import _keras
 from tf_lottery.structured.exact_graph import exact_graph
 from tf_lottery.structured.rules.table import find_rule
 
@@ -28,7 +29,9 @@ def reasons_to_stay(layer, groups, members):
     >>> list(reasons_to_stay(model, sparse.groups, sparse.wrapper.named_members()))
     ['first']
     """
-    return reasons_in_graph(*exact_graph(layer), groups, members)
+    with _keras.kept_random_state():
+        graph, without_rule = exact_graph(layer)
+    return reasons_in_graph(graph, without_rule, groups, members)
 
 
 def reasons_in_graph(graph, without_rule, groups, members):

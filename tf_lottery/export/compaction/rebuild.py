@@ -182,7 +182,7 @@ class _Builder:
                 config.update(dict.fromkeys(unfit_initializers(operation, config), "zeros"))
             copy = from_config(operation, config)
         except ValueError:
-            if edit.weights or not self._is_reusable(operation):
+            if edit.config or edit.weights or not self._is_reusable(operation):
                 raise
             self.reused.append(operation)
             return operation
@@ -197,10 +197,11 @@ class _Builder:
 
     def _wrap(self, wrapper, name, **layers):
         """Returns a new wrapper around other layers."""
-        config = {**wrapper.get_config(), "name": name}
-        for key in ("layer", "backward_layer"):
-            config.pop(key, None)
-        return type(wrapper)(**layers, **config)
+        config = {**wrapper.get_config(), "name": name, **layers}
+        try:
+            return type(wrapper)(**config)
+        except Exception as error:  # It copies the layer by its config, which may fail.
+            raise not_copied(wrapper, f"whose constructor fails: {error}") from error
 
     def _wrap_both(self, wrapper, name):
         forward, backward = wrapper.forward_layer, wrapper.backward_layer
