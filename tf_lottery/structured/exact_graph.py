@@ -59,8 +59,9 @@ def shared_channels(graph):
     calls = collections.defaultdict(list)
     for node in graph.nodes:
         is_alone = node.rule is not None and node.rule.is_shareable
-        key = node.call if is_alone else node.operation
-        calls[id(key)].append([*node.inputs, *node.outputs, *node.extras])
+        # A call of a wrapper has several nodes.
+        key = (id(node.call), type(node.operation)) if is_alone else id(node.operation)
+        calls[key].append([*node.inputs, *node.outputs, *node.extras])
     for model, inputs in graph.model_inputs.items():
         calls["inputs", model] = inputs
     shared = []

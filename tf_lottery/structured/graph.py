@@ -214,9 +214,10 @@ class Graph:
             start, end = (_half(states, i) for states in (starts, ends))
             around = [*masks, *start], [output, *end], call, owners, inputs, call.is_training
             self.nodes.append(Node(layer, f"{path}/{layer.name}", inputs, *around))
-        # Keras takes both layers to have as many units, so that these go in pairs, as in a sum.
+        # Keras takes both layers to have as many units, so that these go in pairs, which a
+        # maximum ties that nothing reads.
         pairs = Channels(outputs[0].shape, first.dtype)
-        for kind, output in ((keras.layers.Add, pairs), (joint, first)):
+        for kind, output in ((keras.layers.Maximum, pairs), (joint, first)):
             if kind:
                 around = outputs, [], [output], call, owners, outputs
                 self.nodes.append(Node(kind(name=wrapper.name), path, *around))
