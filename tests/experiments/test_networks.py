@@ -27,6 +27,7 @@ def make_data(name):
 def test_default_model_fits(name, model):
     data = make_data(name)
     assert networks.default_model(data) == model
+    assert networks.DEFAULT_MODELS["tiny_shakespeare" if name == "text" else name] == model
     outputs = networks.build(model, data, seed=0)(data.train[0])
     assert outputs.shape == (*data.train[1].shape, data.num_classes)
 

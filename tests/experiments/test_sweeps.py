@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+import tf_lottery as tfl
 from tf_lottery.experiments import sweeps
 from tf_lottery.experiments.run_folder import read_json
 from tf_lottery.experiments.sweeps import places, sweep
@@ -148,9 +149,32 @@ def test_an_interrupted_sweep_goes_on_to_the_same_table(tmp_path):
 
     # Nothing is left to train.
     sweeps.run_sweep(whole, tmp_path / "a", on_run=interrupt)
+    others = {"epochs": 20, "model": "lenet-5", "dataset": "mnist", "normalize": True}
+    for name, value in others.items():
+        with pytest.raises(ValueError, match=rf"new folder.*{name}=\S+ instead of {value!r}"):
+            sweeps.run_sweep(Sweep.from_dict({**SPEC, name: value}), tmp_path / "a")
     (tmp_path / "a" / "notes.txt").write_text("mine")
     sweeps.remove_sweep(whole, tmp_path / "a")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["notes.txt"]
+
+
+def test_retrainings_of_another_ticket_are_not_finished(tmp_path, make_model):
+    for name, sparsity in (("one", 0.5), ("two", 0.8)):
+        tfl.Ticket.from_model(tfl.sparsify(make_model(), sparsity)).save(tmp_path / f"{name}.npz")
+    spec = {"run": "retrain", "model": "lenet-5", "ticket": str(tmp_path / "one.npz")}
+    (run,) = Sweep.from_dict({**spec, "tweaks": "all"}).runs
+    settings = run.all_settings({"tweaks": ["label_smoothing"]})
+    results = {"settings": settings, "density": 0.5, "epochs": 10, "test_accuracy": 1}
+    (tmp_path / run.name).mkdir()
+    for name, content in (
+        ("settings", {"run": "retrain", **settings}),
+        ("results", {**results, "test_loss": 0}),
+    ):
+        (tmp_path / run.name / f"{name}.json").write_text(json.dumps(content))
+    assert sweep.unfinished(Sweep((run,)), tmp_path) == []
+    changed = Sweep.from_dict({**spec, "tweaks": "all", "ticket": str(tmp_path / "two.npz")})
+    with pytest.raises(ValueError, match="ticket='.*' instead of '"):
+        sweep.unfinished(changed, tmp_path)
 
 
 class Scripted:

@@ -55,9 +55,7 @@ class Data:
     @property
     def settings(self) -> dict[str, Any]:
         """Dict of the arguments of `load` that decide the inputs, for the settings of a run."""
-        size = {} if self.image_size is None else {"image_size": self.image_size}
-        normalize = {} if self.normalization is None else {"normalize": True}
-        return {"dataset": self.name, **size, **normalize}
+        return input_settings(self.name, self.image_size, self.normalization is not None)
 
     def resized(self, size: int) -> Self:
         """Returns the data with smaller square images, whose pixels are means of several.
@@ -103,6 +101,23 @@ class Data:
         parts = ("train", "validation", "test")
         changed = {p: (change(getattr(self, p)[0]), getattr(self, p)[1]) for p in parts}
         return dataclasses.replace(self, **changed, **fields)
+
+
+def input_settings(name, image_size=None, normalize=False):
+    """Returns the `Data.settings` of a data set that is not loaded yet.
+
+    Args:
+        name: String; see `load`.
+        image_size: Integer; see `load`. Defaults to `None`.
+        normalize: Boolean; see `load`. Defaults to `False`.
+
+    Example:
+
+    >>> input_settings("digits", image_size=4)
+    {'dataset': 'digits', 'image_size': 4}
+    """
+    size = {} if image_size is None else {"image_size": image_size}
+    return {"dataset": name, **size, **({"normalize": True} if normalize else {})}
 
 
 def load(name, data_dir=None, download=False, seed=0, *, image_size=None, normalize=False):

@@ -41,6 +41,13 @@ MODELS: dict[str, Callable] = {
     "gru": _gru,
 }
 TEXT_MODELS = ("gru",)
+# What `default_model` returns for the data sets of `data.load`.
+DEFAULT_MODELS = {
+    "digits": "lenet-300-100",
+    "mnist": "lenet-300-100",
+    "cifar10": "conv-4-norms-small",
+    "tiny_shakespeare": "gru",
+}
 # The fewest rows and columns with which pixels are left after the last pooling.
 SMALLEST_IMAGES = {
     "lenet-5": 16,

@@ -167,15 +167,16 @@ def run_retraining(
         steps = settings.epochs * len(batches)
         chosen_tweaks = fitting_tweaks(model, steps, batches, teacher)
         settings = dataclasses.replace(settings, tweaks=chosen_tweaks)
-    all_settings = _all_settings(data, settings, ticket, teacher, seed)
+    taught = None if teacher is None else teacher_digest(teacher)
+    determining = all_settings(data.settings, settings, seed, ticket_digest(ticket), taught)
     if (directory / "settings.json").exists():
         # Checked early, since the initialization may take minutes.
-        compare_settings(directory, KIND, all_settings)
+        compare_settings(directory, KIND, determining)
         if results := read_results(directory, RESULTS):
             return results
     checkpoint = Checkpoint(directory / "checkpoint.npz")
     prepared = _prepare(model, settings, batches, teacher, resumed=checkpoint.path.exists())
-    with locked_run(directory, KIND, all_settings, FILES):
+    with locked_run(directory, KIND, determining, FILES):
         # Another process may have finished it meanwhile.
         if results := read_results(directory, RESULTS):
             return results
@@ -199,7 +200,7 @@ def run_retraining(
         save_model(model if has_ghosts else strip(model), directory / "model.keras")
         chosen.save(directory / "ticket.npz")
         results = {
-            "settings": all_settings,
+            "settings": determining,
             "density": model.density,
             "parameters": count_parameters(model),
             "epochs": settings.epochs,
@@ -250,22 +251,37 @@ def _apply(ticket, plain):
     return model
 
 
-def _all_settings(data, settings, ticket, teacher, seed):
-    """Returns the arguments that determine the result, as a dict that JSON can store."""
-    taught = {}
-    if "distillation" in settings.tweaks and teacher is not None:
-        weights = dict(enumerate(teacher.get_weights()))
-        taught = {"teacher": digest({"weights": weights})}
+def all_settings(inputs, settings, seed, ticket, teacher=None):
+    """Returns the arguments that determine the result, as a dict that JSON can store.
+
+    Args:
+        inputs: `Data.settings`.
+        settings: `RetrainSettings` with `tweaks`.
+        seed: Integer.
+        ticket: String, its `ticket_digest`.
+        teacher: String, its `teacher_digest`. Defaults to `None`: no teacher.
+    """
+    is_taught = teacher is not None and "distillation" in settings.tweaks
     return {
-        **data.settings,
+        **inputs,
         "seed": seed,
-        "ticket": digest({"masks": ticket.masks, "weights": ticket.weights}),
-        **taught,
+        "ticket": ticket,
+        **({"teacher": teacher} if is_taught else {}),
         # JSON has no tuples, and results should be the same when they are read again.
         **dataclasses.asdict(settings),
         "tweaks": list(settings.tweaks),
         "augment": list(settings.augment),
     }
+
+
+def ticket_digest(ticket):
+    """Returns a short hash of a `Ticket`."""
+    return digest({"masks": ticket.masks, "weights": ticket.weights})
+
+
+def teacher_digest(teacher):
+    """Returns a short hash of the weights of a `keras.Model`."""
+    return digest({"weights": dict(enumerate(teacher.get_weights()))})
 
 
 def _prepare(model, settings, batches, teacher, resumed):

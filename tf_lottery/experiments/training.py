@@ -234,8 +234,8 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         updates = methods.mask_updates(settings, steps, seed)
         changes = [progress, *updates, callbacks.SparsityLogger()]
         epochs = settings.epochs
-    all_settings = {**data.settings, "seed": seed, **settings.to_dict()}
-    with locked_run(directory, KIND, all_settings, FILES):
+    determining = all_settings(data.settings, settings, seed)
+    with locked_run(directory, KIND, determining, FILES):
         if results := read_results(directory, RESULTS):
             return results
         methods.prune_before_training(model, settings, batches)
@@ -253,7 +253,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         tickets = getattr(progress, "tickets", None) or [Ticket.from_model(model)]
         tickets[-1].save(directory / "ticket.npz")
         results = {
-            "settings": all_settings,
+            "settings": determining,
             "density": model.density,
             "epochs": epochs,
             **evaluate(model, data),
@@ -262,6 +262,17 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         }
         write_json(directory / "results.json", results)
     return results
+
+
+def all_settings(inputs, settings, seed):
+    """Returns the arguments that determine the result, as a dict that JSON can store.
+
+    Args:
+        inputs: `Data.settings`.
+        settings: `TrainSettings` with a `model`.
+        seed: Integer.
+    """
+    return {**inputs, "seed": seed, **settings.to_dict()}
 
 
 def remove_training(directory):

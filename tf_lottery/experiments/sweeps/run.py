@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 import time
 from typing import Any
 
-from tf_lottery.experiments import retraining, training
-from tf_lottery.experiments.data import load
+from tf_lottery.experiments import networks, retraining, training
+from tf_lottery.experiments.data import input_settings, load
 from tf_lottery.experiments.folder_lock import FolderInUse
+from tf_lottery.ticket import Ticket
 
 # Seconds after which a run that another process trains is looked at again.
 _PAUSE = 1.0
@@ -99,10 +101,41 @@ class Run:
         folder = pathlib.Path(directory) / self.name
         if self.kind == training.KIND:
             return training.run_training(data, self.settings, folder, self.seed, verbose)
-        ticket, teacher = _read_sources(self.sources)
+        ticket, teacher = Ticket.load(self.sources["ticket"]), self.sources.get("teacher")
+        teacher = None if teacher is None else _load_teacher(teacher)
         return retraining.run_retraining(
             data, self.settings, ticket, folder, teacher, self.seed, verbose
         )
+
+    def all_settings(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Returns the arguments that determine the result, as a finished run has stored them.
+
+        Args:
+            found: Dict, what it has stored, for tweaks that were chosen in the training.
+
+        Raises:
+            ValueError: If a ticket or teacher cannot be read.
+            OSError: If there is no ticket or teacher.
+        """
+        inputs = input_settings(**{k: v for k, v in self.data.items() if k not in _NOT_INPUTS})
+        settings = self.settings
+        if self.kind == training.KIND:
+            model = settings.model or networks.DEFAULT_MODELS.get(self.data["name"])
+            settings = dataclasses.replace(settings, model=model)
+            return training.all_settings(inputs, settings, self.seed)
+        if settings.tweaks is None:
+            settings = dataclasses.replace(settings, tweaks=tuple(found["tweaks"]))
+        digests = {}
+        for name, digest in (("ticket", _ticket_digest), ("teacher", _teacher_digest)):
+            is_used = name == "ticket" or "distillation" in settings.tweaks
+            if name in self.sources and is_used:
+                path = self.sources[name]
+                digests[name] = digest(path, os.stat(path).st_mtime_ns)
+        return retraining.all_settings(inputs, settings, self.seed, **digests)
+
+
+# Arguments of `data.load` that decide where data are found, and not what they are.
+_NOT_INPUTS = ("data_dir", "download")
 
 
 # Most runs of a process have the same data set.
@@ -111,15 +144,21 @@ def _load(options):
     return load(**dict(options))
 
 
-def _read_sources(sources):
+def _load_teacher(path):
     import keras
 
-    from tf_lottery.ticket import Ticket
+    return keras.saving.load_model(path, compile=False)
 
-    teacher = sources.get("teacher")
-    if teacher is not None:
-        teacher = keras.saving.load_model(teacher, compile=False)
-    return Ticket.load(sources["ticket"]), teacher
+
+# Many runs have the same ticket and teacher. `modified` tells a file from one that replaced it.
+@functools.lru_cache(maxsize=64)
+def _ticket_digest(path, modified):
+    return retraining.ticket_digest(Ticket.load(path))
+
+
+@functools.lru_cache(maxsize=64)
+def _teacher_digest(path, modified):
+    return retraining.teacher_digest(_load_teacher(path))
 
 
 def attempt(run: Run, directory, verbose: int | str = 0) -> tuple[str, str]:

@@ -5,7 +5,13 @@ import pathlib
 from collections.abc import Callable
 
 from tf_lottery.checks import natural_number, positive_integer
-from tf_lottery.experiments.run_folder import locked_run, read_results, remove_files, write_json
+from tf_lottery.experiments.run_folder import (
+    compare_settings,
+    locked_run,
+    read_results,
+    remove_files,
+    write_json,
+)
 from tf_lottery.experiments.sweeps import places
 from tf_lottery.experiments.sweeps.results import SweepResult
 from tf_lottery.experiments.sweeps.run import KINDS, Run
@@ -56,7 +62,8 @@ def run_sweep(
         A `SweepResult`, with the errors of the runs that failed.
 
     Raises:
-        ValueError: If an argument is outside its range, or `directory` holds another kind of run.
+        ValueError: If an argument is outside its range, or `directory` holds another kind of run,
+            or a finished run of the same name with other settings.
         OSError: If `directory` cannot be written.
 
     Example:
@@ -90,7 +97,7 @@ def unfinished(sweep: Sweep, directory) -> list[Run]:
         directory: The folder of the sweep.
 
     Raises:
-        ValueError: If the results of a run are damaged.
+        ValueError: If the results of a run are damaged, or those of other settings.
     """
     return [run for run in sweep.runs if _results(run, directory) is None]
 
@@ -104,7 +111,7 @@ def collect(sweep: Sweep, directory, failed: dict[str, str] | None = None) -> Sw
         failed: Dict of the names of runs to errors. Defaults to `None`: no errors.
 
     Raises:
-        ValueError: If the results of a run are damaged.
+        ValueError: If the results of a run are damaged, or those of other settings.
     """
     rows = []
     for run in sweep.runs:
@@ -161,7 +168,12 @@ def _marked(directory):
 
 
 def _results(run, directory):
-    return read_results(pathlib.Path(directory) / run.name, KINDS[run.kind].results)
+    folder = pathlib.Path(directory) / run.name
+    results = read_results(folder, KINDS[run.kind].results)
+    if results is not None:
+        # The name of the folder has only the settings that differ among the runs of a sweep.
+        compare_settings(folder, run.kind, run.all_settings(results["settings"]))
+    return results
 
 
 def _place(directory, runs, jobs, address, cpus, gpus, verbose):
