@@ -68,7 +68,9 @@ def test_retraining():
     spec = {"run": "retrain", "model": "lenet-5", "ticket": "t.npz", "control": "shuffled_masks"}
     run = Sweep.from_dict({**spec, "tweaks": ["none", "label_smoothing"]}).runs[1]
     assert run.name == "retrain_control-shuffled_masks_tweaks-label_smoothing_seed-0"
-    assert run.settings.tweaks == ("label_smoothing",) and run.sources == {"ticket": "t.npz"}
+    assert run.settings.tweaks == ("label_smoothing",) and run.sources == {
+        "ticket": os.path.abspath("t.npz")
+    }
 
 
 @pytest.mark.parametrize(

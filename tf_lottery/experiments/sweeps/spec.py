@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import pathlib
 import re
 import tomllib
@@ -235,7 +236,10 @@ def _run(kind, name, given):
     seed = options.pop("seed")
     data = {key: options.pop(key) for key in DATA if key in options}
     data = {"name": data.pop("dataset", "digits"), **data}
-    sources = {key: options.pop(key) for key in KINDS[kind].needs if key in options}
+    # Processes on other machines have another working folder.
+    if "data_dir" in data:
+        data["data_dir"] = os.path.abspath(os.path.expanduser(data["data_dir"]))
+    sources = {k: os.path.abspath(options.pop(k)) for k in KINDS[kind].needs if k in options}
     for needed, present in (("ticket", sources), ("model", options)):
         if kind == "retrain" and needed not in present:
             raise ValueError(
