@@ -1,7 +1,10 @@
 import errno
 import os
 import pickle
+import signal
 import stat
+import subprocess
+import sys
 import zipfile
 
 import ml_dtypes
@@ -242,17 +245,28 @@ def test_sweeping_deletes_only_temporary_files(tmp_path):
     left = [f".a.npz.{'0f' * 16}.part", f".m.keras.{'ab' * 16}.part.keras"]
     for name in (*kept, *left):
         (tmp_path / name).touch()
-    files.sweep(tmp_path)
+    files.sweep(tmp_path, is_locked=True)
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_files_that_may_still_be_written_are_left(tmp_path):
-    old, new = (tmp_path / f".a.npz.{letter * 32}.part" for letter in "01")
-    for path in (old, new):
+    # The module is loaded without its package, which would import Keras.
+    code = (
+        "import os, runpy, signal\n"
+        f"names = runpy.run_path({files.__file__!r})\n"
+        f"with names['atomic_path']({str(tmp_path / 'killed.npz')!r}):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert [path.name[:12] for path in tmp_path.iterdir()] == [".killed.npz."]
+    of_other_machines = [tmp_path / f".a.npz.{letter * 32}.part" for letter in "01"]
+    for path in of_other_machines:
         path.touch()
-    os.utime(old, (0, 0))
-    files.sweep(tmp_path, unchanged_for=60)
-    assert list(tmp_path.iterdir()) == [new]
+    os.utime(of_other_machines[0], (0, 0))
+    with files.atomic_path(tmp_path / "b.npz") as written:
+        files.sweep(tmp_path)
+        assert set(tmp_path.iterdir()) == {written, of_other_machines[1]}
 
 
 def test_folders_that_cannot_be_flushed(tmp_path, monkeypatch):

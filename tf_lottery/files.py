@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
 import pathlib
 import re
+import socket
 import stat
 import time
 import tokenize
@@ -21,8 +23,11 @@ _HEADER = "tf_lottery"
 FORMAT = 3
 # The header of earlier formats was compressed: the most bytes it may have if the file has fewer.
 _COMPRESSED_HEADER = 16 * 2**20
-# Temporary files of `atomic_path`, some with the suffix that Keras requires.
-_PART = re.compile(r"\..+\.[0-9a-f]{32}\.part(\.keras)?")
+# Temporary files of `atomic_path`, some with the suffix that Keras requires. The second half of
+# the digits are those of the machine and the process that writes the file.
+_PART = re.compile(r"\..+\.[0-9a-f]{16}([0-9a-f]{16})\.part(\.keras)?")
+# Seconds without a write after which a temporary file is abandoned.
+_ABANDONED = 3600
 # What reading a damaged file raises. A recursion error comes from deeply nested JSON.
 _DAMAGED = (
     ArithmeticError,
@@ -224,7 +229,8 @@ def atomic_path(path):
     if path.is_dir():
         message = "Argument `path` must name a file, not a folder. Received"
         raise IsADirectoryError(errno.EISDIR, message, str(path))
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    unique = f"{uuid.uuid4().hex[:16]}{_writer(os.getpid())}"
+    temporary = path.with_name(f".{path.name}.{unique}.part")
     try:
         temporary.touch(exist_ok=False)
     except OSError as error:
@@ -246,18 +252,46 @@ def atomic_path(path):
         temporary.unlink(missing_ok=True)
 
 
-def sweep(directory, unchanged_for=0):
+def sweep(directory, *, is_locked=False):
     """Deletes what killed processes have left of `atomic_path` in a folder.
 
     Args:
         directory: The folder.
-        unchanged_for: Number, how many seconds ago a file must have been written last. Defaults
-            to `0`: all are deleted, for which no other process may be writing there.
+        is_locked: Whether no other process writes there, so that all temporary files are left
+            over. Defaults to `False`: files are kept for an hour after the last write unless
+            their process has ended, which is not known of other machines.
     """
-    latest = time.time() - unchanged_for
     for path in pathlib.Path(directory).glob(".*.part*"):
-        if _PART.fullmatch(path.name) and (not unchanged_for or _last_write(path) <= latest):
+        if (match := _PART.fullmatch(path.name)) and (is_locked or _is_abandoned(path, match[1])):
             path.unlink(missing_ok=True)
+
+
+def _writer(process):
+    """Returns 16 digits that stand for a process of this machine."""
+    machine = hashlib.blake2s(socket.gethostname().encode(), digest_size=4).hexdigest()
+    return f"{machine}{process:08x}"
+
+
+def _is_abandoned(path, writer):
+    """Returns whether the process that began a file has ended, or left it long ago."""
+    process = int(writer[8:], 16)
+    if writer == _writer(process) and not _lives(process):
+        return True
+    return _last_write(path) <= time.time() - _ABANDONED
+
+
+def _lives(process):
+    """Returns whether a process of this machine may live."""
+    # Windows has no signal that only looks.
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _last_write(path):

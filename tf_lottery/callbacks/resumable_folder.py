@@ -4,9 +4,6 @@ import pathlib
 
 from tf_lottery import files
 
-# Seconds without a write after which a temporary file is one of a killed process.
-_ABANDONED = 3600
-
 
 class ResumableFolder:
     """Saves the progress of a search in a folder, and checks the settings when it is read.
@@ -29,8 +26,7 @@ class ResumableFolder:
     def exists(self):
         """Creates the folder, and returns whether it has a search to resume.
 
-        What killed processes have left of files they were writing is deleted after an hour. Until
-        then another process may still be writing it.
+        What killed processes have left of files they were writing is deleted; see `files.sweep`.
 
         Raises:
             OSError: If the folder cannot be created.
@@ -40,7 +36,7 @@ class ResumableFolder:
         except OSError as error:
             message = f"Argument `directory` must be a folder ({error.strerror}). Received"
             raise OSError(error.errno, message, str(self.directory)) from None
-        files.sweep(self.directory, unchanged_for=_ABANDONED)
+        files.sweep(self.directory)
         return self.path.exists()
 
     def write(self, progress, arrays):

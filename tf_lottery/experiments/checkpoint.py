@@ -43,10 +43,11 @@ class Checkpoint(SparsityCallback):
         self._ended = None
 
     def on_train_begin(self, logs=None):
-        """Restores the state that the file holds."""
+        """Restores the state that the file holds, and deletes what killed writes have left."""
         self.training.build_optimizer()
         self.history, self._ended = {}, None
         self._rates = learning_rates(self.optimizer)
+        files.sweep(self.path.parent)
         if self.path.exists():
             self._resume()
         super().on_train_begin(logs)

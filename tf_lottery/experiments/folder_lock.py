@@ -45,7 +45,7 @@ def locked(directory, *, wait=_PATIENCE):
     path = pathlib.Path(directory) / _NAME
     descriptor = _acquire(path, time.monotonic() + wait)
     try:
-        files.sweep(directory)
+        files.sweep(directory, is_locked=True)
         yield
     finally:
         # Windows deletes no open files.

@@ -265,7 +265,7 @@ def remove_files(directory, kind, patterns):
             path.unlink()
             folders.add(path.parent)
         for folder in folders:
-            files.sweep(folder)
+            files.sweep(folder, is_locked=True)
     for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
         if not any(folder.iterdir()):
             folder.rmdir()
