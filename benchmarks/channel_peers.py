@@ -27,6 +27,7 @@ import torch
 import torch_pruning
 import torchvision
 from channel_groups import train_norms
+from channel_networks import application
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -84,14 +85,6 @@ def vgg_16():
     )
 
 
-def _application(name, size):
-    build = getattr(keras.applications, name)
-    shape = (size, size, 3)
-    return build(
-        weights=None, input_shape=shape, classes=CLASSES, classifier_activation=None, name=name
-    )
-
-
 # Rows of the images, the network in PyTorch and in Keras.
 NETWORKS = {
     "resnet_20": (32, resnet_20, lambda: models.resnet_20(seed=0)),
@@ -99,12 +92,12 @@ NETWORKS = {
     "MobileNetV2": (
         96,
         lambda: torchvision.models.mobilenet_v2(num_classes=CLASSES),
-        lambda: _application("MobileNetV2", 96),
+        lambda: application("MobileNetV2", 96),
     ),
     "DenseNet121": (
         64,
         lambda: torchvision.models.densenet121(num_classes=CLASSES),
-        lambda: _application("DenseNet121", 64),
+        lambda: application("DenseNet121", 64),
     ),
 }
 

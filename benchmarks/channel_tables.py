@@ -51,3 +51,26 @@ def channel_groups():
         rows.append([NAMES.get(name, name), str(cases[0]["groups"]), *left, text])
     head = ["network", "groups", "parameters left", "with `channel:8`", "FLOPs left"]
     return table([*head, "with `channel:8`", "largest difference / largest output"], rows)
+
+
+def channel_latency():
+    """Returns the table of the time of TFLite files at half of the channels."""
+    rows = []
+    for name, found in record.read("channel_latency")["results"]["files"].items():
+        cells = [
+            f"{found['bytes'][variant] / 1e3:,.0f} kB, {found['ratio'][variant]:.2f}"
+            for variant in ("compacted", "compacted_8")
+        ]
+        dense = f"{found['bytes']['dense'] / 1e3:,.0f} kB, {found['ms']['dense']:.2f} ms"
+        rows.append([PEERS[name], dense, *cells])
+    head = ["network", "dense file", "half of the channels", "in multiples of 8"]
+    return table(head, rows)
+
+
+def channel_steps():
+    """Returns the table of the time of a training step at half of the channels."""
+    rows = []
+    for name, found in record.read("channel_latency")["results"]["steps"].items():
+        cells = [f"{found['ratio'][variant]:.2f}" for variant in ("masked", "compacted")]
+        rows.append([f"{PEERS[name]}, batch {found['batch_size']}", *cells])
+    return table(["training step / dense step", "with masks", "compacted"], rows)

@@ -11,7 +11,7 @@ import statistics
 
 import continuous_mnist
 import record
-from channel_tables import channel_groups, channel_peers
+from channel_tables import channel_groups, channel_latency, channel_peers, channel_steps
 from cifar10_tables import dynamic_cifar10
 from compress_tables import compressed
 from export_tables import (
@@ -255,6 +255,8 @@ TABLES = (
     gate_cost,
     peer_step_cost,
     channel_peers,
+    channel_latency,
+    channel_steps,
     export_ticket,
     export_sizes,
     export_grid,
