@@ -1,10 +1,8 @@
 """`tf-lottery compress`: from a trained model to a TFLite file within a budget."""
 
 import argparse
-import importlib
 import json
 import math
-import os
 import pathlib
 import re
 import sys
@@ -24,8 +22,9 @@ have a trained model and a limit. Ctrl-C shows what is known so far; the same co
   tf-lottery compress model.keras --data train.npz --validation-data val.npz --max-bytes 200kB
   tf-lottery compress model.keras --data train.npz --max-milliseconds 5 --max-drop 0.5% --finetune 5
 
-DATA holds the arrays x and y. Without --validation-data, a tenth of DATA is held out; if the model
-was trained with it, its accuracy there is flattering."""
+DATA is a .npz file with the arrays x and y, or MODULE:FUNCTION, a function of yours that returns
+such arrays or a tf.data data set. Without --validation-data, a tenth of the arrays is held out; if
+the model was trained with them, its accuracy there is flattering."""
 
 INTERRUPTED = 130
 RESUME = "(the same command goes on where it stopped)"
@@ -49,11 +48,11 @@ def add_parser(commands):
         commands, "compress", run, "fit a trained model into bytes or time", DESCRIPTION, RESUME
     )
     parser.add_argument("file", metavar="FILE", help="a .keras model")
-    parser.add_argument("--data", required=True, metavar="DATA", help="training data: .npz")
+    parser.add_argument("--data", required=True, metavar="DATA", help="training data, see above")
     parser.add_argument(
         "--validation-data",
         metavar="DATA",
-        help="examples that the model was not trained with: .npz (default: a tenth of --data)",
+        help="examples that the model was not trained with (default: a tenth of --data)",
     )
     limits = parser.add_argument_group("budget, at least one of")
     limits.add_argument(
@@ -173,7 +172,7 @@ def run(args):
     from tf_lottery_cli import inputs
 
     if args.module is not None:
-        _import(args.module)
+        inputs.import_module(args.module)
     model = inputs.load_model(args.file, compiled=True)
     if isinstance(model, SparseModel):
         model = strip(model)
@@ -205,17 +204,6 @@ def run(args):
         result.save(args.save)
 
 
-def _import(name):
-    """Imports a module of the current folder, or an installed one."""
-    sys.path.insert(0, os.getcwd())
-    try:
-        importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(
-            f"--import must be a Python module. Received: {name!r}: {error}"
-        ) from error
-
-
 def _check_target(path):
     if path is not None and (
         pathlib.Path(path).suffix != ".tflite" or not pathlib.Path(path).parent.is_dir()
@@ -230,12 +218,18 @@ def _data(args):
     train = inputs.load_labelled(args.data)
     if args.validation_data is not None:
         return train, inputs.load_labelled(args.validation_data)
+    if not isinstance(train, tuple):
+        raise ValueError(
+            "--validation-data must be given if --data is a data set. "
+            f"Received: --data {args.data}, a {type(train).__name__}"
+        )
     import numpy as np
 
     count = len(train[1])
     order = np.random.default_rng(args.seed).permutation(count)
     held_out, rest = order[: max(1, count // 10)], order[max(1, count // 10) :]
-    return tuple(a[rest] for a in train), tuple(a[held_out] for a in train)
+    x, y = np.asarray(train[0]), np.asarray(train[1])
+    return (x[rest], y[rest]), (x[held_out], y[held_out])
 
 
 def _in_options(message):

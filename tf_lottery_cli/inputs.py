@@ -1,8 +1,10 @@
 """Reads the files that users name, with clear errors."""
 
 import errno
+import importlib
 import os
 import pathlib
+import sys
 import zipfile
 
 import keras
@@ -92,24 +94,54 @@ def load_examples(path):
     return arrays if len(arrays) > 1 else next(iter(arrays.values()), np.zeros(0))
 
 
-def load_labelled(path):
-    """Returns the inputs and labels in a NumPy file.
+def load_labelled(source):
+    """Returns inputs and labels.
 
     Args:
-        path: The `.npz` file with the arrays `x` and `y`.
+        source: String: a `.npz` file with the arrays `x` and `y`; or `MODULE:FUNCTION`, which is
+            imported from the current folder or an installed package, and called without arguments.
+            It returns arrays `(x, y)` or a data set of such batches.
 
     Raises:
         OSError: If there is no such file.
-        ValueError: If it holds something else.
+        ValueError: If it holds something else, or there is no such function.
     """
-    found = load_examples(path)
+    module, _, name = source.rpartition(":")
+    if all(part.isidentifier() for part in (*module.split("."), name)):
+        function = getattr(import_module(module), name, None)
+        if not callable(function):
+            raise ValueError(
+                f"DATA must name a function of the module. Received: {source!r}, but {module!r} "
+                f"has no function {name!r}"
+            )
+        return function()
+    found = load_examples(source)
     names = sorted(found) if isinstance(found, dict) else []
     if names != ["x", "y"]:
         raise ValueError(
-            "DATA must be a .npz file with the arrays x and y. "
-            f"Received: {str(path)!r} with {names or 'one array'}"
+            "DATA must be a .npz file with the arrays x and y, or MODULE:FUNCTION. "
+            f"Received: {source!r} with {names or 'one array'}"
         )
     return found["x"], found["y"]
+
+
+def import_module(name):
+    """Imports a module of the current folder, or an installed one.
+
+    Args:
+        name: String.
+
+    Raises:
+        ValueError: If it cannot be imported.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(
+            f"a Python module must be one that can be imported. Received: {name!r} ({error})"
+        ) from error
 
 
 def _expected(path):

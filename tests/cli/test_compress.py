@@ -41,6 +41,18 @@ def test_recommends_and_saves(command, asked, tmp_path):
     assert (len(given["train"][1]), len(given["validation"][1])) == (22, 2)
 
 
+def test_data_of_a_function(command, refused, asked, tmp_path, monkeypatch):
+    arguments, given = asked
+    monkeypatch.chdir(tmp_path)
+    module = "import numpy as np\n\ndef pair():\n    return np.ones((20, 6)), np.ones(20)\n"
+    (tmp_path / "own_data_of_a_test.py").write_text(module)
+    options = ("--max-bytes", "2kB", "--validation-data", "own_data_of_a_test:pair", "--quiet")
+    assert command(*arguments, *options)[0] == 0
+    assert given["validation"][0].shape == (20, 6)
+    for name, words in (("own_data_of_a_test:no", "no function 'no'"), ("nothing:a", "'nothing'")):
+        assert words in refused(*arguments, "--max-bytes", "2kB", "--validation-data", name)
+
+
 def test_json(command, asked):
     arguments, _ = asked
     code, out, _ = command(*arguments, "--max-flops", "1k", "--max-milliseconds", 2, "--json")
