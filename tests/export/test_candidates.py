@@ -7,8 +7,9 @@ import pytest
 from tf_lottery.export import ExportError, candidates
 from tf_lottery.export.candidates import Candidate, choose, make_candidates
 from tf_lottery.export.inputs import Inputs
+from tf_lottery.export.settings import Settings
 from tf_lottery.export.sparse_flatbuffer import pack, sparsify_flatbuffer
-from tf_lottery.export.verification import Verdict
+from tf_lottery.export.verification import Verdict, interpreter_process
 
 
 @pytest.fixture
@@ -25,7 +26,9 @@ def make(dense_file, inputs):
         outputs = inputs.arrays[0] @ kernel + np.linspace(-0.1, 0.1, kernel.shape[1])
         expected = {"output_0": outputs[:, None].astype("float32")}
         content = dense_file(kernel) if content is None else content
-        return make_candidates(content, storage, optimize_for, inputs, expected, 1e-5)
+        settings = Settings(storage=storage, optimize_for=optimize_for)
+        with interpreter_process() as process:
+            return make_candidates(content, inputs, expected, settings, process)
 
     return make
 
@@ -54,8 +57,15 @@ def test_nothing_to_leave_out(make, pruned):
 def test_sparse_storage_for_latency_takes_what_is_not_fast_too(make, pruned, dense_file):
     kernel = pruned((64, 32), 0.5, block=4)
     content = dense_file(kernel)
-    (candidate,) = make(kernel, "sparse", "latency")
-    assert len(candidate.content) < len(content)
+    assert all(len(c.content) < len(content) for c in make(kernel, "sparse", "latency"))
+
+
+def test_forms_that_are_timed(make, pruned):
+    forms = [c.name for c in make(pruned((64, 32), 0.9, block=4), optimize_for="latency")]
+    assert forms == ["unpacked sparse", "block-sparse", "dense"]
+    # Single zeros leave no empty blocks.
+    forms = [c.name for c in make(pruned((64, 32), 0.6), optimize_for="latency")]
+    assert forms == ["unpacked sparse", "dense"]
 
 
 def test_wrong_file_is_a_candidate_with_a_problem(make, pruned):
@@ -134,6 +144,18 @@ def test_faster_file_is_better(milliseconds, best, reason):
     both = [Candidate("sparse", bytes(5), RIGHT), Candidate("dense", bytes(9), RIGHT)]
     chosen, why = choose(both, "latency", {**milliseconds, "original": 0.1})
     assert (chosen.storage, why) == (best, reason)
+
+
+def test_fastest_form_is_named():
+    forms = [Candidate("sparse", bytes(5), RIGHT, form) for form in ("unpacked sparse", "block")]
+    wrong = Candidate("sparse", b"", Verdict("It is wrong."), "partly block")
+    times = {"unpacked sparse": 2.0, "block": 0.5, "dense": 1.5}
+    dense = Candidate("dense", bytes(9), RIGHT)
+    best, reason = choose([*forms, wrong, dense], "latency", times)
+    assert best is forms[1] and reason == (
+        "block, 0.5000 milliseconds, unpacked sparse 2.0000, dense 1.5000; "
+        "partly block storage is not right: It is wrong."
+    )
 
 
 @pytest.mark.parametrize("goal", ["disk", "download", "latency"])

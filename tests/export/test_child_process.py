@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from tf_lottery.export import ExportError, child_process
-from tf_lottery.export.child_process import ChildError, ChildProcess
+from tf_lottery.export.child_process import (
+    ChildCrash,
+    ChildError,
+    ChildProcess,
+    ChildTimeout,
+    KeptProcess,
+)
 
 TASK = """
 import os, signal, sys, time
@@ -24,6 +30,8 @@ def crash():
 def leave(): os._exit(3)
 def sleep(): time.sleep(60)
 def secret(): return lambda: None
+def damage(): globals()["is_damaged"] = True
+def use(): return crash() if "is_damaged" in globals() else "used"
 """
 
 
@@ -174,6 +182,26 @@ def test_missing_python_is_told(task, monkeypatch, executable):
 def test_call_that_takes_too_long_is_ended(task):
     with ChildProcess(task, time_limit=0.2) as child:
         message = "took more than 0.2 seconds and was ended"
-        with pytest.raises(child_process.ChildCrash, match=message):
+        with pytest.raises(ChildTimeout, match=message):
             child.call("sleep")
         assert child.has_ended()
+
+
+def test_kept_process_is_one_until_it_crashes(task):
+    with KeptProcess(lambda: ChildProcess(task)) as kept:
+        first = kept.call("process")
+        kept.call("damage")
+        assert kept.call("process") == first
+        # What an earlier call damaged is not a later call's fault.
+        assert kept.call("use") == "used"
+        second = kept.call("process")
+        assert second != first and not is_running(first)
+        with pytest.raises(ChildCrash, match="SIGSEGV"):
+            kept.call("crash")
+        with pytest.raises(ChildError, match="no way"):
+            kept.call("refuse", what="way")
+        last = kept.call("process")
+        kept._child.time_limit = 0.1
+        with pytest.raises(ChildTimeout):
+            kept.call("sleep")
+    assert not is_running(second) and not is_running(last)

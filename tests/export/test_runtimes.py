@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import tf_lottery as tfl
-from tf_lottery.export import ExportError, flatbuffer, micro
+from tf_lottery.export import ExportError, child_process, flatbuffer, micro
 from tf_lottery.export.runtimes import resolve
 
 on_tensorflow = pytest.mark.skipif(
@@ -156,7 +156,7 @@ def test_operators_that_micro_lacks(builder, pruned, dense_file):
     builder.operator("GELU", [x], [y])
     assert "no operators GELU" in micro.find_problem(builder.content([x], [y]))
     with pytest.raises(ExportError, match="not fit for a microcontroller.*GELU.*Received: "):
-        micro.check(builder.content([x], [y]), None)
+        micro.check(builder.content([x], [y]), None, None)
     blocks = dense_file(pruned((256, 32), 0.9, block=4))
     assert micro.find_problem(blocks) == ""
     assert "as if they were dense" in micro.find_problem(tfl.export.sparsify_flatbuffer(blocks))
@@ -191,11 +191,12 @@ def test_how_far_micro_may_be_from_litert(above, steps, monkeypatch, dense_file)
     monkeypatch.setattr(micro, "is_installed", lambda: True)
     monkeypatch.setattr(micro, "ChildProcess", type("", (Rounding,), {"above": values}))
     inputs, content = types.SimpleNamespace(steps=lambda: []), dense_file(np.ones((4, 2)))
+    process = Rounding(child_process.TASKS / "interpret.py")
     if steps is not None:
-        assert micro.check(content, inputs) == micro.MicroRun(1000, steps)
+        assert micro.check(content, inputs, process) == micro.MicroRun(1000, steps)
         return
     with pytest.raises(ExportError, match="output 0 differs from LiteRT's by up to"):
-        micro.check(content, inputs)
+        micro.check(content, inputs, process)
 
 
 @pytest.mark.parametrize("batch, dynamic", [(0, False), (2.5, False), (2, True)])

@@ -16,6 +16,12 @@ GOALS = ("disk", "download", "latency")
 MIN_FILE_GAIN, NOISE_MS = 0.02, 0.01
 # If latencies differ by less than this factor, they count as equal and file size decides.
 LATENCY_NOISE = 1.05
+# The sparse forms that are timed to find the fastest, by their goals in `sparse_forms`.
+FORMS = {
+    "unpacked": "unpacked sparse",
+    "direct": "block-sparse",
+    "latency": "partly block-sparse",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,34 +32,29 @@ class Candidate:
         storage: `"sparse"` or `"dense"`.
         content: Bytes of the file.
         verdict: `Verdict`, the result of running it.
+        form: String, the name of its sparse form where several are tried. Defaults to `""`.
     """
 
     storage: str
     content: bytes
     verdict: Verdict
+    form: str = ""
+
+    @property
+    def name(self):
+        """The form, or else the storage."""
+        return self.form or self.storage
 
 
-def make_candidates(
-    content,
-    storage,
-    optimize_for,
-    inputs,
-    expected,
-    tolerance,
-    runtime="litert",
-    max_slowdown=MAX_SLOWDOWN,
-):
-    """Makes the files that `storage` allows, runs each and compares it with Keras.
+def make_candidates(content, inputs, expected, settings, process):
+    """Makes the files that the settings allow, runs each and compares it with Keras.
 
     Args:
         content: Bytes of the dense-stored file, quantized or not.
-        storage: `"auto"`, `"sparse"` or `"dense"`.
-        optimize_for: String, one of `GOALS`.
         inputs: `Inputs`.
         expected: Dict of names to Keras' outputs.
-        tolerance: Float, as in `verify`.
-        runtime: String, as in `sparsify_flatbuffer`. Defaults to `"litert"`.
-        max_slowdown: Float, as in `sparsify_flatbuffer`. Defaults to `1.5`.
+        settings: `Settings`.
+        process: The process of `verification.interpreter_process`.
 
     Returns:
         List of `Candidate`, including those that failed the comparison.
@@ -61,29 +62,34 @@ def make_candidates(
     Raises:
         ExportError: If `storage` is `"sparse"` and no weights can be stored sparse.
     """
-    packed = None
-    if storage != "dense":
-        packed = _pack(content, storage, optimize_for, runtime, max_slowdown)
+
+    def run(file):
+        return verify(file, inputs, expected, settings.tolerance, process)
+
     candidates = []
-    if packed is not None:
-        verdict = verify(packed, inputs, expected, tolerance)
-        candidates.append(Candidate("sparse", packed, _check_packed(verdict, packed, content)))
-    if storage != "sparse":
-        verdict = verify(content, inputs, expected, tolerance)
-        candidates.append(Candidate("dense", content, verdict))
+    if settings.storage != "dense":
+        for form, packed in _packed_files(content, settings).items():
+            verdict = _check_packed(run(packed), packed, content)
+            candidates.append(Candidate("sparse", packed, verdict, form))
+    if settings.storage != "sparse":
+        candidates.append(Candidate("dense", content, run(content)))
     return candidates
 
 
-def _pack(content, storage, optimize_for, runtime, max_slowdown):
-    """Returns the file stored sparse, or `None` if `"auto"` storage gains nothing by it."""
-    goal = "latency" if optimize_for == "latency" else "disk"
-    packed = pack(content, goal, runtime, max_slowdown)
-    if packed == content and storage == "sparse":
-        packed = pack(content, "disk", runtime, math.inf)
+def _packed_files(content, settings):
+    """Returns a dict of names of forms to files stored sparse, empty if none gains anything."""
+    limits = settings.runtime, settings.max_slowdown
+    goals = FORMS if settings.optimize_for == "latency" else {"disk": ""}
+    files = {}
+    for goal, form in goals.items():
+        packed = pack(content, goal, *limits)
+        if packed not in (content, *files.values()):
+            files[form] = packed
+    if files or settings.storage == "auto":
+        return files
+    packed = pack(content, "disk", settings.runtime, math.inf)
     if packed != content:
-        return packed
-    if storage == "auto":
-        return None
+        return {"": packed}
     raise ExportError(
         "Argument `storage` must be 'dense' or 'auto' here: no constant of the file gets "
         "smaller in a sparse format that the runtime can read. Nothing was written. "
@@ -115,20 +121,19 @@ def choose(candidates, optimize_for, milliseconds, max_slowdown=MAX_SLOWDOWN):
     Args:
         candidates: List of `Candidate`, at least one without a problem.
         optimize_for: String, one of `GOALS`.
-        milliseconds: Dict of storages to the latencies of the candidates without a problem.
+        milliseconds: Dict of names to the latencies of the candidates without a problem.
         max_slowdown: Float, as in `sparsify_flatbuffer`. Defaults to `1.5`.
     """
     right = [candidate for candidate in candidates if not candidate.verdict.problem]
-    costs = {candidate.storage: len(candidate.content) for candidate in right}
+    costs = {candidate.name: len(candidate.content) for candidate in right}
     unit = "bytes"
     if optimize_for == "download":
-        costs = {c.storage: len(gzip.compress(c.content, 9)) for c in right}
+        costs = {c.name: len(gzip.compress(c.content, 9)) for c in right}
         unit = "bytes after gzip"
     elif optimize_for == "latency":
-        fastest = min(milliseconds[storage] for storage in costs)
-        alike = [s for s in costs if milliseconds[s] <= LATENCY_NOISE * fastest]
-        right = [candidate for candidate in right if candidate.storage in alike]
-    best = min(right, key=lambda candidate: costs[candidate.storage])
+        fastest = min(milliseconds[name] for name in costs)
+        right = [c for c in right if milliseconds[c.name] <= LATENCY_NOISE * fastest]
+    best = min(right, key=lambda candidate: costs[candidate.name])
     if optimize_for == "latency":
         costs, unit = milliseconds, "milliseconds"
     elif len(right) == 2 and best.storage == "sparse":
@@ -156,10 +161,18 @@ def _does_not_pay(costs, milliseconds, max_slowdown, unit):
 
 def _reason(best, others, costs, unit):
     if not others:
-        return "stored sparse it is not smaller"
-    (other,) = others
-    if other.verdict.problem:
-        return f"{other.storage} storage is not right: {other.verdict.problem}"
+        return (
+            "the only sparse form"
+            if best.storage == "sparse"
+            else "stored sparse it is not smaller"
+        )
     number = ",.4f" if unit == "milliseconds" else ",d"
-    first, second = costs[best.storage], costs[other.storage]
-    return f"{first:{number}} {unit}, {other.storage} {second:{number}}"
+    right = [candidate for candidate in others if not candidate.verdict.problem]
+    reasons = []
+    if right:
+        listed = ", ".join(f"{c.name} {costs[c.name]:{number}}" for c in right)
+        form = f"{best.form}, " if best.form else ""
+        reasons.append(f"{form}{costs[best.name]:{number}} {unit}, {listed}")
+    wrong = [candidate for candidate in others if candidate not in right]
+    reasons += [f"{c.name} storage is not right: {c.verdict.problem}" for c in wrong]
+    return "; ".join(reasons)

@@ -27,6 +27,10 @@ class ChildCrash(ChildError):
     """The child process died."""
 
 
+class ChildTimeout(ChildCrash):
+    """The child process took too long."""
+
+
 class ChildProcess:
     """A Python process that calls functions of one file. It ends with its `with` block.
 
@@ -91,7 +95,8 @@ class ChildProcess:
             **arguments: Its arguments, values that can be pickled.
 
         Raises:
-            ChildCrash: If the process dies or takes too long. It is a `ChildError`.
+            ChildCrash: If the process dies. It is a `ChildError`.
+            ChildTimeout: If it takes too long. It is a `ChildCrash`.
             ChildError: If the function raises an exception.
         """
         late = threading.Event()
@@ -103,8 +108,10 @@ class ChildProcess:
             outcome, value = pickle.load(self._process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             death = self._cause_of_death()
-            cause = f"The process took more than {self.time_limit:g} seconds and was ended."
-            raise ChildCrash(cause if late.is_set() else death) from error
+            if late.is_set():
+                cause = f"The process took more than {self.time_limit:g} seconds and was ended."
+                raise ChildTimeout(cause) from error
+            raise ChildCrash(death) from error
         finally:
             timer.cancel()
         if outcome == "error":
@@ -127,3 +134,39 @@ class ChildProcess:
         if status < 0:
             cause = f"was ended by {signal.Signals(-status).name}"
         return "\n".join([f"The process {cause}.", *lines[-NUM_LOG_LINES:]])
+
+
+class KeptProcess:
+    """A process for several calls of which each may crash, such as runs of several files.
+
+    It starts at the first call. A file that writes where it should not can make a later call
+    crash. So a call that crashes is repeated in a new process, unless it was the first of its
+    process: what is told is then about this call alone.
+
+    Args:
+        start: Function that returns a new `ChildProcess`.
+    """
+
+    def __init__(self, start):
+        self._start, self._child = start, None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._child = None
+        self._stack.close()
+
+    def call(self, name, **arguments):
+        """Calls a function; see `ChildProcess.call`."""
+        is_first = self._child is None
+        if is_first:
+            self._child = self._stack.enter_context(self._start())
+        try:
+            return self._child.call(name, **arguments)
+        except ChildCrash as error:
+            self.__exit__()
+            if is_first or isinstance(error, ChildTimeout):
+                raise
+        return self.call(name, **arguments)

@@ -12,7 +12,7 @@ from tf_lottery.export.sparse_encoding import decode, from_parameters
 
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64", "int16", "int8", "uint8", "int4")
 # Bytes of the largest file that is compressed to see its size: that takes seconds from here on.
-MAX_GZIP = 10_000_000
+MAX_GZIP = 5_000_000
 # Operators that only change how a constant is represented.
 UNPACKING = ("DENSIFY", "DEQUANTIZE")
 
@@ -41,6 +41,18 @@ def inspect_tflite(file: str | os.PathLike | bytes) -> FileReport:
     """
     content = flatbuffer.read_content(file, "file")
     path = file if isinstance(file, (str, os.PathLike)) else None
+    zipped = len(gzip.compress(content, 9)) if len(content) <= MAX_GZIP else None
+    return describe(content, path, zipped)
+
+
+def describe(content, path=None, gzip_bytes=None):
+    """Returns the `FileReport` of a file, without compressing it.
+
+    Args:
+        content: Bytes of the file.
+        path: Its path, if it has one. Defaults to `None`.
+        gzip_bytes: Integer, its size after compression, or `None` if unknown. Defaults to `None`.
+    """
     model = flatbuffer.read_model(content, "file", path)
     rows, seen = [], set()
     for graph in model.subgraphs:
@@ -52,7 +64,7 @@ def inspect_tflite(file: str | os.PathLike | bytes) -> FileReport:
     return FileReport(
         name="TFLite file" if path is None else os.fspath(path),
         num_bytes=len(content),
-        gzip_bytes=len(gzip.compress(content, 9)) if len(content) <= MAX_GZIP else None,
+        gzip_bytes=gzip_bytes,
         rows=rows,
         trailing_bytes=len(model.trailing),
     )

@@ -9,34 +9,9 @@ from tf_lottery.export.candidates import Candidate, choose, make_candidates
 from tf_lottery.export.conversion import convert, keras_outputs
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.given_ranges import fake_quantization_of, take_ranges
-from tf_lottery.export.verification import latencies
+from tf_lottery.export.verification import interpreter_process, latencies
 
 MICRO_REASON = "TFLite Micro reads no sparse weights; int8 and fewer channels save bytes there"
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """The arguments of `tfl.export_tflite` that decide how a file is made.
-
-    Args:
-        quantize: `None` or a string, a key of `quantization.TOLERANCES`.
-        storage: String, one of `quantization.STORAGES`.
-        optimize_for: String, one of `candidates.GOALS`.
-        tolerance: Float.
-        runs: Integer.
-        runtime: String, one of `runtimes.RUNTIMES`.
-        io_type: String, one of `runtimes.IO_TYPES`.
-        max_slowdown: Float.
-    """
-
-    quantize: str | None
-    storage: str
-    optimize_for: str
-    tolerance: float
-    runs: int
-    runtime: str
-    io_type: str
-    max_slowdown: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +24,7 @@ class Made:
         content: Bytes of the quantized file with all zeros stored.
         best: `Candidate`, the file to write.
         reason: String, why it is the best.
-        milliseconds: Dict of storages and `"original"` to latencies.
+        milliseconds: Dict of names of candidates and `"original"` to latencies.
         micro: `MicroRun`.
     """
 
@@ -87,36 +62,29 @@ def make_file(model, inputs, typical, settings, rounded=None, original=None):
         original = convert(model, inputs, list(expected), tweak)
     # Only then: a layer of the user's may have the same operators.
     original, ranges = (original, {}) if tweak is None else take_ranges(original)
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        # Compressed while other processes quantize and run files, but not while they are timed.
+    micro_run = micro.MicroRun()
+    # Compressed while another process quantizes and runs files, but not while they are timed.
+    with concurrent.futures.ThreadPoolExecutor(1) as thread, interpreter_process() as process:
         zipped = thread.submit(gzip.compress, original, 9)
         content = quantization.quantized(
             original, settings.quantize, typical, settings.io_type, ranges
         )
-        candidates = make_candidates(
-            content,
-            settings.storage,
-            settings.optimize_for,
-            inputs,
-            expected,
-            settings.tolerance,
-            "litert" if settings.runtime == "micro" else settings.runtime,
-            settings.max_slowdown,
-        )
-        right = {c.storage: c.content for c in candidates if not c.verdict.problem}
+        candidates = make_candidates(content, inputs, expected, settings, process)
+        right = {c.name: c.content for c in candidates if not c.verdict.problem}
         if not right:
             _refuse(candidates, model, settings)
-        is_micro = settings.runtime == "micro"
-        micro_run = micro.check(content, inputs) if is_micro else micro.MicroRun()
+        if settings.runtime == "micro":
+            micro_run = micro.check(content, inputs, process)
         original_gzip = len(zipped.result())
-    milliseconds = latencies({**right, "original": original}, inputs, settings.runs)
+        files = {**right, "original": original}
+        milliseconds = latencies(files, inputs, settings.runs, process)
     best, reason = choose(candidates, settings.optimize_for, milliseconds, settings.max_slowdown)
-    reason = MICRO_REASON if is_micro else reason
+    reason = MICRO_REASON if settings.runtime == "micro" else reason
     return Made(original, original_gzip, content, best, reason, milliseconds, micro_run)
 
 
 def _refuse(candidates, model, settings):
-    problems = " ".join(f"{c.storage.capitalize()}: {c.verdict.problem}" for c in candidates)
+    problems = " ".join(f"{c.name.capitalize()}: {c.verdict.problem}" for c in candidates)
     advice = "Nothing was written."
     if settings.io_type != "float32":
         # Integer inputs and outputs, and so microcontrollers, have no other precision.

@@ -69,12 +69,13 @@ def find_problem(content):
     return ""
 
 
-def check(content, inputs):
+def check(content, inputs, process):
     """Runs a file in TFLite Micro and compares it with LiteRT's reference kernels.
 
     Args:
         content: Bytes of the file.
         inputs: `Inputs`.
+        process: The process of `verification.interpreter_process`.
 
     Returns:
         A `MicroRun`, empty if TFLite Micro's interpreter is not installed.
@@ -85,7 +86,7 @@ def check(content, inputs):
     problem, run = find_problem(content), MicroRun()
     if not problem and is_installed():
         try:
-            problem, run = _run(content, inputs)
+            problem, run = _run(content, inputs, process)
         except ChildError as error:
             problem = f"TFLite Micro does not run it: {error}"
     if problem:
@@ -96,9 +97,8 @@ def check(content, inputs):
     return run
 
 
-def _run(content, inputs):
-    with ChildProcess(TASKS / "interpret.py") as child:
-        steps, expected = child.call("run_encoded", content=content, steps=list(inputs.steps()))
+def _run(content, inputs, process):
+    steps, expected = process.call("run_encoded", content=content, steps=list(inputs.steps()))
     with ChildProcess(TASKS / "micro.py") as child:
         outputs, arena_bytes = child.call("run", content=content, steps=steps)
     largest = 0

@@ -67,6 +67,9 @@ def sparsify_flatbuffer(
     >>> written = tfl.export_tflite(sparse, "dense.tflite", storage="dense", runs=1)
     >>> small = sparsify_flatbuffer(pathlib.Path("dense.tflite").read_bytes())
     """
+    choice("optimize_for", optimize_for, ("disk", "latency"))
+    choice("runtime", runtime, ("litert", "portable"))
+    check_slowdown(max_slowdown)
     packed = pack(content, optimize_for, runtime, max_slowdown)
     if packed == content:
         return content
@@ -91,13 +94,10 @@ def pack(content, optimize_for="disk", runtime="litert", max_slowdown=MAX_SLOWDO
 
     Args:
         content: Bytes of a dense-stored file.
-        optimize_for: String, as in `sparsify_flatbuffer`.
-        runtime: String, as in `sparsify_flatbuffer`.
-        max_slowdown: Float, as in `sparsify_flatbuffer`.
+        optimize_for: String, one of `sparse_forms.GOALS`. Defaults to `"disk"`.
+        runtime: String, as in `sparsify_flatbuffer`. Defaults to `"litert"`.
+        max_slowdown: Float, as in `sparsify_flatbuffer`. Defaults to `1.5`.
     """
-    choice("optimize_for", optimize_for, ("disk", "latency"))
-    choice("runtime", runtime, ("litert", "portable"))
-    check_slowdown(max_slowdown)
     model = flatbuffer.read_model(content)
     buffers = {}
     for graph in model.subgraphs:

@@ -7,6 +7,9 @@ from tf_lottery.export.sparse_encoding import SparseEncoding, encode
 DIRECT_BLOCKS = {"float32": 4, "int8": 16}
 # Block sizes: how many consecutive inputs of an output share one position.
 BLOCKS = (1, 4, 16)
+# `"disk"` takes the smallest form that is not too slow, `"latency"` the one that is expected to
+# be the fastest, `"direct"` and `"unpacked"` the smallest of their kind.
+GOALS = ("disk", "latency", "direct", "unpacked")
 # Bytes of the tensor, the tables and the operator that a sparse tensor adds to a file.
 OVERHEAD = 300
 # A sparse form is taken only if it saves this fraction of the bytes.
@@ -56,7 +59,7 @@ def best_form(weights, optimize_for, runtime="litert", max_slowdown=MAX_SLOWDOWN
 
     Args:
         weights: `Weights`.
-        optimize_for: `"disk"` or `"latency"`.
+        optimize_for: String, one of `GOALS`.
         runtime: `"litert"` or `"portable"`. Defaults to `"litert"`.
         max_slowdown: Float, as in `sparsify_flatbuffer`. Defaults to `1.5`.
     """
@@ -69,15 +72,26 @@ def best_form(weights, optimize_for, runtime="litert", max_slowdown=MAX_SLOWDOWN
             forms.append(Form(encoding, is_direct=False))
     limit = (1 - MIN_GAIN) * array.nbytes - OVERHEAD
     forms = [form for form in forms if form.encoding.num_bytes < limit]
-    # The direct form can be slower than dense storage. `"latency"` then rules it out. `"disk"`
-    # rules it out if it is too slow, or if the unpacked form of the same size is possible.
+    if optimize_for == "unpacked":
+        forms = [form for form in forms if not form.is_direct]
+    elif optimize_for != "direct":
+        too_slow = _too_slow(weights, forms, optimize_for, max_slowdown)
+        forms = [form for form in forms if form not in too_slow]
+    if optimize_for in ("latency", "direct"):
+        forms = [form for form in forms if form.is_direct] or forms
+    return min(forms, key=lambda form: form.encoding.num_bytes, default=None)
+
+
+def _too_slow(weights, forms, optimize_for, max_slowdown):
+    """Returns the direct forms that are expected to be slower than dense storage.
+
+    For `"latency"` these are all of them. For `"disk"` they are those that are slower than
+    `max_slowdown`, and those in whose place the unpacked form of the same size is possible.
+    """
     slow = [form for form in forms if form.is_direct and not _is_fast(weights, form.encoding)]
     if optimize_for != "latency" and not _can_unpack(weights):
         slow = [form for form in slow if _slowdown(weights, form.encoding) > max_slowdown]
-    forms = [form for form in forms if form not in slow]
-    if optimize_for == "latency":
-        forms = [form for form in forms if form.is_direct] or forms
-    return min(forms, key=lambda form: form.encoding.num_bytes, default=None)
+    return slow
 
 
 def _encodings(array):

@@ -1,6 +1,5 @@
 """`tfl.export_tflite`: writes a TFLite file after running it and comparing it with Keras."""
 
-import dataclasses
 import gzip
 import os
 from typing import Any
@@ -15,10 +14,11 @@ from tf_lottery.export.associated_files import read_associated_files, with_assoc
 from tf_lottery.export.candidates import GOALS
 from tf_lottery.export.given_ranges import fake_quantization_of
 from tf_lottery.export.inputs import make_inputs
-from tf_lottery.export.inspection import inspect_tflite
-from tf_lottery.export.making import Settings, make_file
+from tf_lottery.export.inspection import describe
+from tf_lottery.export.making import make_file
 from tf_lottery.export.report import ExportReport, StoredFile
 from tf_lottery.export.runtimes import resolve
+from tf_lottery.export.settings import Settings
 from tf_lottery.export.sparse_forms import MAX_SLOWDOWN, check_slowdown
 from tf_lottery.model import SparseModel
 
@@ -73,7 +73,8 @@ def export_tflite(
             kernels wherever that makes the file smaller, `"dense"` stores all zeros, `"auto"`
             chooses the better of the two. Defaults to `"auto"`.
         optimize_for: What counts as better: fewer bytes on `"disk"`, fewer in a compressed
-            `"download"`, or lower `"latency"` on this machine. Defaults to `"disk"`.
+            `"download"`, or lower `"latency"` on this machine, for which dense, unpacked and
+            block-sparse files are timed. Defaults to `"disk"`.
         representative_data: A few hundred typical examples, in the same form as
             `sample_inputs`. Required for `quantize="int8"` and `"int16x8"` and not allowed
             otherwise. Defaults to `None`.
@@ -152,11 +153,11 @@ def export_tflite(
 
 def _report(made, settings, written, attached, path):
     """Returns the `ExportReport` of a written file."""
-    file = inspect_tflite(written)
+    file = describe(written, path, len(gzip.compress(written, 9)))
     dense_file = file
     if made.best.storage != "dense":
-        dense_file = inspect_tflite(with_associated_files(made.content, attached))
-    is_chosen = settings.storage == "auto" or settings.runtime == "micro"
+        dense_file = describe(with_associated_files(made.content, attached))
+    is_chosen = settings.storage == "auto" or settings.runtime == "micro" or made.best.form
     return ExportReport(
         path=path,
         quantize=settings.quantize,
@@ -165,9 +166,9 @@ def _report(made, settings, written, attached, path):
         floor_bytes=dense_file.floor_bytes,
         max_difference=made.best.verdict.difference,
         relative_difference=made.best.verdict.relative_difference,
-        latency_ms=made.milliseconds[made.best.storage],
+        latency_ms=made.milliseconds[made.best.name],
         dense=StoredFile(len(made.original), made.original_gzip, made.milliseconds["original"]),
-        file=dataclasses.replace(file, name=path, gzip_bytes=len(gzip.compress(written, 9))),
+        file=file,
         runtime=settings.runtime,
         io_type=settings.io_type,
         arena_bytes=made.micro.arena_bytes,

@@ -1,13 +1,12 @@
 """Compares the outputs of TFLite files with those of Keras, and times the files."""
 
-import contextlib
 import dataclasses
 
 import keras
 import numpy as np
 
 from tf_lottery.export import flatbuffer
-from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
+from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess, KeptProcess
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.inspection import constant
 
@@ -34,34 +33,34 @@ class Verdict:
     relative_difference: float = 0.0
 
 
-def verify(content, inputs, expected, tolerance):
-    """Runs a file in separate processes, with and without delegates, and compares its outputs.
+def interpreter_process():
+    """Returns a `KeptProcess` that runs and times files, for use in a `with` block."""
+    return KeptProcess(lambda: ChildProcess(TASKS / "interpret.py"))
+
+
+def verify(content, inputs, expected, tolerance, process):
+    """Runs a file in a separate process, with and without delegates, and compares its outputs.
 
     Args:
         content: Bytes of the file.
         inputs: `Inputs`.
         expected: Dict of names to Keras' outputs, as `keras_outputs` returns them.
         tolerance: Float, the largest `max|file - keras| / max|keras|` that is allowed.
+        process: The process of `interpreter_process`.
 
     Returns:
         A `Verdict`.
     """
-    verdicts = []
-    with contextlib.ExitStack() as stack:
-        # A new process for each interpreter, so that a crash is attributed to the right one. They
-        # start at the same time.
-        children = [stack.enter_context(ChildProcess(TASKS / "interpret.py")) for _ in RESOLVERS]
-        for resolver, child in zip(RESOLVERS, children, strict=True):
-            try:
-                steps = child.call(
-                    "run", content=content, steps=list(inputs.steps()), resolver=resolver
-                )
-            except ChildError as error:
-                name = f"{resolver} interpreter" if resolver == "default" else resolver
-                return Verdict(f"The file does not run ({name}): {error}")
-            verdicts.append(_compare(steps, expected, tolerance))
-            if verdicts[-1].problem:
-                return verdicts[-1]
+    verdicts, given = [], list(inputs.steps())
+    for resolver in RESOLVERS:
+        try:
+            steps = process.call("run", content=content, steps=given, resolver=resolver)
+        except ChildError as error:
+            name = f"{resolver} interpreter" if resolver == "default" else resolver
+            return Verdict(f"The file does not run ({name}): {error}")
+        verdicts.append(_compare(steps, expected, tolerance))
+        if verdicts[-1].problem:
+            return verdicts[-1]
     return max(verdicts, key=lambda verdict: verdict.relative_difference)
 
 
@@ -142,11 +141,10 @@ def compare_files(content, original):
         return Comparison(f"The file does not hold the weights of {changed}.")
     outputs = {}
     tasks = [(n, f, r) for n, f in (("original", original), ("file", content)) for r in RESOLVERS]
-    with contextlib.ExitStack() as stack:
-        children = [stack.enter_context(ChildProcess(TASKS / "interpret.py")) for _ in tasks]
-        for child, (name, file, resolver) in zip(children, tasks, strict=True):
+    with interpreter_process() as process:
+        for name, file, resolver in tasks:
             try:
-                result = child.call("run_random", content=file, resolver=resolver)
+                result = process.call("run_random", content=file, resolver=resolver)
             except ChildError as error:
                 result = str(error)
             outputs[name, resolver] = result
@@ -223,19 +221,19 @@ def changed_constants(content, dense_content):
     return changed
 
 
-def latencies(contents, inputs, runs):
+def latencies(contents, inputs, runs, process):
     """Returns the median milliseconds of a run of each file. The files run in turns.
 
     Args:
         contents: Dict of names to bytes of files.
         inputs: `Inputs`.
         runs: Integer, how often to run each.
+        process: The process of `interpreter_process`.
 
     Raises:
         ExportError: If a file cannot be run, for example for lack of memory.
     """
     try:
-        with ChildProcess(TASKS / "interpret.py") as child:
-            return child.call("measure", contents=contents, step=next(inputs.steps()), runs=runs)
+        return process.call("measure", contents=contents, step=next(inputs.steps()), runs=runs)
     except ChildError as error:
         raise ExportError(f"The files cannot be timed: {error} Nothing was written.") from error
