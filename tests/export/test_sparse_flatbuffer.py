@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -388,3 +389,18 @@ def test_differences_between_files():
     assert verification._difference(np.zeros(3), a) == np.inf
     assert verification._difference(np.zeros(2), np.zeros((1, 2))) == np.inf
     assert verification._largest(a) == 3.0
+
+
+def test_all_signatures_are_kept_and_run(dense_file, pruned, convert_in_this_process):
+    model = flatbuffer.read_model(dense_file(pruned((256, 32), 0.9)))
+    model.subgraphs.append(copy.deepcopy(model.subgraphs[0]))
+    model.signatureDefs.append(copy.deepcopy(model.signatureDefs[0]))
+    model.signatureDefs[1].signatureKey, model.signatureDefs[1].subgraphIndex = b"second", 1
+    content = flatbuffer.write_model(model)
+    small = sparsify_flatbuffer(content)
+    # The graphs share their weights, dense and sparse.
+    assert len(sparse_tensors(small)) == 2 and len(small) < 0.3 * len(content)
+    keys = [s.signatureKey for s in flatbuffer.read_model(small).signatureDefs]
+    assert keys == [b"serving_default", b"second"]
+    task = convert_in_this_process(verification.TASKS / "interpret.py")
+    assert len(task.call("run_random", content=small, resolver="default")) == 4

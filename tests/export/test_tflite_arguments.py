@@ -47,6 +47,7 @@ def functional_model():
     [
         ("model", None),
         ("model", keras.Sequential([layers.Dense(2)])),
+        ("model", {"encode": keras.Sequential([keras.Input((2,)), layers.Dense(2)])}),
         ("path", 7),
         ("quantize", "int4"),
         ("quantize", True),

@@ -185,6 +185,13 @@ def _check_arguments(model, path, storage, optimize_for):
         )
     extras.require("export", "tensorflow", "ai_edge_litert", "ai_edge_quantizer", "flatbuffers")
     plain = model.model if isinstance(model, SparseModel) else model
+    if isinstance(model, (dict, list, tuple)):
+        raise ValueError(
+            "Argument `model` must be one model, since a file has one signature here: export each "
+            "to a file of its own, or write several signatures with `keras.export.ExportArchive`, "
+            "convert them with `tf.lite.TFLiteConverter.from_saved_model` and pass the bytes to "
+            f"`tfl.export.sparsify_flatbuffer`. Received: model of type {type(model).__name__}"
+        )
     if not isinstance(plain, keras.Model) or not plain.built:
         raise ValueError(
             "Argument `model` must be a `SparseModel` or a built `keras.Model`: start it with a "
