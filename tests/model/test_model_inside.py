@@ -102,3 +102,17 @@ def test_export_to_onnx(make_model, make_data, tmp_path):
     x, _ = make_data()
     (found,) = session.run(None, {session.get_inputs()[0].name: x})
     np.testing.assert_allclose(found, sparse.predict(x, verbose=0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs a SavedModel")
+def test_export_to_openvino_keeps_the_zeros(make_model, make_data, tmp_path):
+    openvino = pytest.importorskip("openvino", reason="no OpenVINO")
+    sparse = tfl.sparsify(make_model(), sparsity=0.5)
+    sparse.export(tmp_path / "model.xml", format="openvino", verbose=False)
+    x, _ = make_data()
+    model = openvino.Core().read_model(tmp_path / "model.xml")
+    constants = [op.get_data() for op in model.get_ops() if op.get_type_name() == "Constant"]
+    zeros = sum(array.size - np.count_nonzero(array) for array in constants if array.ndim > 1)
+    assert zeros >= sum(np.sum(mask == 0) for mask in sparse.get_masks().values())
+    (found,) = openvino.compile_model(model, "CPU")(x).values()
+    np.testing.assert_allclose(found, sparse.predict(x, verbose=0), rtol=1e-4, atol=1e-6)

@@ -6,7 +6,10 @@ RUNTIMES = ("litert", "micro", "portable")
 IO_TYPES = ("float32", "int8", "uint8")
 # Where a file was not run before it was written.
 UNCHECKED = {
-    "litert": "GPU delegates, NNAPI, Core ML, EdgeTPU; TFLite Micro reads no sparse weights",
+    "litert": (
+        "other kinds of processors than this one, GPU delegates, NNAPI, Core ML, EdgeTPU; "
+        "TFLite Micro reads no sparse weights"
+    ),
     "micro": "vendors' kernels on the device (CMSIS-NN, Ethos-U, ESP-NN)",
     "portable": "the other runtime itself, such as OpenVINO",
 }

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from tf_lottery.layers.inputs import model_inputs
+
 
 class ModelInside(keras.Model):
     """A Keras model around another one. It has the inputs, outputs and layers of that model.
@@ -113,11 +115,15 @@ class ModelInside(keras.Model):
 
         Args:
             filepath: String or path to write to.
-            format: String; see `keras.Model.export`. Defaults to `"tf_saved_model"`.
+            format: String, such as `"onnx"` or `"openvino"`, which store the zeros as numbers; see
+                `keras.Model.export`. Defaults to `"tf_saved_model"`.
             **kwargs: Other arguments of `keras.Model.export`.
         """
         with self.settled() as plain:
-            plain.export(filepath, format=format, **kwargs)
+            if format == "onnx" and kwargs.get("input_signature") is None:
+                kwargs["input_signature"] = _input_signature(plain)
+            # Some of Keras' formats take no other paths than strings.
+            plain.export(os.fspath(filepath), format=format, **kwargs)
 
     def quantize(self, mode: str | None = None, *args: Any, **kwargs: Any) -> None:
         """Raises a `ValueError`, since masks do not apply to quantized weights."""
@@ -127,3 +133,16 @@ class ModelInside(keras.Model):
             "plain model, whose zeros stay zeros: `tfl.strip(model).quantize(...)`. "
             f"Received: mode={mode!r}"
         )
+
+
+def _input_signature(model):
+    """Returns the signature that Keras' export to ONNX makes only for models that were called."""
+    structure = model_inputs(model)
+    if structure is None:
+        return None
+    return [
+        keras.tree.map_structure(
+            lambda x: keras.InputSpec(dtype=x.dtype, shape=(None, *x.shape[1:]), name=x.name),
+            structure,
+        )
+    ]
