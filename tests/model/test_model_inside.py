@@ -114,5 +114,5 @@ def test_export_to_openvino_keeps_the_zeros(make_model, make_data, tmp_path):
     constants = [op.get_data() for op in model.get_ops() if op.get_type_name() == "Constant"]
     zeros = sum(array.size - np.count_nonzero(array) for array in constants if array.ndim > 1)
     assert zeros >= sum(np.sum(mask == 0) for mask in sparse.get_masks().values())
-    (found,) = openvino.compile_model(model, "CPU")(x).values()
+    (found,) = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x).values()
     np.testing.assert_allclose(found, sparse.predict(x, verbose=0), rtol=1e-4, atol=1e-6)

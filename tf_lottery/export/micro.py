@@ -24,8 +24,10 @@ _OPERATORS = """
     SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM SVDF TANH TRANSPOSE TRANSPOSE_CONV
     UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK VAR_HANDLE WHILE ZEROS_LIKE"""
 OPERATORS = frozenset(_OPERATORS.split())
-# Both interpreters round the result of every layer to a step of its scale, each in its own way,
-# and layers that follow a narrow one amplify a step. So few outputs may differ by several steps.
+# LiteRT's reference kernels round `sum * scale` once, to a step of the output. TFLite Micro's
+# round the product to 32 bits first, and then to a step. Integer arithmetic in NumPy gives either
+# result bit by bit. They differ by a step where the sum is near a half, and layers that follow a
+# narrow one amplify a step. So few outputs may differ by several steps.
 MAX_STEPS, MAX_FRACTION = 4, 0.01
 
 
