@@ -7,8 +7,8 @@ import pathlib
 from tf_lottery import files
 from tf_lottery.export import quantization
 from tf_lottery.export.conversion import convert, keras_outputs
-from tf_lottery.export.making import Settings, make_file
-from tf_lottery.export.sparse_forms import MAX_SLOWDOWN
+from tf_lottery.export.making import make_file
+from tf_lottery.export.settings import Settings
 from tf_lottery.export.verification import outputs_of
 
 
@@ -81,18 +81,14 @@ class FileMaker:
             self._original = convert(self.model, self.samples, names)
         settings = Settings(
             quantize=quantize,
-            storage="auto",
             optimize_for=self.goal,
             tolerance=quantization.TOLERANCES[quantize],
             runs=self.runs,
-            runtime="litert",
-            io_type="float32",
-            max_slowdown=MAX_SLOWDOWN,
         )
         made = make_file(self.model, self.samples, typical, settings, original=self._original)
         with files.atomic_path(path) as temporary:
             temporary.write_bytes(made.best.content)
-        return made.best.storage, made.milliseconds[made.best.storage]
+        return made.best.storage, made.milliseconds[made.best.name]
 
 
 def file_accuracy(path: str | os.PathLike, examples, accuracy) -> float:

@@ -9,7 +9,7 @@ from tf_lottery.compression.grid import DENSE, Network, least_bytes
 from tf_lottery.compression.networks import load_network, make_network
 from tf_lottery.compression.task import predict
 from tf_lottery.export.errors import ExportError
-from tf_lottery.export.verification import latencies
+from tf_lottery.export.verification import interpreter_process, latencies
 from tf_lottery.layers.kernels import find_kernels
 
 
@@ -202,7 +202,10 @@ class Search:
             self.record.add_file(dataclasses.replace(rows[name], latency_ms=milliseconds))
 
     def _latencies(self, contents):
-        return latencies(contents, self.task.samples, self.task.runs) if contents else {}
+        if not contents:
+            return {}
+        with interpreter_process() as process:
+            return latencies(contents, self.task.samples, self.task.runs, process)
 
     def _make_nearest(self, structure):
         """Makes the smallest files of the sparsest accurate network and of the next one.
