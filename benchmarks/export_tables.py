@@ -10,6 +10,18 @@ NETWORKS = {
     "gru": "GRU, 128 units",
     "transformer": "transformer block",
 }
+PEER_NETWORKS = {
+    "mlp": "MLP",
+    "lenet": "LeNet-300-100",
+    "vgg": "CNN",
+    "mobilenet": "MobileNet-v1",
+    "lstm": "LSTM",
+    "transformer": "transformer block",
+}
+# Seven kinds of networks at six sparsities in four patterns, which are one without zeros.
+GRID_NETWORKS = 7 * (6 * 4 + 1)
+# Outputs that differ from Keras by this fraction of the largest one are not those of the network.
+WRONG = 0.2
 PRECISIONS = {
     None: "float32",
     "float16": "float16",
@@ -73,8 +85,10 @@ def export_grid():
     head += ["largest difference on new inputs", "above the tolerance"]
     families = len({cell["family"] for cell in results["cells"]})
     patterns = len({cell["pattern"] for cell in results["cells"]})
+    networks = max(row["calls"] for row in results["summary"])
     return (
-        f"{families} kinds of networks in {patterns} patterns at 0 to 99% zeros. Each file that "
+        f"{families} kinds of networks in {patterns} patterns at 0 to 99% zeros, {networks} of the "
+        f"{GRID_NETWORKS} networks of the grid. Each file that "
         "was written was run once more, in the default interpreter and without delegates, on "
         "inputs that the export had not seen; differences are fractions of the largest output.\n\n"
         f"{table(head, rows)}"
@@ -161,3 +175,26 @@ def export_public_files():
         "those that do not run in LiteRT stay as they are: "
         f"{pruned.count('does not run here')}."
     )
+
+
+def export_peers():
+    """Returns the table of the files of other exporters, and which of them failed."""
+    found = record.read("export_peers")["results"]
+    rows, failures = [], []
+    for cases in zip(*found.values(), strict=True):
+        name = cases[0]["name"]
+        rows.append([name, *map(_peer_cell, cases)])
+        failed = [PEER_NETWORKS[n] for n, c in zip(found, cases, strict=True) if "refused" in c]
+        failures += [f"{name} ({', '.join(failed)})"] if failed else []
+    head = ["kB / microseconds", *(PEER_NETWORKS[network] for network in found)]
+    text = table(head, rows)
+    return f"{text}\n\nNot made or not run: {'; '.join(failures)}." if failures else text
+
+
+def _peer_cell(row):
+    if "refused" in row:
+        return "fails"
+    size, microseconds = row["num_bytes"] / 1e3, row["microseconds"]
+    time = f"{microseconds:,.0f}" if microseconds >= 10 else f"{microseconds:.1f}"
+    wrong = "" if row["difference"] < WRONG else ", wrong"
+    return f"{size:,.0f} / {time}{wrong}"

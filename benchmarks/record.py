@@ -22,19 +22,20 @@ PACKAGES = (
 )
 
 
-def write(name, settings, results):
+def write(name, settings, results, packages=()):
     """Writes `results/NAME.json`.
 
     Args:
         name: String, the benchmark.
         settings: Dict of the arguments and seeds.
         results: The measurements, in a form that JSON can store.
+        packages: Names of other packages whose versions matter. Defaults to none.
     """
     record = {
         "benchmark": name,
         "date": datetime.date.today().isoformat(),
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **_versions(packages)},
         "hardware": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0))},
         "settings": settings,
         "results": results,
@@ -63,9 +64,9 @@ def read(name):
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def _versions():
+def _versions(others):
     versions = {}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *others):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
