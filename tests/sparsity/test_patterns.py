@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_lottery.sparsity import patterns
+from tf_lottery.sparsity import patterns, top_k_masks
 from tf_lottery.sparsity.patterns import NM, Block, Channel, Unstructured
 
 SCORES = np.array(
@@ -164,3 +164,16 @@ def test_channel_has_names_with_a_multiple():
     for options in ({"round_to": 0}, {"floor": -1}):
         with pytest.raises(ValueError, match=f"`{next(iter(options))}` must"):
             Channel(**options)
+
+
+def test_patterns_with_unequal_groups_are_refused():
+    class FirstRow(patterns.Pattern):
+        def pool(self, scores):
+            return np.array([scores[0].mean(), scores[1:].mean()])
+
+        def expand(self, group_mask, shape):
+            return np.repeat(group_mask, [1, shape[0] - 1])[:, None] & np.ones(shape, bool)
+
+    scores = np.arange(12.0).reshape(4, 3)
+    with pytest.raises(ValueError, match="same size.*2 groups with 12 weights in all 1 have 9"):
+        top_k_masks(scores, 0.5, pattern=FirstRow())

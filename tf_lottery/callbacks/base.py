@@ -189,7 +189,11 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         return self._step
 
     def next_step(self) -> int | None:
-        """Returns the step after the current one at which to act, or `None`."""
+        """Returns the step after the current one at which to act, or `None`.
+
+        Asked when training begins and after every `on_step`. To act after each step, return
+        `self.step + 1`.
+        """
         return None
 
     def on_step(self) -> None:
@@ -203,7 +207,9 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     def training_span(self) -> tuple[int, int]:
         """Returns the first step of this training, and its total number of steps.
 
-        If `fit` was called with `initial_epoch`, the training began that many epochs earlier.
+        If `fit` was called with `initial_epoch`, the training began that many epochs earlier. Call
+        it before the first step, in `on_train_batch_begin`, and keep the result: the first step is
+        taken to be the current one.
 
         Raises:
             ValueError: If the number of steps is unknown.

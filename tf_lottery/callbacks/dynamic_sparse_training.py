@@ -45,7 +45,11 @@ class DynamicSparseTraining(SparsityCallback):
     the signal of pruned layers vanishes.
 
     A subclass overrides `grow_scores` and, if it needs dense gradients, `gradient_average`. Both
-    get and return NumPy arrays and plain numbers.
+    get and return NumPy arrays and plain numbers. A rule that combines several gradients reads
+    `self.model.growth.gradients` in `on_train_batch_end`, before it calls `super()`: they are new
+    after every step, and `self.model.to_matrices` makes of them the matrices that `grow_scores`
+    gets. What a subclass keeps itself is not saved with the model. The optimizer's momentum does
+    not help: pruned weights have no gradient there, so it is zero.
 
     Args:
         frequency: Integer > 0. Steps between two updates. Defaults to `100`.

@@ -60,7 +60,6 @@ class Gates(Selection):
     """
 
     kind = "gates"
-    structured = False
     kernels_can_be_assigned = False
 
     def __init__(

@@ -33,8 +33,8 @@ class GrowthMemory(Part):
     Attributes:
         in_use: Whether a callback is using it in a training.
         explored: List of boolean variables, true where a weight has ever been active.
-        gradients: List of float variables, empty if `decay` is `None`. If the optimizer scales
-            the loss, the gradients are scaled too.
+        gradients: List of float variables with the shapes of the kernels, in their order; empty
+            if `decay` is `None`. If the optimizer scales the loss, the gradients are scaled too.
 
     Example:
 

@@ -31,6 +31,8 @@ class Masks(Selection):
     [(8, 10), (10, 2)]
     """
 
+    structured = True
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"name": "masks", **kwargs})
         self.masks = []

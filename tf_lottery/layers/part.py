@@ -168,21 +168,33 @@ class Selection(Part):
       `create_variables`, `replace`, `kept` and `keep`.
     - If `replace` also changes weights that are kept, or training decides about the masks,
       override `is_soft`, `settled` and `commit` too, and set `kernels_can_be_assigned = False`.
-      After `commit`, `replace` must return the settled kernels unchanged.
+      After `commit`, `replace` must return the settled kernels unchanged. Once `is_soft` is
+      `False`, other callbacks may change the masks; keep them, and whether they are final, in
+      variables, which are saved.
+
+    In `replace`, read a variable by its `value`, which JAX needs. A straight-through gradient is
+    `hard + (score - ops.stop_gradient(score))`, whose value is exactly `hard`. Weights of the
+    selection that must not decay are returned by `undecayed`. Callbacks that grow connections work
+    with `Masks` only.
 
     Attributes:
         kernels_can_be_assigned: Whether layers may assign their kernels in a call, as spectral
             normalization does. Set it to `False` if `replace` changes weights that are kept.
-        structured: Whether the masks can follow a structured pattern.
+        structured: Whether the masks follow `model.pattern`. Defaults to `False`: structured
+            patterns are refused.
 
     Example:
 
     >>> @keras.saving.register_keras_serializable("mine")
     ... class Threshold(tfl.layers.Selection):
     ...     '''Keeps weights above a threshold, which a callback may raise.'''
-    ...     is_soft = True
+    ...     kernels_can_be_assigned = False
     ...     def create_variables(self, kernels):
     ...         self.threshold = self.add_weight(shape=(), initializer="zeros", trainable=False)
+    ...         self.is_final = self.add_weight(shape=(), initializer="zeros", trainable=False)
+    ...     @property
+    ...     def is_soft(self):
+    ...         return not float(self.is_final)
     ...     def replace(self, values, training):
     ...         above = [ops.abs(value) > self.threshold.value for value in values]
     ...         return [ops.where(keep, v, 0.0) for keep, v in zip(above, values)]
@@ -191,6 +203,7 @@ class Selection(Part):
     ...         return [np.abs(ops.convert_to_numpy(k)) > threshold for k in kernels]
     ...     def commit(self, kernels):
     ...         self.threshold.assign(0.0)
+    ...         self.is_final.assign(1.0)
     >>> learned = tfl.sparsify(model, selection=Threshold())
     >>> before = learned.sparsity
     >>> _ = learned.selection.threshold.assign(0.4)
@@ -201,7 +214,7 @@ class Selection(Part):
     kind = "masks"
     order = 0
     kernels_can_be_assigned = True
-    structured = True
+    structured = False
 
     @property
     def is_soft(self) -> bool:

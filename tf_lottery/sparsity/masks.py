@@ -106,9 +106,21 @@ def top_k_masks(
         )
         for name, group_mask in zip(names, kept, strict=True):
             result[name] = pattern.expand(group_mask, np.shape(scores[name]))
+            _check_equal_groups(pattern, group_mask, result[name])
             if masks is not None:
                 result[name] &= masks[name]
     return result
+
+
+def _check_equal_groups(pattern, group_mask, mask):
+    """Raises a `ValueError` if the kept groups have another size than the mean of all groups."""
+    kept = np.count_nonzero(mask)
+    if kept * np.size(group_mask) != np.count_nonzero(group_mask) * mask.size:
+        raise ValueError(
+            "All groups of a pattern must have the same size, else the sparsity would be another "
+            f"than asked for. Received: pattern={pattern}, of whose {np.size(group_mask)} groups "
+            f"with {mask.size} weights in all {np.count_nonzero(group_mask)} have {kept}"
+        )
 
 
 def drop_and_grow(

@@ -26,7 +26,8 @@ class Pattern(Serializable):
 
     To make a pattern, derive a frozen dataclass, override the methods that differ, and register
     it with Keras, else a saved model that has it cannot be loaded. All groups of a kernel must
-    have the same size. `pool` may return an array of any shape.
+    have the same size. The matrix of a convolution has height x width x channels inputs; let
+    `divides` return `False` for matrices that the pattern does not suit.
 
     Attributes:
         structured: Boolean, whether the position of a weight in the matrix matters.
@@ -58,7 +59,12 @@ class Pattern(Serializable):
         return True
 
     def pool(self, scores: np.ndarray) -> np.ndarray:
-        """Returns the scores of the groups. Groups with low scores are pruned first."""
+        """Returns the scores of the groups, as an array of any shape.
+
+        Groups with low scores are pruned first. It is also called with masks, to find which groups
+        are kept: it must return 0 for a group without kept weights and more than 0 for any other,
+        as a mean or a sum does.
+        """
         return scores
 
     def expand(self, group_mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -69,6 +75,9 @@ class Pattern(Serializable):
         self, scores: np.ndarray, eligible: np.ndarray, kept: np.ndarray | None = None
     ) -> np.ndarray | None:
         """Returns which eligible groups the pattern allows to keep beside those kept already.
+
+        Other groups are kept only if the sparsity asks for more weights than it allows. Override
+        `holds` too.
 
         Args:
             scores: Array of pooled scores. If the pattern does not allow all groups, those
@@ -84,7 +93,10 @@ class Pattern(Serializable):
         return None
 
     def holds(self, mask: np.ndarray) -> bool:
-        """Returns whether `mask`, a boolean array, follows the pattern."""
+        """Returns whether `mask`, a boolean array, follows the pattern.
+
+        By default, whether it consists of whole groups.
+        """
         return np.array_equal(self.expand(self.pool(mask) > 0, mask.shape), mask)
 
 
