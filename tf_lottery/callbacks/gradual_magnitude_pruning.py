@@ -100,45 +100,14 @@ class GradualMagnitudePruning(SparsityCallback):
     ) -> None:
         super().__init__(**kwargs)
         self.budget = budget
-        self._target: float | dict[str, float] | None = None
-        self.schedule: Any = schedule
+        self._target = _checked_target(schedule, budget, begin_step, end_step)
         self._begin_step, self._end_step = begin_step, end_step
-        if (schedule is None) == (budget is None):
-            raise ValueError(
-                "Exactly one of the arguments `schedule` and `budget` must be given. "
-                f"Received: schedule={schedule!r}, budget={budget!r}"
-            )
-        if budget is not None or isinstance(schedule, numbers.Real):
-            self._target = (
-                fraction("schedule", schedule) if budget is None else check_budget(budget)
-            )
-            natural_number("begin_step", begin_step or 0)
+        self.schedule: Any = schedule
+        if self._target is not None:
             self.schedule = None if end_step is None else self._schedule_to_target(0, end_step)
-        elif not (
-            callable(schedule) and hasattr(schedule, "begin_step") and hasattr(schedule, "end_step")
-        ):
-            raise ValueError(
-                "Argument `schedule` must be a number or a schedule such as "
-                f"`tfl.sparsity.Polynomial`. Received: schedule={schedule!r}"
-            )
-        elif (begin_step, end_step) != (None, None):
-            raise ValueError(
-                "Arguments `begin_step` and `end_step` need a number as `schedule`, since "
-                f"schedules have their own. Received: begin_step={begin_step}, "
-                f"end_step={end_step}, schedule={schedule!r}"
-            )
         self.frequency = positive_integer("frequency", frequency)
         self.scope = choice("scope", scope, mask_ops.GROUP_SCOPES)
-        if distribution is not None and budget is not None:
-            raise ValueError(
-                "Argument `distribution` must be `None` with `budget`, which all groups meet "
-                f"together. Received: distribution={distribution!r}, budget={budget!r}"
-            )
-        if distribution is not None and scope != "layer":
-            raise ValueError(
-                "Argument `distribution` needs `scope='layer'`, since a global ranking decides the "
-                f"sparsity of every kernel. Received: distribution={distribution!r}"
-            )
+        _check_distribution(distribution, self.scope, budget)
         self.distribution = distribution
         self.scores = named_scores(scores)
         self.pattern = None if pattern is None else patterns.get(pattern)
@@ -210,10 +179,15 @@ class GradualMagnitudePruning(SparsityCallback):
             return
         if self.step < self.schedule.end_step:
             asked = self.schedule(self.schedule.end_step)
-            missed = f" instead of {asked:.3f}" if self.budget is None else f", not within {asked}"
+            if self.budget is None:
+                state = f"the sparsity is {self.model.sparsity:.3f} instead of {asked:.3f}"
+            else:
+                due = self.schedule(self._last_step())
+                reached = {kind: round(left, 3) for kind, left in due.items()}
+                state = f"the model is within {reached} instead of {asked}"
             warnings.warn(
                 f"Training stopped at step {self.step}, before the end of the schedule at step "
-                f"{self.schedule.end_step}: the sparsity is {self.model.sparsity:.3f}{missed}. "
+                f"{self.schedule.end_step}: {state}. "
                 "Train longer or set an earlier `end_step`.",
                 stacklevel=2,
             )
@@ -235,3 +209,42 @@ class GradualMagnitudePruning(SparsityCallback):
         if self.step >= end:
             return end
         return begin + (self.step - begin) // self.frequency * self.frequency
+
+
+def _checked_target(schedule, budget, begin_step, end_step):
+    """Returns the sparsity or budget to end with, or `None` for a schedule that has its own end."""
+    if (schedule is None) == (budget is None):
+        raise ValueError(
+            "Exactly one of the arguments `schedule` and `budget` must be given. "
+            f"Received: schedule={schedule!r}, budget={budget!r}"
+        )
+    if budget is not None or isinstance(schedule, numbers.Real):
+        natural_number("begin_step", begin_step or 0)
+        return fraction("schedule", schedule) if budget is None else check_budget(budget)
+    if not (
+        callable(schedule) and hasattr(schedule, "begin_step") and hasattr(schedule, "end_step")
+    ):
+        raise ValueError(
+            "Argument `schedule` must be a number or a schedule such as "
+            f"`tfl.sparsity.Polynomial`. Received: schedule={schedule!r}"
+        )
+    if (begin_step, end_step) != (None, None):
+        raise ValueError(
+            "Arguments `begin_step` and `end_step` need a number as `schedule`, since "
+            f"schedules have their own. Received: begin_step={begin_step}, "
+            f"end_step={end_step}, schedule={schedule!r}"
+        )
+    return None
+
+
+def _check_distribution(distribution, scope, budget):
+    if distribution is not None and budget is not None:
+        raise ValueError(
+            "Argument `distribution` must be `None` with `budget`, which all groups meet "
+            f"together. Received: distribution={distribution!r}, budget={budget!r}"
+        )
+    if distribution is not None and scope != "layer":
+        raise ValueError(
+            "Argument `distribution` needs `scope='layer'`, since a global ranking decides the "
+            f"sparsity of every kernel. Received: distribution={distribution!r}"
+        )

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from tf_lottery.sparsity.groups import Accounting
+from tf_lottery.sparsity.schedules import Polynomial
 from tf_lottery.sparsity.selection import Bundles, check_numbers
 
 KINDS = ("flops", "parameters")
@@ -60,9 +61,13 @@ class GradualBudget:
 
     def __call__(self, step: int) -> dict[str, float]:
         """Returns the budget at `step`."""
-        progress = (step - self.begin_step) / (self.end_step - self.begin_step)
-        remaining = (1 - min(max(progress, 0.0), 1.0)) ** 3
-        return {kind: left + (1 - left) * remaining for kind, left in self.budget.items()}
+        if step >= self.end_step:
+            # Exactly: 1 - (1 - 0.1) is below 0.1.
+            return self.budget
+        return {
+            kind: 1 - Polynomial(1 - left, self.end_step, self.begin_step)(step)
+            for kind, left in self.budget.items()
+        }
 
 
 def keep_within_budget(
