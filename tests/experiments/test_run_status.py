@@ -28,6 +28,7 @@ def test_where_runs_stand(tmp_path):
     (broken / "checkpoint.npz").write_bytes(b"PK")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "settings.json").write_text('{"run": 3}')
+    (make_run(tmp_path / "sweep") / "settings.json").write_text('{"run": "sweep"}')
     with locked(begun):
         found = {status.path: (status.state, status.at) for status in find_runs(tmp_path)}
     assert found.pop("broken")[0] == "damaged"
@@ -41,7 +42,9 @@ def test_where_runs_stand(tmp_path):
 
 
 def test_settings_that_cannot_be_read(tmp_path):
-    (tmp_path / "settings.json").write_text("{")
+    (tmp_path / "settings.json").write_text("{ // of an editor")
+    assert find_runs(tmp_path) == []
+    (tmp_path / "results.json").write_text("{}")
     assert find_runs(tmp_path)[0].state == "damaged"
     with pytest.raises(OSError, match="must be a folder"):
         find_runs(tmp_path / "none")

@@ -8,6 +8,9 @@ from tf_lottery import files
 from tf_lottery.experiments.folder_lock import is_locked
 from tf_lottery.experiments.run_folder import RESULTS, SETTINGS, failures, read_json
 
+# Files that tell the folder of a run from another one with a `settings.json`.
+_OTHERS = (RESULTS, "checkpoint.npz", "search.npz", "search", "failures.json", "ticket.npz")
+
 
 @dataclasses.dataclass(frozen=True)
 class RunStatus:
@@ -39,7 +42,7 @@ def find_runs(directory) -> list[RunStatus]:
         directory: The folder.
 
     Returns:
-        List of `RunStatus`, in the order of their paths.
+        List of `RunStatus`, in the order of their paths. A sweep is listed as its runs.
 
     Raises:
         OSError: If the folder cannot be read.
@@ -65,10 +68,12 @@ def _find(directory) -> Iterator[RunStatus]:
         try:
             settings = read_json(path)
         except (OSError, ValueError) as error:
-            yield RunStatus(name, "", "damaged", _first_words(error))
+            # Others' files may have this name, too.
+            if any((folder / other).exists() for other in _OTHERS):
+                yield RunStatus(name, "", "damaged", _first_words(error))
             continue
-        # Others' files may have this name, too.
-        if isinstance(settings.get("run"), str):
+        # A sweep stands where its runs do, which are listed.
+        if isinstance(settings.get("run"), str) and settings["run"] != "sweep":
             yield _status(name, folder, settings)
 
 
