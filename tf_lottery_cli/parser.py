@@ -337,6 +337,11 @@ def at_least_one(text):
     return _number(text, lambda value: value >= 1, "a number of 1 or more, or inf")
 
 
+def not_negative(text):
+    """Returns `text` as a finite float of 0 or more."""
+    return _number(text, lambda value: 0 <= value < float("inf"), "a number of 0 or more")
+
+
 def number(text):
     """Returns `text` as a finite float."""
     return _number(text, lambda value: abs(value) < float("inf"), "a number")

@@ -5,7 +5,7 @@ import os
 import shlex
 import time
 
-from tf_lottery_cli.parser import add_command, number, positive, whole
+from tf_lottery_cli.parser import add_command, not_negative, positive, whole
 from tf_lottery_cli.terminal import import_keras, one_line, verbosity
 
 DESCRIPTION = """\
@@ -53,6 +53,18 @@ def add_parser(commands):
     parser.add_argument(
         "--fresh", action="store_true", help="delete the files of these runs in --out first"
     )
+    _add_places(parser)
+    parser.add_argument(
+        "--retries",
+        type=whole(0),
+        default=2,
+        metavar="N",
+        help="how often to try a run again whose process or machine died (default: 2)",
+    )
+
+
+def _add_places(parser):
+    """Adds where to train, and what a run takes there."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--jobs",
@@ -85,17 +97,10 @@ def add_parser(commands):
     )
     parser.add_argument(
         "--gpus",
-        type=number,
+        type=not_negative,
         default=0,
         metavar="N",
         help="GPUs for each run, with --address also a part of one (default: 0)",
-    )
-    parser.add_argument(
-        "--retries",
-        type=whole(0),
-        default=2,
-        metavar="N",
-        help="how often to try a run again whose process or machine died (default: 2)",
     )
 
 
@@ -106,11 +111,12 @@ def run(args):
         args: The parsed arguments.
 
     Raises:
-        ValueError: If SPEC is wrong, or the folder holds another kind of run.
+        ValueError: If SPEC is wrong, options exclude each other, or the folder holds other runs.
         OSError: If a file cannot be read or written.
         ImportError: If an extra is not installed.
         RuntimeError: If runs have failed; the others are in the table.
     """
+    _check_options(args)
     import_keras()
     from tf_lottery.experiments import sweeps
 
@@ -121,6 +127,20 @@ def run(args):
         _train_one(args, sweep)
     else:
         _train_all(args, sweep)
+
+
+def _check_options(args):
+    if args.fresh and (args.slurm or args.only is not None):
+        other = "--slurm" if args.slurm else f"--only {args.only}"
+        raise ValueError(
+            "--fresh deletes the runs of the whole sweep, so --only and --slurm must be given "
+            f"without it. Received: --fresh {other}"
+        )
+    for name, value in (("--cpus", args.cpus), ("--gpus", args.gpus)):
+        if args.slurm and value % 1:
+            raise ValueError(
+                f"{name} must be a whole number with --slurm. Received: {name} {value:g}"
+            )
 
 
 def job_array(args, count):
@@ -139,7 +159,7 @@ def job_array(args, count):
 #SBATCH --job-name={os.path.splitext(os.path.basename(spec))[0]}
 #SBATCH --array=0-{count - 1}
 #SBATCH --ntasks=1
-#SBATCH --cpus-per-task={max(1, round(args.cpus))}
+#SBATCH --cpus-per-task={args.cpus:g}
 {gpus}\
 # A job that is preempted starts again, and its run goes on from the last epoch.
 #SBATCH --requeue
@@ -187,8 +207,8 @@ def _train_all(args, sweep):
     if result.failed:
         name, error = next(iter(result.failed.items()))
         raise RuntimeError(
-            f"{len(result.failed)} of {len(sweep.runs)} runs failed, of which `tf-lottery list` "
-            f"shows more. The first is {name}: {error}"
+            f"{len(result.failed)} of {len(sweep.runs)} runs failed; results.json has all errors. "
+            f"The first is {name}: {error}"
         )
 
 

@@ -38,7 +38,10 @@ def test_a_failed_run_leaves_the_others(command, tmp_path):
     spec.write_text(json.dumps({"method": "dense", "batch_size": [400, 4000], "epochs": 1}))
     code, out, err = command("sweep", spec, "--out", tmp_path / "out")
     assert code == 2 and "Test accuracy" in out
-    assert "1 of 2 runs failed" in err and "`batch_size` must be between" in err
+    assert (
+        "1 of 2 runs failed; results.json has all errors" in err
+        and "`batch_size` must be between" in err
+    )
 
 
 def test_job_array(command, spec, tmp_path):
@@ -58,6 +61,10 @@ def test_job_array(command, spec, tmp_path):
         ("sweep spec.json --jobs 0", "--jobs: must be an integer >= 1"),
         ("sweep spec.json --jobs 2 --slurm", "not allowed with argument --jobs"),
         ("sweep spec.json --only 2", "--only must be below 2"),
+        ("sweep spec.json --only 1 --fresh", "--fresh deletes the runs of the whole sweep"),
+        ("sweep spec.json --slurm --fresh", "Received: --fresh --slurm"),
+        ("sweep spec.json --slurm --gpus 0.5", "--gpus must be a whole number with --slurm"),
+        ("sweep spec.json --gpus -1", "--gpus: must be a number of 0 or more"),
         ("list none", "DIR must be a folder. Received: 'none'"),
     ],
 )
