@@ -11,10 +11,14 @@ import os
 import pathlib
 import queue
 import threading
+import warnings
+
+import keras
 
 from tf_lottery import extras
 from tf_lottery.experiments.sweeps.run import attempt
 from tf_lottery.export.child_process import ChildCrash, ChildError, ChildProcess
+from tf_lottery.export.errors import ExportError
 
 _WORKER = pathlib.Path(__file__).parent / "worker.py"
 
@@ -92,7 +96,7 @@ class Processes:
             if not self._has_ended.is_set():
                 self._children.pop(number).__exit__(None, None, None)
             return "failed", str(error)
-        except ChildError as error:
+        except (ChildError, ExportError) as error:
             return "failed", str(error)
         finally:
             self._free.put(number)
@@ -125,13 +129,16 @@ class RayCluster:
         extras.require("sweep", "ray")
         import ray
 
+        backend = {"env_vars": {"KERAS_BACKEND": keras.backend.backend()}}
         try:
-            ray.init(self.address, log_to_driver=False, logging_level="error")
+            ray.init(self.address, log_to_driver=False, logging_level="error", runtime_env=backend)
         except (ConnectionError, ValueError) as error:
             raise ValueError(
                 "Argument `address` (--address) must be that of a running Ray cluster, which "
                 f"`ray start --head` starts. Received: {self.address!r} ({error})"
             ) from error
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self._warn_if_too_small(machines)
         # Attempts are counted by the sweep, also those that a lost machine ends.
         self._attempt = ray.remote(**self.resources, max_retries=0)(attempt)
         return self
@@ -140,6 +147,17 @@ class RayCluster:
         import ray
 
         ray.shutdown()
+
+    def _warn_if_too_small(self, machines):
+        """Warns if runs wait, until a larger machine joins a cluster that grows by itself."""
+        asked = {"CPU": self.resources["num_cpus"], "GPU": self.resources["num_gpus"]}
+        if not any(all(m.get(k, 0) >= n for k, n in asked.items()) for m in machines):
+            found = [{k: m.get(k, 0) for k in asked} for m in machines]
+            warnings.warn(
+                f"No machine of the Ray cluster has {asked}, so the runs wait until one joins. If "
+                f"none will, ask for less with `cpus` and `gpus` (--cpus, --gpus). Found: {found}",
+                stacklevel=4,
+            )
 
     def submit(self, run):
         """Returns a reference to how the run ends."""
