@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import statistics
+import sys
 import textwrap
 
 import pytest
@@ -52,6 +53,15 @@ def test_methods_take_the_settings_that_they_use():
     assert runs["gmp_sparsity-0.8_seed-0"].epochs == 3
 
 
+def test_a_target_density_of_one_method_leaves_the_sparsity_to_the_others():
+    cases = [{"method": "set"}, {"method": "cs", "target_density": 0.05}]
+    expected = ["set_sparsity-0.8_seed-0", "set_sparsity-0.9_seed-0", "cs_target_density-0.05"]
+    assert names({"sparsity": [0.8, 0.9], "cases": cases}) == [
+        *expected[:2],
+        f"{expected[2]}_seed-0",
+    ]
+
+
 def test_cases_replace_common_settings():
     spec = {"epochs": 5, "cases": [{"method": "set"}, {"method": "set", "epochs": [10, 20]}]}
     assert names(spec) == [f"set_epochs-{epochs}_seed-0" for epochs in (5, 10, 20)]
@@ -60,6 +70,7 @@ def test_cases_replace_common_settings():
 def test_long_names_are_cut_and_stay_apart():
     spec = {"run": "retrain", "model": "lenet-5", "ticket": ["a" * 300 + end for end in "xy"]}
     first, second = names(spec)
+    assert names({**spec, "ticket": ["ü.npz", "é.npz"]})[0].isascii()
     assert first != second and len(first) < 200
     assert names({**spec, "ticket": ["a/t.npz", "a-t.npz"]})[0].startswith("retrain_ticket-a-t.npz")
 
@@ -82,6 +93,7 @@ def test_retraining():
         ({"epochs": "ten"}, "`epochs` of a sweep must be an integer. Received: epochs='ten'"),
         ({"epochs": 0}, "`epochs` of a sweep must be an integer >= 1. Received: epochs=0"),
         ({"seed": [0, -1]}, "`seed` of a sweep must be an integer >= 0. Received: seed=-1"),
+        ({"seed": None}, "`seed` of a sweep must be an integer. Received: seed=None"),
         ({"seed": []}, "`seed` of a sweep must have at least one value"),
         ({"sparsity": True}, "`sparsity` of a sweep must be a number. Received: sparsity=True"),
         ({"sparsity": 1.5}, "`sparsity` must be above 0 and below 1"),
@@ -89,6 +101,13 @@ def test_retraining():
         ({"augment": 3}, "`augment` of a sweep must be names separated by commas"),
         ({"method": "set", "levels": 2}, "`levels` of a sweep is a setting of method imp"),
         ({"method": "imp", "levels": 2, "rate": 0.2}, "`levels` and `rate`.*exclude each other"),
+        ({"method": "imp", "rate": 0}, "`rate` must be a number > 0"),
+        ({"method": "imp", "rate": 1.5}, r"`rate` must be in \[0, 1\)"),
+        ({"pattern": 124}, r"`pattern` of a sweep must be a text in quotes, as in.*=124"),
+        (
+            {"sparsity": [0.8, 0.9], "cases": [{"method": "cs", "target_density": 0.05}]},
+            "`sparsity` and `target_density` of a sweep exclude each other for method cs",
+        ),
         ({"cases": {"method": "set"}}, "`cases` of a sweep must be a list of dicts"),
         ({"cases": [{"run": "train"}]}, "`run` must not stand inside of `cases`"),
         ({"run": "retrain", "model": "lenet-5"}, "`ticket` must be given with `run: retrain`"),
@@ -104,6 +123,9 @@ def test_files(tmp_path):
     (tmp_path / "a.toml").write_text('method = "set"\nlearning_rate = 1e-3\n')
     for name in ("a.json", "a.toml"):
         assert Sweep.from_file(tmp_path / name).runs[0].settings.learning_rate == 0.001
+    (tmp_path / "e.json").write_text("{}", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"must be valid .json. Received: .*e.json"):
+        Sweep.from_file(tmp_path / "e.json")
     for name, text in (("b.json", "{"), ("b.toml", "method ="), ("c.json", "[1]"), ("d.txt", "")):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=rf"A sweep must.*{name}"):
@@ -218,6 +240,27 @@ def attempt(run, directory):
         raise TypeError("a mistake")
     return "finished", str(os.getpid())
 """
+
+
+def test_a_process_that_cannot_start_fails_its_run_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "")
+    with places.Processes(tmp_path, 1) as place:
+        ((_, found),) = place.wait([place.submit("one")])
+    assert found[0] == "failed" and "Python interpreter" in found[1]
+
+
+@pytest.mark.parametrize(("gpus", "warned"), [(0.5, 0), (2, 1)])
+def test_runs_that_fit_on_no_machine_of_a_cluster(gpus, warned, tmp_path, recwarn):
+    place = places.RayCluster(tmp_path, "auto", cpus=2, gpus=gpus)
+    place._warn_if_too_small([{"CPU": 8.0, "memory": 1.0}, {"CPU": 2.0, "GPU": 1.0}])
+    assert [str(w.message)[:34] for w in recwarn] == ["No machine of the Ray cluster has "] * warned
+
+
+@pytest.mark.parametrize("arguments", [{"cpus": 0}, {"gpus": -1}, {"jobs": 0}, {"retries": -1}])
+def test_wrong_arguments(arguments, tmp_path):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"`{name}` must be.*Received"):
+        sweeps.run_sweep(Sweep.from_dict({}), tmp_path, **arguments)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")

@@ -6,7 +6,7 @@ import pathlib
 
 from tf_lottery import callbacks
 from tf_lottery._strip import strip
-from tf_lottery.checks import choice
+from tf_lottery.checks import choice, fraction, number_above
 from tf_lottery.experiments import methods, networks
 from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
@@ -162,7 +162,11 @@ class TrainSettings(OptimizerSettings):
 
         Args:
             rate: Float in (0, 1).
+
+        Raises:
+            ValueError: If `rate` is outside its range.
         """
+        fraction("rate", number_above("rate", rate, 0))
         return dataclasses.replace(self, levels=methods.levels_for(self.option("sparsity"), rate))
 
     @property

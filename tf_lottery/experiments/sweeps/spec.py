@@ -107,7 +107,6 @@ class Sweep:
 
 
 def _read(path):
-    text = path.read_text()
     suffix = path.suffix.lower()
     errors = (ValueError, RecursionError)
     if suffix in (".yaml", ".yml"):
@@ -120,7 +119,7 @@ def _read(path):
     else:
         raise ValueError(f"A sweep must be a .yaml, .json or .toml file. Received: {str(path)!r}")
     try:
-        spec = read(text)
+        spec = read(path.read_text(encoding="utf-8"))
     except errors as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"A sweep must be valid {suffix}. Received: {path}, {reason}") from error
@@ -162,7 +161,8 @@ def _check_used(axes):
     # Common settings may belong to the methods of any case.
     everywhere = {m for common, case in axes for m in {**common, **case}.get("method", ["gmp"])}
     for common, case in axes:
-        here = {*{**common, **case}.get("method", ["gmp"])}
+        merged = {**common, **case}
+        here = {*merged.get("method", ["gmp"])}
         for keys, chosen in ((common, everywhere), (case, here)):
             for key in keys:
                 if not any(_uses(method, key) for method in chosen):
@@ -171,6 +171,14 @@ def _check_used(axes):
                         f"Key `{key}` of a sweep is a setting of method {owners}. "
                         f"Received: {key}={keys[key]} with method {', '.join(sorted(chosen))}"
                     )
+            # The others of a common sparsity may need it.
+            both = {"sparsity", "target_density"} <= {*(merged if everywhere == {"cs"} else keys)}
+            if both and chosen == {"cs"}:
+                raise ValueError(
+                    "Keys `sparsity` and `target_density` of a sweep exclude each other for method "
+                    f"cs. Received: sparsity={merged['sparsity']}, "
+                    f"target_density={merged['target_density']}"
+                )
 
 
 def _uses(method, key):
@@ -189,8 +197,11 @@ def _combinations(kind, common, case):
         chosen.setdefault("seed", [0])
         for values in itertools.product(*chosen.values()):
             given = dict(zip(chosen, values, strict=True))
-            first = {} if method is None else {"method": method}
-            yield {**first, **{key: value for key, value in given.items() if value is not None}}
+            given = {key: value for key, value in given.items() if value is not None}
+            if method == "cs" and "target_density" in given:
+                # The sparsity is that of the other methods.
+                given.pop("sparsity", None)
+            yield given if method is None else {"method": method, **given}
 
 
 def _varied(every):
@@ -211,7 +222,8 @@ def _names(kind, every):
     for given in every:
         parts = [given.get("method", kind)]
         parts += [f"{key}-{_text(given[key])}" for key in named if key in given]
-        name = re.sub(r"[^\w.+-]+", "-", "_".join([*parts, f"seed-{given['seed']}"]))
+        text = "_".join([*parts, f"seed-{given['seed']}"])
+        name = re.sub(r"[^\w.+-]+", "-", text, flags=re.ASCII)
         names.append(name)
     long_or_twice = {n for n in names if len(n) > _LONGEST_NAME or names.count(n) > 1}
     return [

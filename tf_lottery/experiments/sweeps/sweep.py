@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 from collections.abc import Callable
 
-from tf_lottery.checks import natural_number, positive_integer
+from tf_lottery.checks import natural_number, number_above, positive_integer
 from tf_lottery.experiments.run_folder import (
     compare_settings,
     locked_run,
@@ -75,6 +75,8 @@ def run_sweep(
     """
     positive_integer("jobs", jobs)
     natural_number("retries", retries)
+    number_above("cpus", cpus, 0)
+    number_above("gpus", gpus, 0, inclusive=True)
     directory = pathlib.Path(directory)
     with _marked(directory):
         pass

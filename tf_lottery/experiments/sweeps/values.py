@@ -57,7 +57,8 @@ def convert(key: str, value, annotation):
     >>> convert("learning_rate", "1e-3", float), convert("augment", "flip,shift", tuple)
     (0.001, ('flip', 'shift'))
     """
-    if value is None:
+    # Every run has a seed; of other settings the default is taken.
+    if value is None and key != "seed":
         return None
     kind = _kind(annotation)
     if kind is tuple:
@@ -67,8 +68,10 @@ def convert(key: str, value, annotation):
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        # YAML reads 2:4 as 2 times 60 plus 4.
+        quotes = ' in quotes, as in `pattern: "2:4"`' if kind is str else ""
         raise ValueError(
-            f"Key `{key}` of a sweep must be {_EXPECTED[kind]}. Received: {key}={value!r}"
+            f"Key `{key}` of a sweep must be {_EXPECTED[kind]}{quotes}. Received: {key}={value!r}"
         )
     least = 0 if key in _FROM_ZERO else 1
     if kind is int and value < least:
