@@ -62,6 +62,12 @@ def test_gradual_pruning(train):
     assert model.sparsity == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_training_too_short_for_a_budget_says_what_is_left(train):
+    pruning = GradualMagnitudePruning(budget={"flops": 0.5}, frequency=1, end_step=100)
+    with pytest.warns(UserWarning, match=r"within {'flops': 0\.\d+} instead of {'flops': 0\.5}"):
+        train(pruning)
+
+
 def test_gradual_pruning_to_a_budget(train):
     pruning = GradualMagnitudePruning(budget={"flops": 0.5}, frequency=1, end_step=4)
     model, watch = train(pruning)

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tf_lottery.sparsity.budgets import check_budget, keep_within_budget
+from tf_lottery.sparsity.budgets import GradualBudget, check_budget, keep_within_budget
 from tf_lottery.sparsity.groups import Accounting, Group, Member
 
 # A perceptron: 5 inputs, 4 and 6 hidden units, 3 outputs.
@@ -67,6 +67,13 @@ def test_groups_that_are_ranked_together_lose_their_lowest_scores():
     # The channels from the highest score down: 9, 8, 7, 4, 3, 2.5, 2, 1.5, 1, 0.5.
     assert counts_within({"flops": flops(2, 4) / flops(4, 6)}, together) == (2, 4)
     assert counts_within({"flops": flops(1, 3) / flops(4, 6)}, together) == (1, 3)
+
+
+def test_a_gradual_budget_ends_exactly():
+    falling = GradualBudget({"flops": 0.1, "parameters": 1}, end_step=6, begin_step=2)
+    assert falling(1) == falling(2) == {"flops": 1, "parameters": 1}
+    assert falling(4)["flops"] == pytest.approx(0.1 + 0.9 / 8)
+    assert falling(6) == falling(9) == {"flops": 0.1, "parameters": 1}
 
 
 def test_both_budgets_hold():
