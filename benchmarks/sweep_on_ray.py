@@ -20,14 +20,18 @@ from tf_lottery.experiments.run_status import find_runs
 from tf_lottery.experiments.sweeps import Sweep, run_sweep
 
 # A busy machine is slow to start nodes and to answer, and not lost.
-SLOW = {"RAY_raylet_start_wait_time_s": "300", "RAY_health_check_timeout_ms": "60000"}
+SLOW = {
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_worker_niceness": "0",
+}
 
 SPEC = {
     "dataset": "digits",
     "method": ["static", "rigl", "imp"],
     "sparsity": [0.8, 0.9],
     "seed": [0, 1],
-    "epochs": 8,
+    "epochs": 5,
     "batch_size": 100,
     "levels": 2,
 }
