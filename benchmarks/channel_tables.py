@@ -2,7 +2,7 @@
 
 import record
 from channel_networks import NETWORKS
-from markdown import table
+from markdown import percent, table
 
 PEERS = {
     "resnet_20": "ResNet-20, 32 px",
@@ -23,6 +23,15 @@ NAMES = {
     "vit": "ViT of keras-hub",
     "bert": "BERT of keras-hub",
 }
+SCORES = {
+    "dense": "dense",
+    "dense_longer": "dense, gone on",
+    "l1": "L1 norm",
+    "norm_scale": "norm scale",
+    "taylor": "Taylor",
+    "random": "random",
+}
+WAYS = {None: "", "one_shot": "at once", "gradual": "gradually"}
 
 
 def channel_peers():
@@ -74,3 +83,29 @@ def channel_steps():
         cells = [f"{found['ratio'][variant]:.2f}" for variant in ("masked", "compacted")]
         rows.append([f"{PEERS[name]}, batch {found['batch_size']}", *cells])
     return table(["training step / dense step", "with masks", "compacted"], rows)
+
+
+def channels_cifar10():
+    """Returns the table of accuracies at half of the FLOPs."""
+    rows = []
+    for case in record.read("channels_cifar10")["results"]["summary"]:
+        names = [SCORES[case["case"]], WAYS[case["way"]]]
+        left = [f"{case[f'{kind}_left']['mean']:.2f}" for kind in ("flops", "parameters")]
+        accuracy = f"{_cell(case['test_accuracy'], percent)} ({case['seeds']})"
+        is_pruned = case["way"] is not None
+        to_random = _cell(case["to_random"], _signed) if is_pruned else ""
+        rows.append([*names, *left, accuracy, to_random if case["case"] != "random" else ""])
+    head = ["channels by", "pruned", "FLOPs left", "parameters left", "accuracy"]
+    return table([*head, "above random"], rows)
+
+
+def _signed(value):
+    return f"{100 * value:+.2f}"
+
+
+def _cell(found, form):
+    """Returns a mean with its deviation over seeds."""
+    if found["mean"] is None:
+        return ""
+    deviation = "" if found["std"] is None else f" ± {percent(found['std'])}"
+    return f"{form(found['mean'])}{deviation}"

@@ -11,7 +11,13 @@ import statistics
 
 import continuous_mnist
 import record
-from channel_tables import channel_groups, channel_latency, channel_peers, channel_steps
+from channel_tables import (
+    channel_groups,
+    channel_latency,
+    channel_peers,
+    channel_steps,
+    channels_cifar10,
+)
 from cifar10_tables import dynamic_cifar10
 from compress_tables import compressed
 from export_tables import (
@@ -258,6 +264,7 @@ TABLES = (
     channel_peers,
     channel_latency,
     channel_steps,
+    channels_cifar10,
     export_ticket,
     export_sizes,
     export_grid,
