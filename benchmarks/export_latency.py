@@ -122,7 +122,7 @@ def compact_lenet(sparsity):
             tfl.export_tflite(network, path, samples, storage="dense", runs=1)
             contents[name] = path.read_bytes()
     with ChildProcess(TASKS / "interpret.py") as child:
-        step = {"input_0": samples[:1]}
+        step = {"input": samples[:1]}
         times = [
             child.call("measure", contents=contents, step=step, runs=RUNS) for _ in range(REPEATS)
         ]
