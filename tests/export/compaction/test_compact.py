@@ -306,6 +306,27 @@ def test_layers_that_cannot_be_copied_are_used_by_both_models(compact_and_compar
         tfl.compact(tfl.sparsify(model, sparsity=0.5))
 
 
+class SameLayer(layers.Layer):
+    """A layer whose config has the layer inside itself."""
+
+    def __init__(self, inside, **kwargs):
+        super().__init__(**kwargs)
+        self.inside = inside
+
+    def call(self, inputs):
+        return self.inside(inputs)
+
+    def get_config(self):
+        return {"name": self.name, "inside": self.inside}
+
+
+def test_layers_inside_a_copy_are_copies():
+    model = keras.Sequential([keras.Input((2,)), SameLayer(layers.Dense(3, name="inside"))])
+    smaller, _ = tfl.compact(tfl.sparsify(model, sparsity=0.5))
+    assert smaller.layers[-1].name.endswith("inside")
+    assert smaller.layers[-1] is not model.layers[0].inside
+
+
 def test_layers_inside_one_that_cannot_be_copied_are_copied(compact_and_compare):
     inputs = keras.Input((2,))
     model = keras.Sequential([inputs, WithoutArgument(3, name="own"), layers.Dense(1)])

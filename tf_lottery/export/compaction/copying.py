@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tf_lottery._keras import output_shape_of_lambda
+from tf_lottery._keras import all_layers, output_shape_of_lambda
 
 
 def config_of(operation):
@@ -50,6 +50,10 @@ def from_config(operation, config):
         copy = type(operation).from_config(config)
     except Exception as error:  # A layer's own code may fail in any way.
         raise not_copied(operation, f"whose `from_config` fails: {error}") from error
+    if isinstance(copy, keras.Layer) and {id(x) for x in all_layers(copy)} & {
+        id(x) for x in all_layers(operation)
+    }:
+        raise not_copied(operation, "whose copy has the same layers inside")
     # Not every operation takes its name from the config, and names must be unique.
     if copy.name != name:
         copy.name = name
