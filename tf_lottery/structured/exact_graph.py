@@ -2,6 +2,8 @@
 
 import collections
 
+import keras
+
 from tf_lottery._keras import all_layers
 from tf_lottery.structured.graph import Graph
 from tf_lottery.structured.rules.table import NOT_PLAIN, find_exact_rule, is_opened
@@ -36,12 +38,22 @@ def exact_graph(model):
         node.rule, reason = find_exact_rule(node)
         if node.rule is None:
             reasons[node] = graph.closed.get(id(node.operation), reason)
-            without_rule[id(node.operation)] = reasons[node]
+            without_rule.update(dict.fromkeys(_ids_inside(node.operation), reasons[node]))
     for node in graph.nodes:
-        # A layer of which one call is not known stays as it is in all calls.
-        if node.rule is not None and id(node.operation) in without_rule:
-            node.rule, reasons[node] = None, without_rule[id(node.operation)]
+        # A layer of which one call is not known stays as it is in all calls, with all inside it.
+        around = [id(node.operation), *(id(owner.operation) for owner in node.owners)]
+        known = [without_rule[key] for key in around if key in without_rule]
+        if node.rule is not None and known:
+            node.rule, reasons[node] = None, known[0]
     return graph, reasons
+
+
+def _ids_inside(operation):
+    """Returns the ids of an operation and of all layers and operations inside it."""
+    is_layer = isinstance(operation, keras.Layer)
+    inside = all_layers(operation) if is_layer else [operation]
+    operations = [x for layer in inside for x in getattr(layer, "operations", ())]
+    return {id(x) for x in [*inside, *operations]}
 
 
 def shared_channels(graph):

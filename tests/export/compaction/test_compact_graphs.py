@@ -294,6 +294,12 @@ def test_layer_that_is_called_in_training_mode_once_stays(compact_and_compare):
     _, report = tfl.compact(model)
     assert "training" in report.left_alone["norm"]
     assert [row.units_after for row in report.rows if row.path in "ab"] == [4, 4]
+    inputs = keras.Input((3,))
+    block = keras.Sequential([keras.Input((3,)), layers.Dense(4), layers.ReLU(), layers.Dense(2)])
+    model = keras.Model(inputs, block(inputs) + block(inputs, training=True))
+    block.layers[2].kernel.assign([[1, 1], [0, 0], [1, 2], [0, 0]])
+    smaller, _ = compact_and_compare(model, X)
+    assert smaller.count_params() == model.count_params()
 
 
 def test_layers_without_weights_can_be_shared(compact_and_compare, randomize):

@@ -3,6 +3,7 @@
 import keras
 
 from tf_lottery import checks
+from tf_lottery._keras import all_layers
 from tf_lottery._strip import settled
 from tf_lottery.export.compaction.analysis import analyze
 from tf_lottery.export.compaction.rebuild import rebuild
@@ -119,7 +120,9 @@ def _rows(graph, new):
             units = outputs[0].width, int(outputs[0].kept.sum())
             weights = layer.count_params(), new[id(layer)].count_params()
             rows[id(layer)] = LayerRow(call.path, *units, *weights)
-    return list(rows.values())
+    # A model that is called in two ways is a layer with weights, and so are the layers inside it.
+    inside = {id(part) for key in rows for part in all_layers(new[key])[1:]}
+    return [row for key, row in rows.items() if id(new[key]) not in inside]
 
 
 def _check_model(model):
