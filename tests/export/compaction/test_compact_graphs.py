@@ -111,6 +111,15 @@ def test_sum_with_a_variable_is_left_alone(branches, compact_and_compare):
     assert list(report.left_alone.values()) == [
         "it is called with other values than tensors and numbers"
     ]
+    assert len(report.reused) == 1
+
+
+def test_masked_weight_that_an_operation_reads_is_refused():
+    hidden = layers.Dense(4, name="hidden")
+    x = hidden(keras.Input((4,), name="x"))
+    model = keras.Model(hidden.input, keras.ops.matmul(x, hidden.kernel))
+    with pytest.raises(ValueError, match="layer 'matmul.*reads a masked weight of another layer"):
+        tfl.compact(tfl.sparsify(model, sparsity=0.5))
 
 
 def test_channels_of_a_residual_connection_from_the_input_stay(compact_and_compare, randomize):

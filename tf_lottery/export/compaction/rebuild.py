@@ -50,7 +50,8 @@ class Rebuilt:
     Args:
         model: The new model.
         layers: Dict of the ids of the layers of the old model to the new layers.
-        reused: List of the layers that both models have.
+        reused: List of the layers that both models have, and of the operations that read the same
+            variables in both.
     """
 
     model: keras.Model
@@ -133,6 +134,7 @@ class _Builder:
         if opened is not None and id(operation) in self._replaced:
             inputs = [x for x in keras.tree.flatten([args, kwargs]) if is_tensor(x)]
             return self._run(opened.scan, inputs, f"{prefix}{operation.name}_", is_followed=True)
+        self._check_variables(operation, args, kwargs)
         copy = self._copy(operation, prefix)
         positions = self._gathers.get(id(copy))
         if positions is not None:
@@ -216,9 +218,20 @@ class _Builder:
         ]
         return new
 
+    def _check_variables(self, operation, args, kwargs):
+        """Notes that both models share the variables that a call has as arguments."""
+        values = keras.tree.flatten((args, kwargs))
+        variables = [value for value in values if isinstance(value, keras.Variable)]
+        if self._any_masked(variables):
+            raise not_copied(operation, "which reads a masked weight of another layer")
+        if variables:
+            self.reused.append(operation)
+
     def _is_reusable(self, operation):
-        variables = getattr(operation, "variables", ())
-        return not any(id(variable) in self._masked for variable in variables)
+        return not self._any_masked(getattr(operation, "variables", ()))
+
+    def _any_masked(self, variables):
+        return any(id(variable) in self._masked for variable in variables)
 
 
 def _attribute(layer, path):

@@ -4,7 +4,7 @@ import dataclasses
 
 from tf_lottery.printable import Printable, listed, plain_table
 
-SHARED = "both models have the same layer, since its config does not make another"
+SHARED = "both models have the same layer or weights, which its config does not copy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,8 @@ class CompactionReport(Printable):
         left_alone: Dict of paths of layers to the reason why none of their input or output
             channels was removed.
         reused: List of the names of layers that cannot be copied, so that the smaller model uses
-            the given model's layer itself.
+            the given model's layer itself, and of operations that read variables of the given
+            model.
         groups: Dict of the names of channel groups of which pruned channels stay to the reason.
     """
 
