@@ -17,11 +17,27 @@ def test_accuracy_of_classes(make_model, labels):
     assert accuracy(np.full_like(SCORES, np.nan)) == 0.0
 
 
-@pytest.mark.parametrize(("from_logits", "expected"), [(True, 1.0), (False, 0.5)])
-def test_threshold_of_one_output(make_model, from_logits, expected):
-    model = make_model()
-    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=from_logits))
-    outputs = np.array([[0.2], [-0.2]], "float32")
+def test_standard_error_is_never_zero(make_model):
+    accuracy = Accuracy(make_model(), np.array([1, 0, 1]), SCORES)
+    # One more right and one more wrong: 4 of 5.
+    assert accuracy.standard_error(1.0) == pytest.approx((0.8 * 0.2 / 3) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("losses", "outputs", "expected"),
+    [
+        ("binary_crossentropy", [0.7, 0.2], 1.0),
+        (keras.losses.BinaryCrossentropy(from_logits=True), [0.7, 0.2], 0.5),
+        ([keras.losses.BinaryCrossentropy(from_logits=True)], [0.7, 0.2], 0.5),
+        # Outputs that are no probabilities are logits.
+        (None, [0.2, -0.2], 1.0),
+    ],
+)
+def test_threshold_of_one_output(make_model, losses, outputs, expected):
+    model, outputs = make_model(), np.array(outputs, "float32")
+    model.loss = losses
+    assert Accuracy(model, np.array([1, 0]), outputs[:, None])(outputs[:, None]) == expected
+    # A model may have a number per example, without an axis.
     assert Accuracy(model, np.array([1, 0]), outputs)(outputs) == expected
 
 
@@ -33,11 +49,21 @@ def test_threshold_of_one_output(make_model, from_logits, expected):
         ([1.0, 0.5, 0.0], "labels from 0.0 to 1.0"),
         ([[1, 0, 0]] * 3, r"labels of shape \(3, 3\).* outputs of shape \(3, 2\)"),
         (["a", "b", "a"], "and type <U1"),
+        ([[1, 1], [1, 0], [0, 0]], "but the rows are not one-hot"),
+        ([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], "but the rows are not one-hot"),
     ],
 )
 def test_labels_that_do_not_fit(make_model, labels, message):
     with pytest.raises(ValueError, match=message):
         Accuracy(make_model(), np.array(labels), SCORES)
+
+
+def test_training_labels(make_model):
+    accuracy = Accuracy(make_model(), np.array([1, 0, 1]), SCORES)
+    accuracy.check_training_labels(np.array([1, 0]))
+    accuracy.check_training_labels(np.full((5, 2), 0.5))
+    with pytest.raises(ValueError, match="`train` .* labels from 1 to 2"):
+        accuracy.check_training_labels(np.array([1, 2]))
 
 
 class Batches(keras.utils.PyDataset):
@@ -65,6 +91,17 @@ def test_inputs_alone(make_model, make_data):
     assert read_examples("train", x, make_model(), needs_labels=False).y is None
     with pytest.raises(ValueError, match="`train` must be a tuple .* without labels"):
         read_examples("train", x, make_model())
+    for nothing in (None, (None, np.zeros(3))):
+        with pytest.raises(ValueError, match=r"`train` must be arrays .* \(None\)"):
+            read_examples("train", nothing, make_model(), needs_labels=False)
+
+
+def test_sample_weights_are_refused(make_model, make_data):
+    x, y = make_data()
+    for data in ((x, y, np.ones(24)), iter([(x, y, np.ones(24))])):
+        with pytest.raises(ValueError, match="`train` must have no sample weights"):
+            read_examples("train", data, make_model(), refuses_weights=True)
+    assert len(read_examples("train", (x, y, None), make_model(), refuses_weights=True)) == 24
 
 
 def test_data_that_do_not_fit_the_model(make_model, make_data):

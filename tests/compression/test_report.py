@@ -53,6 +53,18 @@ def test_printed(make_file, make_result):
     assert result.to_dict()["best"] == "a.tflite"
 
 
+def test_problems_are_printed(make_file, make_result):
+    result = make_result([make_file("a", 0.9, 150)])
+    result.problems.update({"4x1_50": "no block\nof 4", "channel_50": "no group"})
+    assert "Not made: 4x1_50 and 1 more (`problems`): no block of 4" in str(result)
+
+
+def test_a_drop_as_large_as_asked_is_accurate(make_file, make_result):
+    # 0.9 - 0.02 is above 0.88 in floats.
+    file = make_file("a", 0.88, 150)
+    assert 0.9 - 0.02 >= 0.88 and make_result([file]).is_accurate(file)
+
+
 def test_plot(make_file, make_result, tmp_path):
     pytest.importorskip("matplotlib")
     make_result([make_file("a", 0.9, 150), make_file("b", 0.8, 90)]).plot(tmp_path / "a.png")

@@ -42,7 +42,13 @@ class Examples:
         return dataclasses.replace(self.inputs, arrays=[a[order] for a in self.inputs.arrays])
 
 
-def read_examples(name: str, data: Any, model: keras.Model, needs_labels: bool = True) -> Examples:
+def read_examples(
+    name: str,
+    data: Any,
+    model: keras.Model,
+    needs_labels: bool = True,
+    refuses_weights: bool = False,
+) -> Examples:
     """Returns the examples of a data set, in memory.
 
     Args:
@@ -51,16 +57,23 @@ def read_examples(name: str, data: Any, model: keras.Model, needs_labels: bool =
             needed, inputs alone.
         model: The model that takes the inputs.
         needs_labels: Whether there must be labels. Defaults to `True`.
+        refuses_weights: Whether there must be no sample weights. Defaults to `False`: they are
+            ignored.
 
     Raises:
-        ValueError: If the data do not fit the model, or have no example or label.
+        ValueError: If the data do not fit the model, have no example or label, or sample weights
+            that are refused.
 
     Example:
 
     >>> len(read_examples("train", (x, y), model))
     24
     """
-    x, y = _read(name, data)
+    x, y = _read(name, data, refuses_weights)
+    if x is None:
+        raise ValueError(
+            f"Argument `{name}` must be arrays or a data set. Received: no inputs (None)"
+        )
     if y is None and needs_labels:
         raise ValueError(
             f"Argument `{name}` must be a tuple of arrays `(x, y)` or a data set of such batches. "
@@ -76,13 +89,18 @@ def read_examples(name: str, data: Any, model: keras.Model, needs_labels: bool =
     return found
 
 
-def _read(name, data):
+def _read(name, data, refuses_weights):
     """Returns inputs and labels, the latter `None` if there are none."""
     if isinstance(data, tuple) and len(data) in (2, 3):
+        if refuses_weights:
+            _refuse_weights(name, [data])
         return data[0], data[1]
     batches = raw_batches(name, data)
     if batches is None:
         return data, None
+    batches = list(batches)
+    if refuses_weights:
+        _refuse_weights(name, batches)
     pairs = [batch[:2] if isinstance(batch, tuple) else (batch,) for batch in batches]
     if not pairs or len({len(pair) for pair in pairs}) > 1:
         raise ValueError(
@@ -96,15 +114,23 @@ def _read(name, data):
     return x, y[0] if y else None
 
 
+def _refuse_weights(name, batches):
+    if any(isinstance(b, tuple) and len(b) > 2 and b[2] is not None for b in batches):
+        raise ValueError(
+            f"Argument `{name}` must have no sample weights for further training, which would not "
+            "take them into account. Received: tuples `(x, y, sample_weight)`"
+        )
+
+
 class Accuracy:
     """Counts which outputs are right.
 
     Labels are class numbers, with an output for every class; one-hot rows; or 0 and 1 for a
-    single output.
+    single output. A single output is above its threshold for class 1: 0 if the model's loss takes
+    logits or an output is outside [0, 1], else 0.5.
 
     Args:
-        model: A plain model. Whether its loss takes logits decides the threshold of a single
-            output.
+        model: A plain model.
         labels: Array.
         outputs: Array of its outputs on as many examples.
 
@@ -119,13 +145,17 @@ class Accuracy:
     """
 
     def __init__(self, model: keras.Model, labels: np.ndarray, outputs: np.ndarray) -> None:
-        self.threshold = 0.0 if _takes_logits(model) else 0.5
-        self.labels = _class_numbers(labels, outputs)
+        outputs = _with_class_axis(outputs)
+        are_logits = _takes_logits(model) or outputs.min() < 0 or outputs.max() > 1
+        self.threshold = 0.0 if are_logits else 0.5
+        self.labels = _class_numbers("validation", labels, outputs.shape)
+        self._output_shape = outputs.shape[1:]
 
     def __call__(self, outputs):
         """Returns the fraction of outputs that are right, 0 if they are not finite."""
         if not np.isfinite(outputs).all():
             return 0.0
+        outputs = _with_class_axis(outputs)
         if outputs.shape[-1] > 1:
             found = outputs.argmax(axis=-1)
         else:
@@ -133,33 +163,66 @@ class Accuracy:
         return float((found == self.labels).mean())
 
     def standard_error(self, accuracy):
-        """Returns the standard error of an accuracy: by how much chance moves it."""
-        return math.sqrt(max(accuracy * (1 - accuracy), 0.0) / self.labels.size)
+        """Returns the standard error of an accuracy: by how much chance moves it.
+
+        It counts one more right and one more wrong output, so that it is above 0 also if all are
+        right.
+        """
+        size = self.labels.size
+        share = (accuracy * size + 1) / (size + 2)
+        return math.sqrt(share * (1 - share) / size)
+
+    def check_training_labels(self, labels):
+        """Raises a `ValueError` if class numbers to train with are out of range.
+
+        Args:
+            labels: Array. Rows of the outputs' shape may be soft labels.
+        """
+        shape = (len(labels), *self._output_shape)
+        if labels.shape != shape or shape[-1] == 1:
+            _class_numbers("train", labels, shape)
 
 
-def _class_numbers(labels, outputs):
-    """Returns labels as class numbers, one for every output, or raises a `ValueError`."""
-    expected, classes = outputs.shape[:-1], max(outputs.shape[-1], 2)
-    if labels.shape == outputs.shape and outputs.shape[-1] > 1:
+def _with_class_axis(outputs):
+    """Returns outputs with an axis of classes, also of a model with one number per example."""
+    return outputs[:, None] if outputs.ndim == 1 else outputs
+
+
+def _class_numbers(name, labels, shape):
+    """Returns labels as class numbers, one for every output, or raises a `ValueError`.
+
+    Args:
+        name: String, the argument's name for messages.
+        labels: Array.
+        shape: Tuple, the shape of the outputs.
+    """
+    expected, classes = shape[:-1], max(shape[-1], 2)
+    if labels.shape == shape and shape[-1] > 1 and _is_one_hot(labels):
         labels = labels.argmax(axis=-1)
     elif labels.shape == (*expected, 1):
         labels = labels[..., 0]
     if labels.shape != expected or labels.dtype.kind not in "biuf":
         raise ValueError(
-            "Argument `validation` must have a class number or a one-hot row for every output. "
+            f"Argument `{name}` must have a class number or a one-hot row for every output. "
             f"Received: labels of shape {labels.shape} and type {labels.dtype}, outputs of shape "
-            f"{outputs.shape}"
+            f"{shape}{', but the rows are not one-hot' if labels.shape == shape else ''}"
         )
     if labels.min() < 0 or labels.max() >= classes or np.any(labels != np.rint(labels)):
         raise ValueError(
-            f"Argument `validation` must have labels from 0 to {classes - 1}, for the "
-            f"{outputs.shape[-1]} outputs of the model. "
+            f"Argument `{name}` must have labels from 0 to {classes - 1}, for the "
+            f"{shape[-1]} outputs of the model. "
             f"Received: labels from {labels.min()} to {labels.max()}"
         )
     return labels.astype("int64")
 
 
+def _is_one_hot(labels):
+    if labels.dtype.kind not in "biuf":
+        return False
+    return bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) == 1).all())
+
+
 def _takes_logits(model):
-    loss = getattr(model, "loss", None)
-    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
-    return bool(config.get("from_logits", False))
+    losses = keras.tree.flatten(getattr(model, "loss", None))
+    losses = [loss for loss in losses if isinstance(loss, keras.losses.Loss)]
+    return any(loss.get_config().get("from_logits", False) for loss in losses)

@@ -25,10 +25,10 @@ class Limits:
                 "Argument `budget` must be a dict such as `{'bytes': 200_000}`, of one or more of "
                 f"{tuple(KINDS)}. Received: budget={budget!r}"
             )
-        for kind, value in budget.items():
+        for kind in budget:
             choice("budget", kind, tuple(KINDS))
-            number_above(f"budget[{kind!r}]", value, 0)
-        return cls(dict(budget))
+        numbers = {k: number_above(f"budget[{k!r}]", value, 0) for k, value in budget.items()}
+        return cls({k: int(n) if n.is_integer() else n for k, n in numbers.items()})
 
     def excess(self, file):
         """Returns the largest ratio of what a file has to its limit: at most 1 if it meets all.
@@ -50,6 +50,16 @@ class Limits:
             f"{getattr(file, KINDS[kind]):,{_FORMS[kind]}} of {limit:,{_FORMS[kind]}} {kind}"
             for kind, limit in self.values.items()
         )
+
+
+def least_accuracy(dense_accuracy, max_drop):
+    """Returns the accuracy that a file must have, a little less because floats are rounded.
+
+    Args:
+        dense_accuracy: Float, that of the model.
+        max_drop: Float.
+    """
+    return dense_accuracy - max_drop - 1e-9
 
 
 _FORMS = {"bytes": ".0f", "flops": ".0f", "milliseconds": ".4g"}

@@ -5,8 +5,9 @@ import os
 import pathlib
 import shutil
 
+from tf_lottery import files
 from tf_lottery.compression.files import CompressedFile
-from tf_lottery.compression.limits import Limits
+from tf_lottery.compression.limits import Limits, least_accuracy
 from tf_lottery.printable import Printable, plain_table
 
 
@@ -111,13 +112,13 @@ class Compression(Printable):
         Args:
             file: One of `files`.
         """
-        return file.accuracy >= self.dense_accuracy - self.max_drop
+        return file.accuracy >= least_accuracy(self.dense_accuracy, self.max_drop)
 
     def save(self, path: str | os.PathLike) -> None:
         """Copies the recommended file.
 
         Args:
-            path: Path of the new file. An existing one is replaced.
+            path: Path of the new file. An existing one is replaced, or kept if copying fails.
 
         Raises:
             ValueError: If no file meets what was asked.
@@ -125,7 +126,8 @@ class Compression(Printable):
         """
         if self.path is None:
             raise ValueError(self.recommendation)
-        shutil.copyfile(self.path, path)
+        with files.atomic_path(path) as temporary:
+            shutil.copyfile(self.path, temporary)
 
     def plot(self, path: str | os.PathLike) -> None:
         """Draws the accuracy against bytes, and against milliseconds.
@@ -150,7 +152,13 @@ class Compression(Printable):
         from rich.console import Group
         from rich.text import Text
 
-        return Group(self._table(), Text(self.recommendation))
+        lines = [self._problem_line()] if self.problems else []
+        return Group(self._table(), *map(Text, [*lines, self.recommendation]))
+
+    def _problem_line(self):
+        (name, reason), *others = self.problems.items()
+        more = f" and {len(others)} more (`problems`)" if others else ""
+        return f"Not made: {name}{more}: {' '.join(reason.split())[:300]}"
 
     def _table(self):
         title = (
