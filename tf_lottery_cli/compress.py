@@ -165,9 +165,7 @@ def run(args):
         raise ValueError("one of --max-bytes, --max-flops and --max-milliseconds must be given")
     _check_target(args.save)
     import_keras()
-    from tf_lottery._strip import strip
     from tf_lottery.compression import compress
-    from tf_lottery.compression._compress import remove_compression
     from tf_lottery.model import SparseModel
     from tf_lottery_cli import inputs
 
@@ -175,10 +173,8 @@ def run(args):
         inputs.import_module(args.module)
     model = inputs.load_model(args.file, compiled=True)
     if isinstance(model, SparseModel):
-        model = strip(model)
+        model = _plain(model)
     train, validation = _data(args)
-    if args.fresh:
-        remove_compression(args.out)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The compression ended early")
@@ -190,6 +186,7 @@ def run(args):
                 max_drop=args.max_drop,
                 finetune=args.finetune,
                 directory=args.out,
+                fresh=args.fresh,
                 seed=args.seed,
                 verbose=not args.quiet,
             )
@@ -200,8 +197,23 @@ def run(args):
         interrupted = result.stopped == "interrupted"
         print(f"tf-lottery compress: {result.stopped} {RESUME}", file=sys.stderr)
         sys.exit(INTERRUPTED if interrupted else 2)
-    if args.save is not None:
-        result.save(args.save)
+    try:
+        if args.save is not None:
+            result.save(args.save)
+    finally:
+        _plot(result, args.out)
+
+
+def _plain(sparse):
+    """Returns the plain model in a sparse one, compiled as the sparse one was."""
+    from tf_lottery._strip import strip
+
+    optimizer, loss = sparse.optimizer, getattr(sparse, "loss", None)
+    model = strip(sparse)
+    # Several optimizers are those of gates, which the plain model does not have.
+    if optimizer is not None and not hasattr(optimizer, "optimizers"):
+        model.compile(type(optimizer).from_config(optimizer.get_config()), loss)
+    return model
 
 
 def _check_target(path):
@@ -225,11 +237,24 @@ def _data(args):
         )
     import numpy as np
 
-    count = len(train[1])
+    tree = import_keras().tree
+    x, *others = (part for part in train if part is not None)
+    # Labels may be a list of numbers; several inputs are a list or dict of arrays.
+    parts = (x, *map(np.asarray, others))
+    counts = {np.shape(array)[:1] for array in tree.flatten(parts)}
+    if not others or len(counts) != 1 or () in counts:
+        raise ValueError(
+            "--data must have inputs and labels of equally many examples. "
+            f"Received: shapes {[np.shape(array) for array in tree.flatten(parts)]}"
+        )
+    ((count,),) = counts
     order = np.random.default_rng(args.seed).permutation(count)
-    held_out, rest = order[: max(1, count // 10)], order[max(1, count // 10) :]
-    x, y = np.asarray(train[0]), np.asarray(train[1])
-    return (x[rest], y[rest]), (x[held_out], y[held_out])
+    split = max(1, count // 10)
+
+    def chosen(indices):
+        return tuple(tree.map_structure(lambda a: np.asarray(a)[indices], p) for p in parts)
+
+    return chosen(order[split:]), chosen(order[:split])
 
 
 def _in_options(message):
@@ -242,16 +267,23 @@ def _in_options(message):
 def _print(result, args):
     from rich.console import Console
 
-    out = pathlib.Path(args.out)
-    if result.files and not result.stopped:
-        result.plot(out / "front.png")
     if args.json:
         print(json.dumps(result.to_dict(), indent=1))
         return
     console = Console(markup=False)
     console.print(result)
     console.print(
-        f"In {out}: front.png (the plot), *.tflite, *.keras (the networks), results.json",
+        f"In {pathlib.Path(args.out)}: *.tflite, *.keras (the networks), and, once it is complete, "
+        "results.json and front.png (the plot)",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _plot(result, out):
+    """Draws the plot, without which the results are complete too."""
+    try:
+        if result.files:
+            result.plot(pathlib.Path(out) / "front.png")
+    except (ImportError, OSError) as error:
+        print(f"tf-lottery compress: no front.png: {error}", file=sys.stderr)

@@ -1,8 +1,10 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 
+import tf_lottery as tfl
 from tf_lottery import compression
 from tf_lottery.compression import CompressedFile, Compression
 from tf_lottery_cli.compress import amount, percentage
@@ -14,7 +16,7 @@ def asked(monkeypatch, make_model, make_data, tmp_path):
     given = {}
 
     def compress(model, train, validation, **options):
-        given.update(options, train=train, validation=validation)
+        given.update(options, model=model, train=train, validation=validation)
         folder = tmp_path / "out"
         folder.mkdir()
         (folder / "a.tflite").write_bytes(b"file")
@@ -51,6 +53,44 @@ def test_data_of_a_function(command, refused, asked, tmp_path, monkeypatch):
     assert given["validation"][0].shape == (20, 6)
     for name, words in (("own_data_of_a_test:no", "no function 'no'"), ("nothing:a", "'nothing'")):
         assert words in refused(*arguments, "--max-bytes", "2kB", "--validation-data", name)
+
+
+def test_inputs_are_split_with_their_structure(command, refused, asked, tmp_path, monkeypatch):
+    arguments, given = asked
+    monkeypatch.chdir(tmp_path)
+    module = (
+        "import numpy as np\n\ndef named():\n    return {'a': np.arange(20), 'b': np.ones(20)}, "
+        "list(range(20))\n\ndef short():\n    return np.ones((20, 6)), np.ones(19)\n"
+    )
+    (tmp_path / "own_inputs_of_a_test.py").write_text(module)
+    options = (*arguments[:2], "--max-bytes", "2kB", "--out", tmp_path / "out", "--quiet", "--data")
+    assert command(*options, "own_inputs_of_a_test:named")[0] == 0
+    for (inputs, labels), size in ((given["train"], 18), (given["validation"], 2)):
+        assert len(labels) == size and inputs["b"].shape == (size,)
+        np.testing.assert_array_equal(inputs["a"], labels)
+    assert "equally many examples" in refused(*options, "own_inputs_of_a_test:short")
+
+
+def test_a_sparse_model_stays_compiled(command, asked, make_model, tmp_path):
+    arguments, given = asked
+    sparse = tfl.sparsify(make_model())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    sparse.compile(keras.optimizers.SGD(0.25), loss)
+    sparse.save(tmp_path / "model.keras")
+    assert command(*arguments, "--max-bytes", "2kB", "--quiet")[0] == 0
+    assert float(given["model"].optimizer.learning_rate) == 0.25
+    assert given["model"].loss.get_config()["from_logits"]
+
+
+def test_without_a_plot(command, asked, tmp_path, monkeypatch):
+    def fail(self, path):
+        raise ImportError("matplotlib must be installed")
+
+    monkeypatch.setattr(Compression, "plot", fail)
+    options = ("--max-bytes", "2kB", "-o", tmp_path / "a.tflite", "--quiet")
+    code, out, err = command(*asked[0], *options)
+    assert code == 0 and "Take a.tflite" in out and (tmp_path / "a.tflite").exists()
+    assert err == "tf-lottery compress: no front.png: matplotlib must be installed\n"
 
 
 def test_json(command, asked):

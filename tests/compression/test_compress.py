@@ -94,6 +94,53 @@ def test_another_run_in_the_folder_is_refused(compress, monkeypatch):
         compress(max_drop=0.5)
 
 
+def test_another_model_or_data_in_the_folder_are_refused(compress, make_model, data, monkeypatch):
+    monkeypatch.setattr(Search, "run", lambda self: None)
+    compress()
+    model = make_model()
+    model.layers[0].activation = keras.activations.tanh
+    x, y = data[1]
+    compiled = make_model()
+    compiled.compile("sgd", "mse")
+    for changed, name in (
+        ({"model": model}, "model"),
+        ({"validation": (x, 1 - np.minimum(y, 1))}, "validation"),
+        ({"model": compiled}, r"optimizer=None instead of \S+, loss"),
+    ):
+        with pytest.raises(ValueError, match=f"a run with {name}=\\S+ instead of [^=]*$"):
+            compress(**changed)
+
+
+def test_fresh_deletes_no_other_files(compress, make_file, monkeypatch, tmp_path):
+    monkeypatch.setattr(Search, "run", lambda self: None)
+    out = tmp_path / "out"
+    compress()
+    own, made = ("model.tflite", "model.keras"), ("unstructured_50.keras", "dense_int8.tflite")
+    for name in (*own, *made):
+        (out / name).write_bytes(b"0")
+    with pytest.raises(ValueError, match="`train`"):
+        compress(fresh=True, train=None)
+    assert (out / "dense_int8.tflite").exists()
+    compress(fresh=True, max_drop=0.5)
+    assert all((out / name).exists() for name in own)
+    assert not any((out / name).exists() for name in made)
+
+
+def test_numbers_of_numpy(compress, monkeypatch):
+    monkeypatch.setattr(Search, "run", lambda self: None)
+    numbers = {"seed": np.int64(1), "max_drop": np.float32(1), "calibration": np.int32(9)}
+    result = compress(budget={"bytes": np.int64(20_000)}, **numbers)
+    assert result.budget == {"bytes": 20_000} and compress(seed=1, calibration=9) == result
+
+
+def test_flops_that_are_not_counted(compress, make_model, monkeypatch):
+    monkeypatch.setattr(Search, "run", lambda self: None)
+    report = dataclasses.replace(tfl.flops(make_model()), not_counted={"a/scale": "no rule"})
+    monkeypatch.setattr("tf_lottery.compression._compress.flops", lambda model: report)
+    with pytest.warns(UserWarning, match=r"1 weights, such as 'a/scale' \(no rule\)"):
+        compress(budget={"flops": 1000})
+
+
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 

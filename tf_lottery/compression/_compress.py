@@ -10,9 +10,10 @@ from typing import Any
 import keras
 
 from tf_lottery import extras
+from tf_lottery.analysis._flops import flops
 from tf_lottery.checks import natural_number, number_above, positive_integer
 from tf_lottery.compression.examples import read_examples
-from tf_lottery.compression.grid import PRECISIONS, SPARSITIES, STRUCTURES, Grid
+from tf_lottery.compression.grid import DENSE, PRECISIONS, SPARSITIES, STRUCTURES, Grid, Network
 from tf_lottery.compression.limits import Limits
 from tf_lottery.compression.progress import shown_progress
 from tf_lottery.compression.record import FOUND, Record
@@ -29,14 +30,16 @@ from tf_lottery.compression.task import (
 )
 from tf_lottery.experiments.run_folder import (
     RESULTS,
+    SETTINGS,
     locked_run,
+    read_json,
     read_results,
     remove_files,
     write_json,
 )
 
 KIND = "compress"
-FILES = ("*.tflite", "*.keras", "front.png", FOUND, RESULTS, "settings.json")
+FILES = ("front.png", FOUND, RESULTS, SETTINGS)
 
 
 def compress(
@@ -54,6 +57,7 @@ def compress(
     batch_size: int = 32,
     calibration: int = 1000,
     directory: str | os.PathLike | None = None,
+    fresh: bool = False,
     runs: int = 50,
     seed: int = 0,
     verbose: int = 1,
@@ -68,14 +72,15 @@ def compress(
     weights alone exceed the budget.
 
     The model is left as it was. The result is the same for the same arguments, but for times. With
-    a `directory`, a call that was interrupted goes on where it stopped. Ctrl-C ends it with what
-    is known so far.
+    a `directory`, a call that was interrupted goes on where it stopped: a data set must give the
+    same examples in the same order every time. Ctrl-C ends it with what is known so far.
 
     Args:
         model: A built plain Keras model for classes, with one output. To train it further, it must
             be compiled with an optimizer and a loss.
         train: The training data, a tuple of arrays `(x, y)` or a data set of such batches, which
-            is read into memory. Without `finetune`, inputs alone will do.
+            is read into memory. Without `finetune`, inputs alone will do; with it, there must be
+            no sample weights.
         validation: The same, of examples that the model was not trained with. Accuracies are
             measured on them: labels are class numbers or one-hot rows, or 0 and 1 for one output.
         budget: Dict of one or more of `"bytes"`, the size of the `.tflite` file; `"flops"`, those
@@ -99,6 +104,8 @@ def compress(
             Defaults to `1000`.
         directory: Folder for the files, the networks and the state of the search. Defaults to
             `None`: a new temporary folder.
+        fresh: Whether to delete the files of an earlier call in `directory` first, once all
+            arguments are checked. Defaults to `False`.
         runs: Integer > 0, how often a file is run to time it. Defaults to `50`.
         seed: Integer >= 0, decides the calibration examples and the order of the training data.
             Defaults to `0`.
@@ -123,16 +130,20 @@ def compress(
     'dense_float32.tflite'
     """
     _check_backend()
-    check_model(model, natural_number("finetune", finetune))
+    finetune = natural_number("finetune", finetune)
+    check_model(model, finetune)
     limits, grid = Limits.checked(budget), Grid.checked(structures, sparsities, precisions)
-    number_above("max_drop", max_drop, 0, inclusive=True)
+    max_drop = number_above("max_drop", max_drop, 0, inclusive=True)
     if learning_rate is not None:
-        number_above("learning_rate", learning_rate, 0)
-    positive_integer("calibration", calibration)
-    natural_number("seed", seed)
-    examples = read_examples("train", train, model, needs_labels=finetune > 0)
+        learning_rate = number_above("learning_rate", learning_rate, 0)
+    calibration, seed = positive_integer("calibration", calibration), natural_number("seed", seed)
+    is_trained = finetune > 0
+    examples = read_examples("train", train, model, is_trained, refuses_weights=is_trained)
     check_calibration(examples.inputs)
     held_out, accuracy, dense_accuracy = measure_dense(model, validation)
+    if is_trained:
+        accuracy.check_training_labels(examples.y)
+    _warn_of_flops(model, limits)
     chosen = examples.chosen(calibration, seed)
     task = Task(
         model=model,
@@ -153,7 +164,9 @@ def compress(
         seed=seed,
         folder=pathlib.Path(directory or tempfile.mkdtemp(prefix="tf_lottery_compress_")),
     )
-    with locked_run(task.folder, KIND, settings_of(task), FILES):
+    if fresh:
+        remove_compression(task.folder)
+    with locked_run(task.folder, KIND, settings_of(task), _patterns(grid.structures)):
         return _run(task, verbose)
 
 
@@ -163,7 +176,27 @@ def remove_compression(directory: str | os.PathLike) -> None:
     Args:
         directory: The folder.
     """
-    remove_files(directory, KIND, FILES)
+    path = pathlib.Path(directory) / SETTINGS
+    structures = read_json(path).get("structures", ()) if path.exists() else ()
+    remove_files(directory, KIND, _patterns(structures))
+
+
+def _patterns(structures):
+    """Returns patterns of the files of a compression, which other files do not match."""
+    names = [Network(structure).name.removesuffix("_0") for structure in structures]
+    made = [f"{name}_[0-9]*.{suffix}" for name in names for suffix in ("keras", "tflite")]
+    return (*made, *(f"{DENSE}_{precision}.tflite" for precision in PRECISIONS), *FILES)
+
+
+def _warn_of_flops(model, limits):
+    if "flops" in limits.values and (missing := flops(model).not_counted):
+        path, reason = next(iter(missing.items()))
+        warnings.warn(
+            f"The budget of FLOPs leaves out operations with {len(missing)} weights, such as "
+            f"{path!r} ({reason}), which `tfl.flops` does not count. A budget of milliseconds "
+            "includes them.",
+            stacklevel=3,
+        )
 
 
 def _check_backend():
@@ -185,6 +218,7 @@ def _run(task, verbose):
         try:
             if not _has_finished(task.folder, record):
                 Search(task, record, progress).run()
+            write_json(task.folder / RESULTS, _result(task, record, "").to_dict())
         except (KeyboardInterrupt, OSError) as error:
             if not record.files:
                 raise
@@ -196,8 +230,6 @@ def _run(task, verbose):
             f"{str(task.folder)!r}, it goes on from there.",
             stacklevel=3,
         )
-    else:
-        write_json(task.folder / RESULTS, result.to_dict())
     return result
 
 

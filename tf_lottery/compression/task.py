@@ -1,17 +1,20 @@
 """What a compression works on: the model, its data, and what is asked."""
 
 import dataclasses
+import json
 import pathlib
+import re
 from typing import Any
 
 import keras
 import numpy as np
 from keras.optimizers import schedules
 
+from tf_lottery._keras import all_layers
 from tf_lottery.calibration.inputs import input_batches, to_array
 from tf_lottery.compression.examples import Accuracy, Examples, read_examples
 from tf_lottery.compression.grid import Grid
-from tf_lottery.compression.limits import Limits
+from tf_lottery.compression.limits import Limits, least_accuracy
 from tf_lottery.experiments.run_folder import digest
 from tf_lottery.export.inputs import Inputs
 from tf_lottery.model import SparseModel
@@ -64,7 +67,7 @@ class Task:
     @property
     def least_accuracy(self):
         """The accuracy that a file must have."""
-        return self.dense_accuracy - self.max_drop
+        return least_accuracy(self.dense_accuracy, self.max_drop)
 
     def is_hopeless(self, accuracy):
         """Returns whether an accuracy is below what is asked by more than chance explains."""
@@ -86,7 +89,8 @@ class Task:
         Args:
             steps: Integer, those of the training.
         """
-        optimizer = self.model.optimizer
+        # Keras scales the loss anew where the model's precision needs it.
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         config, rate = optimizer.get_config(), self.learning_rate
         if rate is None:
             rate = config["learning_rate"]
@@ -110,7 +114,7 @@ def check_model(model, finetune):
             "Argument `model` must be a built plain Keras model; of a sparse one pass "
             f"`tfl.strip(model)`. Received: {model!r}"
         )
-    if finetune and getattr(model, "optimizer", None) is None:
+    if finetune and None in (getattr(model, "optimizer", None), getattr(model, "loss", None)):
         raise ValueError(
             "Argument `model` must be compiled with an optimizer and a loss to train it further; "
             f"`finetune=0` needs none. Received: model={model.name!r} without a loss, "
@@ -184,13 +188,12 @@ def settings_of(task):
     Args:
         task: `Task`.
     """
-    arrays = {
-        "weights": {str(i): w for i, w in enumerate(task.model.get_weights())},
-        "train": _arrays(task.train),
-        "validation": _arrays(task.validation),
-    }
+    weights = {str(i): w for i, w in enumerate(task.model.get_weights())}
     return {
-        "digest": digest(arrays),
+        "weights": digest({"weights": weights}),
+        "train": digest({"train": _arrays(task.train)}),
+        "validation": digest({"validation": _arrays(task.validation)}),
+        **_model_digests(task.model),
         "budget": task.limits.values,
         "max_drop": task.max_drop,
         "finetune": task.finetune,
@@ -200,6 +203,35 @@ def settings_of(task):
         "seed": task.seed,
         **dataclasses.asdict(task.grid),
     }
+
+
+def _model_digests(model):
+    """Returns hashes of the model's layers and of what it is compiled with, `None` where not."""
+    serialize = keras.saving.serialize_keras_object
+    compiled = {name: getattr(model, name, None) for name in ("optimizer", "loss")}
+    # Keras numbers the names of layers, from where the process has come to.
+    names = [layer.name for layer in (model, *all_layers(model))]
+    numbers = {name: f"layer {i}" for i, name in enumerate(dict.fromkeys(names))}
+    return {
+        "model": _config_digest(model.get_config, numbers),
+        **{n: v and _config_digest(lambda v=v: serialize(v), {}) for n, v in compiled.items()},
+    }
+
+
+def _config_digest(get_config, names):
+    """Returns a hash of a config, or `None` if there is none.
+
+    Args:
+        get_config: Function without arguments that returns it.
+        names: Dict of strings in the config to what stands for them.
+    """
+    try:
+        # The type alone: the text of an object may have its address.
+        text = json.dumps(get_config(), sort_keys=True, default=lambda o: type(o).__name__)
+    except Exception:  # A model's own code may fail in any way.
+        return None
+    text = re.sub(r'"([^"]*)"', lambda match: names.get(match[1], match[0]), text)
+    return digest({"config": {"text": np.array(text)}})
 
 
 def _arrays(examples):
