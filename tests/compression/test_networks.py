@@ -66,3 +66,15 @@ def test_learning_rate_is_that_of_the_start(make_model):
         optimizer = Task.new_optimizer(task, 100)
         assert float(optimizer.learning_rate) == pytest.approx(expected)
         assert optimizer.momentum == 0.9
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.2)), "mse")
+    optimizer = Task.new_optimizer(SimpleNamespace(model=model, learning_rate=None), 100)
+    assert float(optimizer.learning_rate) == pytest.approx(0.2)
+
+
+def test_networks_with_functions_are_loaded(tmp_path):
+    doubled = keras.layers.Lambda(lambda x: 2 * x)
+    model = keras.Sequential([keras.Input((3,)), doubled])
+    model.save(tmp_path / "network.keras")
+    task = SimpleNamespace(model=model)
+    found = load_network(task, Network("unstructured", 0.5), tmp_path / "network.keras")
+    np.testing.assert_array_equal(found(np.ones((1, 3))), np.full((1, 3), 2.0))

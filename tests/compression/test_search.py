@@ -11,6 +11,7 @@ from tf_lottery.compression.limits import Limits
 from tf_lottery.compression.progress import Progress
 from tf_lottery.compression.record import Record
 from tf_lottery.compression.search import Search
+from tf_lottery.export import ExportError
 
 
 class Counting(Progress):
@@ -28,6 +29,8 @@ class Stub(Search):
         self.values, self.make_file, self.made = accuracies, make_file, []
 
     def _accuracy(self, network):
+        if network.name not in self.values:
+            raise KeyboardInterrupt
         self.made.append(network.name)
         return self.values[network.name]
 
@@ -129,21 +132,51 @@ def test_makes_the_nearest_files_if_none_fits(searched):
     ]
 
 
+def test_makes_the_dense_file_if_there_is_no_other(searched):
+    found = searched({"unstructured_90": 0.5}, limit=5, sparsities=(0.9,))
+    assert found.made == ["unstructured_90", "dense", "dense_float32.tflite"]
+
+
 def test_goes_on_where_it_stopped(searched):
     accuracies = {"unstructured_50": 0.89, "unstructured_75": 0.88, "unstructured_90": 0.6}
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyboardInterrupt):
         searched({"unstructured_50": 0.89}, limit=1000)
     found = searched(accuracies, limit=1000)
     assert found.made == ["unstructured_75", "unstructured_75_float32.tflite", "unstructured_90"]
     assert searched(accuracies, limit=1000).made == []
 
 
-def test_notes_what_cannot_be_made(searched, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("cannot have this precision"), "cannot have this precision"),
+        (TypeError("no such argument"), "TypeError: no such argument"),
+    ],
+)
+def test_notes_what_cannot_be_made(searched, monkeypatch, error, reason):
     def refuse(self, network, precision, name):
-        raise ValueError("cannot have this precision")
+        raise error
 
     monkeypatch.setattr(Stub, "_measured", refuse)
     found = searched({"unstructured_50": 0.6}, limit=1000)
     assert found.record.problems == dict.fromkeys(
-        ("dense_float32.tflite", "unstructured_50_float32.tflite"), "cannot have this precision"
+        ("dense_float32.tflite", "unstructured_50_float32.tflite"), reason
     )
+
+
+def test_a_full_disk_is_no_problem_of_a_network(searched, monkeypatch):
+    def fail(self, network):
+        raise OSError("No space left")
+
+    monkeypatch.setattr(Stub, "_accuracy", fail)
+    with pytest.raises(OSError, match="No space left"):
+        searched({}, limit=1000)
+
+
+def test_files_keep_their_times_if_they_cannot_be_timed_together(searched, monkeypatch):
+    def fail(self, contents):
+        raise ExportError("crashed")
+
+    monkeypatch.setattr(Stub, "_latencies", fail)
+    found = searched({"unstructured_50": 0.6}, limit=1000)
+    assert found.record.files["dense_float32.tflite"].latency_ms == 1.0

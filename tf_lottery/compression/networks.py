@@ -59,7 +59,8 @@ def load_network(task, network, path):
     if network.structure == DENSE:
         return task.model
     classes = {type(layer).__name__: type(layer) for layer in all_layers(task.model)}
-    return keras.saving.load_model(path, custom_objects=classes, compile=False)
+    # `make_network` has written the file, into a folder that is locked: its code is the model's.
+    return keras.saving.load_model(path, custom_objects=classes, compile=False, safe_mode=False)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ class Search:
     accuracy is hopeless: a sparser network would be worse. With fine-tuning, the networks that are
     not accurate enough are trained, until one is hopeless too. Between two sparsities, the one that
     uses up a budget of bytes is tried too. If no file meets what is asked, the nearest ones are
-    made.
+    made. What cannot be made is noted as a problem, and the search goes on.
 
     Args:
         task: `Task`.
@@ -43,6 +43,9 @@ class Search:
         if not any(self._fits(file) for file in self.record.files.values()):
             for structure in self.task.grid.structures:
                 self._make_nearest(structure)
+            dense = Network(DENSE)
+            if not self.record.files and self._measured_accuracy(dense) is not None:
+                self._try_smallest([dense])
         self._time_together()
 
     @property
@@ -134,8 +137,10 @@ class Search:
         if name not in found.accuracies and name not in found.problems:
             try:
                 found.add_network(name, self._accuracy(network))
-            except ValueError as error:
-                found.add_problem(name, str(error))
+            except OSError:
+                raise
+            except Exception as error:  # A model's own code may fail in any way.
+                found.add_problem(name, _reason(error))
         self.progress.advance(1)
         return found.accuracies.get(name)
 
@@ -166,8 +171,10 @@ class Search:
         if name not in self.record.files and name not in self.record.problems:
             try:
                 self.record.add_file(self._measured(network, precision, name))
-            except (ExportError, ValueError) as error:
-                self.record.add_problem(name, str(error))
+            except OSError:
+                raise
+            except Exception as error:  # A model's own code may fail in any way.
+                self.record.add_problem(name, _reason(error))
         self.progress.advance(1)
 
     def _measured(self, network, precision, name):
@@ -198,7 +205,12 @@ class Search:
         """Times all files anew, in turns, so that other load on the machine affects all alike."""
         rows, folder = self.record.files, self.task.folder
         contents = {name: (folder / name).read_bytes() for name in rows}
-        for name, milliseconds in self._latencies(contents).items():
+        try:
+            found = self._latencies(contents)
+        except ExportError:
+            # Each file keeps the time that it was measured with when it was made.
+            return
+        for name, milliseconds in found.items():
             self.record.add_file(dataclasses.replace(rows[name], latency_ms=milliseconds))
 
     def _latencies(self, contents):
@@ -226,3 +238,8 @@ class Search:
         for network in networks:
             if sizes := self._sizes(network):
                 self._try_file(network, min(sizes, key=sizes.get))
+
+
+def _reason(error):
+    is_clear = isinstance(error, ExportError | ValueError)
+    return str(error) if is_clear else f"{type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 import gzip
 import os
 import pathlib
+import zlib
 
 import numpy as np
 
@@ -56,8 +57,11 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
     >>> read_idx("labels.gz").tolist()
     [7, 9]
     """
-    with gzip.open(path) as file:
-        content = file.read()
+    try:
+        with gzip.open(path) as file:
+            content = file.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        content = b""
     rank = content[3] if content[:3] == b"\0\0\x08" else 0
     shape = np.frombuffer(content, ">i4", rank, 4) if len(content) >= 4 + 4 * rank else ()
     values = np.frombuffer(content, "uint8", offset=4 + 4 * rank) if rank else np.zeros(0)
