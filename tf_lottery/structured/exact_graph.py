@@ -1,20 +1,24 @@
 """The graph by which compaction makes a model smaller, with the rules of its calls."""
 
 import collections
+import inspect
 
 import keras
 
 from tf_lottery._keras import all_layers
+from tf_lottery.printable import listed
 from tf_lottery.structured.graph import Graph
 from tf_lottery.structured.rules.table import NOT_PLAIN, find_exact_rule, is_opened
 
 OWN_WEIGHTS = "it computes with weights of its own; in Keras layers inside it they can be pruned"
+NOT_CALLED = "weights inside it are in no call with its inputs at inference: {names}"
+SETS_TRAINING = "its `call` sets `training` of layers inside it: {names}"
 
 
 def exact_graph(model):
     """Returns the graph of a model in which compaction knows all calls that it may change.
 
-    Layers of other kinds are opened if nothing but layers inside them has weights.
+    Layers of other kinds are opened if `objection` has none to it.
 
     Args:
         model: A built model. The `call` of a subclassed one is followed.
@@ -32,7 +36,7 @@ def exact_graph(model):
     >>> [node.path for node in graph.nodes], reasons
     (['hidden', 'output'], {})
     """
-    graph = Graph(model, is_opened, _objection)
+    graph = Graph(model, is_opened, _objection_to_call)
     reasons, without_rule = {}, {}
     for node in graph.nodes:
         node.rule, reason = find_exact_rule(node)
@@ -97,20 +101,38 @@ def changed_layers(graph):
     return changed
 
 
-def has_own_weights(layer, scan):
-    """Returns whether a layer computes with weights that are not those of layers inside it.
+def objection(layer, scan):
+    """Returns why a layer computes otherwise than the calls inside it, or an empty string.
+
+    In calls outside of the layer its own weights, those that it reads itself and those that it
+    uses only in training would be lost, and so would its own values of `training`, which Keras
+    replaces whenever it is given the argument.
 
     Args:
         layer: A `keras.Layer`.
         scan: The `Scan` of its `call`.
     """
-    layer, *inside = all_layers(layer)
-    known = {id(variable) for sublayer in inside for variable in sublayer.weights}
-    return any(id(variable) not in known for variable in layer.weights) or scan.uses_variables()
+    called = {id(v) for call in scan.calls for v in getattr(call.operation, "variables", ())}
+    weights = [*scan.read, *(v for v in layer.weights if id(v) not in called)]
+    inside = {id(v) for sublayer in all_layers(layer)[1:] for v in sublayer.variables}
+    if any(id(v) not in inside for v in weights):
+        return OWN_WEIGHTS
+    if weights:
+        return NOT_CALLED.format(names=listed(list(dict.fromkeys(v.path for v in weights))))
+    names = [call.operation.name for call in scan.calls if _sets_training(call)]
+    return SETS_TRAINING.format(names=listed(names)) if names else ""
 
 
-def _objection(call, scan):
+def _sets_training(call):
+    """Returns whether a layer is called with a value of its own for `training`."""
+    value = call.kwargs.get("training")
+    if value is not False or not isinstance(call.operation, keras.Layer):
+        return value is True
+    # Keras itself adds the default value of the layer's `call`.
+    parameter = inspect.signature(call.operation.call).parameters.get("training")
+    return parameter is not None and parameter.default is None
+
+
+def _objection_to_call(call, scan):
     """Returns the reason why compaction does not replace a layer by the calls inside it."""
-    if call.is_training:
-        return NOT_PLAIN
-    return OWN_WEIGHTS if has_own_weights(call.operation, scan) else ""
+    return NOT_PLAIN if call.is_training else objection(call.operation, scan)

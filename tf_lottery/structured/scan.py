@@ -82,11 +82,9 @@ class Scan:
             input_tensors=inputs,
         )
         self.inputs, self.outputs = clone.inputs, clone.outputs
-
-    def uses_variables(self):
-        """Returns whether functions of `keras.ops` read variables, besides those of layers."""
+        # The variables that are read otherwise than in the calls of their layers.
         arguments = keras.tree.flatten([(call.args, call.kwargs) for call in self.calls])
-        return any(isinstance(value, keras.Variable) for value in arguments)
+        self.read = [value for value in arguments if isinstance(value, keras.Variable)]
 
     def _record(self, stand_in, *args, **kwargs):
         outputs = stand_in(*args, **kwargs)
@@ -122,15 +120,17 @@ def scan_layer(layer):
     inputs = model_inputs(layer)
     if inputs is None:
         raise ValueError(
-            "Argument `model` must be built, so that the shapes of its inputs are known. "
-            f"Received: model={layer!r}"
+            "Argument `model` must be built, with all inputs in the first argument of its `call` "
+            f"(a list or dict for several). Received: model={layer!r}, of which the shapes of the "
+            "inputs are not known"
         )
     try:
         return scan_call(layer, (inputs,), {})
     except Exception as error:  # The layer's own code may fail in any way.
         raise ValueError(
-            "Argument `model` must have a `call` that works with symbolic tensors, with layers "
-            f"and functions of `keras.ops`. Received: model={layer!r}, which fails: {error}"
+            "Argument `model` must have a `call` that takes all inputs in its first argument (a "
+            "list or dict for several) and works with symbolic tensors, with layers and functions "
+            f"of `keras.ops`. Received: model={layer!r}, which fails: {error}"
         ) from error
 
 
@@ -149,14 +149,32 @@ def scan_call(layer, args, kwargs):
     inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in tensors]
     given = {id(x): item for x, item in zip(tensors, inputs, strict=True)}
     args, kwargs = keras.tree.map_structure(lambda x: given.get(id(x), x), (args, kwargs))
-    if "training" in inspect.signature(layer.call).parameters:
-        kwargs = {"training": PASSED_ON, **kwargs}
-    with _keras.kept_nodes(layer), keras.StatelessScope():
+    if "training" in inspect.signature(layer.call).parameters and not kwargs.get("training"):
+        kwargs = {**kwargs, "training": PASSED_ON}
+    with _keras.kept_nodes(layer), _Reads() as reads:
         structure = layer.call(*args, **kwargs)
         outputs = keras.tree.flatten(structure)
         if not all(map(is_tensor, outputs)):
             raise TypeError("it returns other values than tensors")
-        return Scan(keras.Model(inputs, outputs), structure)
+        values_read = list(reads.variables)
+        scan = Scan(keras.Model(inputs, outputs), structure)
+    scan.read += values_read
+    return scan
+
+
+class _Reads(keras.StatelessScope):
+    """Lists the variables whose values are read, which would be constants of the calls.
+
+    Calls with symbolic tensors read no values.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.variables = []
+
+    def get_current_value(self, variable):
+        self.variables.append(variable)
+        return super().get_current_value(variable)
 
 
 def is_tensor(value):

@@ -9,7 +9,7 @@ from tf_lottery.export.compaction.analysis import analyze
 from tf_lottery.export.compaction.rebuild import rebuild
 from tf_lottery.export.compaction.report import CompactionReport, LayerRow
 from tf_lottery.model import SparseModel
-from tf_lottery.structured.exact_graph import exact_graph, has_own_weights
+from tf_lottery.structured.exact_graph import exact_graph, objection
 from tf_lottery.structured.graph import is_graph
 from tf_lottery.structured.removal import reasons_in_graph
 
@@ -77,7 +77,7 @@ def compact(
     _check_model(model.model if isinstance(model, SparseModel) else model)
     with settled(model) as plain:
         graph, without_rule = exact_graph(plain)
-        _check_weights(plain, graph)
+        _check_followed(plain, graph)
         kept = analyze(graph, multiple_of, gather_inputs)
         rebuilt = rebuild(plain, graph, _masked_variables(model))
     stays = {}
@@ -134,10 +134,12 @@ def _check_model(model):
     raise ValueError(f"{expected}. Received: model={model!r}")
 
 
-def _check_weights(model, graph):
+def _check_followed(model, graph):
     """Raises if a subclassed model cannot be replaced by the calls that it makes."""
-    if not is_graph(model) and has_own_weights(model, graph.scan):
+    reason = "" if is_graph(model) else objection(model, graph.scan)
+    if reason:
         raise ValueError(
-            "Argument `model` must have all its weights in layers inside it if it is subclassed. "
-            f"Received: model={model!r}, which computes with weights of its own"
+            "Argument `model` must have all its weights in layers that its `call` calls with its "
+            "inputs, and pass on `training` as it is, if it is subclassed. "
+            f"Received: model={model!r}; {reason}"
         )
