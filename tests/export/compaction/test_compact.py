@@ -334,6 +334,21 @@ def test_layers_inside_one_that_cannot_be_copied_are_copied(compact_and_compare)
     sparse = tfl.sparsify(model, sparsity=0.5)
     smaller, report = tfl.compact(sparse)
     assert report.reused == [] and smaller.layers[1].name == "own_inside"
+    assert report.replaced == ["own"]
+    assert "own: the calls inside it" in " ".join(str(report).split())
     x = np.array([[1, 2], [3, -1]], "float32")
     outputs = [keras.ops.convert_to_numpy(net(x)) for net in (sparse, smaller)]
     np.testing.assert_allclose(*outputs, atol=1e-6)
+
+
+def test_layers_inside_get_names_that_no_other_layer_has(compact_and_compare):
+    model = keras.Sequential(
+        [keras.Input((2,)), WithoutArgument(3, name="own"), layers.Dense(1, name="own_inside")]
+    )
+    x = np.array([[1, 2], [3, -1]], "float32")
+    _, report = compact_and_compare(model, x)
+    assert report.reused == ["own"] and report.replaced == []  # Nothing in it is dead.
+    model.layers[1].kernel.assign([[1], [0], [2]])
+    smaller, report = compact_and_compare(model, x)
+    assert report.reused == [] and report.replaced == ["own"]
+    assert [layer.name for layer in smaller.layers[1:]] == ["own_inside_1", "own_inside"]

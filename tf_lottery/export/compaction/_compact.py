@@ -35,13 +35,16 @@ def compact(
 
     Layers of other kinds stay as they are if nothing in them is dead. Otherwise the smaller model
     has, in place of the layer, the layers and functions of `keras.ops` that its `call` uses at
-    inference, if only layers in it have weights. A layer whose config does not make another one
-    is not copied: both models then have it, and share its weights.
+    inference, if only layers in it have weights; what it does only in training, such as adding
+    losses, is gone. A layer whose config does not make another one is not copied: both models
+    have it and share its weights, unless something in it is dead or masks are applied to it; then
+    it is replaced in the same way. The report lists the layers that are shared or replaced.
 
     What cannot be removed exactly stays, and the report says why: a constant other than zero that
     enters a convolution with padding, layers that mix their channels, layers with weights of
-    their own. Inputs and outputs of the model keep their shapes and names, and every layer keeps
-    at least one unit.
+    their own. Inputs and outputs of the model keep their shapes, and every layer keeps at least
+    one unit. The names of inputs and outputs stay too, unless the model is subclassed or the layer
+    that makes the output is replaced.
 
     Args:
         model: A `SparseModel` or a built Keras model. It is not changed. The `call` of a
@@ -94,6 +97,7 @@ def compact(
         {node.path: reason for node, reason in without_rule.items() if _has_channels(node)},
         [layer.name for layer in rebuilt.reused],
         stays,
+        rebuilt.replaced,
     )
     return rebuilt.model, report
 

@@ -1,6 +1,7 @@
 """Builds the smaller model from the analyzed graph of the original one."""
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -40,7 +41,7 @@ def rebuild(model, graph, masked=()):
     builder = _Builder(graph, masked)
     smaller = builder.build(model, model.name) if is_graph(model) else builder.follow(model)
     builder.set_weights()
-    return Rebuilt(smaller, builder.new, builder.reused)
+    return Rebuilt(smaller, builder.new, builder.reused, list(builder.replaced.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +53,13 @@ class Rebuilt:
         layers: Dict of the ids of the layers of the old model to the new layers.
         reused: List of the layers that both models have, and of the operations that read the same
             variables in both.
+        replaced: List of the paths of the layers in whose place it has the calls inside them.
     """
 
     model: keras.Model
     layers: dict
     reused: list
+    replaced: list
 
 
 class _Builder:
@@ -65,6 +68,7 @@ class _Builder:
     def __init__(self, graph, masked):
         self.new = {}
         self.reused = []
+        self.replaced = {}
         self._graph = graph
         self._masked = {id(variable) for variable in masked}
         # All calls of a layer have the same channels, if they matter to its edit.
@@ -73,8 +77,10 @@ class _Builder:
         self._replaced = changed_layers(graph) | {
             id(opened.operation)
             for opened in graph.opened.values()
-            if not is_copyable(opened.operation)
+            if not self._is_reusable(opened.operation) and not is_copyable(opened.operation)
         }
+        # The names of the layers and operations of the model that is being built.
+        self._names = set()
         self._edits = {}
         self._pairs = []
         self._gathers = {}
@@ -86,7 +92,9 @@ class _Builder:
             copies = [self._copy(layer) for layer in model.layers]
             layers = [keras.tree.flatten(inputs)[0], *copies]
             return keras.Sequential(layers, name=name, trainable=model.trainable)
+        names, self._names = self._names, {operation.name for operation in function.operations}
         outputs = self._run(self._graph.scan_of(model), keras.tree.flatten(inputs))
+        self._names = names
         return keras.Model(inputs, outputs, name=name, trainable=model.trainable)
 
     def follow(self, model):
@@ -94,7 +102,7 @@ class _Builder:
         inputs = keras.tree.map_structure(
             lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), model_inputs(model)
         )
-        outputs = self._run(self._graph.scan, keras.tree.flatten(inputs), is_followed=True)
+        outputs = self._run(self._graph.scan, keras.tree.flatten(inputs), prefix="")
         return keras.Model(inputs, outputs, name=model.name, trainable=model.trainable)
 
     def set_weights(self):
@@ -107,22 +115,22 @@ class _Builder:
                     _attribute(new, name).assign(value)
                     _copy_trainable(_attribute(old, name), _attribute(new, name))
 
-    def _run(self, scan, inputs, prefix="", is_followed=False):
+    def _run(self, scan, inputs, prefix=None):
         """Repeats calls with the new layers, and returns their outputs in the old structure.
 
         Args:
             scan: A `Scan`.
             inputs: List of symbolic tensors for its inputs.
-            prefix: String, what the names of the new layers begin with. Defaults to `""`.
-            is_followed: Whether the calls were made in the `call` of a layer, which passes on
-                whether it is training. Defaults to `False`.
+            prefix: String, what the names of the new layers begin with, if the calls were made in
+                the `call` of a layer, which passes on whether it is training. Defaults to `None`:
+                they are the calls of a functional model.
         """
         tensors = {id(x): y for x, y in zip(scan.inputs, inputs, strict=True)}
         for call in scan.calls:
             args, kwargs = keras.tree.map_structure(
                 lambda x: tensors.get(id(x), x), (call.args, call.kwargs)
             )
-            if is_followed and kwargs.get("training", True) is PASSED_ON:
+            if prefix is not None and kwargs.get("training", True) is PASSED_ON:
                 del kwargs["training"]
             outputs = keras.tree.flatten(self._call(call, args, kwargs, prefix))
             tensors.update((id(x), y) for x, y in zip(call.outputs, outputs, strict=True))
@@ -133,7 +141,8 @@ class _Builder:
         opened = self._graph.opened.get(id(call))
         if opened is not None and id(operation) in self._replaced:
             inputs = [x for x in keras.tree.flatten([args, kwargs]) if is_tensor(x)]
-            return self._run(opened.scan, inputs, f"{prefix}{operation.name}_", is_followed=True)
+            self.replaced[id(operation)] = opened.path
+            return self._run(opened.scan, inputs, f"{prefix or ''}{operation.name}_")
         self._check_variables(operation, args, kwargs)
         copy = self._copy(operation, prefix)
         positions = self._gathers.get(id(copy))
@@ -164,10 +173,18 @@ class _Builder:
         node = self._nodes.get(id(layer))
         return id(layer) in self._replaced or (node is not None and node.gathered is not None)
 
-    def _copy(self, operation, prefix=""):
+    def _copy(self, operation, prefix=None):
         if id(operation) not in self.new:
-            self.new[id(operation)] = self._make(operation, prefix + operation.name)
+            name = operation.name if prefix is None else self._new_name(prefix + operation.name)
+            self.new[id(operation)] = self._make(operation, name)
         return self.new[id(operation)]
+
+    def _new_name(self, name):
+        """Returns the name, with a number if another layer or operation has it."""
+        numbered = (f"{name}_{i}" for i in itertools.count(1))
+        name = next(x for x in itertools.chain([name], numbered) if x not in self._names)
+        self._names.add(name)
+        return name
 
     def _make(self, operation, name):
         if is_graph(operation):

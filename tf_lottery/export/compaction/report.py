@@ -5,6 +5,7 @@ import dataclasses
 from tf_lottery.printable import Printable, listed, plain_table
 
 SHARED = "both models have the same layer or weights, which its config does not copy"
+REPLACED = "the calls inside it are in its place, as at inference"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,8 @@ class CompactionReport(Printable):
             the given model's layer itself, and of operations that read variables of the given
             model.
         groups: Dict of the names of channel groups of which pruned channels stay to the reason.
+        replaced: List of the paths of layers in whose place the smaller model has the calls that
+            their `call` makes at inference.
     """
 
     name: str
@@ -53,6 +56,7 @@ class CompactionReport(Printable):
     left_alone: dict
     reused: list = dataclasses.field(default_factory=list)
     groups: dict = dataclasses.field(default_factory=dict)
+    replaced: list = dataclasses.field(default_factory=list)
 
     @property
     def parameters_before(self) -> int:
@@ -106,6 +110,7 @@ class CompactionReport(Printable):
             "Kept:": kept,
             "Left alone:": self.left_alone,
             "Not copied:": reused,
+            "Replaced:": dict.fromkeys(self.replaced, REPLACED),
             "Pruned groups that stay; `exclude` leaves them out:": self.groups,
         }
         return [
