@@ -10,10 +10,10 @@ over pairs. A third model is the plain one with as many additional, unused weigh
 gates: it shows the cost of the optimizer alone.
 
 What it should show: a step of a convolutional network takes as long with gates as without. In
-LeNet, whose steps are little more than the optimizer's work on its weights, it takes 1.4 to
-1.5 times as long; 1.2 to 1.3 times is what the optimizer takes for twice the weights. On top of
+LeNet, whose steps are little more than the optimizer's work on its weights, it takes 1.3 to
+1.5 times as long; 1.1 to 1.3 times is what the optimizer takes for twice the weights. On top of
 that, gates should take at most 1.10 times as long with XLA and on JAX, and 1.20 times in
-TensorFlow's graph mode. With XLA and on JAX they take up to 1.20 times: the compiled step accesses
+TensorFlow's graph mode. With XLA and on JAX they take about 1.25 times: the compiled step accesses
 16 MB, 28 MB with the unused weights, and 42 MB with gates. The sigmoid and the product are two
 arrays more that are written, their sum is a pass, and each pass of Adam over the gates computes the
 gradient again from three arrays. In TensorFlow's graph mode, where every operation is a pass, a
