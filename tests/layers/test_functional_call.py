@@ -70,6 +70,16 @@ def test_an_inner_call_reads_and_assigns_other_layers_as_the_outer_one():
     np.testing.assert_allclose(outer.other.moving_mean, [4.0, 10.0])
 
 
+def test_weights_assigned_in_half_precision_stay_in_full():
+    dense = keras.layers.Dense(2, use_bias=False, dtype="mixed_bfloat16")
+    layer = keras.layers.SpectralNormalization(dense, dtype="mixed_bfloat16")
+    layer.build((None, 3))
+    dense.kernel.assign(4 * np.eye(3, 2) + 1e-3)
+    functional_call(layer, [], np.ones((1, 3), "float32"), training=True)
+    assert keras.backend.standardize_dtype(dense.kernel.dtype) == "float32"
+    assert 0.9 < np.linalg.norm(ops.convert_to_numpy(dense.kernel), 2) < 1.1
+
+
 def test_losses_of_the_layers_reach_the_outside_once():
     class Outer(keras.layers.Layer):
         def __init__(self, inner):

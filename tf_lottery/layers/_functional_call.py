@@ -102,7 +102,10 @@ class _CallScope(keras.StatelessScope):
         if variable.trainable and keras.backend.backend() != "jax":
             # On these backends Keras assigns in place: the weight gets the gradient of the
             # assigned value, and no gradient flows to the tensors it was computed from.
-            current = variable.value
+            # Not `variable.value`, which has the precision of the layer that is called.
+            current = self.get_current_value(variable)
+            if current is None:
+                current = ops.cast(variable.value, variable.dtype)
             value = ops.stop_gradient(value) + (current - ops.stop_gradient(current))
         super().add_update((variable, value))
         self.assigned[id(variable)] = variable
