@@ -90,10 +90,7 @@ def _convert(converter, folder, name, optimizations):
 
 def onnx(model, samples, folder, name):
     """Writes a file of Keras' export to ONNX, for one example, and returns its path."""
-    path = pathlib.Path(folder) / f"{name}.onnx"
-    signature = [keras.InputSpec(shape=(1, *samples.shape[1:]), dtype="float32", name="x")]
-    model.export(str(path), format="onnx", input_signature=signature, verbose=False)
-    return path
+    return _export(model, samples, pathlib.Path(folder) / f"{name}.onnx", "onnx")
 
 
 def onnx_int8(path):
@@ -107,9 +104,12 @@ def onnx_int8(path):
 
 def openvino(model, samples, folder, name):
     """Writes a file of Keras' export to OpenVINO, for one example, and returns its path."""
-    path = pathlib.Path(folder) / f"{name}.xml"
+    return _export(model, samples, pathlib.Path(folder) / f"{name}.xml", "openvino")
+
+
+def _export(model, samples, path, form):
     signature = [keras.InputSpec(shape=(1, *samples.shape[1:]), dtype="float32", name="x")]
-    model.export(str(path), format="openvino", input_signature=signature, verbose=False)
+    model.export(str(path), format=form, input_signature=signature, verbose=False)
     return path
 
 
