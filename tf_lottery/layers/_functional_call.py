@@ -54,17 +54,13 @@ def functional_call(
             f"Received: {layer.name!r}, which has no variables yet"
         )
     outer = _keras.active_scope()
-    variables = {id(v): v for v in layer.variables}
-    values = {key: (variable, variable.value) for key, variable in variables.items()}
+    values = {id(variable): (variable, variable.value) for variable in layer.variables}
     values.update((id(variable), (variable, tensor)) for variable, tensor in replacements)
     collect_losses = outer is None or outer.collect_losses
     with _CallScope(list(values.values()), collect_losses, read_only, outer) as scope:
-        before = {key: scope.get_current_value(v) for key, v in variables.items()}
         outputs = (call or layer)(*args, **kwargs)
-    for key, variable in {**variables, **scope.assigned}.items():
-        after = scope.get_current_value(variable)
-        if after is not before.get(key):
-            variable.assign(after)
+    for variable in scope.assigned.values():
+        variable.assign(scope.get_current_value(variable))
     for loss in scope.losses:
         if outer is not None:
             outer.add_loss(loss)
