@@ -28,6 +28,9 @@ MODELS = (
     "vgg-19",
     "mobilenet-v1",
     "mobilenet-v2",
+    "mlperf-tiny-ds-cnn",
+    "mlperf-tiny-mobilenet-v1",
+    "mlperf-tiny-resnet-8",
     "gru",
 )
 OPTIMIZERS = ("adam", "sgd")

@@ -58,7 +58,7 @@ def num_macs(model):
     return tfl.flops(model, convention="mac").dense
 
 
-@pytest.mark.thorough("builds eight large networks; the quick tests build the smaller ones")
+@pytest.mark.thorough("builds nine networks; the quick tests build the smaller ones")
 @pytest.mark.parametrize(
     ("make", "num_kernels", "num_trainable", "macs"),
     [
@@ -66,6 +66,8 @@ def num_macs(model):
         (models.resnet_18, 21, 11_689_512, 1.81e9),
         (models.resnet_34, 37, 21_797_672, 3.66e9),
         (models.mobilenet_v2, 53, 3_504_872, 0.30e9),
+        # 221,794 parameters, of which two for each of 2,736 channels are statistics of norms.
+        (models.mlperf_tiny_mobilenet_v1, 28, 221_794 - 2 * 2_736, 7.49e6),
         # The parameters that are usual for CIFAR-10, without the biases of convolutions.
         (models.vgg_16, 14, 14_728_266 - 4_224, 0.3132e9),
         (models.vgg_19, 17, 20_040_522 - 5_504, 0.3981e9),
@@ -82,12 +84,27 @@ def test_large_networks_have_the_published_size(make, num_kernels, num_trainable
     assert num_macs(model) == pytest.approx(macs, rel=5e-3)
 
 
-def test_resnet_8_has_the_size_of_the_tiny_benchmark():
-    # 78,666 parameters in MLPerf Tiny, with biases in place of two norms; 12.5 million
-    # multiplications.
-    model = models.resnet(8)
-    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == 78_042
-    assert num_macs(model) == pytest.approx(12.5e6, rel=5e-3)
+@pytest.mark.parametrize(
+    ("make", "parameters", "macs"),
+    [
+        # The benchmark's parameters, with the statistics of norms, and the multiplications of
+        # its layers.
+        (models.mlperf_tiny_ds_cnn, 24_908, 125 * (40 * 64 + 4 * (9 + 64) * 64) + 64 * 12),
+        (models.mlperf_tiny_autoencoder, 269_992, 2 * 128 * (640 + 3 * 128 + 8)),
+        (
+            models.mlperf_tiny_resnet_8,
+            78_666,
+            1024 * 9 * (3 + 16 + 16) * 16
+            + 256 * (9 * (16 + 32) + 16) * 32
+            + 64 * (9 * (32 + 64) + 32) * 64
+            + 640,
+        ),
+    ],
+)
+def test_networks_of_mlperf_tiny_have_the_published_size(make, parameters, macs):
+    model = make()
+    assert model.count_params() == parameters
+    assert num_macs(model) == macs
 
 
 @pytest.mark.parametrize("make", [models.conv_4, models.conv_6])

@@ -34,6 +34,7 @@ def test_default_model_fits(name, model):
 
 LARGE = ("resnet-18", "resnet-34", "resnet-50", "resnet-56", "vgg-16", "vgg-19")
 LARGE += ("conv-4-norms", "conv-6-norms", "mobilenet-v1", "mobilenet-v2")
+LARGE += ("mlperf-tiny-mobilenet-v1",)
 
 
 def large_ones_thorough(names):

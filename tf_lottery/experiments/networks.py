@@ -38,6 +38,9 @@ MODELS: dict[str, Callable] = {
     "vgg-19": models.vgg_19,
     "mobilenet-v1": models.mobilenet_v1,
     "mobilenet-v2": models.mobilenet_v2,
+    "mlperf-tiny-ds-cnn": models.mlperf_tiny_ds_cnn,
+    "mlperf-tiny-mobilenet-v1": models.mlperf_tiny_mobilenet_v1,
+    "mlperf-tiny-resnet-8": models.mlperf_tiny_resnet_8,
     "gru": _gru,
 }
 TEXT_MODELS = ("gru",)

@@ -24,8 +24,8 @@ def glorot_normal(seeds):
     return keras.initializers.GlorotNormal(next(seeds))
 
 
-def conv(x, filters, size, strides, name, seeds, padding="same"):
-    """Applies a 2D convolution without bias, He-initialized.
+def conv(x, filters, size, strides, name, seeds, padding="same", use_bias=False):
+    """Applies a 2D convolution, He-initialized.
 
     Args:
         x: Tensor of shape `(batch, rows, columns, channels)`.
@@ -35,6 +35,7 @@ def conv(x, filters, size, strides, name, seeds, padding="same"):
         name: String, the layer's name.
         seeds: Iterator that `layer_seeds` returned.
         padding: `"same"` or `"valid"`. Defaults to `"same"`.
+        use_bias: Boolean. Defaults to `False`.
 
     Returns:
         Tensor of shape `(batch, new_rows, new_columns, filters)`.
@@ -44,7 +45,7 @@ def conv(x, filters, size, strides, name, seeds, padding="same"):
         size,
         strides,
         padding=padding,
-        use_bias=False,
+        use_bias=use_bias,
         kernel_initializer=he_normal(seeds),
         name=name,
     )(x)
@@ -65,6 +66,9 @@ def norm_relu(x, name, activation="relu"):
     return keras.layers.Activation(activation, name=f"{name}_relu")(x) if activation else x
 
 
-def conv_norm_relu(x, filters, size, strides, name, seeds, activation="relu", padding="same"):
+def conv_norm_relu(
+    x, filters, size, strides, name, seeds, activation="relu", padding="same", use_bias=False
+):
     """Applies a convolution, batch normalization and an activation; see `conv`, `norm_relu`."""
-    return norm_relu(conv(x, filters, size, strides, name, seeds, padding), name, activation)
+    x = conv(x, filters, size, strides, name, seeds, padding, use_bias)
+    return norm_relu(x, name, activation)
