@@ -111,7 +111,7 @@ def test_steps_per_execution_acts_at_the_end_of_a_chunk(make_model, compile_mode
 
 def test_drop_fraction_follows_the_cosine(make_sparse, make_data, monkeypatch):
     fractions = []
-    original = tfl.sparsity.masks.drop_and_grow
+    original = tfl.sparsity.drop_and_grow
 
     def spy(weights, mask, scores, drop_fraction, *args):
         fractions.append(drop_fraction)

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from tf_lottery.sparsity import masks, patterns
-from tf_lottery.sparsity.masks import drop_and_grow
+from tf_lottery.sparsity import drop_and_grow, masks, patterns
 
 WEIGHTS = np.array([[4.0, 0.0, -1.0], [0.0, 2.0, -3.0]])
 MASK = WEIGHTS != 0

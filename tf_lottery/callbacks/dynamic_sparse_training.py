@@ -13,8 +13,7 @@ from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
 from tf_lottery.callbacks.untrained_masks import is_untrained_magnitude
 from tf_lottery.checks import choice, fraction, natural_number, positive_integer
 from tf_lottery.kernel_ranking import divided_kernels
-from tf_lottery.sparsity import patterns
-from tf_lottery.sparsity.masks import drop_and_grow
+from tf_lottery.sparsity import drop_and_grow, patterns
 from tf_lottery.sparsity.patterns import Pattern
 from tf_lottery.sparsity.schedules import Cosine
 

@@ -8,10 +8,10 @@ from tf_lottery.sparsity import masks as masks
 from tf_lottery.sparsity import patterns as patterns
 from tf_lottery.sparsity import schedules as schedules
 from tf_lottery.sparsity import scores as scores
+from tf_lottery.sparsity._drop_and_grow import drop_and_grow as drop_and_grow
 from tf_lottery.sparsity.distributions import erdos_renyi as erdos_renyi
 from tf_lottery.sparsity.distributions import erdos_renyi_kernel as erdos_renyi_kernel
 from tf_lottery.sparsity.distributions import uniform as uniform
-from tf_lottery.sparsity.masks import drop_and_grow as drop_and_grow
 from tf_lottery.sparsity.masks import top_k_masks as top_k_masks
 from tf_lottery.sparsity.patterns import NM as NM
 from tf_lottery.sparsity.patterns import Block as Block
