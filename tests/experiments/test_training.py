@@ -51,6 +51,7 @@ def test_results(run, digits):
     assert ticket.level == {"imp": 2, "cs": 1}.get(settings.method, 0)
     # A third of the epochs retrains the last ticket or trains another level.
     assert results["epochs"] == (6 if settings.method in training.methods.SEARCHES else 3)
+    assert results["steps"] == 5 * results["epochs"] and results["training_flops"] > 0
 
 
 def test_second_call_returns_the_results(run, digits):

@@ -25,6 +25,7 @@ from tf_lottery.experiments.run_folder import (
     write_json,
 )
 from tf_lottery.experiments.training import RESULTS, evaluate
+from tf_lottery.experiments.training_cost import training_cost
 from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import TWEAKS, recipe
 from tf_lottery.retrain._recipe import fitting_tweaks
@@ -138,7 +139,8 @@ def run_retraining(
         Dict of `settings`, with the tweaks that were used; `density`, of the kernels that can be
         pruned; `parameters`, all that are not zero, ghost skips included; `epochs`,
         `test_accuracy`, `test_loss`, the cross-entropy without label smoothing, for text
-        `test_bits_per_character`, and `history`, whose losses are those of the recipe.
+        `test_bits_per_character`, `history`, whose losses are those of the recipe, and `steps`
+        and `training_flops`, without those of the search; see `training_cost`.
 
     Raises:
         ValueError: If an argument is outside its range, the ticket is one of another network,
@@ -183,6 +185,8 @@ def run_retraining(
         if on_recipe is not None:
             on_recipe(prepared)
         _compile(model, prepared.loss, settings, prepared.steps)
+        # With the branches of ghost skips, as if none of them faded.
+        cost = training_cost(model, settings, prepared.steps)
         model.fit(
             batches,
             epochs=settings.epochs,
@@ -205,6 +209,7 @@ def run_retraining(
             "parameters": count_parameters(model),
             "epochs": settings.epochs,
             **evaluate(model, data),
+            **cost,
             "history": checkpoint.history,
             **failures(directory),
         }

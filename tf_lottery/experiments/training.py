@@ -21,6 +21,7 @@ from tf_lottery.experiments.run_folder import (
     save_model,
     write_json,
 )
+from tf_lottery.experiments.training_cost import training_cost
 from tf_lottery.ticket import Ticket
 
 KIND = "train"
@@ -207,7 +208,8 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
 
     Returns:
         Dict of `settings`, `density`, `epochs`, the planned number, `test_accuracy`,
-        `test_loss`, for text `test_bits_per_character`, and `history`.
+        `test_loss`, for text `test_bits_per_character`, `history`, and the `steps` and
+        `training_flops` of all its trainings; see `training_cost`.
 
     Raises:
         ValueError: If an argument is outside its range, the model does not fit the data, the
@@ -232,7 +234,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
     compile_classifier(model, settings.make_optimizer(steps))
     if settings.method in methods.SEARCHES:
         progress = methods.ticket_search(settings, len(batches), directory / "search")
-        changes, epochs = [progress], progress.epochs
+        updates, changes, epochs = [], [progress], progress.epochs
     else:
         progress = Checkpoint(directory / "checkpoint.npz")
         updates = methods.mask_updates(settings, steps, seed)
@@ -254,13 +256,14 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         )
         check_success(directory, progress)
         save_model(strip(model), directory / "model.keras")
-        tickets = getattr(progress, "tickets", None) or [Ticket.from_model(model)]
-        tickets[-1].save(directory / "ticket.npz")
+        tickets = getattr(progress, "tickets", [])
+        (tickets or [Ticket.from_model(model)])[-1].save(directory / "ticket.npz")
         results = {
             "settings": determining,
             "density": model.density,
             "epochs": epochs,
             **evaluate(model, data),
+            **training_cost(model, settings, steps, updates=updates, tickets=tickets),
             "history": progress.history,
             **failures(directory),
         }

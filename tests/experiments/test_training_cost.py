@@ -1,0 +1,67 @@
+import keras
+import numpy as np
+import pytest
+
+import tf_lottery as tfl
+from tf_lottery.experiments import methods
+from tf_lottery.experiments.retraining import RetrainSettings
+from tf_lottery.experiments.training import TrainSettings
+from tf_lottery.experiments.training_cost import training_cost
+
+# A step takes four examples. A dense forward pass through 8 x 4 and 4 x 2 weights takes 80 FLOPs.
+OPTIONS = {"batch_size": 4}
+DENSE, HALF = 3 * 80, 3 * 40
+
+
+@pytest.fixture(scope="module")
+def half():
+    layers = [keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2)]
+    return tfl.sparsify(keras.Sequential(layers), sparsity=0.5, distribution="uniform")
+
+
+@pytest.mark.parametrize(
+    ("settings", "per_example", "trainings"),
+    [
+        (TrainSettings("static", **OPTIONS), HALF, 1),
+        (TrainSettings("synflow", **OPTIONS), HALF, 1),
+        (RetrainSettings("lenet-5", **OPTIONS), HALF, 1),
+        (TrainSettings("cs", rounds=2, **OPTIONS), 2 * DENSE + HALF, 3),
+        (TrainSettings("cs", rounds=2, mode="prune", **OPTIONS), 2 * DENSE, 2),
+        # Both forward and one backward pass are sparse; every tenth weight gradient is dense.
+        (TrainSettings("rigl", frequency=10, **OPTIONS), (10 * HALF + 2 * 40 + 80) / 11, 1),
+        (TrainSettings("snfs", **OPTIONS), 2 * 40 + 80, 1),
+    ],
+    ids=lambda value: getattr(value, "method", None),
+)
+def test_cost(half, settings, per_example, trainings):
+    retrains = isinstance(settings, RetrainSettings)
+    updates = [] if retrains else methods.mask_updates(settings, 30, 0)
+    cost = training_cost(half, settings, 30, updates=updates)
+    assert cost["steps"] == 30 * trainings
+    assert cost["training_flops"] == pytest.approx(30 * 4 * per_example)
+
+
+def test_a_search_costs_every_level(half):
+    dense = tfl.Ticket.from_model(half)
+    for mask in dense.masks.values():
+        mask[...] = True
+    settings = TrainSettings("imp", levels=1, **OPTIONS)
+    cost = training_cost(half, settings, 30, tickets=[dense, tfl.Ticket.from_model(half)])
+    assert cost["steps"] == 60
+    assert cost["training_flops"] == pytest.approx(30 * 4 * (DENSE + HALF))
+
+
+def test_gradual_pruning_costs_the_mean_of_its_steps(half):
+    settings = TrainSettings("gmp", sparsity=0.5, frequency=1, end_step=20, **OPTIONS)
+    (pruning,) = methods.mask_updates(settings, 30, 0)
+    densities = 1 - np.array([pruning.schedule(step) for step in range(31)])
+    assert densities[0] == 1 and densities[-1] == 0.5
+    cost = training_cost(half, settings, 30, updates=[pruning])
+    assert cost["training_flops"] == pytest.approx(30 * 4 * DENSE * densities.mean())
+
+
+def test_models_whose_flops_cannot_be_counted():
+    layers = [keras.Input((None, 3)), keras.layers.LSTM(2)]
+    sparse = tfl.sparsify(keras.Sequential(layers), sparsity=0.5)
+    cost = training_cost(sparse, TrainSettings("static"), 7)
+    assert cost == {"steps": 7, "training_flops": None}
