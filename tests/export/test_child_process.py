@@ -189,6 +189,7 @@ def test_call_that_takes_too_long_is_ended(task):
 
 def test_kept_process_is_one_until_it_crashes(task):
     with KeptProcess(lambda: ChildProcess(task)) as kept:
+        kept.start()
         first = kept.call("process")
         kept.call("damage")
         assert kept.call("process") == first

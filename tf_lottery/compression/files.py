@@ -51,11 +51,12 @@ class FileMaker:
         typical: `Inputs`, the representative data of integer arithmetic.
         goal: String, `optimize_for` of `tfl.export_tflite`.
         runs: Integer, how often a file is run to time it.
+        processes: `Processes`.
     """
 
-    def __init__(self, model, samples, typical, goal, runs):
+    def __init__(self, model, samples, typical, goal, runs, processes):
         self.model, self.samples, self.typical = model, samples, typical
-        self.goal, self.runs = goal, runs
+        self.goal, self.runs, self.processes = goal, runs, processes
         self._original = None
 
     def make(self, precision, path):
@@ -78,29 +79,34 @@ class FileMaker:
         quantization.check_combination(self.model, quantize, "auto", typical)
         if self._original is None:
             names = list(keras_outputs(self.model, self.samples))
-            self._original = convert(self.model, self.samples, names)
+            converter = self.processes.converter
+            self._original = convert(self.model, self.samples, names, process=converter)
         settings = Settings(
             quantize=quantize,
             optimize_for=self.goal,
             tolerance=quantization.TOLERANCES[quantize],
             runs=self.runs,
         )
-        made = make_file(self.model, self.samples, typical, settings, original=self._original)
+        made = make_file(
+            self.model, self.samples, typical, settings, self.processes, original=self._original
+        )
         with files.atomic_path(path) as temporary:
             temporary.write_bytes(made.best.content)
         return made.best.storage, made.milliseconds[made.best.name]
 
 
-def file_accuracy(path: str | os.PathLike, examples, accuracy) -> float:
+def file_accuracy(path: str | os.PathLike, examples, accuracy, process=None) -> float:
     """Returns the accuracy of a file.
 
     Args:
         path: The file.
         examples: `Examples`.
         accuracy: `Accuracy`.
+        process: The process of `interpreter_process`. Defaults to `None`: a new one.
 
     Raises:
         ExportError: If the file does not run.
     """
-    (outputs,) = outputs_of(pathlib.Path(path).read_bytes(), examples.inputs).values()
+    content = pathlib.Path(path).read_bytes()
+    (outputs,) = outputs_of(content, examples.inputs, process=process).values()
     return accuracy(outputs)

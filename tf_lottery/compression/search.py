@@ -9,7 +9,8 @@ from tf_lottery.compression.grid import DENSE, Network, least_bytes
 from tf_lottery.compression.networks import load_network, make_network
 from tf_lottery.compression.task import predict
 from tf_lottery.export.errors import ExportError
-from tf_lottery.export.verification import interpreter_process, latencies
+from tf_lottery.export.making import Processes
+from tf_lottery.export.verification import latencies
 from tf_lottery.layers.kernels import find_kernels
 
 
@@ -31,10 +32,14 @@ class Search:
     def __init__(self, task, record, progress):
         self.task, self.record, self.progress = task, record, progress
         self._shapes = [tuple(k.shape) for k in find_kernels(task.model, frozen=True).kernels]
-        self._maker = None, None
+        self._maker, self._processes = (None, None), None
 
     def run(self):
         """Makes and measures all networks and files."""
+        with Processes() as self._processes:
+            self._search()
+
+    def _search(self):
         self._try(Network(DENSE))
         for structure in self.task.grid.structures:
             for finetuned in self._rounds:
@@ -160,7 +165,7 @@ class Search:
         """Returns the `FileMaker` of a network. One is kept at a time."""
         if self._maker[0] != network:
             task, model = self.task, self._model(network)
-            options = (task.samples, task.typical, task.goal, task.runs)
+            options = (task.samples, task.typical, task.goal, task.runs, self._processes)
             self._maker = network, FileMaker(model, *options)
         return self._maker[1]
 
@@ -180,6 +185,7 @@ class Search:
     def _measured(self, network, precision, name):
         path, maker = self.task.folder / name, self._maker_of(network)
         storage, milliseconds = maker.make(precision, path)
+        validation, accuracy = self.task.validation, self.task.accuracy
         return CompressedFile(
             name=name,
             structure=network.structure,
@@ -187,7 +193,7 @@ class Search:
             finetuned=network.finetuned,
             precision=precision,
             storage=storage,
-            accuracy=file_accuracy(path, self.task.validation, self.task.accuracy),
+            accuracy=file_accuracy(path, validation, accuracy, self._processes.interpreter),
             num_bytes=path.stat().st_size,
             latency_ms=milliseconds,
             flops=self._flops(maker.model),
@@ -216,8 +222,8 @@ class Search:
     def _latencies(self, contents):
         if not contents:
             return {}
-        with interpreter_process() as process:
-            return latencies(contents, self.task.samples, self.task.runs, process)
+        process = self._processes.interpreter
+        return latencies(contents, self.task.samples, self.task.runs, process)
 
     def _make_nearest(self, structure):
         """Makes the smallest files of the sparsest accurate network and of the next one.

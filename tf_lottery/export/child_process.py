@@ -139,30 +139,35 @@ class ChildProcess:
 class KeptProcess:
     """A process for several calls of which each may crash, such as runs of several files.
 
-    It starts at the first call. A file that writes where it should not can make a later call
-    crash. So a call that crashes is repeated in a new process, unless it was the first of its
-    process: what is told is then about this call alone.
+    It starts at the first call, or before by `start`. A file that writes where it should not can
+    make a later call crash. So a call that crashes is repeated in a new process, unless it was the
+    first of its process: what is told is then about this call alone.
 
     Args:
         start: Function that returns a new `ChildProcess`.
     """
 
     def __init__(self, start):
-        self._start, self._child = start, None
+        self._start, self._child, self._was_called = start, None, False
         self._stack = contextlib.ExitStack()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._child = None
+        self._child, self._was_called = None, False
         self._stack.close()
+
+    def start(self):
+        """Starts the process if there is none, without waiting for its imports."""
+        if self._child is None:
+            self._child = self._stack.enter_context(self._start())
 
     def call(self, name, **arguments):
         """Calls a function; see `ChildProcess.call`."""
-        is_first = self._child is None
-        if is_first:
-            self._child = self._stack.enter_context(self._start())
+        is_first = not self._was_called
+        self._was_called = True
+        self.start()
         try:
             return self._child.call(name, **arguments)
         except ChildCrash as error:

@@ -1,5 +1,6 @@
 """Converts a Keras model to a float32 TFLite file with all zeros stored."""
 
+import contextlib
 import logging
 import re
 import tempfile
@@ -8,7 +9,13 @@ import keras
 import numpy as np
 
 from tf_lottery._keras import all_layers
-from tf_lottery.export.child_process import TASKS, ChildCrash, ChildError, ChildProcess
+from tf_lottery.export.child_process import (
+    TASKS,
+    ChildCrash,
+    ChildError,
+    ChildProcess,
+    KeptProcess,
+)
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.given_ranges import marked
 from tf_lottery.export.inputs import SIGNATURE_NAME, flat_keys
@@ -45,7 +52,12 @@ def keras_outputs(model, inputs):
     return expected
 
 
-def convert(model, inputs, output_names, tweak=None):
+def converter_process():
+    """Returns a `KeptProcess` that converts models, for use in a `with` block."""
+    return KeptProcess(lambda: ChildProcess(TASKS / "convert.py"))
+
+
+def convert(model, inputs, output_names, tweak=None, process=None):
     """Returns the bytes of a model's float32 file with all zeros stored.
 
     The converter runs in a separate process because it crashes on some models.
@@ -56,6 +68,7 @@ def convert(model, inputs, output_names, tweak=None):
         output_names: List of strings.
         tweak: The `FakeQuantization` of the model, with which the file is marked for
             `given_ranges.take_ranges`. Defaults to `None`.
+        process: The process of `converter_process`. Defaults to `None`: a new one.
 
     Raises:
         ExportError: If the converter refuses the model, or crashes.
@@ -71,13 +84,16 @@ def convert(model, inputs, output_names, tweak=None):
         tf.TensorSpec(shape, dtype, name=name) for name, shape, dtype in inputs.signature()
     ]
     try:
-        # Started first, so that it imports TensorFlow while the model is traced here.
-        with ChildProcess(TASKS / "convert.py") as child, tempfile.TemporaryDirectory() as folder:
+        with contextlib.ExitStack() as stack:
+            process = process or stack.enter_context(converter_process())
+            # First, so that it imports TensorFlow while the model is traced here.
+            process.start()
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
             archive = keras.export.ExportArchive()
             with marked(model, tweak):
                 archive.add_endpoint("serve", serve, [signature])
                 _write(archive, folder)
-            return child.call("convert", folder=folder)
+            return process.call("convert", folder=folder)
     except ChildCrash as error:
         raise ExportError(
             "TFLite's converter crashed on the model. Nothing was written. "

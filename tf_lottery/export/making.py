@@ -1,10 +1,11 @@
 """Makes the files of an export, compares and times them, and chooses the best."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import gzip
 
-from tf_lottery.export import micro, quantization
+from tf_lottery.export import conversion, micro, quantization
 from tf_lottery.export.candidates import Candidate, choose, make_candidates
 from tf_lottery.export.conversion import convert, keras_outputs
 from tf_lottery.export.errors import ExportError
@@ -37,7 +38,26 @@ class Made:
     micro: micro.MicroRun
 
 
-def make_file(model, inputs, typical, settings, rounded=None, original=None):
+class Processes(contextlib.ExitStack):
+    """The processes in which files are made and run, for use in a `with` block.
+
+    They can be used for several files, so that what they import is imported once. Each starts when
+    it is needed.
+
+    Attributes:
+        converter: `KeptProcess`, which converts models.
+        quantizer: `KeptProcess`, which quantizes files.
+        interpreter: `KeptProcess`, which runs and times files.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.converter = self.enter_context(conversion.converter_process())
+        self.quantizer = self.enter_context(quantization.quantizer_process())
+        self.interpreter = self.enter_context(interpreter_process())
+
+
+def make_file(model, inputs, typical, settings, processes, rounded=None, original=None):
     """Makes every file that could be written and chooses the best.
 
     Args:
@@ -45,6 +65,7 @@ def make_file(model, inputs, typical, settings, rounded=None, original=None):
         inputs: `Inputs` to compare on.
         typical: `Inputs`, the representative data, or `None`.
         settings: `Settings`.
+        processes: `Processes`.
         rounded: The `SparseModel` around it if its `FakeQuantization` has the ranges of the
             file, which is then compared with it. Defaults to `None`.
         original: Bytes of the model's float32 file, if it was converted before. Defaults to
@@ -59,15 +80,15 @@ def make_file(model, inputs, typical, settings, rounded=None, original=None):
     expected = keras_outputs(rounded or model, inputs)
     tweak = fake_quantization_of(rounded, settings.quantize)
     if original is None:
-        original = convert(model, inputs, list(expected), tweak)
+        original = convert(model, inputs, list(expected), tweak, processes.converter)
     # Only then: a layer of the user's may have the same operators.
     original, ranges = (original, {}) if tweak is None else take_ranges(original)
-    micro_run = micro.MicroRun()
+    micro_run, process = micro.MicroRun(), processes.interpreter
     # Compressed while another process quantizes and runs files, but not while they are timed.
-    with concurrent.futures.ThreadPoolExecutor(1) as thread, interpreter_process() as process:
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
         zipped = thread.submit(gzip.compress, original, 9)
         content = quantization.quantized(
-            original, settings.quantize, typical, settings.io_type, ranges
+            original, settings.quantize, typical, settings.io_type, ranges, processes.quantizer
         )
         candidates = make_candidates(content, inputs, expected, settings, process)
         right = {c.name: c.content for c in candidates if not c.verdict.problem}

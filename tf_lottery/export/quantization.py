@@ -1,11 +1,13 @@
 """The precisions of TFLite files: quantizes files and refuses combinations that cannot work."""
 
+import contextlib
+
 import keras
 import numpy as np
 
 from tf_lottery._keras import all_layers
 from tf_lottery.export import flatbuffer
-from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess
+from tf_lottery.export.child_process import TASKS, ChildError, ChildProcess, KeptProcess
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.integer_graph import mend
 from tf_lottery.export.integer_interface import with_uint8
@@ -61,7 +63,12 @@ def check_combination(model, quantize, storage, representative_data, io_type="fl
         _check_zeros(model, quantize)
 
 
-def quantized(content, quantize, inputs=None, io_type="float32", ranges=None):
+def quantizer_process():
+    """Returns a `KeptProcess` that quantizes files, for use in a `with` block."""
+    return KeptProcess(lambda: ChildProcess(TASKS / "quantize.py"))
+
+
+def quantized(content, quantize, inputs=None, io_type="float32", ranges=None, process=None):
     """Returns the bytes of the quantized file. All zeros are still stored.
 
     Args:
@@ -72,6 +79,7 @@ def quantized(content, quantize, inputs=None, io_type="float32", ranges=None):
             `"uint8"`. Defaults to `"float32"`.
         ranges: Dict of names of tensors to pairs of the smallest and largest value, to use
             instead of those measured on `inputs`. Defaults to `None`.
+        process: The process of `quantizer_process`. Defaults to `None`: a new one.
 
     Raises:
         ExportError: If the quantizer refuses the file, or crashes.
@@ -79,9 +87,10 @@ def quantized(content, quantize, inputs=None, io_type="float32", ranges=None):
     if quantize is None:
         return content
     try:
-        with ChildProcess(TASKS / "quantize.py") as child:
+        with contextlib.ExitStack() as stack:
+            process = process or stack.enter_context(quantizer_process())
             steps = list(inputs.steps()) if inputs is not None else []
-            result = child.call(
+            result = process.call(
                 "quantize",
                 content=content,
                 mode=quantize,

@@ -15,7 +15,7 @@ from tf_lottery.export.candidates import GOALS
 from tf_lottery.export.given_ranges import fake_quantization_of
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.inspection import describe
-from tf_lottery.export.making import make_file
+from tf_lottery.export.making import Processes, make_file
 from tf_lottery.export.report import ExportReport, StoredFile
 from tf_lottery.export.runtimes import resolve
 from tf_lottery.export.settings import Settings
@@ -142,10 +142,11 @@ def export_tflite(
     settings = Settings(
         quantize, storage, optimize_for, tolerance, runs, runtime, io_type, max_slowdown
     )
-    with files.atomic_path(path) as temporary, settled(model):
+    with files.atomic_path(path) as temporary, settled(model), Processes() as processes:
         quantization.check_combination(plain, quantize, storage, representative_data, io_type)
         is_rounded = fake_quantization_of(model, quantize) is not None
-        made = make_file(plain, inputs, typical, settings, model if is_rounded else None)
+        rounded = model if is_rounded else None
+        made = make_file(plain, inputs, typical, settings, processes, rounded)
         written = with_associated_files(made.best.content, attached)
         temporary.write_bytes(written)
     return _report(made, settings, written, attached, os.fspath(path))

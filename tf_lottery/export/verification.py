@@ -1,5 +1,6 @@
 """Compares the outputs of TFLite files with those of Keras, and times the files."""
 
+import contextlib
 import dataclasses
 
 import keras
@@ -83,7 +84,7 @@ def _compare(steps, expected, tolerance):
     return Verdict("", largest, relative)
 
 
-def outputs_of(content, inputs, chunk=256):
+def outputs_of(content, inputs, chunk=256, process=None):
     """Returns the outputs of a file on examples, a dict of names to arrays.
 
     Args:
@@ -91,15 +92,17 @@ def outputs_of(content, inputs, chunk=256):
         inputs: `Inputs`.
         chunk: Integer, how many runs are sent to the other process at a time, which bounds the
             memory. Defaults to `256`.
+        process: The process of `interpreter_process`. Defaults to `None`: a new one.
 
     Raises:
         ExportError: If the file does not run.
     """
     steps, found = list(inputs.steps()), []
     try:
-        with ChildProcess(TASKS / "interpret.py") as child:
+        with contextlib.ExitStack() as stack:
+            process = process or stack.enter_context(interpreter_process())
             for i in range(0, len(steps), chunk):
-                found += child.call(
+                found += process.call(
                     "run", content=content, steps=steps[i : i + chunk], resolver="default"
                 )
     except ChildError as error:
