@@ -80,6 +80,13 @@ def test_refused(compress, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_several_outputs_are_refused(compress):
+    x = keras.Input((6,))
+    model = keras.Model(x, [keras.layers.Dense(3)(x), keras.layers.Dense(3)(x)], name="twins")
+    with pytest.raises(ValueError, match="one output, of classes, .*'twins' with 2 outputs"):
+        compress(model)
+
+
 def test_nan_outputs_are_refused(compress, make_model):
     model = make_model()
     model.layers[0].bias.assign(np.full(8, np.nan))

@@ -114,12 +114,21 @@ def check_model(model, finetune):
             "Argument `model` must be a built plain Keras model; of a sparse one pass "
             f"`tfl.strip(model)`. Received: {model!r}"
         )
+    if (count := len(keras.tree.flatten(getattr(model, "outputs", None) or [None]))) > 1:
+        raise _wrong_outputs(model, count)
     if finetune and None in (getattr(model, "optimizer", None), getattr(model, "loss", None)):
         raise ValueError(
             "Argument `model` must be compiled with an optimizer and a loss to train it further; "
             f"`finetune=0` needs none. Received: model={model.name!r} without a loss, "
             f"finetune={finetune}"
         )
+
+
+def _wrong_outputs(model, count):
+    return ValueError(
+        "Argument `model` must have one output, of classes, by whose accuracy files are compared. "
+        f"Received: model={model.name!r} with {count} outputs"
+    )
 
 
 def check_calibration(inputs):
@@ -170,9 +179,7 @@ def predict(model, examples):
         for batch in input_batches("validation", examples.x, 256)
     ]
     if len(found[0]) != 1:
-        raise ValueError(
-            f"Argument `model` must have one output. Received: {model.name!r} with {len(found[0])}"
-        )
+        raise _wrong_outputs(model, len(found[0]))
     outputs = np.concatenate([to_array(batch) for (batch,) in found])
     if not np.isfinite(outputs).all():
         raise ValueError(
