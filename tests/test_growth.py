@@ -66,6 +66,34 @@ def test_gradients_are_collected_between_start_and_stop(training):
     assert list(growth.collected_gradients(training.model).values()) == [None]
 
 
+def test_training_functions_are_used_again_until_the_model_is_compiled(training):
+    def collecting_function():
+        growth.prepare_collecting(training, decay=0.0)
+        training.fitted.make_train_function()
+        growth.start_collecting(training)
+        return training.fitted.train_function
+
+    first = collecting_function()
+    growth.stop_collecting(training)
+    usual = training.fitted.train_function
+    assert usual is not None
+    assert usual is not first
+    assert collecting_function() is first
+    growth.stop_collecting(training)
+    assert training.fitted.train_function is usual
+    training.fitted.compile(training.optimizer, "mean_squared_error")
+    assert collecting_function() is not first
+
+
+def test_function_that_another_callback_has_made_is_forgotten(training):
+    growth.prepare_collecting(training, decay=0.0)
+    training.fitted.make_train_function()
+    growth.start_collecting(training)
+    training.make_train_function()
+    growth.stop_collecting(training)
+    assert training.fitted.train_function is None
+
+
 def test_models_with_gates_do_not_grow(make_model):
     sparse = tfl.sparsify(make_model(), gate=tfl.SoftGate())
     sparse.compile("sgd", "mse")

@@ -61,11 +61,11 @@ def start_collecting(training):
         memory.collect(True)
         trained = training.trained_variables
         optimizers.add_overwritten(training.optimizer, memory.gradients, trained, memory.decay)
-        training.make_train_function()
+        memory.functions = training.switch_function(memory.functions)
 
 
 def stop_collecting(training):
-    """Stops collecting dense gradients, and removes those that are not needed any more.
+    """Stops collecting dense gradients. The next training can start again at once.
 
     Args:
         training: A `Training` of a `SparseModel`.
@@ -74,13 +74,11 @@ def stop_collecting(training):
     if memory is None:
         return
     memory.in_use = False
-    if not memory.gradients:
+    if not memory.is_collecting:
         return
     optimizers.remove_overwritten(training.optimizer, memory.gradients)
     memory.collect(False)
-    if not memory.lasts:
-        _set_memory(training)
-    training.forget_functions()
+    training.switch_back(memory.functions)
 
 
 def _set_memory(training, decay=None, gain=1.0):
@@ -104,10 +102,10 @@ def collected_gradients(model):
     Args:
         model: A `SparseModel` with a `GrowthMemory`.
     """
-    names, gradients = list(model.kernels), model.growth.gradients
-    if not gradients:
+    names, memory = list(model.kernels), model.growth
+    if not memory.is_collecting:
         return dict.fromkeys(names)
-    return dict(zip(names, map(ops.convert_to_numpy, gradients), strict=True))
+    return dict(zip(names, map(ops.convert_to_numpy, memory.gradients), strict=True))
 
 
 def descent_step(training, gradient):

@@ -1,12 +1,26 @@
 """Finds the model and optimizer that train a sparse model, alone or inside another model."""
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
 
 from tf_lottery import _keras
 from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.optimizers import build_optimizer, inner_optimizers
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainFunctions:
+    """Two training functions that Keras made for one model, in two states of the model.
+
+    Args:
+        usual: Function, the one that the model had.
+        switched: Function, the one that was made in the other state.
+    """
+
+    usual: Callable
+    switched: Callable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +60,42 @@ class Training:
         """
         build_optimizer(self.optimizer, self.fitted)
 
-    def forget_functions(self):
-        """Makes Keras create the training function again."""
-        self.fitted.train_function = None
-
     def make_train_function(self):
         """Creates the training function again, for the current trainable variables."""
         _keras.track_parameters(self.fitted)
         # A loop without `fit` has its own training function.
         if self.fitted.compiled:
             self.fitted.make_train_function(force=True)
+
+    def switch_function(self, functions):
+        """Replaces the training function, now that other variables are trained.
+
+        TensorFlow keeps some memory of every function that it has ever compiled. Therefore the
+        function of an earlier training is used again, unless Keras has made the usual one anew
+        since then, as it does after `compile`.
+
+        Args:
+            functions: `TrainFunctions`, what the last call returned, or `None`.
+
+        Returns:
+            `TrainFunctions` for `switch_back`, or `None` outside of `fit`.
+        """
+        usual = self.fitted.train_function
+        if functions is not None and functions.usual is usual:
+            self.fitted.train_function = functions.switched
+            return functions
+        self.make_train_function()
+        return None if usual is None else TrainFunctions(usual, self.fitted.train_function)
+
+    def switch_back(self, functions):
+        """Undoes `switch_function`.
+
+        Args:
+            functions: `TrainFunctions`, what `switch_function` returned, or `None`.
+        """
+        # Another callback may have changed what the model computes, and made a third function.
+        is_switched = functions is not None and self.fitted.train_function is functions.switched
+        self.fitted.train_function = functions.usual if is_switched else None
 
 
 def find_training(fitted, sparse_model=None, optimizer=None):

@@ -356,14 +356,21 @@ def test_logs_of_the_topology(make_sparse, make_data):
 
 @pytest.mark.backend
 @pytest.mark.parametrize("method", METHODS)
-def test_nothing_but_memory_is_left_after_training(method, make_sparse, make_data):
+def test_collecting_ends_with_training_and_starts_with_the_next(method, make_sparse, make_data):
+    def collected():
+        return [keras.ops.convert_to_numpy(g).copy() for g in model.growth.gradients]
+
     model = make_sparse()
     num_trainable = len(model.trainable_variables)
     fit(model, make_data(), METHODS[method](2))
     assert len(model.trainable_variables) == num_trainable
-    assert len(model.growth.gradients) == (2 if method == "snfs" else 0)
+    first = collected()
+    assert len(first) == (0 if method == "set" else 2)
     fit(model, make_data())
     assert len(model.trainable_variables) == num_trainable
+    assert all(np.array_equal(a, b) for a, b in zip(first, collected(), strict=True))
+    fit(model, make_data(), METHODS[method](2))
+    assert not any(np.array_equal(a, b) for a, b in zip(first, collected(), strict=True))
 
 
 def test_interrupted_training_can_go_on_in_any_way(make_sparse, make_data):

@@ -32,6 +32,8 @@ class GrowthMemory(Part):
 
     Attributes:
         in_use: Whether a callback is using it in a training.
+        functions: The training functions without and with collection, as Keras has compiled them,
+            or `None`; see `tf_lottery.training.TrainFunctions`.
         explored: List of boolean variables, true where a weight has ever been active.
         gradients: List of float variables with the shapes of the kernels, in their order; empty
             if `decay` is `None`. If the optimizer scales the loss, the gradients are scaled too.
@@ -55,7 +57,7 @@ class GrowthMemory(Part):
     ) -> None:
         super().__init__(**{"name": "growth", **kwargs})
         self.decay, self.gain, self.steps = decay, gain, steps
-        self.in_use = False
+        self.in_use, self.functions = False, None
         self.explored, self.gradients = [], []
 
     def create_variables(self, kernels: list[keras.Variable]) -> None:
@@ -95,10 +97,15 @@ class GrowthMemory(Part):
         for gradient in self.gradients:
             gradient.trainable = on
 
+    @property
+    def is_collecting(self) -> bool:
+        """Whether training collects dense gradients."""
+        return any(gradient.trainable for gradient in self.gradients)
+
     def replace(self, values: list[Tensor], training: bool | None) -> list[Tensor]:
         """Returns the kernels unchanged, and makes a call collect their gradients."""
         del training
-        if not any(gradient.trainable for gradient in self.gradients):
+        if not self.is_collecting:
             return values
         return list(map(self._watched, values, self.gradients))
 
@@ -178,6 +185,7 @@ class GrowthMemory(Part):
             variable.assign(store[str(i)] if str(i) in saved else fresh)
 
     def get_config(self) -> dict:
-        """Returns the configuration."""
-        settings = {"decay": self.decay, "gain": self.gain, "steps": self.steps}
+        """Returns the configuration, without gradients if they are not saved either."""
+        decay = self.decay if self.lasts else None
+        settings = {"decay": decay, "gain": self.gain, "steps": self.steps}
         return {**super().get_config(), **settings}
