@@ -58,10 +58,11 @@ def kernel_of(layer):
     return layer.pointwise_kernel if hasattr(layer, "pointwise_kernel") else layer.kernel
 
 
-def fitted_by_force(layer, x, kernel, mask, bias, ridge):
+def fitted_by_force(layer, x, kernel, mask, bias, ridge, match_variances):
     """Returns the kernel and bias, from the outputs that every single weight causes.
 
-    The old kernel has zeros where it is pruned, and the targets are the outputs of `kernel`.
+    The old kernel has zeros where it is pruned, and the targets are the outputs of `kernel`. With
+    `match_variances` the outputs of a unit get the mean and standard deviation of its targets.
     """
     columns = outputs_for(layer, kernel_of(layer), x)
     units = outputs_for(layer, layer.bias, x) != 0
@@ -77,12 +78,19 @@ def fitted_by_force(layer, x, kernel, mask, bias, ridge):
         old = np.append(kernel.reshape(-1)[kept], bias.reshape(-1)[unit])
         products = inputs.T @ inputs + strength * np.eye(len(old))
         found = np.linalg.solve(products, inputs.T @ targets[places] + strength * old)
+        if match_variances:
+            outputs, wanted = inputs[:, :-1] @ found[:-1], targets[places]
+            found[:-1] *= wanted.std() / outputs.std()
+            found[-1] = wanted.mean() - outputs.mean() * wanted.std() / outputs.std()
         new_kernel[kept], new_bias[unit] = found[:-1], found[-1]
     return new_kernel.reshape(kernel.shape), new_bias.reshape(bias.shape)
 
 
-@pytest.mark.parametrize("kind", LINEAR)
-def test_equals_least_squares_by_force(kind):
+@pytest.mark.parametrize(
+    ("kind", "match_variances"),
+    [*((kind, True) for kind in LINEAR), ("dense", False), ("conv2d", False)],
+)
+def test_equals_least_squares_by_force(kind, match_variances):
     shape, make = LINEAR[kind]
     layer = make()
     model = keras.Sequential([keras.Input(shape), layer, layers.Activation("tanh")])
@@ -90,17 +98,19 @@ def test_equals_least_squares_by_force(kind):
     x = np.random.default_rng(1).normal(size=(7, *shape)).astype("float32")
     kernel, bias = np.array(kernel_of(layer)), np.array(layer.bias)
     mask = np.random.default_rng(2).random(kernel.shape) < 0.6
-    expected = fitted_by_force(layer, x, kernel, mask, bias, ridge=0.1)
+    settings = {"ridge": 0.1, "match_variances": match_variances}
+    expected = fitted_by_force(layer, x, kernel, mask, bias, **settings)
     sparse = tfl.sparsify(model)
     before = tfl.Snapshot(sparse)
     (path,) = sparse.kernels
     sparse.set_masks({path: mask})
-    report = tfl.repair(sparse, x, reference=before, ridge=0.1, batch_size=3)
+    report = tfl.repair(sparse, x, reference=before, batch_size=3, **settings)
     np.testing.assert_allclose(kernel_of(layer), expected[0], atol=1e-5)
     np.testing.assert_allclose(layer.bias, expected[1], atol=1e-5)
     (row,) = report.rows
     assert row.path == path
-    assert 0 < row.error_after < row.error_before
+    assert row.error_after > 0
+    assert match_variances or row.error_after < row.error_before
 
 
 def two_layers(**kwargs):
@@ -135,7 +145,7 @@ def test_second_layer_gets_the_inputs_of_the_repaired_first_one():
     first, bias, second = (np.array(weight, "float64") for weight in model.weights)
     targets = np.maximum(x @ first + bias, 0) @ second
     sparse, before = pruned(model)
-    tfl.repair(sparse, x, reference=before, ridge=0.01)
+    tfl.repair(sparse, x, reference=before, ridge=0.01, match_variances=False)
     inputs = np.maximum(x @ np.array(model.weights[0]) + np.array(model.weights[1]), 0)
     mask = sparse.get_masks()[model.weights[2].path]
     for unit in range(2):
@@ -175,6 +185,16 @@ def test_unit_without_weights_keeps_its_bias():
     assert not np.array_equal(np.array(model.weights[1])[~dead], bias[~dead])
 
 
+def test_outputs_without_bias_get_the_mean_square_of_the_dense_network():
+    model = two_layers(use_bias=False)
+    x = data()
+    dense = np.array(model(x))
+    sparse, before = pruned(model)
+    tfl.repair(sparse, x, reference=before)
+    squares = [np.square(np.array(outputs)).mean(axis=0) for outputs in (sparse(x), dense)]
+    np.testing.assert_allclose(*squares, rtol=1e-4)
+
+
 def test_statistics_are_measured_anew():
     model = two_layers(norm=True)
     random_weights(model)
@@ -197,7 +217,7 @@ def test_models_of_every_kind(make_model, make_data, kind):
     sparse, before = pruned(model, 0.5)
     x, y = make_data(kind)
     stored = [np.array(weight) for weight in model.weights]
-    report = tfl.repair(sparse, x, reference=before)
+    report = tfl.repair(sparse, x, reference=before, match_variances=False)
     changed = [
         weight.path
         for weight, value in zip(model.weights, stored, strict=True)
@@ -209,6 +229,8 @@ def test_models_of_every_kind(make_model, make_data, kind):
     assert all(row.error_after < row.error_before for row in report.rows)
     for path, mask in sparse.get_masks().items():
         assert not np.array(sparse.kernels[path])[~mask].any()
+    tfl.repair(sparse, x, reference=before)
+    assert all(np.isfinite(np.array(weight)).all() for weight in model.weights)
 
 
 def test_layer_inside_a_loop_is_listed():

@@ -8,7 +8,7 @@ import numpy as np
 
 from tf_lottery.calibration.batch_statistics import BatchStatistics
 from tf_lottery.calibration.inputs import input_batches
-from tf_lottery.calibration.least_squares import refit, squared_error
+from tf_lottery.calibration.least_squares import match_variance, refit, squared_error
 from tf_lottery.calibration.walk import Walk
 from tf_lottery.checks import number_above
 from tf_lottery.model import SparseModel, check_settled
@@ -68,6 +68,7 @@ def repair(
     *,
     reference: Snapshot | keras.Model | dict,
     ridge: float = 0.01,
+    match_variances: bool = True,
     batch_size: int = 32,
     batch_statistics: bool = True,
 ) -> RepairReport:
@@ -76,8 +77,11 @@ def repair(
     It needs no labels and no training. Layer by layer, in the order of their calls, the kept
     weights and the bias of every output unit get the values that bring its outputs, before the
     activation, closest to those of the dense network: ridge least squares, with the inputs that
-    the layer gets in the pruned network, whose layers before it are repaired already. Then the
-    statistics of batch normalization are measured anew. The masks do not change.
+    the layer gets in the pruned network, whose layers before it are repaired already. Then every
+    unit is scaled until its outputs vary as much as in the dense network: least squares pull
+    outputs toward their mean, the more the less the kept weights explain, and a class with a pale
+    output would hardly ever be predicted (the collapse of variance of arXiv:2211.08403, section 4).
+    At the end the statistics of batch normalization are measured anew. The masks do not change.
 
     This holds for the kernels of `Dense`, `EinsumDense`, attention and convolutional layers,
     and the pointwise kernels of separable convolutions. Others, such as those of recurrent layers,
@@ -95,6 +99,8 @@ def repair(
             `Ticket.apply`.
         ridge: Float >= 0, how strongly weights are held at their old values, in proportion to the
             mean square of the inputs. More for few examples. Defaults to `0.01`.
+        match_variances: Whether to scale the units. `False` suits regression, where the squared
+            error itself counts. Defaults to `True`.
         batch_size: Integer > 0, the examples in a batch if `x` is arrays. Defaults to `32`.
         batch_statistics: Whether to measure the statistics of batch normalization anew, in
             layers that are not frozen. Defaults to `True`.
@@ -123,7 +129,9 @@ def repair(
     dense = _dense_weights(model, reference, masks)
     with model.settled() as plain:
         walk = Walk(plain, model.kernels, batches)
-        rows = [_refit_layer(walk, path, dense, masks, ridge) for path in walk.matrices]
+        rows = [
+            _refit_layer(walk, path, dense, masks, ridge, match_variances) for path in walk.matrices
+        ]
     for weight in {id(w): w for m in walk.matrices.values() for w in (m.kernel, m.bias)}.values():
         if weight is not None:
             weight.assign(walk.values[id(weight)])
@@ -150,7 +158,7 @@ def _dense_weights(model, reference, masks):
     return values
 
 
-def _refit_layer(walk, path, dense, masks, ridge):
+def _refit_layer(walk, path, dense, masks, ridge, match_variances):
     """Refits one layer in the walk, and returns its `RepairRow`."""
     matrix, moments = walk.matrices[path], walk.moments(path, dense)
     before = walk.matrix_with_bias(matrix).astype("float64")
@@ -158,10 +166,15 @@ def _refit_layer(walk, path, dense, masks, ridge):
     if matrix.bias is not None:
         # The bias of a unit without weights has nothing to make up for.
         kept = np.concatenate([kept, kept.any(axis=1, keepdims=True)], axis=1)
-    after = before.copy()
-    for group, mask in enumerate(kept):
-        new = refit(moments.gram[group], moments.cross[group], before[group], mask, ridge)
-        after[group] = np.where(mask.any(axis=0), new, before[group])
+    fitted = np.stack(
+        [
+            refit(moments.gram[group], moments.cross[group], before[group], mask, ridge)
+            for group, mask in enumerate(kept)
+        ]
+    )
+    if match_variances:
+        fitted = match_variance(moments, fitted, matrix.bias is not None)
+    after = np.where(kept.any(axis=1, keepdims=True), fitted, before)
     walk.assign(matrix, after)
     total = max(float(moments.squares.sum()), np.finfo("float64").tiny)
     errors = [float(squared_error(moments, w).sum()) / total for w in (before, after)]
