@@ -59,13 +59,14 @@ def test_kernels_are_not_pruned_where_the_damage_is_not_finite(damage):
         allocate(curves, 15.0)
 
 
-def test_costs_that_jump_are_not_interpolated():
-    curve = Curve([0.0, 0.5, 0.9], [0.0, 0.1, 0.5], [40, 25, 9], proportional=False)
-    assert allocate({"kernel": curve}, 39) == {"kernel": 0.5}
-    assert allocate({"kernel": curve}, 40) == {"kernel": 0.0}
+def test_first_zeros_can_add_a_cost():
+    # Ten weights of 4 bytes; with zeros, a byte for every two positions.
+    curve = Curve([0.0, 0.5, 0.9], [0.0, 0.1, 0.5], [40, 25, 9], overhead=5)
+    for budget, sparsity in ((40, 0.0), (39, 0.15), (25, 0.5), (17, 0.7), (9, 0.9)):
+        assert allocate({"kernel": curve}, budget) == {"kernel": sparsity}
     # Storing few zeros takes more than storing none.
-    curve = Curve([0.0, 0.01, 0.9], [0.0, 0.0, 0.5], [40, 41, 9], proportional=False)
-    assert allocate({"kernel": curve}, 39) == {"kernel": 0.9}
+    curve = Curve([0.0, 0.01, 0.9], [0.0, 0.0, 0.5], [40, 44.6, 9], overhead=5)
+    assert allocate({"kernel": curve}, 39) == {"kernel": 0.15}
 
 
 def test_a_budget_that_is_too_small_is_refused():

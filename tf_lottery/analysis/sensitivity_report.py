@@ -99,13 +99,21 @@ class Sensitivity(Printable):
         curves = {row.name: self._curve(row, kind) for row in self.rows}
         if kind != "bytes":
             left *= sum(curve.costs[0] for curve in curves.values())
-        return {**allocate(curves, left), **dict.fromkeys(self.skipped, 0.0)}
+        found = allocate(curves, left)
+        if kind == "bytes":
+            # Whole weights, since half of one would be above the budget.
+            highest = self.sparsities[-1]
+            for row in self.rows:
+                share = math.ceil(found[row.name] * row.size - 1e-6) / row.size
+                found[row.name] = min(share, highest)
+        return {**found, **dict.fromkeys(self.skipped, 0.0)}
 
     def _curve(self, row, kind):
         sparsities = [0.0, *self.sparsities]
         if kind == "bytes":
-            nonzeros = [row.size - round(s * row.size) for s in sparsities]
+            nonzeros = [(1.0 - s) * row.size for s in sparsities]
             costs = [storage.num_bytes([((row.size,), n)])["bitmask"] for n in nonzeros]
+            overhead = row.size / 8
         else:
             total = row.size if kind == "parameters" else row.flops
             if total is None:
@@ -113,8 +121,8 @@ class Sensitivity(Printable):
                     "Argument `budget` must not be of FLOPs for a kernel whose FLOPs are not "
                     f"counted. Received: budget of 'flops', kernel {row.name!r}"
                 )
-            costs = [(1.0 - s) * total for s in sparsities]
-        return Curve(sparsities, [0.0, *self.damages(row)], costs, kind != "bytes")
+            costs, overhead = [(1.0 - s) * total for s in sparsities], 0.0
+        return Curve(sparsities, [0.0, *self.damages(row)], costs, overhead)
 
     def plot(self, path: str | os.PathLike) -> None:
         """Draws a heat map, kernels against sparsities.

@@ -14,14 +14,15 @@ class Curve:
             count as at least that of every lower sparsity. From the first one that is not finite
             on, the kernel cannot be pruned.
         costs: List of floats, what is left of the kernel's parameters, FLOPs or bytes.
-        proportional: Whether costs between the sparsities lie on the line between theirs. Defaults
-            to `True`.
+        overhead: Float, what the first zeros add to the cost, such as a bit for every position.
+            Apart from it, costs between the sparsities lie on the line between theirs. Defaults to
+            `0.0`.
     """
 
     sparsities: list
     damages: list
     costs: list
-    proportional: bool = True
+    overhead: float = 0.0
 
 
 def allocate(curves: dict[str, Curve], budget: float) -> dict[str, float]:
@@ -61,13 +62,14 @@ def allocate(curves: dict[str, Curve], budget: float) -> dict[str, float]:
         )
     for _, name, start, end in sorted(_steps(points, hulls), key=lambda step: step[0]):
         curve = curves[name]
-        saved = curve.costs[start] - curve.costs[end]
         if left - budget <= 0:
             break
-        share = min((left - budget) / saved, 1.0) if curve.proportional else 1.0
+        added = 0.0 if start else curve.overhead
+        saved = curve.costs[start] - curve.costs[end] + added
+        share = min((left - budget + added) / saved, 1.0)
         low, high = curve.sparsities[start], curve.sparsities[end]
         chosen[name] = round(low + share * (high - low), 12)
-        left -= share * saved
+        left -= share * saved - added
     return chosen
 
 
