@@ -116,3 +116,34 @@ def plain_table(*headings, **options):
             yield from super().__rich_console__(console, options.update(markup=False))
 
     return PlainTable(*headings, **options)
+
+
+class FittingTable:
+    """A table that leaves out its least important columns where there is no room for them.
+
+    Args:
+        make: Function of a tuple of columns that are left out. It returns the table.
+        optional: Tuple of columns, in the order in which they are left out.
+
+    Example:
+
+    >>> from rich.console import Console
+    >>> def make(left_out):
+    ...     return plain_table(*[name for name in ("Bytes", "Notes") if name not in left_out])
+    >>> Console(width=12).print(FittingTable(make, optional=("Notes",)))
+    ┏━━━━━━━┓
+    ┃ Bytes ┃
+    ┡━━━━━━━┩
+    └───────┘
+    """
+
+    def __init__(self, make, optional):
+        self.make, self.optional = make, optional
+
+    def __rich_console__(self, console, options):
+        unlimited = options.update(width=10_000)
+        for count in range(len(self.optional) + 1):
+            table = self.make(self.optional[:count])
+            if table.__rich_measure__(console, unlimited).maximum <= options.max_width:
+                break
+        yield table

@@ -1,12 +1,12 @@
 """`tf-lottery sweep`: many trainings, and one table of their results."""
 
-import contextlib
 import os
 import shlex
 import time
 
 from tf_lottery_cli.parser import add_command, not_negative, positive, whole
-from tf_lottery_cli.terminal import import_keras, one_line, verbosity
+from tf_lottery_cli.sweep_table import add_table_options, train_and_show
+from tf_lottery_cli.terminal import import_keras, verbosity
 
 DESCRIPTION = """\
 Trains methods, sparsities, seeds and other settings against each other: every combination is a
@@ -23,13 +23,17 @@ its values:
   epochs: 10
 
 More cases, with settings of their own, stand in a list under `cases`. With `run: retrain` the keys
-are `ticket`, `teacher` and the arguments of `RetrainSettings`.
+are `ticket`, `teacher` and the arguments of `RetrainSettings`. With `export: float32`, or
+weight_int8 and so on, a TFLite file is written after every training, and the table has its bytes,
+accuracy and milliseconds; with `retrain: {tweaks: all}` tickets of imp and cs are trained again.
 
   tf-lottery sweep digits.yaml --jobs 2 --out runs/digits
   tf-lottery sweep digits.yaml --address auto --gpus 0.5 --out /shared/digits
   tf-lottery sweep digits.yaml --slurm --out /shared/digits > digits.sh && sbatch digits.sh
   tf-lottery list runs/digits"""
 
+# Seconds between two looks at a search that another job works on.
+_PAUSE = 5.0
 RESUME = "(the same command goes on where it stopped)"
 
 
@@ -43,16 +47,7 @@ def add_parser(commands):
         commands, "sweep", run, "train many networks and compare them", DESCRIPTION, RESUME
     )
     parser.add_argument("spec", metavar="SPEC", help="a .yaml, .toml or .json file of settings")
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        default="runs/sweep",
-        help="folder for the runs, results.json, results.csv and sweep.png (default: %(default)s); "
-        "an interrupted sweep goes on",
-    )
-    parser.add_argument(
-        "--fresh", action="store_true", help="delete the files of these runs in --out first"
-    )
+    add_table_options(parser, "runs/sweep")
     _add_places(parser)
     parser.add_argument(
         "--retries",
@@ -174,122 +169,23 @@ def _train_one(args, sweep):
         )
     chosen = sweep.runs[args.only]
     print(f"{chosen.name} in {args.out}", flush=True)
-    results = chosen.train(args.out, verbosity())
+    results = _train_when_free(chosen, args.out)
     print(f"Test accuracy {results['test_accuracy']:.2%} at {results['density']:.2%} density")
 
 
+def _train_when_free(chosen, out):
+    """Trains a run, after other jobs have searched the ticket that it needs."""
+    from tf_lottery.experiments.folder_lock import FolderInUse
+
+    while True:
+        try:
+            return chosen.train(out, verbosity())
+        except FolderInUse:
+            if chosen.search is None or chosen.search.trained(out) is not None:
+                raise
+            time.sleep(_PAUSE)
+
+
 def _train_all(args, sweep):
-    from rich.console import Console
-
-    from tf_lottery.experiments import sweeps
-    from tf_lottery.experiments.sweeps.sweep import unfinished
-
-    if args.fresh:
-        sweeps.remove_sweep(sweep, args.out)
-    missing = unfinished(sweep, args.out)
-    console = Console(markup=False)
-    with show_progress(sweep.runs, missing) as on_run:
-        result = sweeps.run_sweep(
-            sweep,
-            args.out,
-            jobs=args.jobs,
-            address=args.address,
-            cpus=args.cpus,
-            gpus=args.gpus,
-            retries=args.retries,
-            on_run=on_run,
-        )
-    console.print(result)
-    text = f"In {args.out}: results.json, results.csv, sweep.png, and a folder for every run"
-    if not missing:
-        text += f"\nAll {len(sweep.runs)} runs had finished before: nothing was trained"
-    console.print(text, highlight=False, soft_wrap=True)
-    if result.failed:
-        name, error = next(iter(result.failed.items()))
-        raise RuntimeError(
-            f"{len(result.failed)} of {len(sweep.runs)} runs failed; results.json has all errors. "
-            f"The first is {name}: {error}"
-        )
-
-
-@contextlib.contextmanager
-def show_progress(runs, missing):
-    """Shows the progress of a sweep on standard error: a bar on a terminal, else a line per run.
-
-    Args:
-        runs: Sequence of all runs.
-        missing: List of the runs that are to be trained.
-
-    Yields:
-        The function to give to `run_sweep` as `on_run`.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True, markup=False)
-    clock = Clock(missing)
-    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        finished = len(runs) - len(missing)
-        task = progress.add_task("", total=len(runs), completed=finished)
-
-        def on_run(run, outcome, message):
-            left = clock.left(run) if outcome in ("finished", "failed") else ""
-            note = f" ({one_line(message)})" if message and outcome != "in use" else ""
-            if outcome in ("finished", "failed"):
-                progress.advance(task)
-            count = f"{progress.tasks[0].completed:.0f}/{len(runs)}"
-            progress.update(task, description=left)
-            if outcome != "in use":
-                console.print(f"{count} {run.name}: {outcome}{note}; {left}".removesuffix("; "))
-
-        yield on_run
-
-
-class Clock:
-    """Estimates how long a sweep will take, from the epochs that are done and those to do.
-
-    Args:
-        missing: List of the runs that are to be trained.
-
-    Example:
-
-    >>> Clock([]).left(None)
-    ''
-    """
-
-    def __init__(self, missing):
-        self.start = time.monotonic()
-        self.epochs = {run.name: run.epochs for run in missing}
-        self.total = sum(self.epochs.values())
-
-    def left(self, run):
-        """Returns how long the rest will take, as a text, after a run has ended.
-
-        Args:
-            run: `Run`.
-        """
-        if run is not None:
-            self.epochs.pop(run.name, None)
-        rest = sum(self.epochs.values())
-        if not rest:
-            return ""
-        seconds = (time.monotonic() - self.start) * rest / (self.total - rest)
-        return f"{duration(seconds)} left"
-
-
-def duration(seconds):
-    """Returns a time as a short text.
-
-    Args:
-        seconds: Float.
-
-    Example:
-
-    >>> [duration(seconds) for seconds in (4.2, 150, 9000)]
-    ['4 s', '2 min', '2.5 h']
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    places = {name: getattr(args, name) for name in ("jobs", "address", "cpus", "gpus", "retries")}
+    train_and_show(args, sweep, **places)

@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from tf_lottery_cli.sweep import Clock
+from tf_lottery_cli.sweep_table import Clock
 
 trains = pytest.mark.usefixtures("size")
 
@@ -21,15 +21,33 @@ def test_sweep_and_list(command, spec, tmp_path):
     code, printed, _ = command("sweep", spec, "--out", out, "--only", 1)
     assert code == 0 and "dense_seed-0" in printed and not (out / "results.json").exists()
     code, printed, err = command("sweep", spec, "--out", out)
-    assert code == 0 and "Test accuracy" in printed
+    assert code == 0 and "acc." in printed
     assert "2/2 static_seed-0: finished" in err and "dense" not in err
     assert (out / "sweep.png").exists() and (out / "results.csv").exists()
     code, printed, err = command("sweep", spec, "--out", out)
     assert code == 0 and "nothing was trained" in printed and "finished" not in err
     code, printed, _ = command("list", out, "--json")
+    assert json.loads(command("sweep", spec, "--out", out, "--json")[1])["varied"] == ["method"]
     states = {row["path"]: row["state"] for row in json.loads(printed)}
     assert states == dict.fromkeys(("dense_seed-0", "static_seed-0"), "finished")
     assert "2 finished" in command("list", out)[1]
+
+
+@trains
+def test_ctrl_c_shows_what_is_known(command, spec, tmp_path, monkeypatch):
+    from tf_lottery.experiments.sweeps import sweep
+
+    train, out = sweep.places.attempt, tmp_path / "out"
+
+    def interrupt_the_second(run, *arguments):
+        if (out / "static_seed-0" / "results.json").exists():
+            raise KeyboardInterrupt
+        return train(run, *arguments)
+
+    monkeypatch.setattr(sweep.places, "attempt", interrupt_the_second)
+    code, printed, err = command("sweep", spec, "--out", out, "--quiet")
+    assert code == 130 and "1 of 2 runs so far" in printed and "static" in printed
+    assert err == "tf-lottery: interrupted (the same command goes on where it stopped)\n"
 
 
 @trains
@@ -37,7 +55,7 @@ def test_a_failed_run_leaves_the_others(command, tmp_path):
     spec = tmp_path / "spec.json"
     spec.write_text(json.dumps({"method": "dense", "batch_size": [400, 4000], "epochs": 1}))
     code, out, err = command("sweep", spec, "--out", tmp_path / "out")
-    assert code == 2 and "Test accuracy" in out
+    assert code == 2 and "acc." in out
     assert (
         "1 of 2 runs failed; results.json has all errors" in err
         and "`batch_size` must be between" in err

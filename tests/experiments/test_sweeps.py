@@ -1,4 +1,5 @@
 import csv
+import io
 import itertools
 import json
 import os
@@ -8,9 +9,10 @@ import sys
 import textwrap
 
 import pytest
+from rich.console import Console
 
 import tf_lottery as tfl
-from tf_lottery.experiments import sweeps
+from tf_lottery.experiments import exporting, sweeps
 from tf_lottery.experiments.run_folder import read_json
 from tf_lottery.experiments.sweeps import places, sweep
 from tf_lottery.experiments.sweeps.spec import Sweep
@@ -103,6 +105,11 @@ def test_retraining():
         ({"method": "imp", "levels": 2, "rate": 0.2}, "`levels` and `rate`.*exclude each other"),
         ({"method": "imp", "rate": 0}, "`rate` must be a number > 0"),
         ({"method": "imp", "rate": 1.5}, r"`rate` must be in \[0, 1\)"),
+        ({"export": "int4"}, "`export` of a sweep must be one of float32.*'int4'"),
+        ({"method": "set", "retrain": {}}, "`retrain` of a sweep is a setting of method imp, cs"),
+        ({"method": "cs", "retrain": "all"}, "`retrain` of a sweep must hold settings by name"),
+        ({"method": "cs", "retrain": {"tweak": "all"}}, "did you mean 'tweaks'"),
+        ({"method": "cs", "retrain": {"export": 8}}, "`export` of a sweep must be one of"),
         ({"pattern": 124}, r"`pattern` of a sweep must be a text in quotes, as in.*=124"),
         (
             {"sparsity": [0.8, 0.9], "cases": [{"method": "cs", "target_density": 0.05}]},
@@ -166,7 +173,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_table(tmp_path):
     assert (group["method"], group["seeds"], group["density"]["std"]) == ("static", 2, 0)
     assert group["test_accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
     assert group["test_accuracy"]["std"] == pytest.approx(statistics.stdev(accuracies))
-    assert f"{sum(accuracies) / 2:.2%}" in str(result) and "Seeds" in str(result)
+    assert f"{sum(accuracies) / 2:.2%}" in str(result) and "over 2 seeds" in str(result)
     with open(tmp_path / "a" / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["run"] for row in rows] == ended and rows[0]["epochs"] == "2"
@@ -187,7 +194,7 @@ def test_retrainings_of_another_ticket_are_not_finished(tmp_path, make_model):
         tfl.Ticket.from_model(tfl.sparsify(make_model(), sparsity)).save(tmp_path / f"{name}.npz")
     spec = {"run": "retrain", "model": "lenet-5", "ticket": str(tmp_path / "one.npz")}
     (run,) = Sweep.from_dict({**spec, "tweaks": "all"}).runs
-    settings = run.all_settings({"tweaks": ["label_smoothing"]})
+    settings = run._determining({"tweaks": ["label_smoothing"]}, tmp_path)
     results = {"settings": settings, "density": 0.5, "epochs": 10, "test_accuracy": 1}
     (tmp_path / run.name).mkdir()
     for name, content in (
@@ -199,6 +206,50 @@ def test_retrainings_of_another_ticket_are_not_finished(tmp_path, make_model):
     changed = Sweep.from_dict({**spec, "tweaks": "all", "ticket": str(tmp_path / "two.npz")})
     with pytest.raises(ValueError, match="ticket='.*' instead of '"):
         sweep.unfinished(changed, tmp_path)
+
+
+@pytest.mark.usefixtures("small_networks", "mode")
+def test_a_ticket_of_the_sweep_is_trained_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "export_run", lambda folder, data, precision: written(folder))
+    monkeypatch.setattr(exporting, "read_export", lambda folder, precision: files.get(folder))
+    measured = {"file_bytes": 7, "file_accuracy": 0.5, "file_milliseconds": 0.1}
+    files = {}
+
+    def written(folder):
+        return files.setdefault(folder, measured)
+
+    spec = {"method": "imp", "levels": 1, "epochs": 1, "steps_per_epoch": 2, "batch_size": 20}
+    again = {"tweaks": ["none", "label_smoothing"], "epochs": 2, "export": "weight_int8"}
+    whole = Sweep.from_dict({**spec, "retrain": again})
+    searched, first, second = whole.runs
+    assert (first.export, first.epochs, first.settings.batch_size) == ("weight_int8", 2, 20)
+    assert second.name == "imp_seed-0_retrained_tweaks-label_smoothing"
+    # Whoever trains a ticket again, as a job of SLURM does, searches it first.
+    second.train(tmp_path)
+    assert sweep.unfinished(whole, tmp_path) == [first]
+    result = sweeps.run_sweep(whole, tmp_path)
+    # Two levels of two steps, then two epochs of two steps.
+    assert [row["steps"] for row in result.rows] == [4, 8, 8]
+    flops = [row["training_flops"] for row in result.rows]
+    assert flops[1] == flops[2] > flops[0]
+    assert [row.get("file_bytes") for row in result.rows] == [None, 7, 7]
+    assert [group["tweaks"] for group in result.summary()] == [None, (), ("label_smoothing",)]
+    assert "imp, retrained" in str(result)
+
+
+def test_the_table_fits_the_console():
+    measures = {"density": 0.05, "test_accuracy": 0.912, "steps": 12000, "training_flops": 8.3e11}
+    measures |= {"file_bytes": 20928, "file_accuracy": 0.9, "file_milliseconds": 0.0037}
+    result = sweeps.SweepResult(("method",), [{"method": "synflow", "seed": 0, **measures}], {})
+    texts = {}
+    for width in (80, 60, 40):
+        console = Console(width=width, file=io.StringIO())
+        console.print(result)
+        texts[width] = console.file.getvalue()
+        assert "synflow" in texts[width] and "91.20%" in texts[width] and "20,928" in texts[width]
+    for cell in ("5.00%", "12,000", "8.3e11", "90.00%", "0.0037"):
+        assert cell in texts[80]
+    assert "No room" not in texts[80] and "No room for: Steps, File acc." in texts[40]
 
 
 class Scripted:

@@ -7,9 +7,23 @@ import statistics
 from typing import Any
 
 from tf_lottery import extras, files
-from tf_lottery.printable import Printable, plain_table
+from tf_lottery.experiments.sweeps.table import method_of, results_table, text_of_cell
+from tf_lottery.printable import Printable
 
-_MEASURES = ("density", "parameters", "test_accuracy", "test_loss", "test_bits_per_character")
+_MEASURES = (
+    "density",
+    "parameters",
+    "test_accuracy",
+    "test_loss",
+    "test_bits_per_character",
+    "steps",
+    "training_flops",
+    "file_bytes",
+    "file_accuracy",
+    "file_milliseconds",
+)
+# The areas of the markers of the cheapest training and of the dearest one, in points squared.
+_AREAS = (15, 400)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +63,7 @@ class SweepResult(Printable):
             {
                 **{name: rows[0].get(name) for name in self.varied},
                 "seeds": len(rows),
-                **{key: _mean_and_std(rows, key) for key in _MEASURES if key in rows[0]},
+                **{key: _mean_and_std(rows, key) for key in _MEASURES if _is_known(rows, key)},
             }
             for rows in groups.values()
         ]
@@ -81,6 +95,8 @@ class SweepResult(Printable):
     def plot(self, path: str | os.PathLike) -> None:
         """Draws test accuracy against density, with a line for every other setting.
 
+        The areas of the markers show the FLOPs of the trainings.
+
         Args:
             path: File of the picture, such as a `.png`.
 
@@ -90,48 +106,59 @@ class SweepResult(Printable):
         """
         extras.require("plots", "matplotlib")
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter
 
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axis = figure.subplots()
+        largest = max((_flops(group) for group in self.summary()), default=0)
         for label, groups in self._lines().items():
             groups = sorted(groups, key=lambda group: group["density"]["mean"])
             densities = [100 * group["density"]["mean"] for group in groups]
             means = [100 * group["test_accuracy"]["mean"] for group in groups]
             errors = [100 * (group["test_accuracy"]["std"] or 0) for group in groups]
-            axis.errorbar(densities, means, errors, fmt="o-", capsize=3, label=label)
+            lines = axis.errorbar(densities, means, errors, fmt="-", capsize=3)
+            least, most = _AREAS
+            areas = [
+                least + (most - least) * _flops(g) / largest if largest else 40 for g in groups
+            ]
+            color = lines[0].get_color()
+            axis.scatter(densities, means, areas, color=color, alpha=0.6)
+            # A mark of one size for the legend.
+            axis.plot([], [], "o", color=color, alpha=0.6, label=label)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.margins(0.1)
         axis.invert_xaxis()
         axis.set_xlabel("Weights remaining (%)")
         axis.set_ylabel("Test accuracy (%)")
         axis.grid(alpha=0.3)
+        if largest:
+            axis.set_title("Area of a mark: FLOPs of all trainings", fontsize="medium")
         if self.rows:
-            axis.legend()
+            axis.legend(fontsize="small")
         with files.atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=120, format=os.path.splitext(path)[1][1:] or "png")
 
     def __rich__(self):
-        columns = [n for n in self.varied if any(row.get(n) is not None for row in self.rows)]
-        table = plain_table()
-        for name in columns:
-            table.add_column(name.replace("_", " ").capitalize(), overflow="fold")
-        for name in ("Density", "Test accuracy", "Seeds"):
-            table.add_column(name, justify="right")
-        for group in self.summary():
-            cells = ["" if group[name] is None else _cell(group[name]) for name in columns]
-            measured = (_percent(group["density"]), _percent(group["test_accuracy"]))
-            table.add_row(*cells, *measured, str(group["seeds"]))
-        table.caption = "Mean ± standard deviation over seeds"
-        table.caption_justify = "left"
-        return table
+        return results_table(self.summary(), self.varied)
 
     def _lines(self):
         """Returns a dict of labels to the groups that a line of the picture joins."""
-        names = [n for n in self.varied if n not in ("sparsity", "target_density")]
+        apart = ("method", "sparsity", "target_density", "export", "retrained")
         lines = {}
         for group in self.summary():
-            values = [_cell(group[name]) for name in names if group[name] is not None]
-            lines.setdefault(", ".join(values) or "all", []).append(group)
+            others = [n for n in self.varied if n not in apart and group[n] is not None]
+            values = [method_of(group), *(text_of_cell(group[name]) for name in others)]
+            label = ", ".join(value for value in values if value)
+            lines.setdefault(label or "all", []).append(group)
         return lines
+
+
+def _is_known(rows, key):
+    """Returns whether all rows have a result, which older runs may lack."""
+    return all(row.get(key) is not None for row in rows)
 
 
 def _mean_and_std(rows, key):
@@ -140,10 +167,10 @@ def _mean_and_std(rows, key):
     return {"mean": statistics.mean(values), "std": std}
 
 
-def _percent(measure):
-    std = "" if measure["std"] is None else f" ± {measure['std']:.2%}"
-    return f"{measure['mean']:.2%}{std}"
+def _area(flops, largest):
+    least, most = _AREAS
+    return least + (most - least) * flops / largest if largest else 40
 
 
-def _cell(value):
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else f"{value}"
+def _flops(group):
+    return group.get("training_flops", {"mean": 0})["mean"]

@@ -7,9 +7,11 @@ import pathlib
 import time
 from typing import Any
 
-from tf_lottery.experiments import networks, retraining, training
+from tf_lottery.experiments import exporting, networks, retraining, training
 from tf_lottery.experiments.data import input_settings, load
 from tf_lottery.experiments.folder_lock import FolderInUse
+from tf_lottery.experiments.run_folder import compare_settings, read_results
+from tf_lottery.export.errors import ExportError
 from tf_lottery.ticket import Ticket
 
 # Seconds after which a run that another process trains is looked at again.
@@ -24,13 +26,18 @@ class Kind:
         settings: The class of the settings.
         needs: Tuple of the names of files that a run reads.
         results: Dict of names that the results must have to their types.
-        files: Tuple of patterns of the files that a run writes.
+        written: Tuple of patterns of the files that a training writes.
     """
 
     settings: type
     needs: tuple
     results: dict
-    files: tuple
+    written: tuple
+
+    @property
+    def files(self) -> tuple:
+        """Patterns of the files that a run writes, with those of its export."""
+        return (*self.written, *exporting.FILES)
 
 
 KINDS = {
@@ -53,6 +60,9 @@ class Run:
         given: Dict of the settings that the sweep gives, as they were typed, for tables.
         data: Dict of the arguments of `data.load`.
         sources: Dict of the names in `Kind.needs` to paths. Defaults to none.
+        search: `Run` of the same sweep whose ticket is trained again. Defaults to `None`.
+        export: String, the precision of the file to write after training, a name in
+            `exporting.PRECISIONS`. Defaults to `None`: no file.
 
     Example:
 
@@ -68,6 +78,8 @@ class Run:
     given: dict
     data: dict
     sources: dict = dataclasses.field(default_factory=dict)
+    search: "Run | None" = None
+    export: str | None = None
 
     @property
     def epochs(self) -> int:
@@ -83,39 +95,87 @@ class Run:
         return repeats * self.settings.epochs
 
     def train(self, directory, verbose: int | str = 0) -> dict:
-        """Trains the network, or goes on with a run that was interrupted.
+        """Trains the network, or goes on with a run that was interrupted, and exports it.
 
         Args:
             directory: The folder of the sweep.
             verbose: As in `fit`. Defaults to `0`.
 
         Returns:
-            The results, as `run_training` and `run_retraining` return them.
+            The results, as `run_training` and `run_retraining` return them, and `export_run`.
 
         Raises:
             ValueError: If the settings do not fit, the training fails, or another process works
                 in the folder.
             OSError: If a file cannot be read or written.
+            ExportError: If the network cannot be exported.
         """
+        results = self._train(directory, verbose)
+        if self.export is None:
+            return results
+        data, folder = _load(tuple(self.data.items())), pathlib.Path(directory) / self.name
+        return {**results, **exporting.export_run(folder, data, self.export)}
+
+    def _train(self, directory, verbose):
+        if self.search is not None and self.search.trained(directory) is None:
+            self.search._train(directory, verbose)
         data = _load(tuple(self.data.items()))
         folder = pathlib.Path(directory) / self.name
         if self.kind == training.KIND:
             return training.run_training(data, self.settings, folder, self.seed, verbose)
-        ticket, teacher = Ticket.load(self.sources["ticket"]), self.sources.get("teacher")
+        sources = self._sources(directory)
+        ticket, teacher = Ticket.load(sources["ticket"]), sources.get("teacher")
         teacher = None if teacher is None else _load_teacher(teacher)
         return retraining.run_retraining(
             data, self.settings, ticket, folder, teacher, self.seed, verbose
         )
 
-    def all_settings(self, found: dict[str, Any]) -> dict[str, Any]:
-        """Returns the arguments that determine the result, as a finished run has stored them.
+    def _sources(self, directory):
+        """Returns the paths of the files that the run reads."""
+        if self.search is None:
+            return self.sources
+        folder = pathlib.Path(directory) / self.search.name
+        return {**self.sources, "ticket": str(folder / "ticket.npz")}
+
+    def results(self, directory) -> dict | None:
+        """Returns the results of a finished run, or `None` if something of it is missing.
+
+        The steps and FLOPs of a ticket that was trained again include those of its search.
 
         Args:
-            found: Dict, what it has stored, for tweaks that were chosen in the training.
+            directory: The folder of the sweep.
 
         Raises:
-            ValueError: If a ticket or teacher cannot be read.
-            OSError: If there is no ticket or teacher.
+            ValueError: If the results are damaged, or those of other settings.
+            OSError: If a file cannot be read.
+        """
+        trained, file = self.trained(directory), {}
+        if trained is not None and self.export is not None:
+            file = exporting.read_export(pathlib.Path(directory) / self.name, self.export)
+        if trained is None or file is None:
+            return None
+        if self.search is not None:
+            searched = self.search.trained(directory) or {}
+            for name in ("epochs", "steps", "training_flops"):
+                parts = trained.get(name), searched.get(name)
+                trained[name] = None if None in parts else sum(parts)
+        return {**trained, **file}
+
+    def trained(self, directory) -> dict | None:
+        """Returns the results of a finished training, or `None`; see `results`."""
+        if self.search is not None and self.search.trained(directory) is None:
+            return None
+        folder = pathlib.Path(directory) / self.name
+        results = read_results(folder, KINDS[self.kind].results)
+        if results is not None:
+            # The name of the folder has only the settings that differ among the runs of a sweep.
+            compare_settings(folder, self.kind, self._determining(results["settings"], directory))
+        return results
+
+    def _determining(self, found, directory):
+        """Returns the arguments that determine the result, as a finished run has stored them.
+
+        Tweaks that were chosen in the training are those that it has `found`.
         """
         inputs = input_settings(**{k: v for k, v in self.data.items() if k not in _NOT_INPUTS})
         settings = self.settings
@@ -125,11 +185,11 @@ class Run:
             return training.all_settings(inputs, settings, self.seed)
         if settings.tweaks is None:
             settings = dataclasses.replace(settings, tweaks=tuple(found["tweaks"]))
-        digests = {}
+        digests, sources = {}, self._sources(directory)
         for name, digest in (("ticket", _ticket_digest), ("teacher", _teacher_digest)):
             is_used = name == "ticket" or "distillation" in settings.tweaks
-            if name in self.sources and is_used:
-                path = self.sources[name]
+            if name in sources and is_used:
+                path = sources[name]
                 digests[name] = digest(path, os.stat(path).st_mtime_ns)
         return retraining.all_settings(inputs, settings, self.seed, **digests)
 
@@ -179,7 +239,7 @@ def attempt(run: Run, directory, verbose: int | str = 0) -> tuple[str, str]:
     except FolderInUse as error:
         time.sleep(_PAUSE)
         return "in use", str(error)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, ExportError) as error:
         return "refused", str(error)
     except Exception as error:
         return "failed", f"{type(error).__name__}: {error}"

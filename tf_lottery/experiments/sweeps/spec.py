@@ -11,13 +11,16 @@ import tomllib
 from typing import Any, Self
 
 from tf_lottery import extras
-from tf_lottery.experiments import methods
+from tf_lottery.experiments import exporting, methods
+from tf_lottery.experiments.sweeps.retrained import ONLY_RETRAINED, check_variants, retrained_runs
 from tf_lottery.experiments.sweeps.run import KINDS, Run
-from tf_lottery.experiments.sweeps.values import check_key, convert
+from tf_lottery.experiments.sweeps.values import check_key, convert, text_of
 
 DATA = {"dataset": str, "data_dir": str, "download": bool, "image_size": int, "normalize": bool}
 # The settings that name a folder also if all runs have the same.
 _ALWAYS_NAMED = ("method", "control", "sparsity", "target_density")
+# Settings whose values are names.
+_NAMES = {"method": methods.METHODS, "export": exporting.PRECISIONS}
 # File systems allow 255 bytes.
 _LONGEST_NAME = 150
 
@@ -44,6 +47,14 @@ class Sweep:
     `"cs"` a `sparsity` stands for the `target_density` of the others' density. With
     `run: retrain` the keys are the arguments of `RetrainSettings`, `ticket` and `teacher`, the
     paths of files.
+
+    With `export`, a name in `exporting.PRECISIONS`, a file is written after every training, and
+    measured. Tickets of `"imp"` and `"cs"` are trained again if `retrain` is a dict, or a list of
+    dicts, of arguments of `RetrainSettings` and `export`; others are those of the search:
+
+        cases:
+          - {method: [static, gmp], export: float32}
+          - {method: imp, retrain: {tweaks: all, export: weight_int8}}
 
     Args:
         runs: Tuple of `Run`, in the order in which they start.
@@ -95,15 +106,26 @@ class Sweep:
             _check_used(axes)
         chosen = [given for common, case in axes for given in _combinations(kind, common, case)]
         # A method that does not use an axis has several equal runs.
-        unique = list({json.dumps(given, sort_keys=True): given for given in chosen}.values())
-        unique.sort(key=lambda given: given["seed"])
-        names = _names(kind, unique)
-        runs = [_run(kind, name, given) for name, given in zip(names, unique, strict=True)]
-        return cls(tuple(runs))
+        unique: dict[str, dict] = {}
+        retrained: dict[str, list] = {}
+        for given in chosen:
+            variants = given.pop("retrain", [])
+            key = json.dumps(given, sort_keys=True)
+            unique.setdefault(key, given)
+            retrained.setdefault(key, []).extend(variants)
+        runs = []
+        for name, key in zip(_names(kind, list(unique.values())), unique, strict=True):
+            runs.append(_run(kind, name, unique[key]))
+            runs += retrained_runs(runs[-1], retrained[key])
+        # A ticket must be there before it is trained again.
+        order = sorted(runs, key=lambda run: (run.seed, run.search is not None))
+        return cls(tuple(order))
 
     def varied(self) -> tuple[str, ...]:
         """Returns the names of the settings in which runs differ, without the seed."""
-        return tuple(key for key in _varied([run.given for run in self.runs]) if key != "seed")
+        varied = [key for key in _varied([run.given for run in self.runs]) if key != "seed"]
+        # Tables tell a ticket that was trained again by a word beside its method.
+        return tuple(dict.fromkeys((*(["method"] if "retrained" in varied else ()), *varied)))
 
 
 def _read(path):
@@ -134,9 +156,9 @@ def _read(path):
 def _types(kind):
     """Returns a dict of the keys of a spec to the types of their values."""
     fields = {field.name: field.type for field in dataclasses.fields(KINDS[kind].settings)}
-    rate = {"rate": float} if kind == "train" else {}
+    others = {"rate": float, "retrain": dict} if kind == "train" else {}
     files = dict.fromkeys(KINDS[kind].needs, str)
-    return {**DATA, **fields, **rate, **files, "seed": int}
+    return {**DATA, **fields, **others, **files, "seed": int, "export": str}
 
 
 def _axes(spec, types):
@@ -149,10 +171,13 @@ def _axes(spec, types):
         values = values if isinstance(values, list) else [values]
         if not values:
             raise ValueError(f"Key `{key}` of a sweep must have at least one value. Received: []")
+        if key == "retrain":
+            axes[key] = [check_variants(values)]
+            continue
         axes[key] = [convert(key, value, types[key]) for value in values]
-        if key == "method":
-            for value in axes[key]:
-                check_key(key, value, methods.METHODS)
+        for value in axes[key]:
+            if key in _NAMES:
+                check_key(key, value, _NAMES[key])
     return axes
 
 
@@ -184,6 +209,8 @@ def _check_used(axes):
 def _uses(method, key):
     if key == "rate":
         return method == "imp"
+    if key == "retrain":
+        return method in methods.SEARCHES
     if key == "sparsity" and method == "cs":
         return True
     return key not in methods.ALL_OPTIONS or key in methods.OPTIONS[method]
@@ -208,20 +235,27 @@ def _varied(every):
     """Returns the keys that have several values among the runs that use them."""
     keys = dict.fromkeys(key for given in every for key in given)
     values = {
-        key: {str(g.get(key)) for g in every if "method" not in g or _uses(g["method"], key)}
+        key: {str(g.get(key)) for g in every if "method" not in g or _is_used(g, key)}
         for key in keys
     }
     return [key for key in keys if len(values[key]) > 1]
 
 
+def _is_used(given, key):
+    if key in ONLY_RETRAINED:
+        return "retrained" in given
+    return _uses(given["method"], key)
+
+
 def _names(kind, every):
     """Returns the names of the folders, made of the settings in which runs differ."""
     keys = dict.fromkeys((*_ALWAYS_NAMED, *_varied(every)))
-    named = [key for key in keys if key not in ("method", "seed")]
+    # A file does not change what is trained.
+    named = [key for key in keys if key not in ("method", "seed", "export")]
     names = []
     for given in every:
         parts = [given.get("method", kind)]
-        parts += [f"{key}-{_text(given[key])}" for key in named if key in given]
+        parts += [f"{key}-{text_of(given[key])}" for key in named if key in given]
         text = "_".join([*parts, f"seed-{given['seed']}"])
         name = re.sub(r"[^\w.+-]+", "-", text, flags=re.ASCII)
         names.append(name)
@@ -232,12 +266,6 @@ def _names(kind, every):
     ]
 
 
-def _text(value):
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return "-".join(value) or "none" if isinstance(value, tuple) else str(value)
-
-
 def _digest(given):
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -245,7 +273,7 @@ def _digest(given):
 def _run(kind, name, given):
     """Returns the `Run` of given settings."""
     options = dict(given)
-    seed = options.pop("seed")
+    seed, export = options.pop("seed"), options.pop("export", None)
     data = {key: options.pop(key) for key in DATA if key in options}
     data = {"name": data.pop("dataset", "digits"), **data}
     # Processes on other machines have another working folder.
@@ -270,4 +298,4 @@ def _run(kind, name, given):
         options["tweaks"] = None
     settings = KINDS[kind].settings(**options)
     settings = settings.with_rate(rate) if rate is not None else settings
-    return Run(name, kind, settings, seed, given, data, sources)
+    return Run(name, kind, settings, seed, given, data, sources, export=export)

@@ -4,14 +4,11 @@ import contextlib
 import pathlib
 from collections.abc import Callable
 
+import keras
+
+from tf_lottery import extras
 from tf_lottery.checks import natural_number, number_above, positive_integer
-from tf_lottery.experiments.run_folder import (
-    compare_settings,
-    locked_run,
-    read_results,
-    remove_files,
-    write_json,
-)
+from tf_lottery.experiments.run_folder import locked_run, remove_files, write_json
 from tf_lottery.experiments.sweeps import places
 from tf_lottery.experiments.sweeps.results import SweepResult
 from tf_lottery.experiments.sweeps.run import KINDS, Run
@@ -65,6 +62,8 @@ def run_sweep(
         ValueError: If an argument is outside its range, or `directory` holds another kind of run,
             or a finished run of the same name with other settings.
         OSError: If `directory` cannot be written.
+        RuntimeError: If files are to be exported and the backend is not TensorFlow.
+        ImportError: If files are to be exported and the extra `export` is not installed.
 
     Example:
 
@@ -77,6 +76,8 @@ def run_sweep(
     natural_number("retries", retries)
     number_above("cpus", cpus, 0)
     number_above("gpus", gpus, 0, inclusive=True)
+    if any(run.export for run in sweep.runs):
+        _check_export()
     directory = pathlib.Path(directory)
     with _marked(directory):
         pass
@@ -101,7 +102,7 @@ def unfinished(sweep: Sweep, directory) -> list[Run]:
     Raises:
         ValueError: If the results of a run are damaged, or those of other settings.
     """
-    return [run for run in sweep.runs if _results(run, directory) is None]
+    return [run for run in sweep.runs if run.results(directory) is None]
 
 
 def collect(sweep: Sweep, directory, failed: dict[str, str] | None = None) -> SweepResult:
@@ -117,7 +118,7 @@ def collect(sweep: Sweep, directory, failed: dict[str, str] | None = None) -> Sw
     """
     rows = []
     for run in sweep.runs:
-        results = _results(run, directory)
+        results = run.results(directory)
         if results is not None:
             found = {k: results[k] for k in results if k not in _NOT_SHOWN}
             # A search trains the epochs that were given many times.
@@ -164,18 +165,19 @@ def remove_sweep(sweep: Sweep, directory) -> None:
     remove_files(directory, KIND, FILES)
 
 
+def _check_export():
+    """Raises an error before the training if no file could be written after it."""
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise RuntimeError(
+            "Key `export` of a sweep needs Keras on TensorFlow, as TFLite's converter does: set "
+            f"KERAS_BACKEND=tensorflow. Received: keras.backend.backend()={backend!r}"
+        )
+    extras.require("export", "ai_edge_litert", "ai_edge_quantizer", "flatbuffers")
+
+
 def _marked(directory):
     """Marks the folder as one of a sweep, and waits for other processes of the sweep."""
     return locked_run(directory, KIND, {}, FILES, wait=_PATIENCE)
-
-
-def _results(run, directory):
-    folder = pathlib.Path(directory) / run.name
-    results = read_results(folder, KINDS[run.kind].results)
-    if results is not None:
-        # The name of the folder has only the settings that differ among the runs of a sweep.
-        compare_settings(folder, run.kind, run.all_settings(results["settings"]))
-    return results
 
 
 def _place(directory, runs, jobs, address, cpus, gpus, verbose):

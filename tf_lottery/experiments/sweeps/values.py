@@ -81,6 +81,22 @@ def convert(key: str, value, annotation):
     return value
 
 
+def text_of(value) -> str:
+    """Returns a value of a setting as a part of a folder's name.
+
+    Args:
+        value: The value.
+
+    Example:
+
+    >>> [text_of(value) for value in (0.1, ("flip", "shift"), ())]
+    ['0.1', 'flip-shift', 'none']
+    """
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return "-".join(value) or "none" if isinstance(value, tuple) else str(value)
+
+
 def _kind(annotation):
     """Returns the type in an annotation such as `float | None`."""
     if isinstance(annotation, types.UnionType):
