@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import tf_lottery as tfl
+from tf_lottery.calibration import walk
 
 LINEAR = {
     "dense": ((5,), lambda: layers.Dense(3)),
@@ -172,6 +173,31 @@ def test_dense_network_stays_and_calls_count_together():
     assert max(row.error_after for row in report.rows) < 1e-6
     for weight, value in zip(model.weights, before, strict=True):
         np.testing.assert_allclose(weight, value, atol=1e-4)
+
+
+def test_targets_of_several_layers_come_from_one_pass(monkeypatch):
+    inputs = keras.Input((4,))
+    shared = layers.Dense(4, name="shared")
+    hidden = layers.Dense(5, "relu", name="hidden")(shared(shared(inputs)))
+    model = keras.Model(inputs, layers.Dense(2, name="top")(hidden))
+    random_weights(model)
+    sparse, before = pruned(model)
+    masked, passes, found = tfl.Snapshot(sparse), [], []
+    call = walk.Walk._call
+    monkeypatch.setattr(walk.Walk, "_call", lambda *args: passes.append(1) or call(*args))
+    # Of 40 examples in batches of 20: the outputs of two layers, or of all.
+    for limit in (0, 4 * 40 * 13, 2**20):
+        masked.restore(sparse)
+        monkeypatch.setattr(walk, "TARGET_BYTES", limit)
+        passes.clear()
+        report = tfl.repair(sparse, data()[:, :4], reference=before, batch_size=20)
+        found.append((report.rows, [np.array(weight) for weight in model.weights], len(passes)))
+    for rows, weights, _ in found[1:]:
+        assert rows == found[0][0]
+        for weight, expected in zip(weights, found[0][1], strict=True):
+            np.testing.assert_array_equal(weight, expected)
+    # A pass to count the calls; every layer's inputs; the targets.
+    assert [count for _, _, count in found] == [1 + 6 + 6, 1 + 6 + 4, 1 + 6 + 2]
 
 
 def test_unit_without_weights_keeps_its_bias():

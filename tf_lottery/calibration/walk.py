@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import itertools
+import math
 
 import keras
 import numpy as np
@@ -14,6 +16,8 @@ from tf_lottery.layers.interception import intercepted
 from tf_lottery.layers.kernels import owners_of_weights
 
 NOT_CALLED = "its layer is not called"
+# What the targets of several layers may take, which one pass through the reference finds.
+TARGET_BYTES = 2**28
 NOT_COMPUTED = "its layer is called inside a loop or compiled function, which hides its inputs"
 
 
@@ -76,7 +80,8 @@ class Walk:
         found = {name: layer_matrix(owners[id(v)], v) for name, v in kernels.items()}
         self.skipped = {name: why for name, why in found.items() if isinstance(why, str)}
         found = {name: m for name, m in found.items() if name not in self.skipped}
-        self._calls = self._count_calls([matrix.layer for matrix in found.values()])
+        self._calls, self._sizes = self._count_calls([matrix.layer for matrix in found.values()])
+        self._reference, self._targets = None, {}
         order = list(self._calls)
         for name, matrix in found.items():
             if self._calls.get(id(matrix.layer), 0) < 1:
@@ -128,15 +133,13 @@ class Walk:
             ValueError: If an input of the layer is not finite.
         """
         matrix, moments = self.matrices[name], Moments()
-        for batch in self.batches:
-            rows = self._rows(matrix, batch, self.values)
-            targets = None
-            if reference is not None:
-                # The rows of the reference are not kept, since those of a large image are many.
-                weights = self.matrix_with_bias(matrix, reference)
-                targets = self._rows(matrix, batch, reference) @ weights.astype(rows.dtype)
+        targets = itertools.repeat(None) if reference is None else self._targets_of(name, reference)
+        tensors = self._tensors(self.values)
+        # The targets of a batch come before its rows, since those of a large image are many.
+        for wanted, batch in zip(targets, self.batches, strict=False):
+            (rows,) = self._visit([matrix], batch, tensors, lambda rows, matrix: rows)
             with np.errstate(invalid="ignore", over="ignore"):
-                moments.add(rows, targets)
+                moments.add(rows, wanted)
         sums = (moments.gram, moments.cross)
         if not all(np.isfinite(array).all() for array in sums if array is not None):
             raise ValueError(
@@ -145,43 +148,91 @@ class Walk:
             )
         return moments
 
-    def _rows(self, matrix, batch, values):
-        """Returns the inputs of a layer in all its calls, with a column of ones for a bias."""
-        found = []
-        with contextlib.suppress(_Reached), self._recording(matrix, found):
-            self._call(values, batch)
-        rows = np.concatenate(found, axis=1)
-        if matrix.bias is None:
-            return rows
-        return np.concatenate([rows, np.ones((*rows.shape[:2], 1), rows.dtype)], axis=2)
+    def _targets_of(self, name, reference):
+        """Returns the outputs of a layer in the reference, an array for every batch.
 
-    def _recording(self, matrix, found):
-        calls = self._calls[id(matrix.layer)]
+        Those of the layers after it are found in the same pass if there is memory for them. Those
+        of a single layer are made when they are asked for.
+        """
+        if self._reference is not reference:
+            self._reference, self._targets = reference, {}
+        if name not in self._targets:
+            names = self._names_that_fit(name)
+            matrices, tensors = [self.matrices[n] for n in names], self._tensors(reference)
+            weights = {id(m): self.matrix_with_bias(m, reference) for m in matrices}
 
-        def recording(call):
-            def record(*args, **kwargs):
-                found.append(matrix.rows(_first_input(args, kwargs)))
-                if len(found) == calls:
-                    raise _Reached
-                return call(*args, **kwargs)
+            def multiply(rows, matrix):
+                with np.errstate(invalid="ignore", over="ignore"):
+                    return rows @ weights[id(matrix)].astype(rows.dtype)
 
-            return record
+            passes = (self._visit(matrices, batch, tensors, multiply) for batch in self.batches)
+            if len(names) == 1:
+                return (found for (found,) in passes)
+            self._targets = dict(zip(names, zip(*passes, strict=True), strict=True))
+        return self._targets.pop(name)
 
-        return intercepted(matrix.layer, recording)
+    def _names_that_fit(self, name):
+        """Returns a name and those after it whose targets fit in `TARGET_BYTES` together."""
+        names = list(self.matrices)
+        names = names[names.index(name) :]
+        floats = [self._sizes[id(self.matrices[n].layer)] * len(self.batches) for n in names]
+        fits = [4 * total <= TARGET_BYTES for total in itertools.accumulate(floats)]
+        return names[: max(sum(fits), 1)]
+
+    def _visit(self, matrices, batch, tensors, use):
+        """Returns what a function makes of the inputs of layers, an array for every layer.
+
+        The call of the model ends at the last of them.
+
+        Args:
+            matrices: List of `LayerMatrix`.
+            batch: A batch of inputs.
+            tensors: The result of `_tensors`.
+            use: Function of the rows of a call, with a column of ones for a bias, and the
+                `LayerMatrix` to an array (groups, rows, ...).
+        """
+        found = [[] for _ in matrices]
+        left = sum(self._calls[id(matrix.layer)] for matrix in matrices)
+
+        def recording(matrix, results):
+            def wrap(call):
+                def record(*args, **kwargs):
+                    nonlocal left
+                    rows = matrix.rows(_first_input(args, kwargs))
+                    results.append(use(_with_ones(rows, matrix), matrix))
+                    left -= 1
+                    if not left:
+                        raise _Reached
+                    return call(*args, **kwargs)
+
+                return record
+
+            return wrap
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(_Reached))
+            for matrix, results in zip(matrices, found, strict=True):
+                stack.enter_context(intercepted(matrix.layer, recording(matrix, results)))
+            self._call(tensors, batch)
+        return [parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1) for parts in found]
 
     def _count_calls(self, layers):
-        """Returns a dict of the `id` of every layer that is called to the number of its calls.
+        """Returns two dicts of the `id` of every layer that is called.
 
-        The number is below 0 if the inputs of a call cannot be read.
+        The first has the number of its calls, below 0 if the inputs of a call cannot be read; the
+        second the number of its outputs for the first batch.
         """
-        counts = {}
+        counts, sizes = {}, {}
 
         def counting(layer):
             def wrap(call):
                 def count(*args, **kwargs):
                     step = 1 if _is_readable(_first_input(args, kwargs)) else -np.inf
                     counts[id(layer)] = counts.get(id(layer), 0) + step
-                    return call(*args, **kwargs)
+                    outputs = call(*args, **kwargs)
+                    if step == 1:
+                        sizes[id(layer)] = sizes.get(id(layer), 0) + math.prod(outputs.shape)
+                    return outputs
 
                 return count
 
@@ -190,14 +241,23 @@ class Walk:
         with contextlib.ExitStack() as stack:
             for layer in {id(layer): layer for layer in layers}.values():
                 stack.enter_context(intercepted(layer, counting(layer)))
-            self._call(self.values, self.batches[0])
-        return counts
+            self._call(self._tensors(self.values), self.batches[0])
+        return counts, sizes
 
-    def _call(self, values, batch):
+    def _tensors(self, values):
+        """Returns pairs of the weights of the model and their values as tensors."""
         weights = [w for w in self.model.weights if keras.backend.is_float_dtype(w.dtype)]
         # Tensors instead of trainable variables, so that PyTorch keeps no graph.
-        pairs = [(w, ops.convert_to_tensor(values[id(w)], w.dtype)) for w in weights]
-        return functional_call(self.model, pairs, batch, training=False)
+        return [(w, ops.convert_to_tensor(values[id(w)], w.dtype)) for w in weights]
+
+    def _call(self, tensors, batch):
+        return functional_call(self.model, tensors, batch, training=False)
+
+
+def _with_ones(rows, matrix):
+    if matrix.bias is None:
+        return rows
+    return np.concatenate([rows, np.ones((*rows.shape[:2], 1), rows.dtype)], axis=2)
 
 
 def _first_input(args, kwargs):
