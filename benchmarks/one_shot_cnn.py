@@ -95,26 +95,25 @@ def sparse_model(directory):
 
 
 def make_jobs(arrays, folder):
-    """Returns the jobs: dense trainings, then gradual ones, then what needs no training.
+    """Returns the jobs, all of a seed before the next.
 
     Args:
         arrays: Function that returns the `Data`.
         folder: Path of the folder of runs.
     """
-    first, gradual, last = [], [], []
+    jobs = []
     for seed in SEEDS:
         dense = folder / f"dense_seed_{seed}"
-        needs = (dense.name,)
         train = functools.partial(train_dense, arrays=arrays, seed=seed)
-        first.append(sharing.Job(dense.name, train))
+        prune = functools.partial(prune_at_once, dense=dense, arrays=arrays)
+        jobs.append(sharing.Job(dense.name, train))
+        jobs.append(sharing.Job(f"one_shot_seed_{seed}", prune, (dense.name,)))
         for s in SPARSITIES:
             prune = functools.partial(
                 prune_gradually, dense=dense, arrays=arrays, sparsity=s, seed=seed
             )
-            gradual.append(sharing.Job(f"gradual_{s:g}_seed_{seed}", prune, needs))
-        prune = functools.partial(prune_at_once, dense=dense, arrays=arrays)
-        last.append(sharing.Job(f"one_shot_seed_{seed}", prune, needs))
-    return [*first, *gradual, *last]
+            jobs.append(sharing.Job(f"gradual_{s:g}_seed_{seed}", prune, (dense.name,)))
+    return jobs
 
 
 def write_record(name, jobs, folder):
