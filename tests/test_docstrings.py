@@ -67,7 +67,6 @@ NO_EXAMPLE = {
 ON_TENSORFLOW = (
     "tf_lottery.compression",
     "tf_lottery.experiments.demo",
-    "tf_lottery.experiments.exporting.export_run",
     "tf_lottery.export.inspection",
     "tf_lottery.export.sparse_flatbuffer",
     "tf_lottery.export.tflite",

@@ -13,6 +13,7 @@ import runpy
 import sys
 
 from tf_lottery_cli import (
+    compare,
     compress,
     demo,
     export,
@@ -96,6 +97,7 @@ def _make_parser():
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in (
         demo,
+        compare,
         train,
         retrain,
         sweep,

@@ -1,29 +1,24 @@
-"""`tf-lottery demo`: the lottery ticket experiment in a minute."""
+"""`tf-lottery demo`: a network of each family and its file, or the full lottery experiment."""
 
-import contextlib
-import dataclasses
-import pathlib
-import time
-
-from tf_lottery_cli.parser import (
-    IMAGES,
-    add_command,
-    add_data_options,
-    add_run_options,
-    data_options,
-    whole,
-)
-from tf_lottery_cli.terminal import import_keras, says_if_finished
+from tf_lottery_cli import full_demo
+from tf_lottery_cli.compare import add_jobs, add_named_data
+from tf_lottery_cli.parser import add_command, whole
+from tf_lottery_cli.sweep_table import add_table_options, train_and_show
+from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
-Finds lottery tickets in LeNet-300-100: trains, prunes 20% of the weights, rewinds the rest to
-their initial values and trains again, level by level down to about 5% density. Then it trains the
-same masks from new random weights, and with RigL a network as sparse as the last ticket, writes a
-few of the networks to TFLite files, prints a table of the results and summarizes it in words.
-Use it to see what the library does: with the digits that come with scikit-learn it takes a minute
-or two and no network, with mnist a quarter of an hour, with cifar10 more.
+Trains LeNet-300-100 on the digits that come with scikit-learn: dense; by RigL, which is sparse from
+the first step to the last; to a lottery ticket by iterative magnitude pruning (imp) and by gates
+(cs); and the ticket of imp again, with all tweaks that fit (retrained). It writes a TFLite file of
+every network, without its dead units and zeros, the last one with 8-bit weights, runs the files,
+and prints their bytes, accuracies and milliseconds. Use it to see what the library does: it takes
+less than a minute on two cores and needs no network. It is the smallest `tf-lottery compare`.
+
+With --full it runs the experiment of the lottery ticket paper, for several minutes: tickets level
+by level down to about 5% density, the same masks with new random weights, and RigL.
 
   tf-lottery demo
+  tf-lottery demo --full
   tf-lottery demo --dataset mnist --data-dir ~/tensorflow_datasets --out runs/mnist"""
 
 RESUME = "(the same command goes on where it stopped)"
@@ -36,23 +31,19 @@ def add_parser(commands):
         commands: What `add_subparsers` returned.
     """
     parser = add_command(
-        commands, "demo", run, "find lottery tickets and export them", DESCRIPTION, RESUME
+        commands, "demo", run, "see each family of methods, in a minute", DESCRIPTION, RESUME
     )
-    add_data_options(parser, IMAGES)
+    add_named_data(parser)
+    add_jobs(parser)
+    add_table_options(parser, "runs/demo")
     parser.add_argument(
-        "--levels",
-        type=whole(1, 30),
+        "--seed",
+        type=whole(0),
         metavar="N",
-        help="how many times to prune 20%% of the weights (default: 14)",
+        default=0,
+        help="decides initial weights and the order of the data (default: 0)",
     )
-    parser.add_argument(
-        "--replicates",
-        type=whole(1),
-        default=3,
-        metavar="N",
-        help="how often to run the experiment; the table shows means (default: 3)",
-    )
-    add_run_options(parser, "runs/demo")
+    full_demo.add_options(parser.add_argument_group("the full experiment"))
 
 
 def run(args):
@@ -62,78 +53,45 @@ def run(args):
         args: The parsed arguments.
 
     Raises:
-        ValueError: If the folder holds a run with other arguments.
+        ValueError: If the folder holds a run with other arguments, or options exclude each other.
         OSError: If the data set is missing or the folder cannot be written.
-        RuntimeError: If the backend is not TensorFlow.
+        RuntimeError: If the backend is not TensorFlow, or runs have failed.
     """
-    start = time.monotonic()
+    full_demo.check_options(args)
     import_keras()
-    from rich.console import Console
+    if args.full:
+        full_demo.run(args)
+        return
+    from tf_lottery.experiments.sweeps import Sweep, presets
 
-    from tf_lottery.experiments import data, demo
-
-    settings = demo.SETTINGS[args.dataset]
-    if args.levels:
-        settings = dataclasses.replace(settings, levels=args.levels)
-    arrays = data.load(args.dataset, args.data_dir, args.download, **data_options(args))
-    if args.fresh:
-        demo.remove_demo(args.out)
-    console = Console(markup=False)
-    progress = show_progress(settings.levels, args.replicates)
-    with says_if_finished(console, args.out), progress as on_row:
-        result = demo.run_demo(arrays, settings, args.out, args.seed, args.replicates, on_row)
-    console.print(result)
-    for sentence in result.conclusions():
-        console.print(f"- {sentence}", highlight=False)
-    out = pathlib.Path(args.out)
-    console.print(
-        f"{time.monotonic() - start:.0f} seconds. In {out}: lottery.png (the plot), *.tflite, "
-        "results.json, replicate_*/ticket_*.npz (tickets), replicate_*/trained_*.keras (networks)"
-        f"\nNext: tf-lottery summary {out / 'replicate_0' / f'ticket_{result.levels[-1]:02d}.npz'}",
-        highlight=False,
-        soft_wrap=True,
+    spec = presets.demonstration(
+        args.dataset, data_dir=args.data_dir, download=args.download, seed=args.seed
     )
+    train_and_show(args, Sweep.from_dict(spec), conclusions, jobs=args.jobs)
 
 
-@contextlib.contextmanager
-def show_progress(levels, replicates):
-    """Shows the progress of the demonstration: a bar on a terminal, else a line per step.
+def conclusions(result):
+    """Returns lines that say what the table of the demonstration shows, and what to do next.
 
     Args:
-        levels: Integer, the levels of every replicate.
-        replicates: Integer.
-
-    Yields:
-        The function to give to `run_demo` as `on_row`.
+        result: `SweepResult` of `presets.demonstration`.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True, markup=False)
-    if not console.is_terminal:
-        yield lambda row: console.print(_describe(row), highlight=False)
-        return
-    # One training of the dense network, two per level and one of RigL; then the exports.
-    trainings = 2 * levels + 2
-    columns = (BarColumn(10), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("Trains the dense network", total=replicates * trainings + 2)
-
-        def on_row(row):
-            done = replicates * trainings
-            if row["kind"] != "export":
-                before = {"ticket": 1, "reinitialized": levels + 1, "rigl": levels + 2}[row["kind"]]
-                done = row["replicate"] * trainings + before + row["level"]
-            progress.update(task, completed=done, description=_describe(row))
-
-        yield on_row
-
-
-def _describe(row):
-    if row["kind"] == "export":
-        return f"Exports level {row['level']}: density {row['density']:.1%}"
-    kind = "RigL" if row["kind"] == "rigl" else row["kind"]
-    return (
-        f"Replicate {row['replicate']}, {kind} {row['level']}: "
-        f"density {row['density']:.1%}, accuracy {row['test_accuracy']:.1%}"
-    )
+    # Of a demonstration that has failed runs, the table alone is shown.
+    if result.failed:
+        return []
+    rows = {row["run"].split("_")[0]: row for row in result.rows if "retrained" not in row}
+    (retrained,) = (row for row in result.rows if "retrained" in row)
+    dense, rigl, imp = rows["dense"], rows["rigl"], rows["imp"]
+    lines = [
+        f"- The ticket that was trained again keeps {retrained['density']:.0%} of the weights: "
+        f"its file has {retrained['file_bytes'] / dense['file_bytes']:.0%} of the dense one's "
+        f"bytes and {retrained['file_accuracy']:.1%} accuracy, the dense one "
+        f"{dense['file_accuracy']:.1%}.",
+    ]
+    if None not in (dense["training_flops"], rigl["training_flops"], imp["training_flops"]):
+        share, times = (row["training_flops"] / dense["training_flops"] for row in (rigl, imp))
+        lines.append(
+            f"- RigL needs {share:.0%} of the FLOPs of the dense training if zeros are skipped, "
+            f"the search of the ticket {times:.1f} times as many."
+        )
+    return [*lines, "Next: tf-lottery compare --quick"]

@@ -28,12 +28,14 @@ def add_table_options(parser, out):
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
-def train_and_show(args, sweep, **places):
+def train_and_show(args, sweep, conclude=None, **places):
     """Trains what is missing of a sweep, and prints its table, after Ctrl-C of what is there.
 
     Args:
         args: The parsed arguments, with those of `add_table_options`.
         sweep: `Sweep`.
+        conclude: Function of the result that returns lines to print below the table. Defaults to
+            `None`.
         **places: Arguments of `run_sweep`, where to train.
 
     Raises:
@@ -47,6 +49,9 @@ def train_and_show(args, sweep, **places):
     if args.fresh:
         sweeps.remove_sweep(sweep, args.out)
     missing = unfinished(sweep, args.out)
+    if missing and places.get("address") is None:
+        # Data that cannot be read are refused before a folder is made.
+        missing[0].load_data()
     try:
         with show_progress(sweep.runs, missing, args.quiet) as on_run:
             result = sweeps.run_sweep(sweep, args.out, on_run=on_run, **places)
@@ -58,6 +63,7 @@ def train_and_show(args, sweep, **places):
     text = f"In {args.out}: results.json, results.csv, sweep.png, and a folder for every run"
     if not missing:
         text += f"\nAll {len(sweep.runs)} runs had finished before: nothing was trained"
+    text = "\n".join([*(conclude(result) if conclude else ()), text])
     _print_result(args, result, text)
     if result.failed:
         name, error = next(iter(result.failed.items()))

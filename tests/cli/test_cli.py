@@ -13,12 +13,15 @@ import pytest
 import tf_lottery as tfl
 import tf_lottery_cli as cli
 from tf_lottery.experiments import checkpoint, data, demo, methods, networks, training
+from tf_lottery.experiments.sweeps import presets
 from tf_lottery.export import candidates, quantization, runtimes
+from tf_lottery_cli import compare
 from tf_lottery_cli import parser as options
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMMANDS = (
     "demo",
+    "compare",
     "train",
     "retrain",
     "sweep",
@@ -88,7 +91,8 @@ def test_a_process_prints_nothing_but_its_result(files):
 
 def test_choices_are_the_library_s():
     assert data.DATASETS == options.DATASETS
-    assert data.IMAGES == options.IMAGES == tuple(demo.SETTINGS)
+    assert data.IMAGES == options.IMAGES == tuple(demo.SETTINGS) == presets.DATASETS
+    assert compare.COMPARED == presets.COMPARED
     assert tuple(networks.MODELS) == options.MODELS
     assert methods.DISTRIBUTIONS == options.DISTRIBUTIONS
     assert tfl.sparsity.masks.SCOPES == options.SCOPES
@@ -117,6 +121,11 @@ def test_choices_are_the_library_s():
         ("demo --replicates 0", "--replicates: must be an integer >= 1"),
         ("demo --seed -1", "--seed: must be an integer >= 0"),
         ("demo --level 2", "unrecognized arguments: --level"),
+        ("demo --levels 2", "--levels must come with --full. Received: --levels 2"),
+        ("compare --sparsity 0.9,2", "above 0 and below 1. Received: '2'"),
+        ("compare --jobs 0", "--jobs: must be an integer >= 1"),
+        ("compare --methods dense,rigll", "--methods must be names of dense, static"),
+        ("compare --quantize int4", "--quantize: invalid choice: 'int4'"),
         ("train --dataset digits", "required: --method"),
         ("train --method gmp --augment flop", "--augment must be names of flip, shift"),
         ("train --method gmp --image-size 0", "--image-size: must be an integer >= 1"),
@@ -263,7 +272,8 @@ def test_summary_as_json(command, files, name):
 @pytest.mark.skipif(on_tensorflow, reason="about the other backends")
 def test_other_backends_name_the_way_out(refused, files, tmp_path):
     assert "KERAS_BACKEND=tensorflow" in refused("export", files["plain"])
-    assert "KERAS_BACKEND=tensorflow" in refused("demo", "--out", tmp_path / "run")
+    for name in ("demo", "compare", "demo --full"):
+        assert "KERAS_BACKEND=tensorflow" in refused(*name.split(), "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -417,13 +427,13 @@ def test_train_on_text(command, tfds_dir, tmp_path):
 
 @needs_tensorflow
 @pytest.mark.thorough("tests/experiments/test_demo.py trains the same")
-def test_demo(command, size, tmp_path, monkeypatch):
+def test_full_demo(command, size, tmp_path, monkeypatch):
     # Keras runs several steps per call only in compiled functions.
     steps = {"steps_per_epoch": 20} if size == "full" else {"steps_per_epoch": 4, "frequency": 2}
     at_once = {"steps_per_execution": 1} if size == "small" else {}
     few = dataclasses.replace(demo.SETTINGS["digits"], **steps, **at_once)
     monkeypatch.setitem(demo.SETTINGS, "digits", few)
-    arguments = ("demo", "--levels", 2, "--replicates", 1, "--out", tmp_path / "run")
+    arguments = ("demo", "--full", "--levels", 2, "--replicates", 1, "--out", tmp_path / "run")
     code, out, err = command(*arguments)
     assert code == 0
     assert f"│    2 │  {'64.3%' if size == 'full' else '66.3%'} │" in out
@@ -445,22 +455,22 @@ def test_demo(command, size, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"] == rows
 
 
-def test_demo_shows_a_bar_on_a_terminal(monkeypatch, capsys):
+def test_full_demo_shows_a_bar_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     row = {"replicate": 1, "level": 2, "density": 0.64, "test_accuracy": 0.9}
-    with cli.demo.show_progress(levels=2, replicates=2) as on_row:
+    with cli.full_demo.show_progress(levels=2, replicates=2) as on_row:
         for kind in ("ticket", "reinitialized", "rigl", "export"):
             on_row({**row, "kind": kind})
     assert "Exports level 2: density 64.0%" in capsys.readouterr().err
 
 
 @needs_tensorflow
-def test_demo_interrupted(command, tmp_path, monkeypatch):
+def test_full_demo_interrupted(command, tmp_path, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "run_lottery", interrupt)
-    code, out, err = command("demo", "--out", tmp_path)
+    code, out, err = command("demo", "--full", "--out", tmp_path)
     assert (code, out) == (130, "")
     assert err == "tf-lottery: interrupted (the same command goes on where it stopped)\n"
 

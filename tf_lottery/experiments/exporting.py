@@ -40,15 +40,6 @@ def export_run(directory, data, precision="float32"):
         OSError: If a file cannot be read or written.
         ExportError: If the file does not run or agree with Keras. It is a `RuntimeError`.
         RuntimeError: If the backend is not TensorFlow.
-
-    Example:
-
-    >>> from tf_lottery.experiments import data, training
-    >>> digits, settings = data.load("digits"), training.TrainSettings(epochs=1)
-    >>> results = training.run_training(digits, settings, "runs/exported", verbose=0)
-    >>> file = export_run("runs/exported", digits)
-    >>> abs(file["file_accuracy"] - results["test_accuracy"]) < 1e-3
-    True
     """
     directory = pathlib.Path(directory)
     with locked(directory):

@@ -113,13 +113,22 @@ class Run:
         results = self._train(directory, verbose)
         if self.export is None:
             return results
-        data, folder = _load(tuple(self.data.items())), pathlib.Path(directory) / self.name
-        return {**results, **exporting.export_run(folder, data, self.export)}
+        folder = pathlib.Path(directory) / self.name
+        return {**results, **exporting.export_run(folder, self.load_data(), self.export)}
+
+    def load_data(self):
+        """Returns the `Data` of the run.
+
+        Raises:
+            ValueError: If the inputs cannot be resized or normalized.
+            OSError: If the data set is missing.
+        """
+        return _load(tuple(self.data.items()))
 
     def _train(self, directory, verbose):
         if self.search is not None and self.search.trained(directory) is None:
             self.search._train(directory, verbose)
-        data = _load(tuple(self.data.items()))
+        data = self.load_data()
         folder = pathlib.Path(directory) / self.name
         if self.kind == training.KIND:
             return training.run_training(data, self.settings, folder, self.seed, verbose)

@@ -13,7 +13,7 @@ def _count(measure):
 
 
 def _flops(measure):
-    return f"{measure['mean']:.1e}".replace("e+", "e")
+    return f"{measure['mean']:.1e}".replace("e+0", "e").replace("e+", "e")
 
 
 # The results that have a column: its heading, and how a mean is written.
