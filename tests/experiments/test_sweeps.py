@@ -189,23 +189,47 @@ def test_an_interrupted_sweep_goes_on_to_the_same_table(tmp_path):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["notes.txt"]
 
 
-def test_retrainings_of_another_ticket_are_not_finished(tmp_path, make_model):
+@pytest.fixture
+def retraining(tmp_path, make_model):
+    """The spec of a retraining with all tweaks, and a function that writes its results."""
     for name, sparsity in (("one", 0.5), ("two", 0.8)):
         tfl.Ticket.from_model(tfl.sparsify(make_model(), sparsity)).save(tmp_path / f"{name}.npz")
     spec = {"run": "retrain", "model": "lenet-5", "ticket": str(tmp_path / "one.npz")}
-    (run,) = Sweep.from_dict({**spec, "tweaks": "all"}).runs
-    settings = run._determining({"tweaks": ["label_smoothing"]}, tmp_path)
-    results = {"settings": settings, "density": 0.5, "epochs": 10, "test_accuracy": 1}
-    (tmp_path / run.name).mkdir()
-    for name, content in (
-        ("settings", {"run": "retrain", **settings}),
-        ("results", {**results, "test_loss": 0}),
-    ):
-        (tmp_path / run.name / f"{name}.json").write_text(json.dumps(content))
-    assert sweep.unfinished(Sweep((run,)), tmp_path) == []
-    changed = Sweep.from_dict({**spec, "tweaks": "all", "ticket": str(tmp_path / "two.npz")})
+    spec["tweaks"] = "all"
+
+    def finish(steps):
+        (run,) = Sweep.from_dict(spec).runs
+        settings = run._determining({"settings": {"tweaks": ["label_smoothing"]}}, tmp_path)
+        results = {"settings": settings, "density": 0.5, "epochs": 10, "test_accuracy": 1}
+        (tmp_path / run.name).mkdir(exist_ok=True)
+        for name, content in (
+            ("settings", {"run": "retrain", **settings}),
+            ("results", {**results, "test_loss": 0, "steps": steps}),
+        ):
+            (tmp_path / run.name / f"{name}.json").write_text(json.dumps(content))
+
+    return spec, finish
+
+
+def test_retrainings_of_another_ticket_are_not_finished(tmp_path, retraining):
+    spec, finish = retraining
+    finish(steps=100)
+    assert sweep.unfinished(Sweep.from_dict(spec), tmp_path) == []
+    changed = Sweep.from_dict({**spec, "ticket": str(tmp_path / "two.npz")})
     with pytest.raises(ValueError, match="ticket='.*' instead of '"):
         sweep.unfinished(changed, tmp_path)
+
+
+def test_retrainings_with_all_tweaks_notice_a_teacher(tmp_path, retraining, make_model):
+    spec, finish = retraining
+    make_model().save(tmp_path / "teacher.keras")
+    taught = Sweep.from_dict({**spec, "teacher": str(tmp_path / "teacher.keras")})
+    # A short training does not use it.
+    finish(steps=9_999)
+    assert sweep.unfinished(taught, tmp_path) == []
+    finish(steps=10_000)
+    with pytest.raises(ValueError, match="distillation.*teacher=None instead of '"):
+        sweep.unfinished(taught, tmp_path)
 
 
 @pytest.mark.usefixtures("small_networks", "mode")

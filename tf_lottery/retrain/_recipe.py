@@ -238,8 +238,7 @@ def fitting_tweaks(model, steps, batches, teacher):
         batches: As in `recipe`.
         teacher: As in `recipe`.
     """
-    is_long = steps >= LONG_TRAINING
-    if teacher is not None and not is_long:
+    if teacher is not None and not is_long(steps):
         warnings.warn(
             f"The teacher is not used: in a training of {steps:,} steps, below {LONG_TRAINING:,}, "
             "distillation lowers the accuracy. Train longer, or name 'distillation' in `tweaks`.",
@@ -247,11 +246,20 @@ def fitting_tweaks(model, steps, batches, teacher):
         )
     fits = {
         "soft_activations": bool(find_rectifiers(model)),
-        "ghost_skips": is_long and bool(find_convolutions(model)[0]),
+        "ghost_skips": is_long(steps) and bool(find_convolutions(model)[0]),
         "rescaled_initialization": batches is not None,
-        "distillation": is_long and teacher is not None,
+        "distillation": is_long(steps) and teacher is not None,
     }
     return tuple(name for name in TWEAKS if fits.get(name, True))
+
+
+def is_long(steps):
+    """Returns whether a training is long enough for ghost skips and distillation.
+
+    Args:
+        steps: Integer, the length of the training.
+    """
+    return steps >= LONG_TRAINING
 
 
 def _end(name, share, steps):

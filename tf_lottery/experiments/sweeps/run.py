@@ -12,6 +12,7 @@ from tf_lottery.experiments.data import input_settings, load
 from tf_lottery.experiments.folder_lock import FolderInUse
 from tf_lottery.experiments.run_folder import compare_settings, read_results
 from tf_lottery.export.errors import ExportError
+from tf_lottery.retrain._recipe import is_long
 from tf_lottery.ticket import Ticket
 
 # Seconds after which a run that another process trains is looked at again.
@@ -178,13 +179,13 @@ class Run:
         results = read_results(folder, KINDS[self.kind].results)
         if results is not None:
             # The name of the folder has only the settings that differ among the runs of a sweep.
-            compare_settings(folder, self.kind, self._determining(results["settings"], directory))
+            compare_settings(folder, self.kind, self._determining(results, directory))
         return results
 
-    def _determining(self, found, directory):
+    def _determining(self, results, directory):
         """Returns the arguments that determine the result, as a finished run has stored them.
 
-        Tweaks that were chosen in the training are those that it has `found`.
+        Its `results` name the tweaks that were chosen in the training.
         """
         inputs = input_settings(**{k: v for k, v in self.data.items() if k not in _NOT_INPUTS})
         settings = self.settings
@@ -193,7 +194,7 @@ class Run:
             settings = dataclasses.replace(settings, model=model)
             return training.all_settings(inputs, settings, self.seed)
         if settings.tweaks is None:
-            settings = dataclasses.replace(settings, tweaks=tuple(found["tweaks"]))
+            settings = dataclasses.replace(settings, tweaks=self._chosen_tweaks(results))
         digests, sources = {}, self._sources(directory)
         for name, digest in (("ticket", _ticket_digest), ("teacher", _teacher_digest)):
             is_used = name == "ticket" or "distillation" in settings.tweaks
@@ -201,6 +202,16 @@ class Run:
                 path = sources[name]
                 digests[name] = digest(path, os.stat(path).st_mtime_ns)
         return retraining.all_settings(inputs, settings, self.seed, **digests)
+
+    def _chosen_tweaks(self, results):
+        """Returns the tweaks that a finished run would choose with the teacher that is given now.
+
+        The others depend on the network and the length of the training, which are the same.
+        """
+        tweaks = {name for name in results["settings"]["tweaks"] if name != "distillation"}
+        if "teacher" in self.sources and is_long(results.get("steps", 0)):
+            tweaks.add("distillation")
+        return tuple(tweaks)
 
 
 # Arguments of `data.load` that decide where data are found, and not what they are.
