@@ -1,7 +1,8 @@
 """The trainings that `kills.py` kills: each works in an empty folder and can be started again.
 
-They are tiny and train eagerly, so that a kill costs about a second. Every case writes its weights
-and masks into the folder, or is a command of `tf-lottery`, which does.
+They are tiny and train eagerly, so that a kill costs about a second; more if they start processes
+of their own, which import TensorFlow. Every case writes its weights and masks into the folder, or
+is a command of `tf-lottery` or its function, which does.
 """
 
 import functools
@@ -13,19 +14,23 @@ import numpy as np
 import tf_lottery as tfl
 import tf_lottery_cli
 from tf_lottery import files
-from tf_lottery.experiments import models
+from tf_lottery.experiments import data, demo, models
 from tf_lottery.experiments.batches import ShuffledBatches
 from tf_lottery.experiments.checkpoint import Checkpoint
+from tf_lottery.experiments.lottery import LotterySettings
 
 EPOCHS = 4
 # Three or four steps per epoch of LeNet-300-100 on 1,197 digits.
 SHORT = ("--batch-size", "350", "--epochs", "2")
 
 
-def batches(shape):
+def data_of(shape):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(32, *shape)).astype("float32")
-    return ShuffledBatches(x, rng.integers(0, 3, 32), batch_size=8)
+    return rng.normal(size=(32, *shape)).astype("float32"), rng.integers(0, 3, 32)
+
+
+def batches(shape):
+    return ShuffledBatches(*data_of(shape), batch_size=8)
 
 
 def small_model(shape=(8,)):
@@ -51,12 +56,12 @@ def compiled(sparse, loss=None):
 
 def fit(sparse, folder, callbacks, epochs=EPOCHS, shape=(8,)):
     """Trains, and writes weights and masks."""
-    data = batches(shape)
+    shuffled = batches(shape)
     sparse.fit(
-        data,
+        shuffled,
         epochs=epochs,
         shuffle=False,
-        callbacks=[data.follow_epoch(), *callbacks],
+        callbacks=[shuffled.follow_epoch(), *callbacks],
         verbose=0,
     )
     weights = {f"weight_{i}": array for i, array in enumerate(sparse.get_weights())}
@@ -128,12 +133,49 @@ def retrain(folder):
     command(folder, "retrain", path, "--tweaks", "soft-activation,label-smoothing", *SHORT, *out)
 
 
-def sweep(folder):
+def stability(folder):
+    starts = ("--dense", "shared", "--dense", "independent", "--rewind-to-step", "2")
+    command(folder, "stability", *starts, "--points", "2", *SHORT, "--out", folder / "run")
+
+
+def compress(folder):
+    x, y = data_of((8,))
+    model = small_model()
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    tfl.compress(
+        model,
+        (x, y),
+        (x, y),
+        budget={"bytes": 3000},
+        max_drop=0.0,
+        finetune=1,
+        structures=("unstructured",),
+        sparsities=(0.5, 0.9),
+        precisions=("float32", "int8"),
+        runs=1,
+        directory=folder / "run",
+        verbose=0,
+    )
+
+
+def run_demo(folder):
+    settings = LotterySettings(
+        levels=2,
+        epochs_per_level=1,
+        steps_per_epoch=4,
+        frequency=2,
+        steps_per_execution=1,
+        jit_compile=False,
+    )
+    demo.run_demo(data.load("digits"), settings, folder / "run", replicates=1)
+
+
+def sweep(folder, jobs):
     spec = {"method": ["static", "rigl"], "sparsity": [0.8, 0.9], "epochs": 1, "batch_size": 350}
     path = folder / "spec.json"
     with files.atomic_path(path) as temporary:
         temporary.write_text(json.dumps(spec))
-    command(folder, "sweep", path, "--out", folder / "runs")
+    command(folder, "sweep", path, "--out", folder / "runs", "--jobs", jobs)
 
 
 CASES = {
@@ -152,5 +194,11 @@ CASES = {
     "tf-lottery train, gmp": functools.partial(train, method="gmp"),
     "tf-lottery train, imp": functools.partial(train, method="imp"),
     "tf-lottery retrain": retrain,
-    "tf-lottery sweep": sweep,
+    "tf-lottery sweep": functools.partial(sweep, jobs=1),
+    "tf-lottery sweep, jobs": functools.partial(sweep, jobs=2),
+    "tf-lottery stability": stability,
+    "compress": compress,
+    "demo": run_demo,
 }
+# These start other processes or train several networks.
+SLOW = ("tf-lottery sweep, jobs", "compress", "demo")
