@@ -27,8 +27,10 @@ OPERATORS = frozenset(_OPERATORS.split())
 # LiteRT's reference kernels round `sum * scale` once, to a step of the output. TFLite Micro's
 # round the product to 32 bits first, and then to a step. Integer arithmetic in NumPy gives either
 # result bit by bit. They differ by a step where the sum is near a half, and layers that follow a
-# narrow one amplify a step. So few outputs may differ by several steps.
-MAX_STEPS, MAX_FRACTION = 4, 0.01
+# narrow one amplify a step, in all outputs of an example: in 1.2% of those of MLPerf Tiny's
+# autoencoder with blocks of zeros. So few outputs may differ by several steps. In a file that is
+# read wrong, most do, by many.
+MAX_STEPS, MAX_FRACTION = 4, 0.05
 
 
 @dataclasses.dataclass(frozen=True)
