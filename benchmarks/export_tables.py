@@ -145,9 +145,14 @@ def xnnpack_arm():
 def export_micro():
     """Returns the table of files for microcontrollers at 90% zeros."""
     found = record.read("export_micro")["results"]
-    names = {"cnn": "two convolutions, 28 px", "ds_cnn": "DS-CNN, spoken commands"}
-    names = {"lenet": "LeNet-300-100", **names, "mobilenet_0.25": "MobileNet-v1 0.25, 96 px"}
-    names["autoencoder"] = "autoencoder, 640 inputs"
+    names = {
+        "lenet": "LeNet-300-100",
+        "cnn": "two convolutions, 28 px",
+        "ds_cnn": "DS-CNN, spoken commands",
+        "resnet_8": "ResNet-8, 32 px",
+        "mobilenet_0.25": "MobileNet-v1 0.25, 96 px",
+        "autoencoder": "autoencoder, 640 inputs",
+    }
     rows = []
     for family, name in names.items():
         cases = {(r["sparsity"], r["pattern"]): r for r in found if r["family"] == family}
