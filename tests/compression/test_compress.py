@@ -83,8 +83,21 @@ def test_refused(compress, tmp_path, options, message):
 def test_several_outputs_are_refused(compress):
     x = keras.Input((6,))
     model = keras.Model(x, [keras.layers.Dense(3)(x), keras.layers.Dense(3)(x)], name="twins")
-    with pytest.raises(ValueError, match="one output, of classes, .*'twins' with 2 outputs"):
+    with pytest.raises(ValueError, match="one output, by .*'twins' with 2 outputs"):
         compress(model)
+
+
+def test_predicted_numbers(compress, make_model, data, monkeypatch):
+    monkeypatch.setattr(Search, "run", lambda self: None)
+    (x, _), (x_val, _) = data
+    model = make_model()
+    model.compile("sgd", "mse")
+    y, y_val = (values[:, :3] + 1 for values in (x, x_val))
+    result = compress(model, (x, y), (x_val, y_val), finetune=1)
+    errors = ((model.predict(x_val, verbose=0) - y_val) ** 2).mean()
+    assert result.dense_accuracy == pytest.approx(1 - errors / y_val.var(axis=0).mean(), rel=1e-4)
+    with pytest.raises(ValueError, match="`train` must have finite numbers in the shape"):
+        compress(model, (x, y[:, :2]), (x_val, y_val), finetune=1)
 
 
 def test_nan_outputs_are_refused(compress, make_model):

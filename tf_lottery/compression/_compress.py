@@ -62,7 +62,7 @@ def compress(
     seed: int = 0,
     verbose: int = 1,
 ) -> Compression:
-    """Finds the TFLite file of a trained classifier that meets a budget at the least loss.
+    """Finds the TFLite file of a trained model that meets a budget at the least loss.
 
     It tries ways to prune the model with files of several precisions. A network is pruned in one
     step with unlabelled examples (`tfl.prune` with `scores="obs"`, then `tfl.repair`) and, with
@@ -76,13 +76,16 @@ def compress(
     same examples in the same order every time. Ctrl-C ends it with what is known so far.
 
     Args:
-        model: A built plain Keras model for classes, with one output. To train it further, it must
-            be compiled with an optimizer and a loss.
+        model: A built plain Keras model with one output, of classes or of numbers to predict. To
+            train it further, it must be compiled with an optimizer and a loss.
         train: The training data, a tuple of arrays `(x, y)` or a data set of such batches, which
             is read into memory. Without `finetune`, inputs alone will do; with it, there must be
             no sample weights.
         validation: The same, of examples that the model was not trained with. Accuracies are
             measured on them: labels are class numbers or one-hot rows, or 0 and 1 for one output.
+            For a model that is compiled with a loss of regression, such as `"mse"`, they are
+            numbers, and accuracy stands for the fraction of their variance that the outputs
+            explain, R squared.
         budget: Dict of one or more of `"bytes"`, the size of the `.tflite` file; `"flops"`, those
             of one example without products with zeros, as `tfl.flops` counts them; and
             `"milliseconds"`, of one example on one thread of this machine.
@@ -90,7 +93,8 @@ def compress(
             `0.01`.
         finetune: Integer >= 0, the epochs of further training: weights are pruned gradually
             meanwhile, channels at once before, since in short trainings that was more accurate by
-            two points (`benchmarks/channels_cifar10.py`). Defaults to `0`: no training, no labels.
+            up to two points (`benchmarks/channels_cifar10.py`). Defaults to `0`: no training, no
+            labels.
         structures: Names of patterns as in `tfl.sparsify`. Defaults to single weights, blocks of
             4 inputs, and whole channels.
         sparsities: Floats in (0, 1), rising: the fractions of zeros to try, of all kernels

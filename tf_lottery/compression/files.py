@@ -101,7 +101,7 @@ def file_accuracy(path: str | os.PathLike, examples, accuracy, process=None) -> 
     Args:
         path: The file.
         examples: `Examples`.
-        accuracy: `Accuracy`.
+        accuracy: The result of `make_measure`.
         process: The process of `interpreter_process`. Defaults to `None`: a new one.
 
     Raises:

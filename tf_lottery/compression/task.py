@@ -15,6 +15,7 @@ from tf_lottery.calibration.inputs import input_batches, to_array
 from tf_lottery.compression.examples import Accuracy, Examples, read_examples
 from tf_lottery.compression.grid import Grid
 from tf_lottery.compression.limits import Limits, least_accuracy
+from tf_lottery.compression.measures import ExplainedVariance, make_measure
 from tf_lottery.experiments.run_folder import digest
 from tf_lottery.export.inputs import Inputs
 from tf_lottery.model import SparseModel
@@ -30,7 +31,7 @@ class Task:
         model: The plain trained model.
         train: `Examples`, with labels if there is fine-tuning.
         validation: `Examples` with labels.
-        accuracy: `Accuracy` on the validation data.
+        accuracy: `Accuracy` on the validation data, or `ExplainedVariance`.
         dense_accuracy: Float, that of the model.
         limits: `Limits`.
         max_drop: Float.
@@ -49,7 +50,7 @@ class Task:
     model: keras.Model
     train: Examples
     validation: Examples
-    accuracy: Accuracy
+    accuracy: Accuracy | ExplainedVariance
     dense_accuracy: float
     limits: Limits
     max_drop: float
@@ -126,7 +127,7 @@ def check_model(model, finetune):
 
 def _wrong_outputs(model, count):
     return ValueError(
-        "Argument `model` must have one output, of classes, by whose accuracy files are compared. "
+        "Argument `model` must have one output, by whose accuracy files are compared. "
         f"Received: model={model.name!r} with {count} outputs"
     )
 
@@ -152,14 +153,14 @@ def measure_dense(model, validation):
         validation: The user's argument.
 
     Returns:
-        The `Examples`, the `Accuracy`, and that of the model.
+        The `Examples`, the result of `make_measure`, and its value for the model.
 
     Raises:
         ValueError: If the data do not fit the model, or its outputs are not finite.
     """
     examples = read_examples("validation", validation, model)
     outputs = predict(model, examples)
-    accuracy = Accuracy(model, examples.y, outputs)
+    accuracy = make_measure(model, examples.y, outputs)
     return examples, accuracy, accuracy(outputs)
 
 
