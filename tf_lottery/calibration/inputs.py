@@ -88,3 +88,40 @@ def _batches_of_data_set(name, data):
 def to_array(tensor):
     """Returns a tensor of the backend, or an array, as a NumPy array."""
     return keras.ops.convert_to_numpy(tensor) if keras.ops.is_tensor(tensor) else np.asarray(tensor)
+
+
+def gather(name, batches):
+    """Returns the inputs, labels and sample weights of batches as arrays in memory.
+
+    Args:
+        name: String, the argument's name for messages.
+        batches: Iterator or list of tuples `(x,)`, `(x, y)` or `(x, y, sample_weight)`, or of
+            inputs alone.
+
+    Returns:
+        Tuple `(x, y, sample_weight)`, with `None` for what there is not.
+
+    Raises:
+        ValueError: If there is no batch, or batches are tuples of different lengths.
+
+    Example:
+
+    >>> gather("x", [(np.ones(2), np.zeros(2)), (np.ones(1), np.zeros(1))])
+    (array([1., 1., 1.]), array([0., 0., 0.]), None)
+    """
+    found = [batch if isinstance(batch, tuple) else (batch,) for batch in batches]
+    if not found or len({len(batch) for batch in found}) > 1:
+        raise ValueError(
+            f"Argument `{name}` must be a data set of batches `(x, y)`, at least one. "
+            f"Received: {len(found)} batches"
+        )
+    x, y, weights = (*map(_concatenated, zip(*found, strict=True)), None, None)[:3]
+    return x, y, weights
+
+
+def _concatenated(parts):
+    if all(part is None for part in parts):
+        return None
+    return keras.tree.map_structure(
+        lambda *arrays: np.concatenate(list(map(to_array, arrays))), *parts
+    )

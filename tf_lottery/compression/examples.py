@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_lottery.calibration.inputs import raw_batches, to_array
+from tf_lottery.calibration.inputs import gather, raw_batches
+from tf_lottery.experiments.labels import are_logits, class_numbers
 from tf_lottery.export.inputs import Inputs, make_inputs
 
 
@@ -101,17 +102,7 @@ def _read(name, data, refuses_weights):
     batches = list(batches)
     if refuses_weights:
         _refuse_weights(name, batches)
-    pairs = [batch[:2] if isinstance(batch, tuple) else (batch,) for batch in batches]
-    if not pairs or len({len(pair) for pair in pairs}) > 1:
-        raise ValueError(
-            f"Argument `{name}` must be a data set of batches `(x, y)`, at least one. "
-            f"Received: {len(pairs)} batches"
-        )
-    x, *y = (
-        keras.tree.map_structure(lambda *arrays: np.concatenate(list(map(to_array, arrays))), *part)
-        for part in zip(*pairs, strict=True)
-    )
-    return x, y[0] if y else None
+    return gather(name, batches)[:2]
 
 
 def _refuse_weights(name, batches):
@@ -146,9 +137,8 @@ class Accuracy:
 
     def __init__(self, model: keras.Model, labels: np.ndarray, outputs: np.ndarray) -> None:
         outputs = _with_class_axis(outputs)
-        are_logits = _takes_logits(model) or outputs.min() < 0 or outputs.max() > 1
-        self.threshold = 0.0 if are_logits else 0.5
-        self.labels = _class_numbers("validation", labels, outputs.shape)
+        self.threshold = 0.0 if are_logits(model, outputs) else 0.5
+        self.labels = class_numbers("validation", labels, outputs.shape)
         self._output_shape = outputs.shape[1:]
 
     def __call__(self, outputs):
@@ -180,49 +170,9 @@ class Accuracy:
         """
         shape = (len(labels), *self._output_shape)
         if labels.shape != shape or shape[-1] == 1:
-            _class_numbers("train", labels, shape)
+            class_numbers("train", labels, shape)
 
 
 def _with_class_axis(outputs):
     """Returns outputs with an axis of classes, also of a model with one number per example."""
     return outputs[:, None] if outputs.ndim == 1 else outputs
-
-
-def _class_numbers(name, labels, shape):
-    """Returns labels as class numbers, one for every output, or raises a `ValueError`.
-
-    Args:
-        name: String, the argument's name for messages.
-        labels: Array.
-        shape: Tuple, the shape of the outputs.
-    """
-    expected, classes = shape[:-1], max(shape[-1], 2)
-    if labels.shape == shape and shape[-1] > 1 and _is_one_hot(labels):
-        labels = labels.argmax(axis=-1)
-    elif labels.shape == (*expected, 1):
-        labels = labels[..., 0]
-    if labels.shape != expected or labels.dtype.kind not in "biuf":
-        raise ValueError(
-            f"Argument `{name}` must have a class number or a one-hot row for every output. "
-            f"Received: labels of shape {labels.shape} and type {labels.dtype}, outputs of shape "
-            f"{shape}{', but the rows are not one-hot' if labels.shape == shape else ''}"
-        )
-    if labels.min() < 0 or labels.max() >= classes or np.any(labels != np.rint(labels)):
-        raise ValueError(
-            f"Argument `{name}` must have labels from 0 to {classes - 1}, for the "
-            f"{shape[-1]} outputs of the model. "
-            f"Received: labels from {labels.min()} to {labels.max()}"
-        )
-    return labels.astype("int64")
-
-
-def _is_one_hot(labels):
-    if labels.dtype.kind not in "biuf":
-        return False
-    return bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) == 1).all())
-
-
-def _takes_logits(model):
-    losses = keras.tree.flatten(getattr(model, "loss", None))
-    losses = [loss for loss in losses if isinstance(loss, keras.losses.Loss)]
-    return any(loss.get_config().get("from_logits", False) for loss in losses)

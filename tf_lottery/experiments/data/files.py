@@ -7,7 +7,8 @@ import zlib
 
 import numpy as np
 
-from tf_lottery.experiments.data import Data
+from tf_lottery.experiments.data.parts import Data
+from tf_lottery.experiments.data.splits import hold_out
 
 WINDOW, STRIDE = 128, 64
 _HELD_OUT = 5000
@@ -34,9 +35,7 @@ def fashion_mnist(folder: str | os.PathLike, seed: int = 0) -> Data:
         images = read_idx(folder / f"{name}-images-idx3-ubyte.gz")
         labels = read_idx(folder / f"{name}-labels-idx1-ubyte.gz")
         parts[part] = (images[..., None] / np.float32(255), labels.astype("int32"))
-    order = np.random.default_rng(seed).permutation(len(parts["train"][1]))
-    validation = tuple(array[order[:_HELD_OUT]] for array in parts["train"])
-    train = tuple(array[order[_HELD_OUT:]] for array in parts["train"])
+    train, validation = hold_out(parts["train"], _HELD_OUT, seed)
     return Data("fashion_mnist", train, validation, parts["test"])
 
 

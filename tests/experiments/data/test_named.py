@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tf_lottery.experiments import data
+from tf_lottery.experiments.data import named
 
 
 def test_digits_are_split_into_three_parts_without_overlap():
@@ -29,7 +30,7 @@ def test_images_are_scaled_and_split(monkeypatch, tmp_path):
         return [(images[:size].astype("uint8"), np.arange(size) % 10) for size in (5100, 30)]
 
     asked = []
-    monkeypatch.setattr(data, "_tfds", read)
+    monkeypatch.setattr(named, "read_splits", read)
     loaded = data.load("mnist", tmp_path, download=True)
     arguments = ("mnist", ["train", "test"], tmp_path, True)
     assert asked == [(arguments, {"as_supervised": True})]

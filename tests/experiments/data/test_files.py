@@ -2,7 +2,7 @@ import gzip
 
 import pytest
 
-from tf_lottery.experiments.local_data import read_idx
+from tf_lottery.experiments.data.files import read_idx
 
 
 @pytest.mark.parametrize("missing", [1, 12])
