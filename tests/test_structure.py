@@ -157,12 +157,10 @@ def test_nothing_heavy_is_imported_with_the_library():
 
 def test_the_command_is_light():
     for name in ("tf_lottery_cli", *(m for m in sources() if m.startswith("tf_lottery_cli."))):
-        if name != "tf_lottery_cli.inputs":  # Commands import this one only when they run.
-            imported = {
-                module.partition(".")[0]
-                for module in imports_of(sources()[name], at_module_level=True)
-            }
-            assert not imported & {"keras", "numpy", "rich", "tf_lottery"}, name
+        imported = {
+            module.partition(".")[0] for module in imports_of(sources()[name], at_module_level=True)
+        }
+        assert not imported & {"keras", "numpy", "rich", "tf_lottery"}, name
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import os
 
+from tf_lottery_cli.data_options import IMAGES
 from tf_lottery_cli.parser import (
-    IMAGES,
     PRECISIONS,
     add_command,
     fraction,

@@ -8,7 +8,14 @@ import re
 import sys
 import warnings
 
-from tf_lottery_cli.parser import add_command, add_run_options, positive, whole
+from tf_lottery_cli.data_options import DATA, add_own_data_options, import_custom, reading
+from tf_lottery_cli.parser import (
+    add_command,
+    add_output_options,
+    add_run_options,
+    positive,
+    whole,
+)
 from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
@@ -22,9 +29,8 @@ have a trained model and a limit. Ctrl-C shows what is known so far; the same co
   tf-lottery compress model.keras --data train.npz --validation-data val.npz --max-bytes 200kB
   tf-lottery compress model.keras --data train.npz --max-milliseconds 5 --max-drop 0.5% --finetune 5
 
-DATA is a .npz file with the arrays x and y, or MODULE:FUNCTION, a function of yours that returns
-such arrays or a tf.data data set. Without --validation-data, a tenth of the arrays is held out; if
-the model was trained with them, its accuracy there is flattering."""
+{data} Without validation data, a tenth of the
+training data is held out; if the model was trained with it, its accuracy there is flattering."""
 
 INTERRUPTED = 130
 RESUME = "(the same command goes on where it stopped)"
@@ -45,7 +51,12 @@ def add_parser(commands):
         commands: What `add_subparsers` returned.
     """
     parser = add_command(
-        commands, "compress", run, "fit a trained model into bytes or time", DESCRIPTION, RESUME
+        commands,
+        "compress",
+        run,
+        "fit a trained model into bytes or time",
+        DESCRIPTION.format(data=DATA),
+        RESUME,
     )
     parser.add_argument("file", metavar="FILE", help="a .keras model")
     parser.add_argument("--data", required=True, metavar="DATA", help="training data, see above")
@@ -81,18 +92,12 @@ def add_parser(commands):
         metavar="N",
         help="epochs to train further where one-shot pruning costs too much (default: 0)",
     )
-    parser.add_argument(
-        "--import",
-        dest="module",
-        metavar="MODULE",
-        help="Python module to import first, with the custom classes of the model",
-    )
+    add_own_data_options(parser)
     parser.add_argument(
         "-o", "--save", metavar="FILE", help="copy the recommended file to this .tflite file"
     )
     add_run_options(parser, "runs/compress", "calibration examples and the order of the data")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_output_options(parser)
 
 
 def amount(unit):
@@ -166,15 +171,11 @@ def run(args):
     _check_target(args.save)
     import_keras()
     from tf_lottery.compression import compress
-    from tf_lottery.model import SparseModel
-    from tf_lottery_cli import inputs
+    from tf_lottery.experiments import model_file
 
-    if args.module is not None:
-        inputs.import_module(args.module)
-    model = inputs.load_model(args.file, compiled=True)
-    if isinstance(model, SparseModel):
-        model = _plain(model)
-    train, validation = _data(args)
+    import_custom(args)
+    model = model_file.load_plain(args.file)
+    train, validation = _data(args, model_file.input_shape(model))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The compression ended early")
@@ -204,18 +205,6 @@ def run(args):
         _plot(result, args.out)
 
 
-def _plain(sparse):
-    """Returns the plain model in a sparse one, compiled as the sparse one was."""
-    from tf_lottery._strip import strip
-
-    optimizer, loss = sparse.optimizer, getattr(sparse, "loss", None)
-    model = strip(sparse)
-    # Several optimizers are those of gates, which the plain model does not have.
-    if optimizer is not None and not hasattr(optimizer, "optimizers"):
-        model.compile(type(optimizer).from_config(optimizer.get_config()), loss)
-    return model
-
-
 def _check_target(path):
     if path is not None and (
         pathlib.Path(path).suffix != ".tflite" or not pathlib.Path(path).parent.is_dir()
@@ -223,38 +212,24 @@ def _check_target(path):
         raise ValueError(f"-o must be a .tflite file in a folder that exists. Received: {path!r}")
 
 
-def _data(args):
+def _data(args, input_shape):
     """Returns the training and validation data."""
-    from tf_lottery_cli import inputs
+    from tf_lottery.experiments.data import hold_out, read_source
 
-    train = inputs.load_labelled(args.data)
+    how = {"reading": reading(args), "input_shape": input_shape}
+    found = read_source(args.data, **how)
+    parts = list(map(_given, found.parts))
     if args.validation_data is not None:
-        return train, inputs.load_labelled(args.validation_data)
-    if not isinstance(train, tuple):
-        raise ValueError(
-            "--validation-data must be given if --data is a data set. "
-            f"Received: --data {args.data}, a {type(train).__name__}"
-        )
-    import numpy as np
+        other = read_source(args.validation_data, **how, classes=found.classes)
+        return parts[0], _given(other.parts[0])
+    if len(parts) > 1:
+        return parts[0], parts[1]
+    return hold_out(parts[0], max(1, len(parts[0][1]) // 10), args.seed)
 
-    tree = import_keras().tree
-    x, *others = (part for part in train if part is not None)
-    # Labels may be a list of numbers; several inputs are a list or dict of arrays.
-    parts = (x, *map(np.asarray, others))
-    counts = {np.shape(array)[:1] for array in tree.flatten(parts)}
-    if not others or len(counts) != 1 or () in counts:
-        raise ValueError(
-            "--data must have inputs and labels of equally many examples. "
-            f"Received: shapes {[np.shape(array) for array in tree.flatten(parts)]}"
-        )
-    ((count,),) = counts
-    order = np.random.default_rng(args.seed).permutation(count)
-    split = max(1, count // 10)
 
-    def chosen(indices):
-        return tuple(tree.map_structure(lambda a: np.asarray(a)[indices], p) for p in parts)
-
-    return chosen(order[split:]), chosen(order[:split])
+def _given(part):
+    """Returns `(x, y, sample_weight)`, without weights that are not there."""
+    return part if part[2] is not None else part[:2]
 
 
 def _in_options(message):

@@ -1,8 +1,10 @@
 """`tf-lottery export`: from a Keras file to a TFLite file."""
 
+import functools
 import json
 import pathlib
 
+from tf_lottery_cli.data_options import add_own_data_options, import_custom, inputs_of
 from tf_lottery_cli.parser import (
     GOALS,
     IO_TYPES,
@@ -31,7 +33,11 @@ run in TFLite Micro's interpreter too if `tflite-micro` is installed. Needs Kera
 
 To see what a sparsity would bring before you train for it:
 
-  tf-lottery export model.keras -o try.tflite --sparsity 0.9 --pattern 4x1 --optimize-for latency"""
+  tf-lottery export model.keras -o try.tflite --sparsity 0.9 --pattern 4x1 --optimize-for latency
+
+DATA is a .npy file, a .npz file with x or with an array for each input of the model, a folder of
+images, a .csv table, tfds:NAME, or MODULE:FUNCTION, a function of yours that returns arrays or a
+tf.data data set. Labels are not used."""
 
 
 def add_parser(commands):
@@ -50,6 +56,7 @@ def add_parser(commands):
     _add_form_options(parser.add_argument_group("form of the file"))
     _add_change_options(parser.add_argument_group("changes to the model before"))
     _add_check_options(parser.add_argument_group("checks"))
+    add_own_data_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -96,7 +103,7 @@ def _add_form_options(group):
     group.add_argument(
         "--representative-data",
         metavar="DATA",
-        help="typical examples for int8 and int16x8: .npy, or .npz with an array for each input",
+        help="typical examples for int8 and int16x8, see above",
     )
     group.add_argument(
         "--batch", type=whole(1), metavar="N", help="examples at a time (default: 1)"
@@ -137,7 +144,7 @@ def _add_check_options(group):
     group.add_argument(
         "--verify-data",
         metavar="DATA",
-        help="examples to compare on: .npy, or .npz with an array for each input (default: random)",
+        help="examples to compare on, see above (default: random)",
     )
     group.add_argument(
         "--tolerance",
@@ -172,11 +179,12 @@ def run(args):
             f"Received: --pattern {args.pattern}"
         )
     import_keras()
-    from tf_lottery_cli import inputs
+    from tf_lottery.experiments import model_file
 
+    import_custom(args)
     source = pathlib.Path(args.file)
     target = source.with_suffix(".tflite") if args.out is None else pathlib.Path(args.out)
-    model = inputs.load_model(source)
+    model = model_file.load_model(source)
     if target.exists() and target.samefile(source):
         raise ValueError(f"-o must not be the model itself. Received: {str(target)!r}")
     from rich.console import Console
@@ -190,15 +198,16 @@ def run(args):
         from tf_lottery.export import compact
 
         model, reports["compaction"] = compact(model)
+    examples = functools.partial(inputs_of, args, model)
     try:
         reports["export"] = export_tflite(
             model,
             target,
-            inputs.load_examples(args.verify_data),
+            examples(args.verify_data),
             quantize=args.quantize,
             storage=args.storage,
             optimize_for=args.optimize_for,
-            representative_data=inputs.load_examples(args.representative_data),
+            representative_data=examples(args.representative_data),
             tolerance=args.tolerance,
             runs=args.runs,
             runtime=args.runtime,

@@ -7,7 +7,7 @@ import pathlib
 import time
 
 from tf_lottery_cli.parser import whole
-from tf_lottery_cli.terminal import says_if_finished
+from tf_lottery_cli.terminal import Output
 
 
 def add_options(group):
@@ -59,8 +59,6 @@ def run(args):
         RuntimeError: If the backend is not TensorFlow.
     """
     start = time.monotonic()
-    from rich.console import Console
-
     from tf_lottery.experiments import data, demo
 
     settings, replicates = demo.SETTINGS[args.dataset], args.replicates or 3
@@ -69,12 +67,13 @@ def run(args):
     arrays = data.load(args.dataset, args.data_dir, args.download)
     if args.fresh:
         demo.remove_demo(args.out)
-    console = Console(markup=False, quiet=args.json)
-    progress = show_progress(settings.levels, replicates, args.quiet)
-    with says_if_finished(console, args.out), progress as on_row:
+    output = Output(args)
+    console, progress = output.console, show_progress(settings.levels, replicates, args.quiet)
+    with output.working(args.out), progress as on_row:
         result = demo.run_demo(arrays, settings, args.out, args.seed, replicates, on_row)
     if args.json:
         print(json.dumps(result.to_dict(), indent=1))
+        return
     console.print(result)
     for sentence in result.conclusions():
         console.print(f"- {sentence}", highlight=False)
@@ -101,7 +100,13 @@ def show_progress(levels, replicates, quiet=False):
         The function to give to `run_demo` as `on_row`.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True, markup=False, quiet=quiet)
     if not console.is_terminal:
@@ -109,7 +114,13 @@ def show_progress(levels, replicates, quiet=False):
         return
     # One training of the dense network, two per level and one of RigL; then the exports.
     trainings = 2 * levels + 2
-    columns = (BarColumn(10), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (
+        BarColumn(10),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("Trains the dense network", total=replicates * trainings + 2)
 

@@ -3,36 +3,6 @@
 import argparse
 
 # Repeated here, since the modules that define them import Keras.
-IMAGES = ("digits", "mnist", "cifar10")
-DATASETS = (*IMAGES, "tiny_shakespeare")
-MODELS = (
-    "lenet-300-100",
-    "lenet-5",
-    "conv-4",
-    "conv-4-small",
-    "conv-4-norms",
-    "conv-4-norms-small",
-    "conv-6",
-    "conv-6-small",
-    "conv-6-norms",
-    "conv-6-norms-small",
-    "resnet-8",
-    "resnet-8-small",
-    "resnet-20",
-    "resnet-56",
-    "resnet-18",
-    "resnet-34",
-    "resnet-50",
-    "wide-resnet-22-2",
-    "vgg-16",
-    "vgg-19",
-    "mobilenet-v1",
-    "mobilenet-v2",
-    "mlperf-tiny-ds-cnn",
-    "mlperf-tiny-mobilenet-v1",
-    "mlperf-tiny-resnet-8",
-    "gru",
-)
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 AUGMENTATIONS = ("flip", "shift")
@@ -130,43 +100,6 @@ def add_command(commands, name, run, summary, description, when_interrupted=""):
     return parser
 
 
-def add_data_options(parser, datasets=DATASETS, default="digits", note=""):
-    """Adds the arguments of `experiments.data.load`.
-
-    Args:
-        parser: A `Parser`.
-        datasets: Tuple of strings. Defaults to all.
-        default: String, or `None` if the command finds the data set itself. Defaults to `"digits"`.
-        note: String, what the help says about the default in that case. Defaults to `""`.
-    """
-    parser.add_argument(
-        "--dataset",
-        choices=datasets,
-        default=default,
-        help=f"digits {'(default) ' if default else ''}comes with scikit-learn: 1,797 images of "
-        f"8x8; the others are read through TensorFlow Datasets{note}",
-    )
-    parser.add_argument(
-        "--data-dir", metavar="DIR", help="folder of TensorFlow Datasets (default: its usual one)"
-    )
-    parser.add_argument(
-        "--download", action="store_true", help="let TensorFlow Datasets fetch what is missing"
-    )
-    parser.add_argument(
-        "--image-size",
-        type=whole(1),
-        metavar="N",
-        help="reduce images to N rows and columns, which N must divide; cifar10 has 32, and a step "
-        "at 16 takes a quarter of the time",
-    )
-    parser.add_argument(
-        "--normalize",
-        action="store_const",
-        const=True,
-        help="give images mean 0 and deviation 1 in every channel (default: pixels from 0 to 1)",
-    )
-
-
 def add_run_options(parser, out, seed="initial weights and the order of the data"):
     """Adds the folder of a run and the seed.
 
@@ -194,14 +127,15 @@ def add_run_options(parser, out, seed="initial weights and the order of the data
     )
 
 
-def data_options(args):
-    """Returns the options of the images that were given, as keyword arguments of `data.load`.
+def add_output_options(parser, result="a table"):
+    """Adds what is printed.
 
     Args:
-        args: The parsed arguments of `add_data_options`.
+        parser: A `Parser`.
+        result: String, what is printed otherwise. Defaults to `"a table"`.
     """
-    given = {"image_size": args.image_size, "normalize": args.normalize}
-    return {name: value for name, value in given.items() if value is not None}
+    parser.add_argument("--json", action="store_true", help=f"print JSON instead of {result}")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def add_step_options(parser, schedule="constant"):

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from tf_lottery_cli.data_options import add_own_data_options, import_custom, inputs_of
 from tf_lottery_cli.parser import add_command, fraction
 from tf_lottery_cli.terminal import import_keras
 
@@ -14,7 +15,11 @@ weights that are left are refitted to the outputs of the dense network. Use it w
 again is no option, or to see what a sparsity costs. The new file is a plain Keras model.
 
   tf-lottery prune model.keras --data examples.npy --sparsity 0.9
-  tf-lottery prune model.keras --data train.npz --sparsity 0.5 --pattern 2:4 -o small.keras"""
+  tf-lottery prune model.keras --data train.npz --sparsity 0.5 --pattern 2:4 -o small.keras
+
+DATA is a .npy file, a .npz file with x or with an array for each input of the model, a folder of
+images, a .csv table, tfds:NAME, or MODULE:FUNCTION, a function of yours that returns arrays or a
+tf.data data set. Labels are not used."""
 
 
 def add_parser(commands):
@@ -34,8 +39,7 @@ def add_parser(commands):
         "--data",
         required=True,
         metavar="DATA",
-        help="inputs: .npy, .npz with an array for each input, or .npz with x and y, of which only "
-        "x is used",
+        help="typical inputs, see above",
     )
     parser.add_argument(
         "--sparsity", type=fraction, required=True, metavar="S", help="the fraction of zeros"
@@ -53,6 +57,7 @@ def add_parser(commands):
         help="which weights to keep: Optimal Brain Surgeon (default) or the largest",
     )
     parser.add_argument("--no-repair", action="store_true", help="do not refit what is left")
+    add_own_data_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -67,21 +72,20 @@ def run(args):
         OSError: If a file cannot be read or written.
     """
     import_keras()
+    from tf_lottery.experiments import model_file
     from tf_lottery.experiments.run_folder import save_model
-    from tf_lottery_cli import inputs
 
+    import_custom(args)
     source = pathlib.Path(args.file)
     target = source.with_suffix(".pruned.keras") if args.out is None else pathlib.Path(args.out)
     if target.suffix != ".keras" or not target.parent.is_dir():
         raise ValueError(
             f"-o must be a .keras file in a folder that exists. Received: {str(target)!r}"
         )
-    model = inputs.load_model(source)
+    model = model_file.load_model(source)
     if target.exists() and target.samefile(source):
         raise ValueError(f"-o must not be the model itself. Received: {str(target)!r}")
-    data = inputs.load_examples(args.data)
-    if isinstance(data, dict) and set(data) == {"x", "y"}:
-        data = data["x"]
+    data = inputs_of(args, model, args.data)
     try:
         plain, report = _pruned(model, data, args)
     except ValueError as error:

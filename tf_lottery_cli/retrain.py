@@ -1,27 +1,35 @@
 """`tf-lottery retrain`: train a ticket again, with tweaks or as a control."""
 
 import argparse
+import json
 import os
 import pathlib
 
+from tf_lottery_cli.data_options import (
+    DATA,
+    DATASETS,
+    MODELS,
+    add_data_options,
+    add_model_option,
+    image_options,
+    import_custom,
+    load_data,
+)
 from tf_lottery_cli.parser import (
     ACTIVATIONS,
     CONTROLS,
-    DATASETS,
-    MODELS,
     TWEAKS,
     add_command,
-    add_data_options,
+    add_output_options,
     add_run_options,
     add_step_options,
-    data_options,
     positive,
     several,
     share,
     step_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, print_run, says_if_finished, verbosity
+from tf_lottery_cli.terminal import Output, import_keras, print_run
 
 DESCRIPTION = """\
 Trains a lottery ticket once more, from its masks and weights, with tweaks that help sparse
@@ -37,7 +45,11 @@ matter.
   tf-lottery retrain runs/train/ticket.npz --tweaks none --out runs/plain
   tf-lottery retrain runs/train/ticket.npz --control shuffled-masks --out runs/shuffled
   tf-lottery train --method dense --dataset mnist --epochs 10 --out runs/dense
-  tf-lottery retrain runs/train/ticket.npz --teacher runs/dense/model.keras --out runs/taught"""
+  tf-lottery retrain runs/train/ticket.npz --teacher runs/dense/model.keras --out runs/taught
+  tf-lottery retrain runs/train/ticket.npz --model mine.keras --data train.npz
+
+{data}
+Your own data, and a model of yours, are named again: a run keeps no path, but refuses others."""
 
 RESUME = "(the same command goes on from the last epoch)"
 
@@ -63,7 +75,12 @@ def add_parser(commands):
         commands: What `add_subparsers` returned.
     """
     parser = add_command(
-        commands, "retrain", run, "train a ticket again, with tweaks", DESCRIPTION, RESUME
+        commands,
+        "retrain",
+        run,
+        "train a ticket again, with tweaks",
+        DESCRIPTION.format(data=DATA),
+        RESUME,
     )
     parser.add_argument("ticket", metavar="TICKET", help="a .npz ticket")
     parser.add_argument(
@@ -84,10 +101,11 @@ def add_parser(commands):
     )
     note = " (default: that of the run the ticket lies in)"
     add_data_options(parser, default=None, note=note)
-    parser.add_argument("--model", choices=MODELS, help=f"the ticket's network{note}")
+    add_model_option(parser, f"the ticket's network, or the .keras file with it{note}")
     _add_training_options(parser)
     _add_tweak_options(parser.add_argument_group("options of --tweaks"))
     add_run_options(parser, "runs/retrain", "the order of the data and what is random in a control")
+    add_output_options(parser)
 
 
 def _add_training_options(parser):
@@ -135,15 +153,13 @@ def run(args):
     options = _options(args)
     _check_out(args)
     import_keras()
-    from rich.console import Console
+    from tf_lottery.experiments import model_file, retraining
 
-    from tf_lottery.experiments import data, retraining
-    from tf_lottery_cli import inputs
-
-    console = Console(markup=False)
+    import_custom(args)
+    output = Output(args)
     ticket = _load_ticket(args.ticket)
-    teacher = inputs.load_model(options.pop("teacher")) if "teacher" in options else None
-    dataset, model, images = _origin(args, ticket, console)
+    teacher = model_file.load_model(options.pop("teacher")) if "teacher" in options else None
+    dataset, model, images = _origin(args, ticket, output)
     settings = retraining.RetrainSettings(
         model=model,
         tweaks=None if args.tweaks is None else tuple(TWEAKS[name] for name in args.tweaks),
@@ -152,11 +168,10 @@ def run(args):
         **step_options(args),
         **options,
     )
-    arrays = data.load(dataset, args.data_dir, args.download, **images)
+    arrays = load_data(args, model, output, dataset, images)
     if args.fresh:
         retraining.remove_retraining(args.out)
-    verbose = verbosity()
-    with says_if_finished(console, args.out):
+    with output.working(args.out):
         results = retraining.run_retraining(
             arrays,
             settings,
@@ -164,10 +179,13 @@ def run(args):
             args.out,
             teacher,
             args.seed,
-            verbose,
-            lambda recipe: _print_recipe(console, recipe, args),
+            output.verbose,
+            lambda recipe: _print_recipe(output.notes, recipe, args),
         )
-    print_run(console, args.out, results, args.control and f"Control: {args.control}")
+    if args.json:
+        print(json.dumps({"folder": args.out, **results}, indent=1))
+        return
+    print_run(output.console, args.out, results, args.control and f"Control: {args.control}")
 
 
 def _tweaks(text):
@@ -218,10 +236,10 @@ def _check_out(args):
 
 
 def _load_ticket(path):
+    from tf_lottery.experiments import model_file
     from tf_lottery.ticket import Ticket
-    from tf_lottery_cli import inputs
 
-    if inputs.kind(path) != "ticket":
+    if model_file.kind(path) != "ticket":
         raise ValueError(
             "TICKET must be a ticket of tf_lottery (.npz), which `tf-lottery train` writes beside "
             f"model.keras. Received: {str(path)!r}, a model"
@@ -229,14 +247,15 @@ def _load_ticket(path):
     return Ticket.load(path)
 
 
-def _origin(args, ticket, console):
+def _origin(args, ticket, output):
     """Returns data set, network and options of images: those given, else those of the run."""
-    chosen = {"dataset": args.dataset, "model": args.model}
+    chosen = {"dataset": args.data or args.dataset, "model": args.model}
     missing = [name for name in chosen if chosen[name] is None]
-    settings, path = _run_of(args.ticket) if missing else ({}, None)
+    settings, path = _run_of(args.ticket) if missing or args.data else ({}, None)
     taken = {}
     for name in missing:
         chosen[name], origin = settings.get(name), path
+        _check_named(name, settings, args)
         if name == "model" and chosen[name] is None:
             # Experiments that have one network only name it in their tickets.
             chosen[name] = str(ticket.provenance.get("model")).replace("_", "-")
@@ -247,14 +266,24 @@ def _origin(args, ticket, console):
                 f"Received: {args.ticket}"
             )
         taken.setdefault(origin, []).append(f"{name} {chosen[name]}")
-    images = data_options(args)
+    images = image_options(args)
     for name in ("image_size", "normalize") if args.dataset is None else ():
         if name in settings and name not in images:
             images[name] = settings[name]
             taken.setdefault(path, []).append(f"{name} {settings[name]}")
     for origin, names in taken.items():
-        console.print(f"From {origin}: {', '.join(names)}", highlight=False, soft_wrap=True)
+        output.note(f"From {origin}: {', '.join(names)}")
     return chosen["dataset"], chosen["model"], images
+
+
+def _check_named(name, settings, args):
+    """Raises a `ValueError` if a run had data or a network of the user's own."""
+    option, key = ("data", "data_digest") if name == "dataset" else ("model", "model_digest")
+    if key in settings:
+        raise ValueError(
+            f"--{option} must be given, since the run of TICKET had one of your own, "
+            f"{settings[option]!r}. Received: {args.ticket}"
+        )
 
 
 def _run_of(ticket):

@@ -1,20 +1,27 @@
 """`tf-lottery stability`: whether two trainings from the same weights stay connected."""
 
 import collections
+import json
 import pathlib
 
+from tf_lottery_cli.data_options import (
+    DATA,
+    DEFAULT_MODELS,
+    add_data_options,
+    add_model_option,
+    is_file,
+    load_data,
+)
 from tf_lottery_cli.parser import (
-    MODELS,
     STARTS,
     add_command,
-    add_data_options,
+    add_output_options,
     add_run_options,
     add_step_options,
-    data_options,
     step_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, says_if_finished, verbosity
+from tf_lottery_cli.terminal import Output, import_keras
 
 DESCRIPTION = """\
 Trains two copies of a network from the same weights, with the data in another order, and evaluates
@@ -25,7 +32,12 @@ to see from which density, or from which rewind step, they are stable; or withou
 dense network, and, as a control, between two dense networks that share nothing but the data.
 
   tf-lottery stability runs/demo/replicate_0/ticket_*.npz --epochs 20
-  tf-lottery stability --dense shared --rewind-to-step 500 --dataset mnist"""
+  tf-lottery stability --dense shared --rewind-to-step 500 --dataset mnist
+  tf-lottery stability runs/train/ticket.npz --model mine.keras --data train.npz
+
+{data}
+A model of yours has one set of initial weights, so that `--dense independent` needs a network by
+name."""
 
 RESUME = "(the same command goes on from the last epoch)"
 
@@ -41,7 +53,7 @@ def add_parser(commands):
         "stability",
         run,
         "see whether tickets are stable to the order of the data",
-        DESCRIPTION,
+        DESCRIPTION.format(data=DATA),
         RESUME,
     )
     parser.add_argument(
@@ -55,14 +67,13 @@ def add_parser(commands):
         action="append",
         choices=STARTS,
         help="dense networks too: two from the same initial weights (shared) or from two "
-        "(independent); can be given twice (default without tickets: both)",
+        "(independent); can be given twice (default without tickets: both, or shared for a model "
+        "of yours)",
     )
     add_data_options(parser)
-    parser.add_argument(
-        "--model",
-        choices=MODELS,
-        help="the network, that of the tickets (default: lenet-300-100 for digits and mnist, "
-        "conv-4-norms-small for cifar10, gru for tiny_shakespeare)",
+    add_model_option(
+        parser,
+        f"the network, or a .keras file of yours: that of the tickets (default: {DEFAULT_MODELS})",
     )
     _add_training_options(parser)
     parser.add_argument(
@@ -73,6 +84,7 @@ def add_parser(commands):
         help="points from one copy to the other, both included (default: 30)",
     )
     add_run_options(parser, "runs/stability")
+    add_output_options(parser)
 
 
 def _add_training_options(parser):
@@ -105,7 +117,8 @@ def run(args):
         ValueError: If arguments do not fit, or a folder holds a run with others.
         OSError: If a ticket or the data set is missing or the folder cannot be written.
     """
-    kinds = list(dict.fromkeys(args.dense or ([] if args.tickets else STARTS)))
+    starts = ("shared",) if args.model and is_file(args.model) else STARTS
+    kinds = list(dict.fromkeys(args.dense or ([] if args.tickets else starts)))
     if args.rewind_to_step and not kinds:
         raise ValueError(
             "--rewind-to-step must come with --dense: a ticket has its own step. "
@@ -113,30 +126,30 @@ def run(args):
         )
     paths = names_of(args.tickets)
     import_keras()
-    from rich.console import Console
-
-    from tf_lottery.experiments import data, run_folder, stability
+    from tf_lottery.experiments import run_folder, stability
     from tf_lottery.ticket import Ticket
 
     tickets = {name: Ticket.load(path) for name, path in paths.items()}
     cases = {f"dense_{kind}": (kind, None) for kind in kinds}
     cases.update({name: ("shared", ticket) for name, ticket in tickets.items()})
-    arrays = data.load(args.dataset, args.data_dir, args.download, **data_options(args))
-    console, out, results = Console(markup=False), pathlib.Path(args.out), {}
-    verbose = verbosity()
+    output, out, results = Output(args), pathlib.Path(args.out), {}
+    arrays = load_data(args, args.model, output)
     for name, (start, ticket) in cases.items():
         if args.fresh:
             stability.remove_stability(out / name)
-        console.print(f"Run in {out / name}", highlight=False, soft_wrap=True)
+        output.note(f"Run in {out / name}")
         settings = _settings(args, start, 0 if ticket else args.rewind_to_step or 0)
-        with says_if_finished(console, out / name):
+        with output.working(out / name):
             results[name] = stability.run_stability(
-                arrays, settings, out / name, args.seed, ticket, verbose
+                arrays, settings, out / name, args.seed, ticket, output.verbose
             )
     run_folder.write_json(out / "stability.json", results)
-    _draw(results, out / "stability.png", args.dataset)
-    console.print(_table(results))
-    console.print(
+    _draw(results, out / "stability.png", arrays.name)
+    if args.json:
+        print(json.dumps(results, indent=1))
+        return
+    output.console.print(_table(results))
+    output.console.print(
         f"In {out}: stability.png (the plot), stability.json", highlight=False, soft_wrap=True
     )
 

@@ -38,16 +38,16 @@ def run(args):
     from rich.console import Console
 
     from tf_lottery.analysis import report
-    from tf_lottery_cli import inputs
+    from tf_lottery.experiments import model_file
 
     ticket = None
-    if inputs.kind(args.file) == "ticket":
+    if model_file.kind(args.file) == "ticket":
         from tf_lottery.ticket import Ticket
 
         ticket = Ticket.load(args.file)
         summary = _ticket_summary(ticket)
     else:
-        summary = report.summary(inputs.load_model(args.file))
+        summary = report.summary(model_file.load_model(args.file))
     if args.json:
         extra = {"level": ticket.level, "provenance": ticket.provenance} if ticket else {}
         print(json.dumps({**summary.to_dict(), "density": summary.density, **extra}, indent=1))

@@ -1,12 +1,13 @@
 """`tf-lottery sweep`: many trainings, and one table of their results."""
 
+import json
 import os
 import shlex
 import time
 
 from tf_lottery_cli.parser import add_command, not_negative, positive, whole
 from tf_lottery_cli.sweep_table import add_table_options, train_and_show
-from tf_lottery_cli.terminal import import_keras, verbosity
+from tf_lottery_cli.terminal import Output, import_keras
 
 DESCRIPTION = """\
 Trains methods, sparsities, seeds and other settings against each other: every combination is a
@@ -168,18 +169,23 @@ def _train_one(args, sweep):
             f"--only must be below {len(sweep.runs)}, the number of runs. Received: {args.only}"
         )
     chosen = sweep.runs[args.only]
-    print(f"{chosen.name} in {args.out}", flush=True)
-    results = _train_when_free(chosen, args.out)
+    output = Output(args)
+    output.note(f"{chosen.name} in {args.out}")
+    with output.working(os.path.join(args.out, chosen.name)):
+        results = _train_when_free(chosen, args.out, output.verbose)
+    if args.json:
+        print(json.dumps({"name": chosen.name, **results}, indent=1))
+        return
     print(f"Test accuracy {results['test_accuracy']:.2%} at {results['density']:.2%} density")
 
 
-def _train_when_free(chosen, out):
+def _train_when_free(chosen, out, verbose):
     """Trains a run, after other jobs have searched the ticket that it needs."""
     from tf_lottery.experiments.folder_lock import FolderInUse
 
     while True:
         try:
-            return chosen.train(out, verbosity())
+            return chosen.train(out, verbose)
         except FolderInUse:
             if chosen.search is None or chosen.search.trained(out) is not None:
                 raise

@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 
+from tf_lottery_cli.parser import add_output_options
 from tf_lottery_cli.terminal import one_line
 
 
@@ -24,8 +25,7 @@ def add_table_options(parser, out):
     parser.add_argument(
         "--fresh", action="store_true", help="delete the files of these runs in --out first"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_output_options(parser)
 
 
 def train_and_show(args, sweep, conclude=None, **places):
@@ -145,24 +145,10 @@ class Clock:
         """
         if run is not None:
             self.epochs.pop(run.name, None)
+        from tf_lottery.experiments.progress import duration
+
         rest = sum(self.epochs.values())
         if not rest:
             return ""
         seconds = (time.monotonic() - self.start) * rest / (self.total - rest)
         return f"{duration(seconds)} left"
-
-
-def duration(seconds):
-    """Returns a time as a short text.
-
-    Args:
-        seconds: Float.
-
-    Example:
-
-    >>> [duration(seconds) for seconds in (4.2, 150, 9000)]
-    ['4 s', '2 min', '2.5 h']
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -59,19 +59,55 @@ def _keras():
     return keras
 
 
-@contextlib.contextmanager
-def says_if_finished(console, folder):
-    """Says after the block that nothing was trained, if the run had finished before.
+class Output:
+    """What a command prints: progress and notes, and its result.
+
+    With `--json` the result alone is printed on standard output, as JSON, and the rest on standard
+    error. With `--quiet` there is only the result.
 
     Args:
-        console: A `rich.console.Console`.
-        folder: The folder of the run.
+        args: The parsed arguments of `add_output_options`.
+
+    Attributes:
+        notes: A `rich.console.Console` for notes.
+        console: A `rich.console.Console` for a result that is no JSON.
     """
-    has_finished = os.path.exists(os.path.join(folder, "results.json"))
-    yield
-    if has_finished:
-        text = f"The run in {folder} had finished before: nothing was trained (--fresh starts anew)"
-        console.print(text, highlight=False, soft_wrap=True)
+
+    def __init__(self, args):
+        from rich.console import Console
+
+        self.as_json, self.quiet = args.json, args.quiet
+        self.notes = Console(markup=False, stderr=args.json, quiet=args.quiet)
+        self.console = Console(markup=False)
+
+    @property
+    def verbose(self):
+        """What `fit` takes: a bar in a terminal, a line per epoch elsewhere, 0 if quiet."""
+        if self.quiet:
+            return 0
+        # Keras' bar is made of control characters, which files and pipes would keep.
+        return 1 if (sys.stderr if self.as_json else sys.stdout).isatty() else 2
+
+    def note(self, text):
+        """Prints a line that is no part of the result."""
+        self.notes.print(text, highlight=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def working(self, folder):
+        """Prints progress where it belongs, and says if the run had finished before.
+
+        Args:
+            folder: The folder of the run.
+        """
+        has_finished = os.path.exists(os.path.join(folder, "results.json"))
+        aside = contextlib.redirect_stdout(sys.stderr) if self.as_json else contextlib.nullcontext()
+        with aside:
+            yield
+        if has_finished:
+            self.note(
+                f"The run in {folder} had finished before: nothing was trained (--fresh starts "
+                "anew)"
+            )
 
 
 def print_run(console, folder, results, note=None):
@@ -84,9 +120,9 @@ def print_run(console, folder, results, note=None):
         note: String, a line of the command's own. Defaults to `None`.
     """
     from tf_lottery.analysis import report
-    from tf_lottery_cli import inputs
+    from tf_lottery.experiments import model_file
 
-    console.print(report.summary(inputs.load_model(f"{folder}/model.keras")))
+    console.print(report.summary(model_file.load_model(f"{folder}/model.keras")))
     if note:
         console.print(note, highlight=False, soft_wrap=True)
     console.print(
@@ -125,9 +161,3 @@ def _without_log_messages():
             for line in log.read().decode(errors="replace").splitlines(keepends=True):
                 if not _LOG_MESSAGE.match(line):
                     sys.stderr.write(line)
-
-
-def verbosity():
-    """Returns what `fit` takes as `verbose`: a bar in a terminal, a line per epoch elsewhere."""
-    # Keras' bar is made of control characters, which files and pipes would keep.
-    return 1 if sys.stdout.isatty() else 2

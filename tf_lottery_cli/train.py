@@ -1,21 +1,27 @@
 """`tf-lottery train`: train a sparse network and save it."""
 
 import itertools
+import json
 
 from tf_lottery_cli import train_options
+from tf_lottery_cli.data_options import (
+    DATA,
+    DEFAULT_MODELS,
+    add_data_options,
+    add_model_option,
+    load_data,
+)
 from tf_lottery_cli.parser import (
     METHODS,
-    MODELS,
     add_command,
-    add_data_options,
+    add_output_options,
     add_run_options,
     add_step_options,
-    data_options,
     options_of_method,
     step_options,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras, print_run, says_if_finished, verbosity
+from tf_lottery_cli.terminal import Output, import_keras, print_run
 
 DESCRIPTION = """\
 Trains a network to a sparsity and saves a plain Keras model, a ticket and results.json.
@@ -31,7 +37,13 @@ comparison.
   tf-lottery train --method gmp --dataset digits --sparsity 0.9 --epochs 20
   tf-lottery train --method imp --dataset mnist --sparsity 0.95 --rate 0.2 --epochs 3
   tf-lottery train --method cs --dataset mnist --target-density 0.2,0.1,0.05 --epochs 4
-  tf-lottery train --method rigl --dataset tiny_shakespeare --sparsity 0.75 --drop-fraction 0.1"""
+  tf-lottery train --method rigl --dataset tiny_shakespeare --sparsity 0.75 --drop-fraction 0.1
+  tf-lottery train --method gmp --model mine.keras --data photos/ --sparsity 0.9
+
+{data}
+What is not given is held out: a tenth for the test, and a tenth for validation. The weights of your
+model are the initial ones, and it keeps its loss and metrics; without a loss it gets the
+cross-entropy."""
 
 _CAPTION = "imp: iterative magnitude pruning, a fifth of the weights per level"
 RESUME = "(the same command goes on from the last epoch)"
@@ -48,19 +60,14 @@ def add_parser(commands):
         "train",
         run,
         "train a sparse network, by one of eleven methods",
-        DESCRIPTION,
+        DESCRIPTION.format(data=DATA),
         RESUME,
     )
     parser.add_argument(
         "--method", choices=METHODS, required=True, help="how zeros are chosen; see above"
     )
     add_data_options(parser)
-    parser.add_argument(
-        "--model",
-        choices=MODELS,
-        help="the network (default: lenet-300-100 for digits and mnist, conv-4-norms-small for "
-        "cifar10, gru for tiny_shakespeare)",
-    )
+    add_model_option(parser, f"the network, or a .keras file of yours (default: {DEFAULT_MODELS})")
     parser.add_argument(
         "--epochs",
         type=whole(1),
@@ -76,6 +83,7 @@ def add_parser(commands):
     train_options.add_imp_options(parser.add_argument_group("options of --method imp"))
     train_options.add_cs_options(parser.add_argument_group("options of --method cs"))
     add_run_options(parser, "runs/train")
+    add_output_options(parser)
 
 
 def run(args):
@@ -90,9 +98,7 @@ def run(args):
     """
     options = _options(args)
     import_keras()
-    from rich.console import Console
-
-    from tf_lottery.experiments import data, training
+    from tf_lottery.experiments import training
 
     rate = options.pop("rate", None)
     settings = {
@@ -107,21 +113,24 @@ def run(args):
     }
     if rate is not None:
         settings = {folder: chosen.with_rate(rate) for folder, chosen in settings.items()}
-    arrays = data.load(args.dataset, args.data_dir, args.download, **data_options(args))
-    verbose = verbosity()
-    results = {}
-    console = Console(markup=False)
+    output, results = Output(args), {}
+    arrays = load_data(args, args.model, output)
     for folder, chosen in settings.items():
         if args.fresh:
             training.remove_training(folder)
         if len(settings) > 1:
-            console.print(f"Run in {folder}", highlight=False, soft_wrap=True)
-        with says_if_finished(console, folder):
-            results[folder] = training.run_training(arrays, chosen, folder, args.seed, verbose)
-    if len(results) > 1:
-        console.print(_table(results))
+            output.note(f"Run in {folder}")
+        with output.working(folder):
+            results[folder] = training.run_training(
+                arrays, chosen, folder, args.seed, output.verbose
+            )
+    if args.json:
+        found = [{"folder": folder, **result} for folder, result in results.items()]
+        print(json.dumps(found if len(found) > 1 else found[0], indent=1))
+    elif len(results) > 1:
+        output.console.print(_table(results))
     else:
-        _print_one(console, *results.popitem())
+        _print_one(output.console, *results.popitem())
 
 
 def _runs(out, options):

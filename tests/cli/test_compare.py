@@ -80,7 +80,7 @@ def test_both_searches_rewind_to_the_same_step_and_reach_the_same_density():
 def test_one_epoch_leaves_a_step_to_rewind_to(dataset):
     spec = presets.comparison(dataset, epochs=1, data_dir="data")
     (cs,) = (r for r in Sweep.from_dict(spec).runs if r.name == "cs_sparsity-0.9_seed-0")
-    assert (cs.settings.rewind_to_step, cs.data["name"]) == (0, dataset)
+    assert (cs.settings.rewind_to_step, cs.data["dataset"]) == (0, dataset)
 
 
 def test_conclusions_of_the_demonstration():

@@ -25,11 +25,10 @@ QUICK = ("--epochs", 1, "--batch-size", 400)
 @pytest.fixture(scope="module", autouse=True)
 def few_iterations():
     """Reduces rescaling from 180 iterations to two."""
-    recipe = retraining.recipe
+    recipe = tfl.retrain.recipe
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            retraining,
-            "recipe",
+            "tf_lottery.experiments.recipes.recipe",
             lambda *args, **kwargs: recipe(*args, rescaling_iterations=2, **kwargs),
         )
         yield

@@ -30,11 +30,10 @@ trains = pytest.mark.usefixtures("mode")
 @pytest.fixture(scope="module", autouse=True)
 def few_iterations():
     """Reduces rescaling from 180 iterations to two."""
-    recipe = retraining.recipe
+    recipe = tfl.retrain.recipe
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            retraining,
-            "recipe",
+            "tf_lottery.experiments.recipes.recipe",
             lambda *args, **kwargs: recipe(*args, rescaling_iterations=2, **kwargs),
         )
         yield
@@ -234,7 +233,7 @@ def test_folder_of_another_run(run):
 
 
 def test_conflict_is_found_before_weights_are_rescaled(run, monkeypatch):
-    monkeypatch.setattr(retraining, "recipe", None)
+    monkeypatch.setattr("tf_lottery.experiments.recipes.recipe", None)
     with pytest.raises(ValueError, match="seed=0 instead of 1"):
         run.again(run.folder, seed=1)
 
@@ -295,7 +294,8 @@ def test_order_of_tweaks_does_not_count():
 def test_all_tweaks_that_fit(digits, teacher, tmp_path, monkeypatch, model, taught, steps, names):
     asked, ticket = [], make_ticket(model, digits)
     monkeypatch.setattr(
-        retraining, "recipe", lambda *_, tweaks, **__: asked.extend(tweaks) or 1 / 0
+        "tf_lottery.experiments.recipes.recipe",
+        lambda *_, tweaks, **__: asked.extend(tweaks) or 1 / 0,
     )
     length = {"epochs": 1, "steps_per_epoch": steps}
     settings = dataclasses.replace(PLAIN, model=model, tweaks=None, **length)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tf_lottery.calibration.inputs import gather, raw_batches
-from tf_lottery.experiments.labels import are_logits, class_numbers
+from tf_lottery.experiments.labels import are_logits, class_numbers, predicted
 from tf_lottery.export.inputs import Inputs, make_inputs
 
 
@@ -146,11 +146,7 @@ class Accuracy:
         if not np.isfinite(outputs).all():
             return 0.0
         outputs = _with_class_axis(outputs)
-        if outputs.shape[-1] > 1:
-            found = outputs.argmax(axis=-1)
-        else:
-            found = outputs[..., 0] > self.threshold
-        return float((found == self.labels).mean())
+        return float((predicted(outputs, self.threshold) == self.labels).mean())
 
     def standard_error(self, accuracy):
         """Returns the standard error of an accuracy: by how much chance moves it.

@@ -1,12 +1,13 @@
 """The TFLite file of a finished run: compacted, compared with Keras, timed and evaluated."""
 
-import hashlib
 import pathlib
 
 import keras
 import numpy as np
 
 from tf_lottery.experiments.folder_lock import locked
+from tf_lottery.experiments.labels import are_logits, predicted
+from tf_lottery.experiments.model_file import file_digest, load_model
 from tf_lottery.experiments.run_folder import read_json, write_json
 from tf_lottery.export import compact, export_tflite, quantization
 from tf_lottery.export.inputs import make_inputs
@@ -45,20 +46,22 @@ def export_run(directory, data, precision="float32"):
     with locked(directory):
         if results := read_export(directory, precision):
             return results
-        model = _compacted(keras.saving.load_model(directory / "model.keras", compile=False))
+        trained = load_model(directory / "model.keras", compiled=True)
+        model = _compacted(trained)
         path, (x, labels) = directory / "exported.tflite", data.test
-        typical = data.train[0][:_NUM_TYPICAL] if precision in quantization.INTEGER else None
+        typical = _first(data.train[0], _NUM_TYPICAL) if precision in quantization.INTEGER else None
         report = export_tflite(
             model,
             path,
-            x[:_NUM_COMPARED],
+            _first(x, _NUM_COMPARED),
             None if precision == "float32" else precision,
             representative_data=typical,
         )
         (outputs,) = outputs_of(path.read_bytes(), make_inputs(model, x, seed=0)).values()
+        threshold = 0.0 if are_logits(trained, outputs) else 0.5
         results = {
             "file_bytes": report.num_bytes,
-            "file_accuracy": float(np.mean(outputs.argmax(-1) == labels)),
+            "file_accuracy": float(np.mean(predicted(outputs, threshold) == labels)),
             "file_milliseconds": report.latency_ms,
         }
         settings = {"precision": precision, "model": _digest(directory)}
@@ -100,6 +103,11 @@ def _compacted(model):
         return model
 
 
+def _first(x, count):
+    """Returns the first examples of arrays, also of nested ones."""
+    return keras.tree.map_structure(lambda array: array[:count], x)
+
+
 def _digest(directory):
     """Returns a hash of the network, which tells it from one that was trained later."""
-    return hashlib.sha256((directory / "model.keras").read_bytes()).hexdigest()[:16]
+    return file_digest(directory / "model.keras")

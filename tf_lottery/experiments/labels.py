@@ -40,6 +40,23 @@ def class_numbers(name, labels, shape):
     return labels.astype("int64")
 
 
+def predicted(outputs, threshold):
+    """Returns the class numbers that outputs stand for.
+
+    Args:
+        outputs: Array, whose last axis has a number for every class or a single one.
+        threshold: Float, above which a single number is class 1.
+
+    Example:
+
+    >>> predicted(np.array([[0.2, 0.8]]), 0.5), predicted(np.array([[0.2], [0.8]]), 0.5)
+    (array([1]), array([0, 1]))
+    """
+    if outputs.shape[-1] > 1:
+        return outputs.argmax(axis=-1)
+    return (outputs[..., 0] > threshold).astype("int64")
+
+
 def is_one_hot(labels):
     """Returns whether the last axis of an array has a single 1 and else 0."""
     if labels.dtype.kind not in "biuf":

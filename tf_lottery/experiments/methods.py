@@ -7,6 +7,8 @@ import keras
 from tf_lottery import at_init, callbacks
 from tf_lottery._keras import all_layers
 from tf_lottery.experiments import networks
+from tf_lottery.experiments.compiling import own_loss
+from tf_lottery.experiments.labels import takes_logits
 from tf_lottery.layers import SoftGate
 from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import rescale_to_density
@@ -159,7 +161,10 @@ def prune_before_training(model, settings, batches):
     if settings.method not in prune:
         return
     scored = {"batches": batches, "steps": _SCORED_BATCHES}
-    how = {"snip": scored, "grasp": {**scored, "temperature": 200}, "synflow": {}}
+    # Probabilities are not divided by a temperature.
+    logits = own_loss(model) is None or takes_logits(model.model)
+    grasp = {**scored, "temperature": 200 if logits else 1}
+    how = {"snip": scored, "grasp": grasp, "synflow": {}}
     prune[settings.method](
         model,
         sparsity=settings.option("sparsity"),

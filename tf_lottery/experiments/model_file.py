@@ -1,17 +1,19 @@
-"""Reads the files that users name, with clear errors."""
+"""Reads the files of models and tickets that users name, with clear errors."""
 
 import errno
-import importlib
+import hashlib
 import os
 import pathlib
-import sys
+import warnings
 import zipfile
 
 import keras
-import numpy as np
 
-# The import registers the classes of sparse models with Keras.
-import tf_lottery.model as _model  # noqa: F401
+from tf_lottery._strip import strip
+from tf_lottery.layers.inputs import model_inputs
+from tf_lottery.model import SparseModel
+
+_OLD = (".h5", ".hdf5")
 
 
 def kind(path):
@@ -23,12 +25,24 @@ def kind(path):
     Raises:
         OSError: If there is no such file.
         ValueError: If it holds something else.
+
+    Example:
+
+    >>> model.save("plain.keras")
+    >>> kind("plain.keras")
+    'model'
     """
     path = pathlib.Path(path)
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.suffix.lower() in _OLD:
+        raise ValueError(
+            'FILE must be a .keras model. Convert this one by `python -c "import keras; '
+            f'keras.saving.load_model({str(path)!r}).save({str(path.with_suffix(".keras"))!r})"`. '
+            f"Received: {str(path)!r}, in the older format of Keras"
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -52,6 +66,12 @@ def load_model(path, compiled=False):
         OSError: If there is no such file.
         ValueError: If it is damaged, holds something else, or a class that Keras does not
             know.
+
+    Example:
+
+    >>> model.save("plain.keras")
+    >>> load_model("plain.keras").count_params() == model.count_params()
+    True
     """
     if kind(path) != "model":
         raise ValueError(
@@ -59,89 +79,80 @@ def load_model(path, compiled=False):
             f"not a trained network. Received: {str(path)!r}, a ticket"
         )
     try:
-        return keras.saving.load_model(path, compile=compiled)
+        with warnings.catch_warnings():
+            # The state of its training is not needed.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            return keras.saving.load_model(path, compile=compiled)
     except Exception as error:
+        hint = "; --import MODULE registers custom classes" if "locate class" in str(error) else ""
         raise ValueError(
-            f"{_expected(path)}, which Keras cannot load: {type(error).__name__}: {error}"
+            f"{_expected(path)}, which Keras cannot load{hint}: {type(error).__name__}: {error}"
         ) from error
 
 
-_DATA = "DATA must be a .npy or .npz file of numbers."
+def load_plain(path):
+    """Returns the plain Keras model in a file, of a sparse one the model inside.
 
-
-def load_examples(path):
-    """Returns the arrays of a NumPy file: one, or a dict of names to several.
+    It is compiled as it was when it was saved.
 
     Args:
-        path: The `.npy` or `.npz` file, or `None`, for which `None` is returned.
+        path: The `.keras` file.
 
     Raises:
         OSError: If there is no such file.
-        ValueError: If it is no NumPy file of numbers.
+        ValueError: If it is damaged, holds something else, or a class that Keras does not
+            know.
+
+    Example:
+
+    >>> sparse.save("masked.keras")
+    >>> isinstance(load_plain("masked.keras"), tfl.SparseModel)
+    False
     """
-    if path is None:
-        return None
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            arrays = {name: found[name] for name in found.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{_DATA} Received: {str(path)!r} ({error})") from error
-    if not all(isinstance(x, np.ndarray) and x.dtype.kind in "biuf" for x in arrays.values()):
-        raise ValueError(f"{_DATA} Received: {str(path)!r}, which holds {sorted(arrays)}")
-    return arrays if len(arrays) > 1 else next(iter(arrays.values()), np.zeros(0))
+    model = load_model(path, compiled=True)
+    if not isinstance(model, SparseModel):
+        return model
+    optimizer, loss = (getattr(model, name, None) for name in ("optimizer", "loss"))
+    plain = strip(model)
+    # Several optimizers are those of gates, which the plain model does not have.
+    if optimizer is not None and not hasattr(optimizer, "optimizers"):
+        plain.compile(type(optimizer).from_config(optimizer.get_config()), loss)
+    return plain
 
 
-def load_labelled(source):
-    """Returns inputs and labels.
+def input_shape(model):
+    """Returns the shape of an example that a model takes, `None` for several inputs or unknown.
 
     Args:
-        source: String: a `.npz` file with the arrays `x` and `y`; or `MODULE:FUNCTION`, which is
-            imported from the current folder or an installed package, and called without arguments.
-            It returns arrays `(x, y)` or a data set of such batches.
+        model: A built `keras.Model`.
+
+    Example:
+
+    >>> input_shape(model)
+    (8,)
+    """
+    inputs = model_inputs(model)
+    return tuple(inputs.shape[1:]) if hasattr(inputs, "shape") else None
+
+
+def file_digest(path):
+    """Returns a short hash of the content of a file.
+
+    Args:
+        path: The file.
 
     Raises:
         OSError: If there is no such file.
-        ValueError: If it holds something else, or there is no such function.
+
+    Example:
+
+    >>> with open("empty", "wb") as file:
+    ...     pass
+    >>> file_digest("empty")
+    'e3b0c44298fc1c14'
     """
-    module, _, name = source.rpartition(":")
-    if all(part.isidentifier() for part in (*module.split("."), name)):
-        function = getattr(import_module(module), name, None)
-        if not callable(function):
-            raise ValueError(
-                f"DATA must name a function of the module. Received: {source!r}, but {module!r} "
-                f"has no function {name!r}"
-            )
-        return function()
-    found = load_examples(source)
-    names = sorted(found) if isinstance(found, dict) else []
-    if names != ["x", "y"]:
-        raise ValueError(
-            "DATA must be a .npz file with the arrays x and y, or MODULE:FUNCTION. "
-            f"Received: {source!r} with {names or 'one array'}"
-        )
-    return found["x"], found["y"]
-
-
-def import_module(name):
-    """Imports a module of the current folder, or an installed one.
-
-    Args:
-        name: String.
-
-    Raises:
-        ValueError: If it cannot be imported.
-    """
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(
-            f"a Python module must be one that can be imported. Received: {name!r} ({error})"
-        ) from error
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _expected(path):

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 
 from tf_lottery.checks import choice
-from tf_lottery.experiments import models
+from tf_lottery.experiments import models, own_network
 
 
 def _gru(input_shape, num_classes, seed):
@@ -49,6 +49,10 @@ DEFAULT_MODELS = {
     "digits": "lenet-300-100",
     "mnist": "lenet-300-100",
     "cifar10": "conv-4-norms-small",
+    "fashion_mnist": "lenet-300-100",
+    "cifar100": "conv-4-norms-small",
+    "gestures": "lenet-300-100",
+    "speech_commands": "lenet-300-100",
     "tiny_shakespeare": "gru",
 }
 # The fewest rows and columns with which pixels are left after the last pooling.
@@ -59,6 +63,52 @@ SMALLEST_IMAGES = {
     **{name: 16 for name in MODELS if name.startswith("vgg")},
     **{name: 31 for name in MODELS if name.startswith("mobilenet")},
 }
+
+
+# The networks that take inputs of any shape; the others take images, or text.
+ANY_SHAPE = ("lenet-300-100",)
+
+
+def check_name(name):
+    """Raises a `ValueError` if there is no such network; the name of a `.keras` file is one.
+
+    Args:
+        name: String.
+    """
+    if not own_network.is_file(name):
+        choice("model", name, tuple(MODELS))
+
+
+def identity(name):
+    """Returns what tells a network from others, for the settings of a run.
+
+    Args:
+        name: String, a key of `MODELS` or the path of a `.keras` file.
+
+    Raises:
+        OSError: If there is no such file.
+
+    Example:
+
+    >>> identity("lenet-5")
+    {'model': 'lenet-5'}
+    """
+    return own_network.identity(name) if own_network.is_file(name) else {"model": name}
+
+
+def check_new_weights(name, argument, value):
+    """Raises a `ValueError` if a network has no other initial weights than its own.
+
+    Args:
+        name: String; see `identity`.
+        argument: String, the argument that asks for other ones.
+        value: Its value.
+    """
+    if own_network.is_file(name):
+        raise ValueError(
+            f"Argument `{argument}` must do without new initial weights for a network from a file, "
+            f"which has one set of them. Received: {argument}={value!r} with model={name!r}"
+        )
 
 
 def default_model(data):
@@ -76,19 +126,22 @@ def default_model(data):
     if data.vocabulary:
         return "gru"
     # With normalization: without it the signal of a sparse network vanishes.
-    return "conv-4-norms-small" if data.input_shape[-1] == 3 else "lenet-300-100"
+    is_coloured = len(data.input_shape) == 3 and data.input_shape[-1] == 3
+    return "conv-4-norms-small" if is_coloured else "lenet-300-100"
 
 
 def build(name, data, seed):
     """Returns a plain network with initial weights that depend on a seed.
 
     Args:
-        name: String, a key of `MODELS`.
+        name: String, a key of `MODELS`, or the path of a `.keras` file, whose network has its own
+            weights whatever the seed; see `own_network.load_network`.
         data: `Data`, for the shape of inputs and the number of classes.
         seed: Integer.
 
     Raises:
         ValueError: If the name is unknown or the network does not fit the data.
+        OSError: If there is no such file.
 
     Example:
 
@@ -96,12 +149,19 @@ def build(name, data, seed):
     >>> build("lenet-300-100", load("digits"), seed=0).count_params()
     50610
     """
-    choice("model", name, tuple(MODELS))
+    check_name(name)
+    if own_network.is_file(name):
+        return own_network.load_network(name, data)
     if (name in TEXT_MODELS) != bool(data.vocabulary):
         kinds = ("text", "images") if name in TEXT_MODELS else ("images", "text")
         raise ValueError(
             f"Argument `model` must fit the data: {name!r} is for {kinds[0]}. "
             f"Received: model={name!r} with {data.name!r}, which is {kinds[1]}"
+        )
+    if not data.vocabulary and name not in ANY_SHAPE and len(data.input_shape) != 3:
+        raise ValueError(
+            f"Argument `model` must fit the data: {name!r} takes images. Received: model={name!r} "
+            f"with {data.name!r}, inputs of shape {data.input_shape}"
         )
     smallest = SMALLEST_IMAGES.get(name, 1)
     if min(data.input_shape[:2]) < smallest:

@@ -13,6 +13,8 @@ from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
+from tf_lottery.experiments.progress import time_left
+from tf_lottery.experiments.recipes import prepare, tweaks_for
 from tf_lottery.experiments.run_folder import (
     check_success,
     compare_settings,
@@ -27,8 +29,7 @@ from tf_lottery.experiments.run_folder import (
 from tf_lottery.experiments.training import RESULTS, evaluate
 from tf_lottery.experiments.training_cost import training_cost
 from tf_lottery.pruning import sparsify
-from tf_lottery.retrain import TWEAKS, recipe
-from tf_lottery.retrain._recipe import fitting_tweaks
+from tf_lottery.retrain import TWEAKS
 
 KIND = "retrain"
 FILES = (
@@ -64,7 +65,7 @@ class RetrainSettings(OptimizerSettings):
     """The hyperparameters of a retraining; those of the optimizer are in `OptimizerSettings`.
 
     Args:
-        model: A key of `networks.MODELS`, the ticket's network.
+        model: A key of `networks.MODELS`, or the path of a `.keras` file: the ticket's network.
         tweaks: Tuple of names from `tfl.retrain.TWEAKS`, in any order, or `None` for all that
             the network, the length of the training and the arguments of `run_retraining` allow;
             see `tfl.retrain.recipe`. Defaults to `()`: plain
@@ -103,7 +104,7 @@ class RetrainSettings(OptimizerSettings):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "augment", check_augment(self.augment))
-        choice("model", self.model, tuple(networks.MODELS))
+        networks.check_name(self.model)
         if self.tweaks is not None:
             for name in self.tweaks:
                 choice("tweaks", name, TWEAKS)
@@ -111,6 +112,8 @@ class RetrainSettings(OptimizerSettings):
             object.__setattr__(self, "tweaks", ordered)
         if self.control is not None:
             choice("control", self.control, tuple(CONTROLS))
+            if self.control.endswith("reinitialization"):
+                networks.check_new_weights(self.model, "control", self.control)
 
 
 def run_retraining(
@@ -167,7 +170,7 @@ def run_retraining(
     )
     if settings.tweaks is None:
         steps = settings.epochs * len(batches)
-        chosen_tweaks = fitting_tweaks(model, steps, batches, teacher)
+        chosen_tweaks = tweaks_for(model, steps, batches, teacher)
         settings = dataclasses.replace(settings, tweaks=chosen_tweaks)
     taught = None if teacher is None else teacher_digest(teacher)
     determining = all_settings(data.settings, settings, seed, ticket_digest(ticket), taught)
@@ -177,7 +180,7 @@ def run_retraining(
         if results := read_results(directory, RESULTS):
             return results
     checkpoint = Checkpoint(directory / "checkpoint.npz")
-    prepared = _prepare(model, settings, batches, teacher, resumed=checkpoint.path.exists())
+    prepared = prepare(model, settings, batches, teacher, resumed=checkpoint.path.exists())
     with locked_run(directory, KIND, determining, FILES):
         # Another process may have finished it meanwhile.
         if results := read_results(directory, RESULTS):
@@ -193,7 +196,12 @@ def run_retraining(
             shuffle=False,
             validation_data=data.validation,
             validation_batch_size=_EVALUATED,
-            callbacks=[batches.follow_epoch(), checkpoint, *prepared.callbacks],
+            callbacks=[
+                batches.follow_epoch(),
+                checkpoint,
+                *prepared.callbacks,
+                *time_left(verbose),
+            ],
             verbose=verbose,
         )
         check_success(directory, checkpoint)
@@ -276,6 +284,7 @@ def all_settings(inputs, settings, seed, ticket, teacher=None):
         **dataclasses.asdict(settings),
         "tweaks": list(settings.tweaks),
         "augment": list(settings.augment),
+        **networks.identity(settings.model),
     }
 
 
@@ -287,25 +296,6 @@ def ticket_digest(ticket):
 def teacher_digest(teacher):
     """Returns a short hash of the weights of a `keras.Model`."""
     return digest({"weights": dict(enumerate(teacher.get_weights()))})
-
-
-def _prepare(model, settings, batches, teacher, resumed):
-    tweaks = settings.tweaks
-    if resumed:
-        # The checkpoint has the rescaled weights.
-        tweaks = tuple(name for name in tweaks if name != "rescaled_initialization")
-    return recipe(
-        model,
-        settings.epochs * len(batches),
-        batches,
-        tweaks=tweaks,
-        teacher=teacher,
-        annealed=settings.annealed,
-        activation=settings.activation,
-        alpha=settings.alpha,
-        temperature=settings.temperature,
-        keep_ghosts=settings.keep_ghosts,
-    )
 
 
 def _compile(model, loss, settings, steps):

@@ -11,6 +11,7 @@ from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
+from tf_lottery.experiments.progress import time_left
 from tf_lottery.experiments.run_folder import (
     check_success,
     digest,
@@ -41,7 +42,8 @@ class StabilitySettings(OptimizerSettings):
     copies, and includes the steps before these start.
 
     Args:
-        model: A key of `networks.MODELS`. Defaults to `None`: a small one that fits the data.
+        model: A key of `networks.MODELS`, or the path of a `.keras` file, for `start="shared"`
+            alone. Defaults to `None`: a small one that fits the data.
         epochs: Integer, of each of the two trainings.
         steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
         batch_size: Integer.
@@ -68,9 +70,11 @@ class StabilitySettings(OptimizerSettings):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "augment", check_augment(self.augment))
-        if self.model is not None:
-            choice("model", self.model, tuple(networks.MODELS))
         choice("start", self.start, STARTS)
+        if self.model is not None:
+            networks.check_name(self.model)
+            if self.start == "independent":
+                networks.check_new_weights(self.model, "start", self.start)
         positive_integer("epochs", self.epochs)
         natural_number("rewind_to_step", self.rewind_to_step)
         if positive_integer("points", self.points) < 2:
@@ -123,7 +127,8 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
     _check_ticket(model, ticket, settings)
     ticket_digest = ticket and digest({"masks": ticket.masks, "weights": ticket.weights})
     arguments = {**data.settings, "seed": seed, "ticket": ticket_digest}
-    all_settings = {**arguments, **dataclasses.asdict(settings), "augment": list(settings.augment)}
+    chosen = {**dataclasses.asdict(settings), "augment": list(settings.augment)}
+    all_settings = {**arguments, **chosen, **networks.identity(settings.model)}
     with locked_run(directory, KIND, all_settings, FILES):
         if results := read_results(directory, RESULTS):
             return results
@@ -178,7 +183,7 @@ def _train(model, data, batches, epochs, checkpoint, verbose):
         shuffle=False,
         validation_data=data.validation,
         validation_batch_size=_EVALUATED,
-        callbacks=[batches.follow_epoch(), checkpoint],
+        callbacks=[batches.follow_epoch(), checkpoint, *time_left(verbose)],
         verbose=verbose,
     )
 

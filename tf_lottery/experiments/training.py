@@ -12,6 +12,7 @@ from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
+from tf_lottery.experiments.progress import time_left
 from tf_lottery.experiments.run_folder import (
     check_success,
     failures,
@@ -59,7 +60,8 @@ class TrainSettings(OptimizerSettings):
             `"snip"`, `"grasp"` and `"synflow"` prune before training; `"gmp"` prunes
             gradually; `"imp"` trains, prunes and rewinds repeatedly; `"cs"` learns masks in
             a few rounds; `"dense"` prunes nothing.
-        model: A key of `networks.MODELS`. Defaults to `None`: a small one that fits the data.
+        model: A key of `networks.MODELS`, or the path of a `.keras` file, whose weights are the
+            initial ones. Defaults to `None`: a small one that fits the data.
         sparsity: Float in (0, 1), at the end of training.
         epochs: Integer; for `"imp"` those of a level, for `"cs"` those of a round.
         steps_per_epoch: Integer. Defaults to `None`: one pass through the data.
@@ -127,7 +129,7 @@ class TrainSettings(OptimizerSettings):
         object.__setattr__(self, "augment", check_augment(self.augment))
         choice("method", self.method, methods.METHODS)
         if self.model is not None:
-            choice("model", self.model, tuple(networks.MODELS))
+            networks.check_name(self.model)
         for name in methods.ALL_OPTIONS:
             if name not in methods.OPTIONS[self.method] and getattr(self, name) is not None:
                 raise ValueError(
@@ -251,7 +253,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
             shuffle=False,
             validation_data=data.validation,
             validation_batch_size=_EVALUATED,
-            callbacks=[batches.follow_epoch(), *changes],
+            callbacks=[batches.follow_epoch(), *changes, *time_left(verbose)],
             verbose=verbose,
         )
         check_success(directory, progress)
@@ -279,7 +281,7 @@ def all_settings(inputs, settings, seed):
         settings: `TrainSettings` with a `model`.
         seed: Integer.
     """
-    return {**inputs, "seed": seed, **settings.to_dict()}
+    return {**inputs, "seed": seed, **settings.to_dict(), **networks.identity(settings.model)}
 
 
 def remove_training(directory):

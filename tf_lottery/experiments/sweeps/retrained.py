@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from typing import Any
 
-from tf_lottery.experiments import exporting, networks, retraining, training
+from tf_lottery.experiments import exporting, retraining, training
 from tf_lottery.experiments.sweeps.run import Run
 from tf_lottery.experiments.sweeps.values import check_key, convert, text_of
 
@@ -72,7 +72,7 @@ def retrained_runs(search: Run, variants: list[dict[str, Any]]) -> list[Run]:
         options = {k: v for k, v in {**search.given, **given}.items() if k in _TYPES}
         if options.get("tweaks") == ("all",):
             options["tweaks"] = None
-        model = search.settings.model or networks.DEFAULT_MODELS[search.data["name"]]
+        model = search.network()
         runs[name] = dataclasses.replace(
             search,
             name=name,

@@ -7,9 +7,11 @@ import pathlib
 import time
 from typing import Any
 
-from tf_lottery.experiments import exporting, networks, retraining, training
-from tf_lottery.experiments.data import input_settings, load
+from tf_lottery.experiments import exporting, model_file, networks, retraining, training
+from tf_lottery.experiments.data import Reading, input_settings, load, load_own
+from tf_lottery.experiments.data.functions import import_module
 from tf_lottery.experiments.folder_lock import FolderInUse
+from tf_lottery.experiments.own_network import is_file
 from tf_lottery.experiments.run_folder import compare_settings, read_results
 from tf_lottery.export.errors import ExportError
 from tf_lottery.retrain._recipe import is_long
@@ -59,7 +61,7 @@ class Run:
         settings: The settings of the training, for `run_training` or `run_retraining`.
         seed: Integer.
         given: Dict of the settings that the sweep gives, as they were typed, for tables.
-        data: Dict of the arguments of `data.load`.
+        data: Dict of the keys of a sweep that name the data; see `Sweep`.
         sources: Dict of the names in `Kind.needs` to paths. Defaults to none.
         search: `Run` of the same sweep whose ticket is trained again. Defaults to `None`.
         export: String, the precision of the file to write after training, a name in
@@ -68,7 +70,7 @@ class Run:
     Example:
 
     >>> from tf_lottery.experiments.training import TrainSettings
-    >>> Run("dense", "train", TrainSettings("dense"), 0, {}, {"name": "digits"}).name
+    >>> Run("dense", "train", TrainSettings("dense"), 0, {}, {"dataset": "digits"}).name
     'dense'
     """
 
@@ -121,10 +123,15 @@ class Run:
         """Returns the `Data` of the run.
 
         Raises:
-            ValueError: If the inputs cannot be resized or normalized.
-            OSError: If the data set is missing.
+            ValueError: If the data cannot be read, resized or normalized.
+            OSError: If the data set or a file is missing.
         """
-        return _load(tuple(self.data.items()))
+        model, shape = self.settings.model, None
+        if "import" in self.data:
+            import_module(self.data["import"])
+        if "data" in self.data and model is not None and is_file(model):
+            shape = _input_shape(model, os.stat(model).st_mtime_ns)
+        return _load(tuple(self.data.items()), shape)
 
     def _train(self, directory, verbose):
         if self.search is not None and self.search.trained(directory) is None:
@@ -187,10 +194,15 @@ class Run:
 
         Its `results` name the tweaks that were chosen in the training.
         """
-        inputs = input_settings(**{k: v for k, v in self.data.items() if k not in _NOT_INPUTS})
         settings = self.settings
+        if "data" in self.data:
+            # Their content tells them from others.
+            inputs = self.load_data().settings
+        else:
+            chosen = {k: v for k, v in self.data.items() if k in ("image_size", "normalize")}
+            inputs = input_settings(self.data["dataset"], **chosen)
         if self.kind == training.KIND:
-            model = settings.model or networks.DEFAULT_MODELS.get(self.data["name"])
+            model = self.network()
             settings = dataclasses.replace(settings, model=model)
             return training.all_settings(inputs, settings, self.seed)
         if settings.tweaks is None:
@@ -213,15 +225,38 @@ class Run:
             tweaks.add("distillation")
         return tuple(tweaks)
 
-
-# Arguments of `data.load` that decide where data are found, and not what they are.
-_NOT_INPUTS = ("data_dir", "download")
+    def network(self) -> str:
+        """Returns the name of the network, or the path of its file."""
+        if self.settings.model is not None:
+            return self.settings.model
+        if "data" in self.data:
+            return networks.default_model(self.load_data())
+        return networks.DEFAULT_MODELS[self.data["dataset"]]
 
 
 # Most runs of a process have the same data set.
 @functools.lru_cache(maxsize=1)
-def _load(options):
-    return load(**dict(options))
+def _load(options, shape):
+    options = dict(options)
+    options.pop("import", None)
+    if "dataset" in options:
+        return load(options.pop("dataset"), **options)
+    names = [field.name for field in dataclasses.fields(Reading)]
+    reading = Reading(**{key: value for key, value in options.items() if key in names})
+    return load_own(
+        options["data"],
+        validation=options.get("validation_data"),
+        test=options.get("test_data"),
+        reading=reading,
+        input_shape=shape,
+        image_size=options.get("image_size"),
+        normalize=options.get("normalize", False),
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _input_shape(path, modified):
+    return model_file.input_shape(model_file.load_model(path))
 
 
 def _load_teacher(path):

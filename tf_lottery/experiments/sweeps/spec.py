@@ -12,11 +12,12 @@ from typing import Any, Self
 
 from tf_lottery import extras
 from tf_lottery.experiments import exporting, methods
+from tf_lottery.experiments.own_network import is_file
+from tf_lottery.experiments.sweeps.data_keys import DATA, data_arguments
 from tf_lottery.experiments.sweeps.retrained import ONLY_RETRAINED, check_variants, retrained_runs
 from tf_lottery.experiments.sweeps.run import KINDS, Run
 from tf_lottery.experiments.sweeps.values import check_key, convert, text_of
 
-DATA = {"dataset": str, "data_dir": str, "download": bool, "image_size": int, "normalize": bool}
 # The settings that name a folder also if all runs have the same.
 _ALWAYS_NAMED = ("method", "control", "sparsity", "target_density")
 # Settings whose values are names.
@@ -31,7 +32,9 @@ class Sweep:
 
     A sweep is written as a YAML, JSON or TOML file, or as a dict. Its keys are the arguments of
     `TrainSettings`, with `rate` in place of `levels` if you like, and of `data.load`, whose
-    `name` is `dataset`, and `seed`. A list of values stands for a run with each of them, and names
+    `name` is `dataset`, and `seed`. In place of `dataset`, `data` names the user's own, with
+    `validation_data`, `test_data`, `label_column`, `pixel_range` and `import`, as on the command
+    line. A list of values stands for a run with each of them, and names
     of one value are separated by commas, as in `augment: flip,shift`. A list under `cases` holds
     dicts of settings that replace or add to the common ones:
 
@@ -274,11 +277,10 @@ def _run(kind, name, given):
     """Returns the `Run` of given settings."""
     options = dict(given)
     seed, export = options.pop("seed"), options.pop("export", None)
-    data = {key: options.pop(key) for key in DATA if key in options}
-    data = {"name": data.pop("dataset", "digits"), **data}
+    data = data_arguments({key: options.pop(key) for key in DATA if key in options})
     # Processes on other machines have another working folder.
-    if "data_dir" in data:
-        data["data_dir"] = os.path.abspath(os.path.expanduser(data["data_dir"]))
+    if is_file(options.get("model") or ""):
+        options["model"] = os.path.abspath(options["model"])
     sources = {k: os.path.abspath(options.pop(k)) for k in KINDS[kind].needs if k in options}
     for needed, present in (("ticket", sources), ("model", options)):
         if kind == "retrain" and needed not in present:

@@ -1,0 +1,310 @@
+"""The options that name data and a network, and what they stand for."""
+
+import argparse
+import difflib
+
+from tf_lottery_cli.parser import whole
+
+# Repeated here, since the modules that define them import Keras.
+IMAGES = ("digits", "mnist", "cifar10")
+DATASETS = (
+    *IMAGES,
+    "fashion_mnist",
+    "cifar100",
+    "gestures",
+    "speech_commands",
+    "tiny_shakespeare",
+)
+MODELS = (
+    "lenet-300-100",
+    "lenet-5",
+    "conv-4",
+    "conv-4-small",
+    "conv-4-norms",
+    "conv-4-norms-small",
+    "conv-6",
+    "conv-6-small",
+    "conv-6-norms",
+    "conv-6-norms-small",
+    "resnet-8",
+    "resnet-8-small",
+    "resnet-20",
+    "resnet-56",
+    "resnet-18",
+    "resnet-34",
+    "resnet-50",
+    "wide-resnet-22-2",
+    "vgg-16",
+    "vgg-19",
+    "mobilenet-v1",
+    "mobilenet-v2",
+    "mlperf-tiny-ds-cnn",
+    "mlperf-tiny-mobilenet-v1",
+    "mlperf-tiny-resnet-8",
+    "gru",
+)
+DEFAULT_MODELS = (
+    "lenet-300-100; conv-4-norms-small for images of three channels; gru for tiny_shakespeare"
+)
+DATA = """\
+DATA is a .npz file with the arrays x and y; a folder with a folder of images for each class; a .csv
+table with a column of labels; tfds:NAME, of TensorFlow Datasets; or MODULE:FUNCTION, a function of
+yours that returns arrays (x, y), a tf.data data set of such batches, or a tuple of these:
+(training, validation) or (training, validation, test)."""
+
+
+def add_data_options(parser, datasets=DATASETS, default="digits", note="", own=True):
+    """Adds the arguments of `experiments.data.load`, and of `load_own`.
+
+    Args:
+        parser: A `Parser`.
+        datasets: Tuple of strings. Defaults to all.
+        default: String, or `None` if the command finds the data set itself. Defaults to `"digits"`.
+        note: String, what the help says about the default in that case. Defaults to `""`.
+        own: Whether the command works on the user's own data too. Defaults to `True`.
+    """
+    group = parser.add_argument_group("data")
+    names = group.add_mutually_exclusive_group()
+    names.add_argument(
+        "--dataset",
+        choices=datasets,
+        default=default,
+        help=f"digits {'(default) ' if default else ''}comes with scikit-learn: 1,797 images of "
+        f"8x8; the others are read through TensorFlow Datasets{note}",
+    )
+    if own:
+        names.add_argument("--data", metavar="DATA", help="your own training data, see above")
+        for part in ("validation", "test"):
+            group.add_argument(
+                f"--{part}-data",
+                metavar="DATA",
+                help=f"your own {part} data (default: a tenth of the training data, held out)",
+            )
+    _add_folder_options(group, ", or of the files of gestures and fashion_mnist" if own else "")
+    group.add_argument(
+        "--image-size",
+        type=whole(1),
+        metavar="N",
+        help="reduce images to N rows and columns, which N must divide; cifar10 has 32, and a step "
+        "at 16 takes a quarter of the time",
+    )
+    group.add_argument(
+        "--normalize",
+        action="store_const",
+        const=True,
+        help="give images, or the columns of a table, mean 0 and deviation 1 in every channel "
+        "(default: pixels from 0 to 1; your own data as they are)",
+    )
+    if own:
+        add_reading_options(group)
+
+
+def add_own_data_options(parser):
+    """Adds how the user's own data are read, for a command that has no data sets by name.
+
+    Args:
+        parser: A `Parser`.
+    """
+    group = parser.add_argument_group("how DATA is read")
+    _add_folder_options(group)
+    add_reading_options(group)
+
+
+def _add_folder_options(group, note=""):
+    group.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help=f"folder of TensorFlow Datasets (default: its usual one){note}",
+    )
+    group.add_argument(
+        "--download", action="store_true", help="let TensorFlow Datasets fetch what is missing"
+    )
+
+
+def add_reading_options(group):
+    """Adds how the user's own data and model are read.
+
+    Args:
+        group: An argument group.
+    """
+    group.add_argument(
+        "--label-column",
+        metavar="NAME",
+        help="the column of a table with the labels (default: the one named label, else the last)",
+    )
+    group.add_argument(
+        "--pixel-range",
+        type=pixel_range,
+        metavar="LOW,HIGH",
+        help="numbers for black and white in images of a folder or of tfds:NAME, such as 0,1; a "
+        "minus needs an equals sign: --pixel-range=-1,1 (default: 0,255)",
+    )
+    group.add_argument(
+        "--import",
+        dest="module",
+        metavar="MODULE",
+        help="Python module to import first, with the custom classes of your model",
+    )
+
+
+def add_model_option(parser, help):
+    """Adds the network: one by name, or a file.
+
+    Args:
+        parser: A `Parser`.
+        help: String.
+    """
+    parser.add_argument("--model", type=model, metavar="NAME|FILE", help=help)
+
+
+def model(text):
+    """Returns `text` if it is the name of a network or of a file with one.
+
+    Args:
+        text: String.
+
+    Example:
+
+    >>> model("lenet-5"), model("mine.keras")
+    ('lenet-5', 'mine.keras')
+    """
+    if text in MODELS or is_file(text):
+        return text
+    near = difflib.get_close_matches(text, MODELS, 1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise argparse.ArgumentTypeError(
+        f"invalid choice: {text!r} (choose a .keras file, or one of {', '.join(MODELS)}){meant}"
+    )
+
+
+def is_file(name):
+    """Returns whether the name of a network is that of a file, as `own_network.is_file` does.
+
+    Args:
+        name: String.
+    """
+    return name.endswith((".keras", ".h5", ".hdf5"))
+
+
+def pixel_range(text):
+    """Returns two numbers that are separated by a comma.
+
+    Args:
+        text: String.
+
+    Example:
+
+    >>> pixel_range("-1,1")
+    (-1.0, 1.0)
+    """
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not float("-inf") < low < high < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be two numbers, such as 0,1. Received: {text!r}")
+    return low, high
+
+
+def load_data(args, network, output, dataset=None, images=None):
+    """Returns the data that the options name, a data set or the user's own, and says its classes.
+
+    Args:
+        args: The parsed arguments of `add_data_options`.
+        network: String, the name or the file of the network, or `None`.
+        output: `Output`.
+        dataset: String. Defaults to `None`: that of the options.
+        images: Dict of options of the inputs. Defaults to `None`: those of the options.
+    """
+    from tf_lottery.experiments import data, model_file
+
+    images = image_options(args) if images is None else images
+    if args.data is None:
+        for name in ("validation_data", "test_data"):
+            if getattr(args, name) is not None:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must come with --data, the training data. "
+                    f"Received: {getattr(args, name)!r}"
+                )
+        import_custom(args)
+        return data.load(dataset or args.dataset, args.data_dir, args.download, **images)
+    how, shape = reading(args), None
+    if network is not None and is_file(network):
+        shape = model_file.input_shape(model_file.load_model(network))
+    found = data.load_own(
+        args.data,
+        validation=args.validation_data,
+        test=args.test_data,
+        reading=how,
+        input_shape=shape,
+        **images,
+    )
+    sizes = ", ".join(
+        f"{len(getattr(found, part)[1])} for {name}"
+        for part, name in (("train", "training"), ("validation", "validation"), ("test", "test"))
+    )
+    output.note(f"{found.name}: {sizes}")
+    if found.classes:
+        numbered = ", ".join(f"{i} {name}" for i, name in enumerate(found.classes[:20]))
+        more = f" and {len(found.classes) - 20} more" if len(found.classes) > 20 else ""
+        output.note(f"Classes: {numbered}{more}")
+    return found
+
+
+def image_options(args):
+    """Returns the options of the inputs that were given, as keyword arguments of `data.load`.
+
+    Args:
+        args: The parsed arguments of `add_data_options`.
+    """
+    given = {"image_size": args.image_size, "normalize": args.normalize}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def reading(args):
+    """Returns how the user's own data are read, a `Reading`, after the import of `--import`.
+
+    Args:
+        args: The parsed arguments of `add_reading_options`.
+    """
+    from tf_lottery.experiments.data import Reading
+
+    import_custom(args)
+    given = {
+        "label_column": args.label_column,
+        "pixel_range": args.pixel_range,
+        "image_size": getattr(args, "image_size", None),
+        "data_dir": args.data_dir,
+        "download": args.download,
+    }
+    return Reading(**{name: value for name, value in given.items() if value is not None})
+
+
+def inputs_of(args, model, source):
+    """Returns the inputs that a source holds, nested as the model takes them.
+
+    Args:
+        args: The parsed arguments of `add_own_data_options`.
+        model: A built `keras.Model`, for the size of images.
+        source: String, or `None`, for which `None` is returned.
+    """
+    from tf_lottery.experiments import model_file
+    from tf_lottery.experiments.data import read_source
+
+    if source is None:
+        return None
+    shape = model_file.input_shape(model)
+    found = read_source(source, reading(args), input_shape=shape, needs_labels=False)
+    return found.parts[0][0]
+
+
+def import_custom(args):
+    """Imports the module of `--import`, if it was given.
+
+    Args:
+        args: The parsed arguments of `add_reading_options`.
+    """
+    from tf_lottery.experiments.data.functions import import_module
+
+    if args.module is not None:
+        import_module(args.module)
