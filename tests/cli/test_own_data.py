@@ -143,7 +143,7 @@ def test_sweep(own, tmp_path, monkeypatch):
     (data, settings, folder, seed, _), (again, *_) = asked
     assert (data.classes, settings.model) == (("cat", "dog", "emu"), str(own / "own.keras"))
     assert (folder.name, seed, again is data) == ("gmp_seed-0", 0, True)
-    known = sweep.runs[0].all_settings({})
+    known = sweep.runs[0]._determining({}, tmp_path)
     assert (known["data_digest"], known["normalize"]) == (data.digest, True)
     assert known["model_digest"] and known["model"] == "own.keras"
     for wrong, message in (
