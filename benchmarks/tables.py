@@ -32,11 +32,22 @@ from export_tables import (
 )
 from markdown import percent, table
 from one_shot_tables import one_shot
+from recipe_tables import (
+    recipe_cifar10,
+    recipe_hub,
+    recipe_mnist,
+    recipe_shakespeare,
+    recipe_watch,
+)
 from reproduction_tables import published_flops
 from retraining_tables import retraining_cifar10_short, retraining_mnist, stability
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
-PAGES = (DOCS / "benchmarks.md", DOCS / "reproduction.md")
+PAGES = (
+    DOCS / "benchmarks.md",
+    DOCS / "reproduction.md",
+    *sorted((DOCS / "recipes").glob("*.md")),
+)
 LEVELS = ("0", "3", "5", "7", "9", "11", "13", "15")
 METHODS = {
     ("dense", 1): "dense",
@@ -277,6 +288,11 @@ TABLES = (
     channel_groups,
     compressed,
     published_flops,
+    recipe_mnist,
+    recipe_cifar10,
+    recipe_watch,
+    recipe_shakespeare,
+    recipe_hub,
 )
 
 

@@ -6,6 +6,7 @@ and `<!-- include: FILE -->` a file's text.
 """
 
 import ast
+import configparser
 import json
 import pathlib
 import re
@@ -77,6 +78,13 @@ def records():
     return "\n".join(lines)
 
 
+def repository():
+    """Returns the address of the repository, which `setup.cfg` has."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    return settings["metadata"]["url"]
+
+
 def on_files(files, config):
     """Adds the pictures of the recorded results to the site."""
     for path in sorted(RESULTS.glob("*.png")):
@@ -96,4 +104,5 @@ def on_page_markdown(markdown, page, config, files):
         markdown = markdown.replace("<!-- records -->", records())
     if "<!-- cli -->" in markdown:
         markdown = markdown.replace("<!-- cli -->", command_line())
-    return markdown.replace("](../benchmarks/results/", "](pictures/")
+    markdown = re.sub(r"\]\((.*)\.\./benchmarks/results/", r"](\1pictures/", markdown)
+    return re.sub(r"\]\((?:\.\./)+(colab/)", rf"]({repository()}/blob/main/\1", markdown)

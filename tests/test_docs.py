@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -14,11 +15,13 @@ import numpy as np
 import pytest
 
 import tf_lottery as tfl
+import tf_lottery_cli
 
 ROOT = pathlib.Path(tfl.__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 WORDS_OF_README = 600
 # Their examples write TFLite files.
@@ -27,6 +30,8 @@ EXPORTING = (
     "docs/quickstart.md",
     "docs/guides/compress.md",
     "docs/guides/export.md",
+    "docs/guides/microcontrollers.md",
+    "docs/guides/quantization.md",
 )
 NUM_DIGITS = 80
 # What is not run.
@@ -130,6 +135,23 @@ def dotted(node):
         return node.id
     inside = dotted(node.value) if isinstance(node, ast.Attribute) else ""
     return f"{inside}.{node.attr}" if inside else ""
+
+
+def test_commands_are_understood():
+    parser = tf_lottery_cli._make_parser()
+    commands = [
+        line.split("#")[0].strip()
+        for page in (ROOT / "README.md", *PAGES)
+        for block in SHELL.findall(page.read_text())
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    commands = [shlex.split(line) for line in commands if line.startswith("tf-lottery ")]
+    assert len(commands) > 20
+    for command in commands:
+        try:
+            parser.parse_args(command[1 : command.index(">") if ">" in command else None])
+        except SystemExit as end:
+            assert end.code == 0, command
 
 
 def test_every_page_is_in_the_navigation():

@@ -20,6 +20,7 @@ def tables(monkeypatch):
         "compress_tables",
         "export_tables",
         "one_shot_tables",
+        "recipe_tables",
         "reproduction_tables",
         "retraining_tables",
         "markdown",

@@ -22,6 +22,7 @@ def plot_compression(result, path: str | os.PathLike) -> None:
     """
     extras.require("plots", "matplotlib")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     for axis, (kind, (name, label)) in zip(figure.subplots(1, 2), _PANELS.items(), strict=True):
@@ -30,6 +31,11 @@ def plot_compression(result, path: str | os.PathLike) -> None:
         if kind in result.budget:
             axis.axvline(result.budget[kind], color="gray", ls=":")
         axis.set_xscale("log")
+        low, high = axis.get_xlim()
+        is_wide = high > 10 * low
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if is_wide else MaxNLocator(5))
+        axis.xaxis.set_major_formatter("{x:,g}")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlabel(label)
         axis.set_ylabel("Accuracy on validation data (%)")
         axis.grid(alpha=0.3)

@@ -1,0 +1,27 @@
+"""Gives the README, as the package's description, links that work outside of the repository."""
+
+import configparser
+import pathlib
+import re
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+LINK = re.compile(r"(!?)(\[[^\]]*\])\((?!https?:|#)([^)\s]+)\)")
+
+
+def description():
+    """Returns the README with absolute links, to the repository in `setup.cfg`."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    address = settings["metadata"]["url"]
+
+    def absolute(match):
+        image, text, path = match.groups()
+        kind = "raw" if image else "tree" if (ROOT / path).is_dir() else "blob"
+        return f"{image}{text}({address}/{kind}/main/{path})"
+
+    return LINK.sub(absolute, (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+setuptools.setup(long_description=description(), long_description_content_type="text/markdown")
