@@ -18,10 +18,11 @@ def description():
 
     def absolute(match):
         image, text, path = match.groups()
-        kind = "raw" if image else "tree" if (ROOT / path).is_dir() else "blob"
+        kind = "raw" if image else "blob" if pathlib.Path(path).suffix else "tree"
         return f"{image}{text}({address}/{kind}/main/{path})"
 
     return LINK.sub(absolute, (ROOT / "README.md").read_text(encoding="utf-8"))
 
 
-setuptools.setup(long_description=description(), long_description_content_type="text/markdown")
+if __name__ == "__main__":
+    setuptools.setup(long_description=description(), long_description_content_type="text/markdown")

@@ -19,6 +19,7 @@ import tf_lottery_cli
 
 ROOT = pathlib.Path(tfl.__file__).parents[1]
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 PAGES = sorted(DOCS.rglob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -46,7 +47,7 @@ def code_of(page):
     return "\n".join(BLOCK.findall(page.read_text()))
 
 
-WITH_CODE = [page for page in (ROOT / "README.md", *PAGES) if code_of(page)]
+WITH_CODE = [page for page in (README, *PAGES) if code_of(page)]
 every_page_with_code = pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 
 
@@ -141,7 +142,7 @@ def test_commands_are_understood():
     parser = tf_lottery_cli._make_parser()
     commands = [
         line.split("#")[0].strip()
-        for page in (ROOT / "README.md", *PAGES)
+        for page in (README, *PAGES)
         for block in SHELL.findall(page.read_text())
         for line in block.replace("\\\n", " ").splitlines()
     ]
@@ -186,8 +187,41 @@ def anchors(page):
     }
 
 
+def texts_of_the_code():
+    """Yields the texts in the code, with `...` between their parts."""
+    for folder in ("tf_lottery", "tf_lottery_cli"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.JoinedStr):
+                    parts = [part.value for part in node.values if isinstance(part, ast.Constant)]
+                    yield "...".join(parts)
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code():
+    texts = [" ".join(text.split()) for text in texts_of_the_code()]
+    rows = re.findall(r"^\| (.*?) \| ", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    # Those of other programs end with its name.
+    messages = [row for row in rows if row not in ("Message", "---") and not row.endswith(")")]
+    assert len(messages) > 30
+    for message in messages:
+        words = re.compile(".*".join(re.escape(part.strip()) for part in message.split("...")))
+        assert any(words.search(text) for text in texts), message
+
+
+def test_readme_of_the_package_links_to_the_repository():
+    spec = importlib.util.spec_from_file_location("package", ROOT / "setup.py")
+    package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    links, published = (LINK.findall(text) for text in (README.read_text(), package.description()))
+    assert len(published) == len(links) > 10
+    assert all(link.startswith("https://") for link in published)
+    assert not any("(" in link or "/main//" in link for link in published)
+
+
 def test_readme_is_short():
-    text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    text = re.sub(r"```.*?```", "", README.read_text(), flags=re.DOTALL)
     assert len(text.split()) <= WORDS_OF_README
 
 
