@@ -16,6 +16,8 @@ import sys
 import nbformat
 
 FOLDER = pathlib.Path(__file__).parent
+# What terminals take for bold, slanted and colored letters.
+STYLE = re.compile(r"\x1b\[[0-9;]*m")
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 INSTALL = """import importlib.util
 
@@ -73,6 +75,9 @@ def run(notebook):
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "text" in output:
+                    output.text = STYLE.sub("", output.text)
 
 
 if __name__ == "__main__":
