@@ -2,7 +2,7 @@
 
 import os
 
-from tf_lottery_cli.data_options import IMAGES
+from tf_lottery_cli.data_options import IMAGES, add_folder_options
 from tf_lottery_cli.parser import (
     PRECISIONS,
     add_command,
@@ -90,12 +90,7 @@ def add_named_data(parser):
         help="digits (default) comes with scikit-learn; the others are read through TensorFlow "
         "Datasets, cifar10 at 16 of its 32 pixels",
     )
-    parser.add_argument(
-        "--data-dir", metavar="DIR", help="folder of TensorFlow Datasets (default: its usual one)"
-    )
-    parser.add_argument(
-        "--download", action="store_true", help="let TensorFlow Datasets fetch what is missing"
-    )
+    add_folder_options(parser)
 
 
 def add_jobs(parser):

@@ -8,7 +8,8 @@ import re
 import sys
 import warnings
 
-from tf_lottery_cli.data_options import DATA, add_own_data_options, import_custom, reading
+from tf_lottery_cli.data_options import DATA, add_own_data_options, reading
+from tf_lottery_cli.model_options import import_custom
 from tf_lottery_cli.parser import (
     add_command,
     add_output_options,

@@ -1,8 +1,8 @@
-"""The options that name data and a network, and what they stand for."""
+"""The options that name data, and what they stand for."""
 
 import argparse
-import difflib
 
+from tf_lottery_cli.model_options import add_import_option, import_custom, is_file
 from tf_lottery_cli.parser import whole
 
 # Repeated here, since the modules that define them import Keras.
@@ -15,37 +15,6 @@ DATASETS = (
     "speech_commands",
     "tiny_shakespeare",
 )
-MODELS = (
-    "lenet-300-100",
-    "lenet-5",
-    "conv-4",
-    "conv-4-small",
-    "conv-4-norms",
-    "conv-4-norms-small",
-    "conv-6",
-    "conv-6-small",
-    "conv-6-norms",
-    "conv-6-norms-small",
-    "resnet-8",
-    "resnet-8-small",
-    "resnet-20",
-    "resnet-56",
-    "resnet-18",
-    "resnet-34",
-    "resnet-50",
-    "wide-resnet-22-2",
-    "vgg-16",
-    "vgg-19",
-    "mobilenet-v1",
-    "mobilenet-v2",
-    "mlperf-tiny-ds-cnn",
-    "mlperf-tiny-mobilenet-v1",
-    "mlperf-tiny-resnet-8",
-    "gru",
-)
-DEFAULT_MODELS = (
-    "lenet-300-100; conv-4-norms-small for images of three channels; gru for tiny_shakespeare"
-)
 DATA = """\
 DATA is a .npz file with the arrays x and y; a folder with a folder of images for each class; a .csv
 table with a column of labels; tfds:NAME, of TensorFlow Datasets; or MODULE:FUNCTION, a function of
@@ -53,40 +22,37 @@ yours that returns arrays (x, y), a tf.data data set of such batches, or a tuple
 (training, validation) or (training, validation, test)."""
 
 
-def add_data_options(parser, datasets=DATASETS, default="digits", note="", own=True):
+def add_data_options(parser, default="digits", note=""):
     """Adds the arguments of `experiments.data.load`, and of `load_own`.
 
     Args:
         parser: A `Parser`.
-        datasets: Tuple of strings. Defaults to all.
         default: String, or `None` if the command finds the data set itself. Defaults to `"digits"`.
         note: String, what the help says about the default in that case. Defaults to `""`.
-        own: Whether the command works on the user's own data too. Defaults to `True`.
     """
     group = parser.add_argument_group("data")
     names = group.add_mutually_exclusive_group()
     names.add_argument(
         "--dataset",
-        choices=datasets,
+        choices=DATASETS,
         default=default,
         help=f"digits {'(default) ' if default else ''}comes with scikit-learn: 1,797 images of "
         f"8x8; the others are read through TensorFlow Datasets{note}",
     )
-    if own:
-        names.add_argument("--data", metavar="DATA", help="your own training data, see above")
-        for part in ("validation", "test"):
-            group.add_argument(
-                f"--{part}-data",
-                metavar="DATA",
-                help=f"your own {part} data (default: a tenth of the training data, held out)",
-            )
-    _add_folder_options(group, ", or of the files of gestures and fashion_mnist" if own else "")
+    names.add_argument("--data", metavar="DATA", help="your own training data, see above")
+    for part in ("validation", "test"):
+        group.add_argument(
+            f"--{part}-data",
+            metavar="DATA",
+            help=f"your own {part} data (default: a tenth of the training data, held out)",
+        )
+    add_folder_options(group, ", or of the files of gestures and fashion_mnist")
     group.add_argument(
         "--image-size",
         type=whole(1),
         metavar="N",
         help="reduce images to N rows and columns, which N must divide; cifar10 has 32, and a step "
-        "at 16 takes a quarter of the time",
+        "at 16 takes a quarter of the time; images of a folder of any size are scaled",
     )
     group.add_argument(
         "--normalize",
@@ -95,8 +61,7 @@ def add_data_options(parser, datasets=DATASETS, default="digits", note="", own=T
         help="give images, or the columns of a table, mean 0 and deviation 1 in every channel "
         "(default: pixels from 0 to 1; your own data as they are)",
     )
-    if own:
-        add_reading_options(group)
+    add_reading_options(group)
 
 
 def add_own_data_options(parser):
@@ -106,11 +71,17 @@ def add_own_data_options(parser):
         parser: A `Parser`.
     """
     group = parser.add_argument_group("how DATA is read")
-    _add_folder_options(group)
+    add_folder_options(group)
     add_reading_options(group)
 
 
-def _add_folder_options(group, note=""):
+def add_folder_options(group, note=""):
+    """Adds the folder of TensorFlow Datasets.
+
+    Args:
+        group: A `Parser` or an argument group.
+        note: String, more about the folder for the help. Defaults to `""`.
+    """
     group.add_argument(
         "--data-dir",
         metavar="DIR",
@@ -139,51 +110,7 @@ def add_reading_options(group):
         help="numbers for black and white in images of a folder or of tfds:NAME, such as 0,1; a "
         "minus needs an equals sign: --pixel-range=-1,1 (default: 0,255)",
     )
-    group.add_argument(
-        "--import",
-        dest="module",
-        metavar="MODULE",
-        help="Python module to import first, with the custom classes of your model",
-    )
-
-
-def add_model_option(parser, help):
-    """Adds the network: one by name, or a file.
-
-    Args:
-        parser: A `Parser`.
-        help: String.
-    """
-    parser.add_argument("--model", type=model, metavar="NAME|FILE", help=help)
-
-
-def model(text):
-    """Returns `text` if it is the name of a network or of a file with one.
-
-    Args:
-        text: String.
-
-    Example:
-
-    >>> model("lenet-5"), model("mine.keras")
-    ('lenet-5', 'mine.keras')
-    """
-    if text in MODELS or is_file(text):
-        return text
-    near = difflib.get_close_matches(text, MODELS, 1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose a .keras file, or one of {', '.join(MODELS)}){meant}"
-    )
-
-
-def is_file(name):
-    """Returns whether the name of a network is that of a file, as `own_network.is_file` does.
-
-    Args:
-        name: String.
-    """
-    return name.endswith((".keras", ".h5", ".hdf5"))
+    add_import_option(group)
 
 
 def pixel_range(text):
@@ -296,15 +223,3 @@ def inputs_of(args, model, source):
     shape = model_file.input_shape(model)
     found = read_source(source, reading(args), input_shape=shape, needs_labels=False)
     return found.parts[0][0]
-
-
-def import_custom(args):
-    """Imports the module of `--import`, if it was given.
-
-    Args:
-        args: The parsed arguments of `add_reading_options`.
-    """
-    from tf_lottery.experiments.data.functions import import_module
-
-    if args.module is not None:
-        import_module(args.module)

@@ -4,7 +4,8 @@ import functools
 import json
 import pathlib
 
-from tf_lottery_cli.data_options import add_own_data_options, import_custom, inputs_of
+from tf_lottery_cli.data_options import add_own_data_options, inputs_of
+from tf_lottery_cli.model_options import import_custom
 from tf_lottery_cli.parser import (
     GOALS,
     IO_TYPES,

@@ -3,7 +3,8 @@
 import json
 import pathlib
 
-from tf_lottery_cli.data_options import add_own_data_options, import_custom, inputs_of
+from tf_lottery_cli.data_options import add_own_data_options, inputs_of
+from tf_lottery_cli.model_options import import_custom
 from tf_lottery_cli.parser import add_command, fraction
 from tf_lottery_cli.terminal import import_keras
 

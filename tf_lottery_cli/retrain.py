@@ -8,13 +8,11 @@ import pathlib
 from tf_lottery_cli.data_options import (
     DATA,
     DATASETS,
-    MODELS,
     add_data_options,
-    add_model_option,
     image_options,
-    import_custom,
     load_data,
 )
+from tf_lottery_cli.model_options import MODELS, add_model_option, import_custom
 from tf_lottery_cli.parser import (
     ACTIVATIONS,
     CONTROLS,

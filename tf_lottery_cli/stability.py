@@ -6,12 +6,10 @@ import pathlib
 
 from tf_lottery_cli.data_options import (
     DATA,
-    DEFAULT_MODELS,
     add_data_options,
-    add_model_option,
-    is_file,
     load_data,
 )
+from tf_lottery_cli.model_options import DEFAULT_MODELS, add_model_option, is_file
 from tf_lottery_cli.parser import (
     STARTS,
     add_command,

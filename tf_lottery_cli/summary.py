@@ -2,6 +2,7 @@
 
 import json
 
+from tf_lottery_cli.model_options import add_import_option, import_custom
 from tf_lottery_cli.parser import add_command
 from tf_lottery_cli.terminal import import_keras
 
@@ -25,6 +26,7 @@ def add_parser(commands):
         commands, "summary", run, "show what is sparse in a model or a ticket", DESCRIPTION
     )
     parser.add_argument("file", metavar="FILE", help="a .keras model or a .npz ticket")
+    add_import_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -40,6 +42,7 @@ def run(args):
     from tf_lottery.analysis import report
     from tf_lottery.experiments import model_file
 
+    import_custom(args)
     ticket = None
     if model_file.kind(args.file) == "ticket":
         from tf_lottery.ticket import Ticket

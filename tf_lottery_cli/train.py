@@ -6,11 +6,10 @@ import json
 from tf_lottery_cli import train_options
 from tf_lottery_cli.data_options import (
     DATA,
-    DEFAULT_MODELS,
     add_data_options,
-    add_model_option,
     load_data,
 )
+from tf_lottery_cli.model_options import DEFAULT_MODELS, add_model_option
 from tf_lottery_cli.parser import (
     METHODS,
     add_command,

@@ -15,7 +15,7 @@ import tf_lottery_cli as cli
 from tf_lottery.experiments import checkpoint, data, demo, methods, networks, training
 from tf_lottery.experiments.sweeps import presets
 from tf_lottery.export import candidates, quantization, runtimes
-from tf_lottery_cli import compare, data_options
+from tf_lottery_cli import compare, data_options, model_options
 from tf_lottery_cli import parser as options
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def test_choices_are_the_library_s():
     assert data.DATASETS == data_options.DATASETS
     assert data.IMAGES == data_options.IMAGES == tuple(demo.SETTINGS) == presets.DATASETS
     assert compare.COMPARED == presets.COMPARED
-    assert tuple(networks.MODELS) == data_options.MODELS
+    assert tuple(networks.MODELS) == model_options.MODELS
     assert methods.DISTRIBUTIONS == options.DISTRIBUTIONS
     assert tfl.sparsity.masks.SCOPES == options.SCOPES
     rewinds = sys.modules["tf_lottery.callbacks.iterative_magnitude_pruning"].REWINDS

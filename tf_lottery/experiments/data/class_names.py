@@ -22,16 +22,19 @@ def numbered(labels, classes=None):
     >>> numbered(np.array(["dog", "cat", "dog"]))
     (array([1, 0, 1], dtype=int32), ('cat', 'dog'))
     >>> numbered(np.array(["2", "0"]))
-    (array([2., 0.]), None)
+    (array([2, 0]), None)
     """
     labels = np.asarray(labels)
     if labels.dtype.kind not in "USO":
         return labels, None
     if classes is None:
         try:
-            return labels.astype("float64"), None
+            values = labels.astype("float64")
         except (TypeError, ValueError):
             pass
+        else:
+            are_whole = np.isfinite(values).all() and (values == np.rint(values)).all()
+            return (values.astype("int64") if are_whole else values), None
     texts = np.array(
         [text.decode() if isinstance(text, bytes) else str(text) for text in labels.flat]
     )

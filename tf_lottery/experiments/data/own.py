@@ -27,8 +27,8 @@ def load_own(
 ):
     """Loads data of the user's own for a classifier.
 
-    What is not given is held out: first a tenth for the test, then a tenth for validation; see
-    `splits.hold_out`. All examples are held in memory.
+    What is not given is held out of the training data: first a tenth for the test, then as many
+    for validation; see `splits.hold_out`. All examples are held in memory.
 
     Args:
         source: String; see `sources.read_source`. A source of several parts, such as a function
