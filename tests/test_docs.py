@@ -171,6 +171,15 @@ def test_links_lead_to_files(page):
             assert not anchor or anchor in anchors(target), link
 
 
+def test_pictures_are_small_and_shown():
+    pictures = sorted((DOCS / "pictures").glob("*"))
+    shown = "\n".join(page.read_text() for page in PAGES)
+    assert pictures
+    for picture in pictures:
+        assert picture.stat().st_size < 60_000
+        assert f"pictures/{picture.name})" in shown
+
+
 def test_examples_for_contributors_exist():
     rows = re.findall(r"^\| an? .*", (DOCS / "architecture.md").read_text(), re.MULTILINE)
     assert len(rows) > 5
