@@ -290,6 +290,24 @@ def test_remove_overwritten(options, optimizer_of):
         optimizer.apply([ops.ones(2)], [gradient])
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="about TensorFlow's checkpoints"
+)
+@relies_on("an optimizer's lists as attributes without tracking", "add_overwritten")
+def test_tensorflow_saves_an_optimizer_without_overwritten_variables(optimizer_of, tmp_path):
+    import tensorflow as tf
+
+    def saved():
+        path = tf.train.Checkpoint(optimizer=optimizer).save(tmp_path / "checkpoint")
+        return tf.train.list_variables(path)
+
+    optimizer, _ = optimizer_of(keras.optimizers.Adam(use_ema=True))
+    gradient, before = overwritten(), saved()
+    for change in (_keras.add_overwritten, _keras.remove_overwritten):
+        change(optimizer, [gradient])
+        assert saved() == before
+
+
 def accumulate(optimizer, variable, gradient, batches):
     """Returns the values of an overwritten variable after each batch."""
     found = []

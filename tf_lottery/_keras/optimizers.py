@@ -54,12 +54,26 @@ def add_overwritten(optimizer, variables, position=None, trained=()):
     for variable in new:
         # On JAX an optimizer gets values in the order of the model's trainable variables.
         place = _place_of(optimizer, variable, trained)
-        # In place: setting the attribute would track the variables and save them with the
-        # optimizer.
-        optimizer._trainable_variables.insert(place, variable)
-        if optimizer.use_ema:
-            # Each is its own average, so that overwriting weights with averages changes nothing.
-            optimizer._model_variables_moving_average.insert(place, variable)
+        # With EMA, each is its own average, so that overwriting weights with averages changes
+        # nothing.
+        for name in _parallel_lists(optimizer):
+            found = list(getattr(optimizer, name))
+            _set_untracked(optimizer, name, [*found[:place], variable, *found[place:]])
+
+
+def _parallel_lists(optimizer):
+    """Returns the attributes of an optimizer with an entry for every variable that it trains."""
+    averages = ["_model_variables_moving_average"] if optimizer.use_ema else []
+    return ["_trainable_variables", *averages]
+
+
+def _set_untracked(optimizer, name, values):
+    """Sets a list of an optimizer.
+
+    By an assignment, Keras and TensorFlow would save what is in it with the optimizer; and a list
+    that they track and that is changed in place makes `tf.train.Checkpoint` fail.
+    """
+    vars(optimizer)[name] = values
 
 
 def _place_of(optimizer, variable, trained):
@@ -92,11 +106,10 @@ def remove_overwritten(optimizer, variables):
     known = optimizer._trainable_variables_indices
     removed = {optimizer._var_key(v) for v in variables} & set(known)
     keys = [optimizer._var_key(variable) for variable in optimizer._trainable_variables]
-    for i in reversed([i for i, key in enumerate(keys) if key in removed]):
-        # In place, as above.
-        del optimizer._trainable_variables[i]
-        if optimizer.use_ema:
-            del optimizer._model_variables_moving_average[i]
+    kept = [i for i, key in enumerate(keys) if key not in removed]
+    for name in _parallel_lists(optimizer) if removed else ():
+        found = getattr(optimizer, name)
+        _set_untracked(optimizer, name, [found[i] for i in kept])
     for key in removed:
         del known[key]
 
