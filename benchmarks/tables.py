@@ -19,6 +19,7 @@ from channel_tables import (
     channels_cifar10,
 )
 from cifar10_tables import dynamic_cifar10
+from compare_tables import compare_digits
 from compress_tables import compressed
 from export_tables import (
     export_grid,
@@ -260,6 +261,7 @@ def _reached(rows):
 
 
 TABLES = (
+    compare_digits,
     lottery_mnist,
     dynamic,
     dynamic_cifar10,

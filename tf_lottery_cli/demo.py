@@ -21,6 +21,7 @@ by level down to about 5% density, the same masks with new random weights, and R
   tf-lottery demo --full
   tf-lottery demo --dataset mnist --data-dir ~/tensorflow_datasets --out runs/mnist"""
 
+_OUT = "runs/demo"
 RESUME = "(the same command goes on where it stopped)"
 
 
@@ -35,7 +36,8 @@ def add_parser(commands):
     )
     add_named_data(parser)
     add_jobs(parser)
-    add_table_options(parser, "runs/demo")
+    add_table_options(parser, _OUT)
+    parser.set_defaults(out=None)
     parser.add_argument(
         "--seed",
         type=whole(0),
@@ -58,6 +60,7 @@ def run(args):
         RuntimeError: If the backend is not TensorFlow, or runs have failed.
     """
     full_demo.check_options(args)
+    args.out = args.out or (full_demo.OUT if args.full else _OUT)
     import_keras()
     if args.full:
         full_demo.run(args)

@@ -9,6 +9,8 @@ import time
 from tf_lottery_cli.parser import whole
 from tf_lottery_cli.terminal import Output
 
+OUT = "runs/full_demo"
+
 
 def add_options(group):
     """Adds the options of the full experiment.
@@ -19,7 +21,7 @@ def add_options(group):
     group.add_argument(
         "--full",
         action="store_true",
-        help="search tickets level by level, with controls and RigL; use another --out for it",
+        help=f"search tickets level by level, with controls and RigL (default of --out: {OUT})",
     )
     group.add_argument(
         "--levels",

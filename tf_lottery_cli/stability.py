@@ -29,7 +29,7 @@ where they are stable. Use it on tickets that a search has found, all of them at
 to see from which density, or from which rewind step, they are stable; or without a ticket on a
 dense network, and, as a control, between two dense networks that share nothing but the data.
 
-  tf-lottery stability runs/demo/replicate_0/ticket_*.npz --epochs 20
+  tf-lottery stability runs/full_demo/replicate_0/ticket_*.npz --epochs 20
   tf-lottery stability --dense shared --rewind-to-step 500 --dataset mnist
   tf-lottery stability runs/train/ticket.npz --model mine.keras --data train.npz
 

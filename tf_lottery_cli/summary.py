@@ -12,7 +12,7 @@ ticket (.npz) the shape, size and sparsity of every kernel and the bytes of all 
 model also the FLOPs of inference, of a ticket its level and where it comes from. Use it to see
 what a file holds before you train, apply or export it.
 
-  tf-lottery summary runs/demo/ticket_07.npz
+  tf-lottery summary runs/demo/imp_sparsity-0.95_seed-0/ticket.npz
   tf-lottery summary model.keras --json"""
 
 

@@ -19,7 +19,7 @@ def add_table_options(parser, out):
         "--out",
         metavar="DIR",
         default=out,
-        help="folder for the runs, results.json, results.csv and sweep.png (default: %(default)s); "
+        help=f"folder for the runs, results.json, results.csv and sweep.png (default: {out}); "
         "an interrupted sweep goes on",
     )
     parser.add_argument(
@@ -63,8 +63,7 @@ def train_and_show(args, sweep, conclude=None, **places):
     text = f"In {args.out}: results.json, results.csv, sweep.png, and a folder for every run"
     if not missing:
         text += f"\nAll {len(sweep.runs)} runs had finished before: nothing was trained"
-    text = "\n".join([*(conclude(result) if conclude else ()), text])
-    _print_result(args, result, text)
+    _print_result(args, result, text, conclude(result) if conclude else ())
     if result.failed:
         name, error = next(iter(result.failed.items()))
         raise RuntimeError(
@@ -73,7 +72,7 @@ def train_and_show(args, sweep, conclude=None, **places):
         )
 
 
-def _print_result(args, result, text):
+def _print_result(args, result, text, conclusions=()):
     from rich.console import Console
 
     if args.json:
@@ -81,6 +80,8 @@ def _print_result(args, result, text):
         return
     console = Console(markup=False)
     console.print(result)
+    for line in conclusions:
+        console.print(line, highlight=False)
     console.print(text, highlight=False, soft_wrap=True)
 
 

@@ -17,6 +17,7 @@ def tables(monkeypatch):
         "channel_networks",
         "channel_tables",
         "cifar10_tables",
+        "compare_tables",
         "compress_tables",
         "export_tables",
         "one_shot_tables",
@@ -44,3 +45,9 @@ def test_every_table_has_its_place(tables):
 def test_old_numbers_are_replaced(tables):
     text = tables.PAGES[0].read_text().replace("21.1%", "99.9%")
     assert "21.1%" in tables.fill(text)
+
+
+def test_readme_shows_what_the_demonstration_printed(tables):
+    printed = tables.record.read("compare_digits")["results"]["demo"]["printed"]
+    lines = [line.rstrip() for line in printed]
+    assert "\n".join(lines) in (BENCHMARKS.parent / "README.md").read_text()

@@ -6,7 +6,8 @@ import os
 import statistics
 from typing import Any
 
-from tf_lottery import extras, files
+from tf_lottery import files
+from tf_lottery.experiments.sweeps.plot import plot_lines
 from tf_lottery.experiments.sweeps.table import method_of, results_table, text_of_cell
 from tf_lottery.printable import Printable
 
@@ -22,8 +23,6 @@ _MEASURES = (
     "file_accuracy",
     "file_milliseconds",
 )
-# The areas of the markers of the cheapest training and of the dearest one, in points squared.
-_AREAS = (15, 400)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,42 +103,7 @@ class SweepResult(Printable):
             ImportError: If matplotlib is not installed.
             OSError: If the file cannot be written.
         """
-        extras.require("plots", "matplotlib")
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, NullFormatter
-
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
-        axis = figure.subplots()
-        largest = max((_flops(group) for group in self.summary()), default=0)
-        for label, groups in self._lines().items():
-            groups = sorted(groups, key=lambda group: group["density"]["mean"])
-            densities = [100 * group["density"]["mean"] for group in groups]
-            means = [100 * group["test_accuracy"]["mean"] for group in groups]
-            errors = [100 * (group["test_accuracy"]["std"] or 0) for group in groups]
-            lines = axis.errorbar(densities, means, errors, fmt="-", capsize=3)
-            least, most = _AREAS
-            areas = [
-                least + (most - least) * _flops(g) / largest if largest else 40 for g in groups
-            ]
-            color = lines[0].get_color()
-            axis.scatter(densities, means, areas, color=color, alpha=0.6)
-            # A mark of one size for the legend.
-            axis.plot([], [], "o", color=color, alpha=0.6, label=label)
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.margins(0.1)
-        axis.invert_xaxis()
-        axis.set_xlabel("Weights remaining (%)")
-        axis.set_ylabel("Test accuracy (%)")
-        axis.grid(alpha=0.3)
-        if largest:
-            axis.set_title("Area of a mark: FLOPs of all trainings", fontsize="medium")
-        if self.rows:
-            axis.legend(fontsize="small")
-        with files.atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=120, format=os.path.splitext(path)[1][1:] or "png")
+        plot_lines(self._lines(), path)
 
     def __rich__(self):
         return results_table(self.summary(), self.varied)
@@ -165,12 +129,3 @@ def _mean_and_std(rows, key):
     values = [row[key] for row in rows]
     std = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.mean(values), "std": std}
-
-
-def _area(flops, largest):
-    least, most = _AREAS
-    return least + (most - least) * flops / largest if largest else 40
-
-
-def _flops(group):
-    return group.get("training_flops", {"mean": 0})["mean"]
