@@ -4,9 +4,9 @@ A quarter of the usual width, images normalized. Dense: Adam 1.2e-3, batches of 
 Pruned to 50, 70, 80, 90 and 95% zeros by magnitude, by Optimal Brain Surgeon (`scores="obs"`) and
 by Wanda, with and without `tfl.repair` after it, which has no labels; the step between the two is
 to measure only the statistics of batch normalization anew. Layers have the sparsities that ranking
-all magnitudes together gives; by magnitude also equal ones, those of ERK, and those that
-`tfl.sensitivity` on 2,000 held-out examples allocates, for as many weights and as many bytes. The
-comparison is gradual fine-tuning with labels: `GradualMagnitudePruning` for 1,000 more steps of
+all magnitudes together gives; by magnitude from 80% on also equal ones, those of ERK, and those
+that `tfl.sensitivity` on 2,000 held-out examples allocates, for as many weights and as many bytes.
+The comparison is gradual fine-tuning with labels: `GradualMagnitudePruning` for 1,000 more steps of
 Adam 1.2e-3 along a cosine, all magnitudes ranked together, updates every 50 steps.
 
     KERAS_BACKEND=tensorflow python benchmarks/one_shot_cnn.py --data-dir DIR
@@ -47,14 +47,10 @@ from tf_lottery.experiments.training import TrainSettings, run_training
 MODEL, SEEDS, SPARSITIES = "conv-4-norms-small", range(3), (0.5, 0.7, 0.8, 0.9, 0.95)
 NUM_EXAMPLES, NUM_HELD_OUT, BATCH_SIZE = 1000, 2000, 60
 DENSE_STEPS, STEPS, FREQUENCY = 2000, 1000, 50
+SPREAD = (0.8, 0.9, 0.95)
 CELLS = [
-    (sparsity, layers, scores)
-    for sparsity in SPARSITIES
-    for layers, scores in (
-        *((layers, "magnitude") for layers in one_shot.LAYERS),
-        ("global", "obs"),
-        ("global", "wanda"),
-    )
+    *((s, "global", scores) for s in SPARSITIES for scores in ("magnitude", "obs", "wanda")),
+    *((s, layers, "magnitude") for s in SPREAD for layers in one_shot.LAYERS if layers != "global"),
 ]
 
 
@@ -73,7 +69,7 @@ def prune_at_once(directory, dense, arrays):
     held_out = tuple(array[:NUM_HELD_OUT] for array in found.validation)
     x = found.train[0][:NUM_EXAMPLES]
     rows = one_shot.rows_of_network(sparse, held_out, x, found.test, CELLS)
-    write_json(directory / "results.json", rows)
+    write_json(directory / "results.json", {"rows": rows})
 
 
 def prune_gradually(directory, dense, arrays, sparsity, seed):
@@ -85,7 +81,7 @@ def prune_gradually(directory, dense, arrays, sparsity, seed):
     sparse.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[pruning])
     row = {"sparsity": sparsity, "layers": "global", "scores": "gradual"}
     row["pruned"] = one_shot.accuracy(sparse, found.test)
-    write_json(directory / "results.json", [row])
+    write_json(directory / "results.json", {"rows": [row]})
 
 
 def sparse_model(directory):
@@ -122,7 +118,7 @@ def write_record(name, jobs, folder):
         {"seed": int(job.name[-1]), **row}
         for job in jobs
         if not job.name.startswith("dense") and sharing.is_finished(folder, job.name)
-        for row in read_json(folder / job.name / "results.json")
+        for row in read_json(folder / job.name / "results.json")["rows"]
     ]
     settings = {
         "model": MODEL,

@@ -6,7 +6,7 @@ Optimal Brain Surgeon (`scores="obs"`) and by Wanda, each with and without `tfl.
 equal sparsities; those of ERK; those that ranking all magnitudes together gives; or those that
 `tfl.sensitivity` on 2,000 held-out examples allocates, for as many weights or as many bytes.
 
-    KERAS_BACKEND=jax python benchmarks/one_shot_mnist.py --data-dir DIR
+    KERAS_BACKEND=tensorflow python benchmarks/one_shot_mnist.py --data-dir DIR
 
 The claims, stated before the runs, for means of three seeds:
 
@@ -21,7 +21,7 @@ The claims, stated before the runs, for means of three seeds:
 
 The arguments of `tfl.repair` were chosen on validation examples. What a repair takes on an idle
 machine is in `repair_cost.py`. A killed run is resumed when it is started again; see `sharing.py`.
-About two minutes a seed on one CPU core.
+About a minute a seed on one CPU core.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def run(directory, mnist, seed):
     held_out = tuple(array[:NUM_EXAMPLES] for array in mnist().validation)
     x = mnist().train[0][:NUM_EXAMPLES]
     rows = one_shot.rows_of_network(sparse, held_out, x, mnist().test, CELLS, REPAIRS)
-    write_json(directory / "results.json", rows)
+    write_json(directory / "results.json", {"rows": rows})
 
 
 def write_record(name, folder):
@@ -72,7 +72,7 @@ def write_record(name, folder):
     rows = [
         {"seed": seed, **row}
         for seed in seeds
-        for row in read_json(folder / f"seed_{seed}" / "results.json")
+        for row in read_json(folder / f"seed_{seed}" / "results.json")["rows"]
     ]
     settings = {"examples": NUM_EXAMPLES, "epochs": EPOCHS, "seeds": seeds}
     record.write(name, settings, {"means": one_shot.means(rows), "rows": rows})
