@@ -78,9 +78,9 @@ def repair(
     weights and the bias of every output unit get the values that bring its outputs, before the
     activation, closest to those of the dense network: ridge least squares, with the inputs that
     the layer gets in the pruned network, whose layers before it are repaired already. Then every
-    unit is scaled until its outputs vary as much as in the dense network. Least squares pull outputs
-    toward their mean, the more the less the kept weights explain, and a class whose output is
-    explained badly would hardly ever be predicted (the collapse of variance in arXiv:2211.08403).
+    unit is scaled until its outputs vary as much as in the dense network. Least squares pull the
+    outputs toward their mean, the more the less the kept weights explain, and a class whose output
+    is explained badly would hardly ever be predicted (the variance collapse of arXiv:2211.08403).
     At the end the statistics of batch normalization are measured anew. The masks do not change.
 
     This holds for the kernels of `Dense`, `EinsumDense`, attention and convolutional layers,
