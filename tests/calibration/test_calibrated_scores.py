@@ -91,6 +91,24 @@ def test_obs_equals_surgery_by_force(pattern, sparsity, choose):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_obs_of_a_later_layer_starts_from_the_outputs_of_the_dense_network():
+    model = network()
+    x = data()
+    kernel, bias, *later = (np.array(weight, "float64") for weight in model.get_weights())
+    old = np.vstack(later)
+    targets = np.maximum(x @ kernel + bias, 0) @ old[:4] + old[4]
+    sparse = tfl.sparsify(model)
+    masks = tfl.prune(sparse, 0.5, scores="obs", data=x)
+    kernel, bias, *later = model.get_weights()
+    inputs = np.concatenate([np.maximum(x @ kernel + bias, 0), np.ones((30, 1))], axis=1)
+    damping = 0.01 * np.square(inputs).sum() / 5 * np.eye(5)
+    hessian = inputs.T @ inputs + damping
+    start = np.linalg.solve(hessian, inputs.T @ targets + damping @ old)
+    expected, mask = surgeon_by_force(start, hessian, keep_highest(4, 0.5), 4)
+    np.testing.assert_array_equal(masks["net/output/kernel"], mask)
+    np.testing.assert_allclose(np.vstack(later), expected, atol=1e-4)
+
+
 @pytest.mark.backend
 def test_obs_keeps_the_asked_number_and_computes_closer_to_the_dense_network():
     x = data()

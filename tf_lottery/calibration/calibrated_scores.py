@@ -6,6 +6,7 @@ import numpy as np
 
 from tf_lottery.calibration import obs
 from tf_lottery.calibration.inputs import input_batches
+from tf_lottery.calibration.least_squares import refit
 from tf_lottery.calibration.walk import Walk
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.masks import named_sparsities, top_k_masks
@@ -84,7 +85,9 @@ def wanda_scores(model, data):
 def prune_by_obs(model, data, sparsity, *, pattern, paths, floor=1):
     """Prunes a model layer by layer with `tf_lottery.calibration.obs`, and changes its weights.
 
-    The inputs of every layer are those in the network whose layers before it are pruned.
+    The inputs of every layer are those in the network whose layers before it are pruned. For these
+    inputs its weights are first fitted to its outputs in the network before pruning, as in
+    `tfl.repair`; otherwise the errors of all layers would add up.
 
     Args:
         model: A `SparseModel` without soft gates.
@@ -112,8 +115,9 @@ def prune_by_obs(model, data, sparsity, *, pattern, paths, floor=1):
 
     with model.settled() as plain:
         walk = _walk(plain, model, data)
+        dense = dict(walk.values)
         for path in [path for path in walk.matrices if path in paths]:
-            masks[path] = _prune_kernel(walk, path, masks[path], plan, pattern)
+            masks[path] = _prune_kernel(walk, path, dense, masks[path], plan, pattern)
     changed = [weight for m in walk.matrices.values() for weight in (m.kernel, m.bias)]
     for path in [path for path in paths if path in walk.skipped]:
         masks[path] = plan(path, np.abs(model.get_kernels()[path]))
@@ -126,12 +130,12 @@ def prune_by_obs(model, data, sparsity, *, pattern, paths, floor=1):
     return masks
 
 
-def _prune_kernel(walk, path, mask, plan, pattern):
+def _prune_kernel(walk, path, dense, mask, plan, pattern):
     """Prunes one kernel in the walk, and returns its new mask."""
-    matrix = walk.matrices[path]
-    weights = walk.matrix_with_bias(matrix).astype("float64")
-    factors = [obs.inverse_factor(gram, DAMPING) for gram in walk.moments(path).gram]
+    matrix, moments = walk.matrices[path], walk.moments(path, dense)
     before = matrix.split(mask)
+    weights = _fitted(walk.matrix_with_bias(matrix), moments, before)
+    factors = [obs.inverse_factor(gram, DAMPING) for gram in moments.gram]
     every = slice(0, before.shape[1])
     scores = [obs.costs(w, factor, every) for w, factor in zip(weights, factors, strict=True)]
     plans = matrix.split(plan(path, matrix.join(np.array(scores))))
@@ -141,6 +145,14 @@ def _prune_kernel(walk, path, mask, plan, pattern):
     ]
     walk.assign(matrix, np.array([new for new, _ in found]))
     return matrix.join(np.array([kept for _, kept in found]))
+
+
+def _fitted(weights, moments, mask):
+    """Returns the weights that fit the targets best, in the groups of a layer, before pruning."""
+    bias = np.ones((len(mask), weights.shape[1] - mask.shape[1], mask.shape[2]), bool)
+    kept = np.concatenate([mask, bias], axis=1)
+    groups = zip(moments.gram, moments.cross, weights, kept, strict=True)
+    return np.array([refit(*arrays, DAMPING) for arrays in groups])
 
 
 def _walk(plain, model, data):
