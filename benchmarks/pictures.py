@@ -141,12 +141,12 @@ def compile_for(sparse, optimizer):
 ALL = {make.__name__: make for make in (masks, gates, density, channels, front)}
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*ALL, []], default=list(ALL))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(ALL)} (default: all)")
     parser.add_argument("--data-dir", default=None)
     arguments = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
-    for chosen in arguments.names:
+    for chosen in arguments.names or ALL:
         picture = PICTURES / f"{chosen}.png"
         ALL[chosen](picture, arguments.data_dir)
         # Few colors make a file of a third of the bytes.

@@ -104,5 +104,5 @@ def on_page_markdown(markdown, page, config, files):
         markdown = markdown.replace("<!-- records -->", records())
     if "<!-- cli -->" in markdown:
         markdown = markdown.replace("<!-- cli -->", command_line())
-    markdown = re.sub(r"\]\((.*)\.\./benchmarks/results/", r"](\1pictures/", markdown)
+    markdown = re.sub(r"\]\(([^)]*)\.\./benchmarks/results/", r"](\1pictures/", markdown)
     return re.sub(r"\]\((?:\.\./)+(colab/)", rf"]({repository()}/blob/main/\1", markdown)
