@@ -1,7 +1,6 @@
 """By what the files of a compression are compared: accuracy, or explained variance."""
 
 import math
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +17,9 @@ _REGRESSION = (
 )
 
 
-def make_measure(model: keras.Model, labels: np.ndarray, outputs: np.ndarray) -> Any:
+def make_measure(
+    model: keras.Model, labels: np.ndarray, outputs: np.ndarray
+) -> "Accuracy | ExplainedVariance":
     """Returns what the outputs of a model and of its files are compared by.
 
     It is the `ExplainedVariance` if the model is compiled with a loss of regression, and the labels
