@@ -1,11 +1,9 @@
 """Runs tests on the other backends and on several devices, each in a separate process."""
 
-import concurrent.futures
 import json
 import os
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 
@@ -108,6 +106,7 @@ def test_mirrored_strategy(chosen, quick, all_of_them, run_pytest, request):
     assert re.search(rf"^{number} passed", found, re.MULTILINE)
 
 
+@pytest.mark.thorough("`test_hosts.py` trains in two processes")
 def test_data_parallel_on_jax():
     pytest.importorskip("jax")
     run(
@@ -134,25 +133,6 @@ def test_rigl_on_mirrored_replicas():
     script = str(TESTS / "replicas.py")
     outputs = [run([script, kind], KERAS_BACKEND="tensorflow") for kind in ("one", "mirrored")]
     assert assert_same_masks(*outputs) == [1, 2]
-
-
-@pytest.mark.thorough("three processes that import JAX")
-def test_rigl_in_two_processes_on_jax():
-    pytest.importorskip("jax")
-    try:
-        socket.gethostbyname(socket.gethostname())
-    except socket.gaierror:
-        pytest.skip("JAX's processes find each other by the host's name, which has no address here")
-    script = str(TESTS / "replicas.py")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        outputs = pool.map(
-            lambda arguments: run([script, *arguments], KERAS_BACKEND="jax"),
-            [["process", address, "0"], ["process", address, "1"], ["one"]],
-        )
-        assert assert_same_masks(*reversed(list(outputs))) == [1, 1, 1]
 
 
 def test_core_needs_no_tensorflow(tmp_path):

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(tf_lottery.__file__).parents[1]
 # Floors, the lowest first. A room is a folder or a module, without the underscores around its
 # name. It may import only from lower floors.
 FLOORS = [
-    {"checks", "extras", "files", "keras", "printable", "typing", "version"},
+    {"checks", "extras", "files", "hosts", "keras", "printable", "typing", "version"},
     {"optimizers", "sparsity"},
     {"layers"},
     {"model"},

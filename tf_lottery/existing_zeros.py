@@ -3,8 +3,8 @@
 import warnings
 
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.sparsity.groups import combined_masks
 
 # Random weights have a smaller share of exact zeros than this. 16-bit numbers are so coarse that
@@ -67,7 +67,7 @@ def _check_companions(model, matrices):
     changed = [
         key
         for key in masks
-        if key not in model.kernels and np.any(ops.convert_to_numpy(members[key])[~masks[key]])
+        if key not in model.kernels and np.any(hosts.to_numpy(members[key])[~masks[key]])
     ]
     if changed:
         raise ValueError(
@@ -120,7 +120,7 @@ def _unselected_values(model):
     """Returns a dict of paths to arrays, of weights of rank two or more that have no mask."""
     masked = {id(variable) for variable in [*model.kernels.values(), *model.wrapper.companions]}
     return {
-        path: ops.convert_to_numpy(weight)
+        path: hosts.to_numpy(weight)
         for path, weight in model.named_weights.items()
         if id(weight) not in masked and len(weight.shape) >= 2
     }
@@ -138,4 +138,4 @@ def _is_initial(array):
 
 
 def _kernel_values(model):
-    return {path: ops.convert_to_numpy(kernel) for path, kernel in model.kernels.items()}
+    return {path: hosts.to_numpy(kernel) for path, kernel in model.kernels.items()}

@@ -11,7 +11,7 @@ import contextlib
 import numpy as np
 from keras import ops
 
-from tf_lottery import optimizers
+from tf_lottery import hosts, optimizers
 from tf_lottery.layers import GrowthMemory, Masks
 
 
@@ -92,7 +92,7 @@ def _set_memory(training, decay=None, gain=1.0):
                 model.remove_part(old)
             model.add_part(new)
             if old is not None:
-                new.explore([ops.convert_to_numpy(explored) for explored in old.explored])
+                new.explore([hosts.to_numpy(explored) for explored in old.explored])
         model.growth.explore(list(model.get_masks().values()))
 
 
@@ -105,7 +105,7 @@ def collected_gradients(model):
     names, memory = list(model.kernels), model.growth
     if not memory.is_collecting:
         return dict.fromkeys(names)
-    return dict(zip(names, map(ops.convert_to_numpy, memory.gradients), strict=True))
+    return dict(zip(names, map(hosts.to_numpy, memory.gradients), strict=True))
 
 
 def descent_step(training, gradient):
@@ -163,7 +163,7 @@ def move_connections(training, masks, values=None):
         num_new += int(np.count_nonzero(new))
         if values is not None:
             weight[new] = values[path][new]
-        kernels[path].assign(weight)
+        hosts.assign(kernels[path], weight)
         # The kernel of a frozen layer has no slots.
         position = positions.get(id(kernels[path]))
         for kind, slot in ({} if position is None else slots[position]).items():
@@ -222,7 +222,7 @@ def _start_channels(training, before):
         statistics = [m for m in group.readers if len(members[m.key].shape) == 1]
         for member in (*group.companions, *statistics):
             variable = members[member.key]
-            values = ops.convert_to_numpy(variable).copy()
+            values = hosts.to_numpy(variable).copy()
             channels = np.moveaxis(values, member.axis, 0)
             channels[member.positions[new]] = channels[member.positions[old]].mean(axis=0)
             variable.assign(values)

@@ -2,8 +2,8 @@
 
 import keras
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.model import SparseModel, named_weights
 from tf_lottery.model.paths import match_paths
 from tf_lottery.snapshot import Snapshot
@@ -51,7 +51,7 @@ def _weights_and_masks(model, name, network):
         return network.weights, _snapshot_masks(model, network)
     if isinstance(network, keras.Model) and network.built:
         variables = named_weights(network)
-        values = {name: ops.convert_to_numpy(v).copy() for name, v in variables.items()}
+        values = {name: hosts.to_numpy(v).copy() for name, v in variables.items()}
         return values, network.get_masks() if isinstance(network, SparseModel) else {}
     weights = getattr(network, "weights", network)
     if not isinstance(weights, dict) or not weights:

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 from keras import ops
 
-from tf_lottery import _keras
+from tf_lottery import _keras, hosts
 
 
 def slots(optimizer, variables):
@@ -62,9 +62,9 @@ def clear_slots(optimizer, trainable, variables):
     for variable, found in zip(trainable, slots(optimizer, trainable), strict=True):
         for kind, slot in found.items() if id(variable) in chosen else ():
             # A copy: on JAX the two would share a buffer, which a step cannot donate twice.
-            weight = ops.convert_to_numpy(variable).copy()
+            weight = hosts.to_numpy(variable).copy()
             start = initial_value(optimizer, kind, weight)
-            slot.assign(np.broadcast_to(start, slot.shape))
+            hosts.assign(slot, np.broadcast_to(start, slot.shape))
 
 
 def add_overwritten(optimizer, variables, trained=(), decay=0.0):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_lottery import files
+from tf_lottery import files, hosts
 from tf_lottery.layers import GrowthMemory
 from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.layers.masked import masked_layers
@@ -118,7 +118,7 @@ class Snapshot:
                 _check_fits(kind, state.by_kind.get(kind, []), values[kind])
         for kind in state.of_model:
             for variable, value in zip(state.by_kind[kind], values.get(kind, ()), strict=False):
-                variable.assign(value)
+                hosts.assign(variable, value)
         for part, kept in state.parts:
             if part.kind in values:
                 _restore_part(part, values[part.kind], kept())
@@ -224,7 +224,7 @@ def start_averages(training):
     for variable, found in zip(trained, slots(training.optimizer, trained), strict=True):
         if "average" in found:
             # A copy: on JAX the two would share a buffer, which a step cannot donate twice.
-            found["average"].assign(ops.convert_to_numpy(variable).copy())
+            hosts.assign(found["average"], hosts.to_numpy(variable).copy())
 
 
 class _State:
@@ -306,7 +306,7 @@ def _shapes(arrays):
 
 def _to_numpy(variables):
     # A copy, since on the CPU a NumPy array can share memory with the variable.
-    return [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+    return [hosts.to_numpy(variable).copy() for variable in variables]
 
 
 def _check_fits(part, variables, values):

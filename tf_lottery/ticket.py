@@ -8,9 +8,8 @@ from typing import Self
 
 import keras
 import numpy as np
-from keras import ops
 
-from tf_lottery import files
+from tf_lottery import files, hosts
 from tf_lottery._version import __version__
 from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.model.paths import match_paths, mismatch
@@ -105,7 +104,7 @@ class Ticket:
         inner = check_sparse_model(model).model
         variables = model.named_weights
         if weights is None:
-            weights = {name: ops.convert_to_numpy(v).copy() for name, v in variables.items()}
+            weights = {name: hosts.to_numpy(v).copy() for name, v in variables.items()}
         origin = {
             "model": inner.name,
             "pattern": str(model.pattern),
@@ -180,7 +179,7 @@ class Ticket:
         model.set_masks(masks)
         if weights:
             for source, target in pairs.items():
-                targets[target].assign(self.weights[source])
+                hosts.assign(targets[target], self.weights[source])
             model.apply_masks()
         match = TicketMatch(
             list(pairs.values()) if weights else list(masks), {**missing, **unmatched}

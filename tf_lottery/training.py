@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import keras
 
-from tf_lottery import _keras
+from tf_lottery import _keras, hosts
 from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.optimizers import build_optimizer, inner_optimizers
 
@@ -112,8 +112,10 @@ def find_training(fitted, sparse_model=None, optimizer=None):
 
     Raises:
         ValueError: If `fitted` is not sparse and `sparse_model` is `None`, if `fitted` does not
-            contain `sparse_model`, or if the optimizer cannot be found or trains other weights.
+            contain `sparse_model`, if the optimizer cannot be found or trains other weights, or if
+            `fitted` is on several workers of `tf.distribute`.
     """
+    hosts.check_strategy(fitted)
     if sparse_model is None:
         if not isinstance(fitted, SparseModel) and (inside := _sparse_models(fitted)):
             raise ValueError(

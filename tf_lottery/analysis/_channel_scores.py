@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.at_init.batches import read_batches
 from tf_lottery.at_init.loss import compile_for, effective_kernels, loss_of_kernels
 from tf_lottery.layers.gradients import value_and_gradients
@@ -110,7 +111,7 @@ def _gradients(model, batches, loss, steps, training):
 
         compiled, kernels = compile_for(model, gradients_of), effective_kernels(model)
         for batch in read_batches(batches, steps):
-            gradients = map(ops.convert_to_numpy, compiled(kernels, *batch))
+            gradients = map(hosts.to_numpy, compiled(kernels, *batch))
             yield dict(zip(model.kernels, gradients, strict=True))
 
 
@@ -142,7 +143,7 @@ def _mean_inputs(model, batches, steps):
             stack.enter_context(intercepted(layer, recording(key)))
         compiled = compile_for(model, means_of)
         means = (compiled(batch[0]) for batch in read_batches(batches, steps))
-        found = _mean_of({k: ops.convert_to_numpy(v) for k, v in m.items()} for m in means)
+        found = _mean_of({k: hosts.to_numpy(v) for k, v in m.items()} for m in means)
     unread = [g.name for g in model.groups if not any(m.key in found for m in g.readers)]
     if unread:
         raise ValueError(

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 
+from tf_lottery import hosts
 from tf_lottery._keras import all_layers
 from tf_lottery.analysis.flops_conventions import CONVENTIONS
 from tf_lottery.analysis.flops_report import FlopsReport, KernelFlops
@@ -155,7 +156,7 @@ def _nonzeros(model, uses):
     return {
         key: math.prod(uses[key][0].shape)
         if variable is None
-        else int(np.count_nonzero(keras.ops.convert_to_numpy(variable)))
+        else int(np.count_nonzero(hosts.to_numpy(variable)))
         for key, variable in counted.items()
     }
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.at_init.batches import read_batches
 from tf_lottery.calibration.batch_statistics import BatchStatistics
 from tf_lottery.checks import positive_integer
@@ -240,7 +240,7 @@ def _mean(alpha, first, second):
 def _left_as_it_was(model):
     """Restores all variables of a model, including those of its metrics."""
     # Copies: on the CPU a NumPy array can share memory with the variable.
-    before = [(v, ops.convert_to_numpy(v).copy()) for v in model.variables]
+    before = [(v, hosts.to_numpy(v).copy()) for v in model.variables]
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import textwrap
 import keras
 import numpy as np
 
+from tf_lottery import hosts
 from tf_lottery.analysis import storage
 from tf_lottery.analysis._flops import active_ghosts, flops
 from tf_lottery.analysis.flops_report import FlopsReport, describe_coverage
@@ -193,4 +194,4 @@ def _flops(model, input_shape):
 
 
 def _nonzeros(variable):
-    return int(np.count_nonzero(keras.ops.convert_to_numpy(variable)))
+    return int(np.count_nonzero(hosts.to_numpy(variable)))

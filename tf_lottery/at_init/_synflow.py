@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.at_init.inputs import ones
 from tf_lottery.at_init.loss import compile_for, effective_kernels
 from tf_lottery.at_init.overrides import computing_in, remembered_activations
@@ -176,7 +177,7 @@ def _scaled(ones, scale):
 def _shares(kernels, gradients, log_flow):
     """Returns `|w| * dR/d|w| / R` as NumPy arrays, or raises an error if there is no flow."""
     shares = [
-        np.abs(ops.convert_to_numpy(kernel * gradient))
+        np.abs(hosts.to_numpy(kernel * gradient))
         for kernel, gradient in zip(kernels, gradients, strict=True)
     ]
     total = sum(np.sum(share, dtype="float64") for share in shares)

@@ -1,8 +1,8 @@
 """Turns the scores of all kernels into the masks of a model."""
 
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.checks import fraction
 from tf_lottery.kernel_ranking import (
     advice_for_emptied,
@@ -51,7 +51,7 @@ def keep_highest(model, scores, target, masks, floor):
         ValueError: If a score is not finite.
     """
     scores = {
-        path: ops.convert_to_numpy(score) for path, score in zip(model.kernels, scores, strict=True)
+        path: hosts.to_numpy(score) for path, score in zip(model.kernels, scores, strict=True)
     }
     broken = [path for path, score in scores.items() if not np.all(np.isfinite(score))]
     if broken:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_lottery import hosts
 from tf_lottery.calibration.batch_statistics import BatchStatistics
 from tf_lottery.calibration.inputs import input_batches
 from tf_lottery.calibration.least_squares import match_variance, refit, squared_error
@@ -143,7 +144,7 @@ def repair(
 def _dense_weights(model, reference, masks):
     """Returns a dict of the `id` of every weight to its value in the dense network."""
     weights = model.model.weights
-    own = [keras.ops.convert_to_numpy(weight) for weight in weights]
+    own = [hosts.to_numpy(weight) for weight in weights]
     # The plain model, since the masks of the sparse one would be applied.
     found = weights_of(model.model, "reference", reference)
     pairs = zip(weights, own, found, strict=True)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery._keras import all_layers
 from tf_lottery.layers.gradients import compile_function
 
@@ -63,7 +64,7 @@ class BatchStatistics:
                 count = len(keras.tree.flatten(x)[0])
                 measured = self._measure(values, x)
                 for total, value in zip(totals, measured, strict=True):
-                    total += count * ops.convert_to_numpy(value).astype("float64")
+                    total += count * hosts.to_numpy(value).astype("float64")
                 size += count
         for variable, total in zip(self._statistics, totals, strict=True):
             variable.assign(total / size)

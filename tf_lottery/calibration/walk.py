@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_lottery import _keras
+from tf_lottery import _keras, hosts
 from tf_lottery.calibration.layer_matrices import LayerMatrix, layer_matrix
 from tf_lottery.layers import functional_call
 from tf_lottery.layers.interception import intercepted
@@ -75,7 +75,7 @@ class Walk:
     def __init__(self, model, kernels, batches):
         self.model = model
         self.batches = batches
-        self.values = {id(w): ops.convert_to_numpy(w).copy() for w in model.weights}
+        self.values = {id(w): hosts.to_numpy(w).copy() for w in model.weights}
         owners = owners_of_weights(model)
         found = {name: layer_matrix(owners[id(v)], v) for name, v in kernels.items()}
         self.skipped = {name: why for name, why in found.items() if isinstance(why, str)}
@@ -268,7 +268,7 @@ def _is_readable(tensor):
     if _keras.is_symbolic():
         return False
     try:
-        ops.convert_to_numpy(tensor)
+        hosts.to_numpy(tensor)
     except Exception:  # Every backend has an error of its own for a tensor without a value.
         return False
     return True

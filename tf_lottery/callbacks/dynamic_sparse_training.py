@@ -6,9 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from tf_lottery import growth, optimizers
+from tf_lottery import growth, hosts, optimizers
 from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
 from tf_lottery.callbacks.untrained_masks import is_untrained_magnitude
 from tf_lottery.checks import choice, fraction, natural_number, positive_integer
@@ -282,7 +281,7 @@ class DynamicSparseTraining(SparsityCallback):
         """
         super().on_epoch_end(epoch, logs)
         if logs is not None:
-            explored = [ops.convert_to_numpy(e) for e in self.model.growth.explored]
+            explored = [hosts.to_numpy(e) for e in self.model.growth.explored]
             active, size = sum(map(np.count_nonzero, explored)), sum(e.size for e in explored)
             logs["replaced"] = float(np.mean(self._replaced)) if self._replaced else 0.0
             logs["explored"] = float(active / size)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_lottery import _keras, files
+from tf_lottery import _keras, files, hosts
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.checks import choice, natural_number, number_above, positive_integer
@@ -226,7 +226,7 @@ class EarlyBird(SparsityCallback):
 
     def _save(self):
         if self.has_ended:
-            self.ticket.save(self._folder.directory / "ticket.npz")
+            hosts.on_writer(self.ticket.save, self._folder.directory / "ticket.npz")
         arrays = {
             f"{epoch}/{i}": mask
             for epoch, masks in self._masks.items()

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tf_lottery import files
+from tf_lottery import files, hosts
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.checks import positive_integer
 
@@ -130,8 +130,11 @@ class EarlyStopIteration(SparsityCallback):
             best = {name: value for name, value in self.best().items() if name != "epoch"}
             logs.update({f"early_stop_{name}": value for name, value in best.items()})
         if self.path is not None:
-            with files.atomic_path(self.path) as temporary:
-                temporary.write_text(json.dumps(self.runs))
+            hosts.on_writer(self._write)
+
+    def _write(self):
+        with files.atomic_path(self.path) as temporary:
+            temporary.write_text(json.dumps(self.runs))
 
     def _evaluate(self):
         totals, size = {}, 0

@@ -4,8 +4,8 @@ import math
 
 import keras
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.layers import Gates, GrowthMemory
 from tf_lottery.layers.masked import masked_layers
 from tf_lottery.snapshot import Snapshot, learning_rates, training_step
@@ -53,8 +53,7 @@ class LastGoodState:
             training = self.training
             self.snapshot = Snapshot(training.model, training.optimizer)
             self._others = [
-                (variable, ops.convert_to_numpy(variable).copy())
-                for variable in _others(self.training)
+                (variable, hosts.to_numpy(variable).copy()) for variable in _others(self.training)
             ]
             self._moment, self._checked = moment, None
 
@@ -63,7 +62,7 @@ class LastGoodState:
         self.snapshot.restore(self.training.model, optimizer=self.training.optimizer)
         for variable, value in self._others:
             if tuple(variable.shape) == value.shape:
-                variable.assign(value)
+                hosts.assign(variable, value)
 
     def find_failure(self, step, logs=None, weights=False, ends_epoch=False):
         """Returns what is not finite and why that may be, as a text, or `None`.
@@ -138,7 +137,7 @@ def _is_finite(variable):
     # Single numbers are rates and scales.
     if "float" not in variable.dtype or not len(variable.shape):
         return True
-    return bool(np.isfinite(ops.convert_to_numpy(variable)).all())
+    return bool(np.isfinite(hosts.to_numpy(variable)).all())
 
 
 def _is_loss(name):

@@ -2,11 +2,13 @@
 
 import pathlib
 
-from tf_lottery import files
+from tf_lottery import files, hosts
 
 
 class ResumableFolder:
     """Saves the progress of a search in a folder, and checks the settings when it is read.
+
+    Of several processes that share a training, one writes, and all read.
 
     Args:
         directory: The folder.
@@ -30,14 +32,20 @@ class ResumableFolder:
 
         Raises:
             OSError: If the folder cannot be created.
+            ValueError: If several processes find different files.
         """
+        hosts.on_writer(self._prepare)
+        size = self.path.stat().st_size if self.path.exists() else None
+        hosts.check_same(size, "directory", self.path)
+        return size is not None
+
+    def _prepare(self):
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             message = f"Argument `directory` must be a folder ({error.strerror}). Received"
             raise OSError(error.errno, message, str(self.directory)) from None
         files.sweep(self.directory)
-        return self.path.exists()
 
     def write(self, progress, arrays):
         """Writes the progress atomically. It replaces the previous progress.
@@ -47,7 +55,7 @@ class ResumableFolder:
             arrays: Dict of names to NumPy arrays.
         """
         metadata = {"settings": self.settings, "progress": progress}
-        files.save_arrays(self.path, self.kind, arrays, metadata)
+        hosts.on_writer(files.save_arrays, self.path, self.kind, arrays, metadata)
 
     def read(self, fields):
         """Returns the progress and the arrays that `write` saved.
@@ -62,6 +70,7 @@ class ResumableFolder:
         with files.reading(self.path, self.kind):
             files.check_fields(metadata, {"settings": dict, "progress": dict})
             files.check_fields(metadata["progress"], fields)
+        hosts.check_same(metadata, "directory", self.path)
         if metadata["settings"] != self.settings:
             raise ValueError(
                 "Argument `directory` must be empty or hold a search with the same arguments, "

@@ -1,6 +1,6 @@
 """The files of a ticket search, from which it can be resumed."""
 
-from tf_lottery import files
+from tf_lottery import files, hosts
 from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket
@@ -67,7 +67,7 @@ class SearchState(ResumableFolder):
 
     def save_ticket(self, ticket):
         """Writes the ticket of a level."""
-        ticket.save(self._ticket_path(ticket.level))
+        hosts.on_writer(ticket.save, self._ticket_path(ticket.level))
 
     def load_tickets(self, number):
         """Returns the tickets of the first `number` levels."""

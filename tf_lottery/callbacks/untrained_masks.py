@@ -1,7 +1,8 @@
 """Recognizes masks that keep the largest of untrained weights."""
 
 import numpy as np
-from keras import ops
+
+from tf_lottery import hosts
 
 # A kernel with fewer active weights may have no small one by chance.
 _LEAST_ACTIVE = 50
@@ -36,5 +37,5 @@ def is_untrained_magnitude(model):
 
 def _has_first_vectors(model):
     vectors = [v for v in model.model.trainable_variables if len(v.shape) == 1]
-    arrays = map(ops.convert_to_numpy, vectors)
+    arrays = map(hosts.to_numpy, vectors)
     return bool(vectors) and all(np.ptp(array) == 0 for array in arrays)

@@ -6,8 +6,8 @@ import zlib
 
 import keras
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.checks import natural_number
 from tf_lottery.model import SparseModel, check_settled, named_weights
 from tf_lottery.model.paths import match_paths
@@ -136,7 +136,7 @@ def weights_by_path(name, source):
         check_settled(source, name)
     if isinstance(source, keras.Model) and source.built:
         return {
-            path: ops.convert_to_numpy(variable).copy()
+            path: hosts.to_numpy(variable).copy()
             for path, variable in named_weights(source).items()
         }
     if isinstance(source, Snapshot | Ticket):

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.checks import choice
 from tf_lottery.controls.changes import (
     changed,
@@ -177,4 +177,4 @@ def _rescale(model):
     masks = model.get_masks()
     for path, kernel in model.kernels.items():
         if masks[path].any():
-            kernel.assign(ops.convert_to_numpy(kernel) / masks[path].mean())
+            hosts.assign(kernel, hosts.to_numpy(kernel) / masks[path].mean())

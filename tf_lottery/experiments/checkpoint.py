@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from tf_lottery import _keras, files
+from tf_lottery import _keras, files, hosts
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.snapshot import Snapshot, learning_rates
 
@@ -12,6 +12,7 @@ class Checkpoint(SparsityCallback):
     """Saves the state of a training to a file after every epoch, and resumes from it.
 
     Weights, masks, random states, optimizer and the epoch are written together or not at all.
+    Of several processes that share a training, one writes, and all read.
     Put it first in the list of callbacks: the others then begin with the restored state. It
     writes after all callbacks have ended the epoch, including their changes and logs. A training
     that has failed is not written, and goes on from the last good epoch. If the model was then
@@ -47,8 +48,10 @@ class Checkpoint(SparsityCallback):
         self.training.build_optimizer()
         self.history, self._ended = {}, None
         self._rates = learning_rates(self.optimizer)
-        files.sweep(self.path.parent)
-        if self.path.exists():
+        hosts.on_writer(files.sweep, self.path.parent)
+        size = self.path.stat().st_size if self.path.exists() else None
+        hosts.check_same(size, "path", self.path)
+        if size is not None:
             self._resume()
         super().on_train_begin(logs)
 
@@ -78,6 +81,7 @@ class Checkpoint(SparsityCallback):
         with files.reading(self.path, "checkpoint"):
             files.check_fields(progress, {"epoch": int, "history": dict, "learning_rates": list})
             snapshot = Snapshot.from_arrays(self.model, arrays)
+        hosts.check_same(progress, "path", self.path)
         if self._rates not in (progress["learning_rates"], snapshot.learning_rates):
             snapshot = snapshot.with_learning_rates(self._rates)
         snapshot.restore(self.model)
@@ -92,4 +96,5 @@ class Checkpoint(SparsityCallback):
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         progress = {"epoch": epoch + 1, "history": self.history, "learning_rates": self._rates}
-        files.save_arrays(self.path, "checkpoint", Snapshot(self.model).to_arrays(), progress)
+        arrays = Snapshot(self.model).to_arrays()
+        hosts.on_writer(files.save_arrays, self.path, "checkpoint", arrays, progress)

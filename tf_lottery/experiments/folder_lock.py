@@ -6,7 +6,7 @@ import os
 import pathlib
 import time
 
-from tf_lottery import files
+from tf_lottery import files, hosts
 
 _NAME = ".lock"
 # Seconds to wait for a lock that another process may only be looking at; see `is_locked`.
@@ -23,7 +23,8 @@ class FolderInUse(ValueError):
 def locked(directory, *, wait=_PATIENCE):
     """Keeps other processes out of a folder, and deletes what killed ones have left there.
 
-    The operating system releases the lock if the process is killed.
+    The operating system releases the lock if the process is killed. Of several processes that share
+    a training, one takes the lock for all.
 
     Args:
         directory: The folder, which must exist.
@@ -43,7 +44,10 @@ def locked(directory, *, wait=_PATIENCE):
     False
     """
     path = pathlib.Path(directory) / _NAME
-    descriptor = _acquire(path, time.monotonic() + wait)
+    descriptor = hosts.on_writer(_acquire, path, time.monotonic() + wait)
+    if descriptor is None:
+        yield
+        return
     try:
         files.sweep(directory, is_locked=True)
         yield

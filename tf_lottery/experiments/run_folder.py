@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from tf_lottery import files
+from tf_lottery import files, hosts
 from tf_lottery.experiments.folder_lock import locked
 
 _FAILURES, SETTINGS, RESULTS = "failures.json", "settings.json", "results.json"
@@ -44,20 +44,29 @@ def locked_run(directory, kind, settings, patterns=(), *, wait=0.2):
     runs/lottery
     """
     directory = pathlib.Path(directory)
+    hosts.on_writer(_make_folder, directory)
+    with locked(directory, wait=wait):
+        hosts.on_writer(_claim, directory, kind, settings, patterns)
+        yield directory
+
+
+def _make_folder(directory):
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         message = f"Argument `directory` (--out) must be a folder ({error.strerror}). Received"
         raise OSError(error.errno, message, str(directory)) from None
-    with locked(directory, wait=wait):
-        if (directory / SETTINGS).exists():
-            is_same = compare_settings(directory, kind, settings)
-        else:
-            is_same = False
-            _check_nothing_is_overwritten(directory, patterns)
-        if not is_same:
-            write_json(directory / SETTINGS, {"run": kind, **settings})
-        yield directory
+
+
+def _claim(directory, kind, settings, patterns):
+    """Writes the settings into a locked folder, or checks that they are those of its run."""
+    if (directory / SETTINGS).exists():
+        is_same = compare_settings(directory, kind, settings)
+    else:
+        is_same = False
+        _check_nothing_is_overwritten(directory, patterns)
+    if not is_same:
+        write_json(directory / SETTINGS, {"run": kind, **settings})
 
 
 def compare_settings(directory, kind, settings):

@@ -1,8 +1,8 @@
 """The masks of weights that are pruned with a channel, but are no kernels."""
 
 import keras
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.layers.part import Part
 from tf_lottery.layers.products import zeroing_product
 from tf_lottery.layers.variables import add_like
@@ -63,7 +63,7 @@ class CompanionMasks(Part):
 
     def kept(self):
         """Returns the masks as a list of boolean arrays."""
-        return [ops.convert_to_numpy(mask) for mask in self.masks]
+        return [hosts.to_numpy(mask) for mask in self.masks]
 
     def keep(self, masks):
         """Sets the masks.
@@ -72,4 +72,4 @@ class CompanionMasks(Part):
             masks: List of boolean arrays, one for every companion.
         """
         for variable, mask in zip(self.masks, masks, strict=True):
-            variable.assign(mask)
+            hosts.assign(variable, mask)

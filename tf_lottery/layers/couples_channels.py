@@ -2,8 +2,8 @@
 
 import keras
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.layers.companion_masks import CompanionMasks
 from tf_lottery.layers.kernel_list import KernelList
 from tf_lottery.layers.kernels import find_kernels
@@ -63,7 +63,7 @@ class CouplesChannels(keras.layers.Layer):
 
     def get_companions(self) -> list[np.ndarray]:
         """Returns the companions as a list of arrays, with zeros for pruned channels."""
-        arrays = map(ops.convert_to_numpy, self.companions)
+        arrays = map(hosts.to_numpy, self.companions)
         return [
             np.where(mask, array, np.zeros((), array.dtype))
             for mask, array in zip(self._companion_masks(), arrays, strict=True)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery._typing import Tensor
 from tf_lottery.layers import soft_gate
 from tf_lottery.layers.gate_control import GateControl
@@ -166,7 +167,7 @@ class Gates(Selection):
     @property
     def values(self) -> list[np.ndarray]:
         """List of arrays, `s` for every kernel."""
-        arrays = [ops.convert_to_numpy(variable) for variable in self.gates]
+        arrays = [hosts.to_numpy(variable) for variable in self.gates]
         return [array * array.dtype.type(self.gate.learning_rate_multiplier) for array in arrays]
 
     def set_values(self, values: list[np.ndarray]) -> None:
@@ -177,12 +178,12 @@ class Gates(Selection):
         """
         for variable, array in zip(self.gates, values, strict=True):
             array = np.asarray(array, variable.dtype)
-            variable.assign(array / array.dtype.type(self.gate.learning_rate_multiplier))
+            hosts.assign(variable, array / array.dtype.type(self.gate.learning_rate_multiplier))
 
     def kept(self, kernels: list[keras.Variable]) -> list[np.ndarray]:
         """Returns a list of boolean arrays, true where `s > 0`."""
         del kernels
-        return [ops.convert_to_numpy(gate) > 0 for gate in self.gates]
+        return [hosts.to_numpy(gate) > 0 for gate in self.gates]
 
     def keep(self, masks: list[np.ndarray]) -> None:
         """Opens the gates of kept weights and closes the others.

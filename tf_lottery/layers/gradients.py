@@ -1,9 +1,12 @@
 """Values and gradients of functions of tensors, outside any training step."""
 
 import contextlib
+import functools
 
 import keras
 from keras import ops
+
+from tf_lottery import hosts
 
 
 def value_and_gradients(function, tensors, *args):
@@ -109,12 +112,41 @@ def compile_function(function):
     if backend == "jax":
         import jax
 
-        return jax.jit(function)
+        return _compile_for_hosts(function) if hosts.is_shared() else jax.jit(function)
     if backend == "torch":
         return function
     import tensorflow as tf
 
     return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+def _compile_for_hosts(function):
+    """Compiles a function for several JAX processes, in which constants may not be shared arrays.
+
+    The values of variables, which would be constants, become arguments.
+    """
+    import jax
+    from jax.extend import core
+
+    compiled = {}
+
+    def compile_with(args):
+        traced, outputs = jax.make_jaxpr(function, return_shape=True)(*args)
+
+        def run(values, tensors):
+            return core.jaxpr_as_fun(core.ClosedJaxpr(traced.jaxpr, values))(*tensors)
+
+        return functools.partial(jax.jit(run), traced.consts), jax.tree.structure(outputs)
+
+    def call(*args):
+        tensors, structure = jax.tree.flatten(args)
+        key = structure, *((tensor.shape, tensor.dtype) for tensor in tensors)
+        if key not in compiled:
+            compiled[key] = compile_with(args)
+        run, outputs = compiled[key]
+        return jax.tree.unflatten(outputs, run(tensors))
+
+    return call
 
 
 def custom_gradient(function):

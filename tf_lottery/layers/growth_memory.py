@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery._typing import Tensor
 from tf_lottery.layers.gradients import custom_gradient
 from tf_lottery.layers.part import Part
@@ -134,7 +135,7 @@ class GrowthMemory(Part):
     def clear(self) -> None:
         """Sets the dense gradients to zero."""
         for gradient in self.gradients:
-            gradient.assign(np.zeros(gradient.shape, gradient.dtype))
+            hosts.assign(gradient, np.zeros(gradient.shape, gradient.dtype))
 
     def explore(self, masks: list[np.ndarray]) -> None:
         """Records which weights are active.
@@ -153,7 +154,7 @@ class GrowthMemory(Part):
         """
         self.clear()
         for explored, mask in zip(self.explored, masks, strict=True):
-            explored.assign(mask)
+            hosts.assign(explored, mask)
 
     @property
     def lasts(self) -> bool:
@@ -174,7 +175,7 @@ class GrowthMemory(Part):
     def save_own_variables(self, store: Any) -> None:
         """Saves the state."""
         for i, variable in enumerate(self.state()):
-            store[str(i)] = ops.convert_to_numpy(variable)
+            store[str(i)] = hosts.to_numpy(variable)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved. Variables that it did not save become zero."""
@@ -182,7 +183,7 @@ class GrowthMemory(Part):
         saved = set(store.keys())
         for i, variable in enumerate(self.state()):
             fresh = np.zeros(variable.shape, variable.dtype)
-            variable.assign(store[str(i)] if str(i) in saved else fresh)
+            hosts.assign(variable, store[str(i)] if str(i) in saved else fresh)
 
     def get_config(self) -> dict:
         """Returns the configuration, without gradients if they are not saved either."""

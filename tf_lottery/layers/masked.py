@@ -6,9 +6,8 @@ from typing import Any, Self
 
 import keras
 import numpy as np
-from keras import ops
 
-from tf_lottery import _keras, files
+from tf_lottery import _keras, files, hosts
 from tf_lottery._typing import Tensor
 from tf_lottery.layers._functional_call import functional_call
 from tf_lottery.layers.companion_masks import CompanionMasks
@@ -240,7 +239,7 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
         """Writes the effective values into the kernels, and settles soft gates."""
         kernels = self.kernels
         for kernel, value in zip(kernels, self.get_kernels(), strict=True):
-            kernel.assign(value)
+            hosts.assign(kernel, value)
         self.selection.commit(kernels)
         self._apply_companion_masks()
 
@@ -260,7 +259,7 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
     def _check_settled(self, settled):
         values = self.selection.replace([kernel.value for kernel in self.kernels], False)
         for key, value, array in zip(self.keys, values, settled, strict=True):
-            if not np.allclose(ops.convert_to_numpy(value), array, atol=1e-6, equal_nan=True):
+            if not np.allclose(hosts.to_numpy(value), array, atol=1e-6, equal_nan=True):
                 raise ValueError(
                     f"{type(self.selection).__name__} must return by `settled` what `replace` "
                     f"makes of a kernel, unless `is_soft`. Received: other values for {key!r}"

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery._typing import Tensor
 from tf_lottery.layers.part import Selection
 from tf_lottery.layers.products import zeroing_product
@@ -54,9 +54,9 @@ class Masks(Selection):
     def kept(self, kernels: list[keras.Variable]) -> list[np.ndarray]:
         """Returns the masks as a list of boolean arrays."""
         del kernels
-        return [ops.convert_to_numpy(mask) for mask in self.masks]
+        return [hosts.to_numpy(mask) for mask in self.masks]
 
     def keep(self, masks: list[np.ndarray]) -> None:
         """Sets the masks."""
         for variable, mask in zip(self.masks, masks, strict=True):
-            variable.assign(mask)
+            hosts.assign(variable, mask)

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import keras
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery._typing import Tensor
 
 AnyPart = TypeVar("AnyPart", bound="Part")
@@ -131,7 +131,7 @@ class Part(keras.layers.Layer):
         """
         del kept
         for variable, value in zip(self.state(), values or (), strict=values is not None):
-            variable.assign(value)
+            hosts.assign(variable, value)
 
     def check_settle(self) -> None:
         """Raises a `ValueError` if no plain model can compute the same as with the part."""
@@ -256,9 +256,7 @@ class Selection(Part):
         # Not a product: pruned weights that are not finite must become zero too.
         return [
             np.where(mask, array, np.zeros((), array.dtype))
-            for mask, array in zip(
-                self.kept(kernels), map(ops.convert_to_numpy, kernels), strict=True
-            )
+            for mask, array in zip(self.kept(kernels), map(hosts.to_numpy, kernels), strict=True)
         ]
 
     def commit(self, kernels: list[keras.Variable]) -> None:

@@ -6,9 +6,8 @@ from typing import Any, Self
 
 import keras
 import numpy as np
-from keras import ops
 
-from tf_lottery import _keras
+from tf_lottery import _keras, hosts
 from tf_lottery._typing import Tensor
 from tf_lottery.layers import Gates, GrowthMemory, Masked, Part, Selection, SoftGate
 from tf_lottery.layers.edits import write_edits
@@ -209,7 +208,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         That state exists only during some trainings. Without it, callbacks such as
         `EarlyStopping` get the same number of arrays during and after training.
         """
-        return [ops.convert_to_numpy(weight).copy() for weight in self._own_weights()]
+        return [hosts.to_numpy(weight).copy() for weight in self._own_weights()]
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
         """Sets the weights and masks.
@@ -229,7 +228,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
                 f"Received: {len(received)} of shapes {received}"
             )
         for variable, weight in zip(variables, weights, strict=True):
-            variable.assign(weight)
+            hosts.assign(variable, weight)
 
     def _own_weights(self):
         self.check_kernels()
@@ -248,7 +247,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         """
         kernels = [*self.wrapper.kernels, *self.wrapper.companions]
         settled = [*self.wrapper.settled_kernels(), *self.wrapper.get_companions()]
-        before = [ops.convert_to_numpy(kernel).copy() for kernel in kernels]
+        before = [hosts.to_numpy(kernel).copy() for kernel in kernels]
         edits = [edit for part in self.parts for edit in part.edits(self.model)]
         if edits:
             # Functions that Keras has compiled would still compute with the old layers.
@@ -258,7 +257,7 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
 
         def write_kernels(values):
             for kernel, value in zip(kernels, values, strict=True):
-                kernel.assign(value)
+                hosts.assign(kernel, value)
 
         def undo():
             undo_edits()

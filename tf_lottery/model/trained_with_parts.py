@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tf_lottery import _keras, optimizers
+from tf_lottery import _keras, hosts, optimizers
 
 
 class TrainedWithParts(keras.Model):
@@ -110,9 +110,10 @@ class TrainedWithParts(keras.Model):
         what the model computes. See `keras.Model.fit`.
 
         Raises:
-            ValueError: If the model is not compiled.
+            ValueError: If the model is not compiled, or on several workers of `tf.distribute`.
         """
         self._check_compiled("fit")
+        hosts.check_strategy(self)
         # Set in this way, Keras does not track the list as state of the model.
         pending = self.__dict__["_after_fit"] = []
         try:

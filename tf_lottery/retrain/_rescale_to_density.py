@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tf_lottery import hosts
 from tf_lottery.checks import choice
 from tf_lottery.model import SparseModel, check_settled
 
@@ -51,7 +52,7 @@ def rescale_to_density(model: SparseModel, per: str = "unit") -> dict[str, np.nd
         {path: (kernel * factors[path]).astype(kernel.dtype) for path, kernel in kernels.items()}
     )
     for path, variable in model.kernels.items():
-        variable.assign(scaled[path])
+        hosts.assign(variable, scaled[path])
     return factors
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.at_init.loss import compile_for, sum_over_batches
 from tf_lottery.layers.gradients import hessian_products, value_and_gradients
 from tf_lottery.model import named_weights
@@ -36,8 +37,7 @@ class TrainableWeights:
         self._paths = [paths[id(variable)] for variable in self.variables]
         effective = {id(kernel): kernels[path] for path, kernel in model.kernels.items()}
         self.values = [
-            effective.get(id(variable), ops.convert_to_numpy(variable))
-            for variable in self.variables
+            effective.get(id(variable), hosts.to_numpy(variable)) for variable in self.variables
         ]
         by_id = {id(kernel): masks[path] for path, kernel in model.kernels.items()}
         self.masks = [by_id.get(id(variable), np.array(True)) for variable in self.variables]
@@ -68,7 +68,7 @@ class TrainableWeights:
         for i, variable in enumerate(self.variables):
             if self._nonzero[i]:
                 scaled = self.values[i].astype("float32") * np.float32(scales[i])
-                variable.assign(scaled.astype(self.values[i].dtype))
+                hosts.assign(variable, scaled.astype(self.values[i].dtype))
 
 
 class ScaledNetwork:
@@ -183,7 +183,7 @@ def _normalized(gradients, masks):
 
 
 def _finite(tensor):
-    array = ops.convert_to_numpy(tensor).astype("float64")
+    array = hosts.to_numpy(tensor).astype("float64")
     if not np.all(np.isfinite(array)):
         raise ValueError(
             "The loss and its gradients must be finite numbers; check the data, the loss and the "

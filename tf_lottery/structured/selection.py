@@ -4,8 +4,8 @@ import math
 import warnings
 
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.sparsity import budgets, group_scores
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity.groups import Accounting
@@ -61,7 +61,7 @@ def member_values(model):
     Args:
         model: A `SparseModel`.
     """
-    values = {key: ops.convert_to_numpy(v) for key, v in model.wrapper.named_members().items()}
+    values = {key: hosts.to_numpy(v) for key, v in model.wrapper.named_members().items()}
     return {**values, **model.get_kernels()}
 
 
