@@ -79,7 +79,7 @@ def start(out, kind, count=1, devices=1, cases=(), script=SCRIPT, on_poll=None):
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
     }
     for attempt in range(_ATTEMPTS):
-        address = f"localhost:{_free_port()}"
+        address = f"localhost:{free_port()}"
         logs = [out / f"{kind}.{index}.log" for index in range(count)]
         processes = []
         for index, log in enumerate(logs):
@@ -99,7 +99,7 @@ def start(out, kind, count=1, devices=1, cases=(), script=SCRIPT, on_poll=None):
     raise AssertionError
 
 
-def _free_port():
+def free_port():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         return free.getsockname()[1]

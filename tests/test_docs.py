@@ -171,6 +171,21 @@ def test_links_lead_to_files(page):
             assert not anchor or anchor in anchors(target), link
 
 
+def test_scripts_for_clusters_are_read():
+    folder = DOCS / "guides" / "hosts"
+    program = (folder / "train.py").read_text()
+    ast.parse(program)
+    subprocess.run(["bash", "-n", folder / "slurm.sh"], check=True)
+    for name in ("slurm.sh", "kubernetes.yaml"):
+        text = (folder / name).read_text()
+        for variable in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID", "FOLDER"):
+            assert variable in text, f"{name} sets no {variable}"
+            assert f'"{variable}"' in program
+    yaml = pytest.importorskip("yaml")
+    kinds = [one["kind"] for one in yaml.safe_load_all((folder / "kubernetes.yaml").read_text())]
+    assert kinds == ["Service", "Job"]
+
+
 def test_pictures_are_small_and_shown():
     pictures = sorted((DOCS / "pictures").glob("*"))
     shown = "\n".join(page.read_text() for page in PAGES)

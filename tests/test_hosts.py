@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 
 TESTS = pathlib.Path(__file__).parent
@@ -89,13 +90,27 @@ def test_a_killed_worker_resumes_to_the_same(several_hosts, tmp_path):
     assert found == {"killed": True, "identical": True, "stray_files": []}
 
 
+@pytest.mark.thorough("two processes that import JAX; `test_docs.py` reads the program")
+def test_the_program_of_the_guide_trains_in_two_processes(several_hosts, tmp_path):
+    program = TESTS.parent / "docs" / "guides" / "hosts" / "train.py"
+    shared = {
+        **os.environ,
+        "COORDINATOR": f"localhost:{several_hosts.free_port()}",
+        "NUM_PROCESSES": "2",
+        "FOLDER": str(tmp_path),
+    }
+    processes = [
+        subprocess.Popen([sys.executable, program], env={**shared, "PROCESS_ID": str(index)})
+        for index in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    kernel = keras.saving.load_model(tmp_path / "model.keras").layers[0].kernel
+    assert np.mean(np.array(kernel) == 0) == pytest.approx(0.9, abs=1e-3)
+
+
 @pytest.mark.thorough("two processes that import TensorFlow")
-def test_several_workers_of_tensorflow_are_refused():
-    addresses = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            addresses.append(f"localhost:{free.getsockname()[1]}")
+def test_several_workers_of_tensorflow_are_refused(several_hosts):
+    addresses = [f"localhost:{several_hosts.free_port()}" for _ in range(2)]
     workers = []
     for index in range(2):
         task = {"type": "worker", "index": index}
