@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import functools
 import pathlib
+import sys
 import unittest.mock
 
 import keras
@@ -273,6 +274,8 @@ def leave(args):
 
 
 if __name__ == "__main__":
+    # Keras would import it only to set its seed, which takes longer than many of the trainings.
+    sys.modules["tensorflow"] = None
     given = arguments()
     run(given)
     leave(given)
