@@ -20,7 +20,7 @@ from tf_lottery_cli.parser import (
 from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\
-Finds the .tflite file of a trained classifier that meets a budget at the least loss of accuracy.
+Finds the .tflite file of a trained model that meets a budget at the least loss of accuracy.
 It prunes single weights, blocks and channels to several sparsities, in one step and without
 labels, and with --finetune trains further where that costs too much; writes each network in several
 precisions; runs every file, compares it with Keras, times it, and measures the accuracy of the file

@@ -96,6 +96,20 @@ def test_inputs_alone(make_model, make_data):
             read_examples("train", nothing, make_model(), needs_labels=False)
 
 
+def test_labels_of_several_outputs_are_refused(make_model, make_data):
+    x, y = make_data()
+    with pytest.raises(ValueError, match=r"one array of labels, .* labels of \['a', 'b'\]"):
+        read_examples("train", (x, {"b": y, "a": y}), make_model())
+
+
+def test_accuracy_of_positions(make_model):
+    # Two positions of two examples, the last of which is wrong.
+    outputs = np.array([[[0.1, 0.9], [0.8, 0.2]], [[0.3, 0.7], [0.4, 0.6]]], "float32")
+    accuracy = Accuracy(make_model(), np.array([[1, 0], [1, 0]]), outputs)
+    assert accuracy(outputs) == 0.75
+    assert accuracy.standard_error(0.5) == pytest.approx(0.25)
+
+
 def test_sample_weights_are_refused(make_model, make_data):
     x, y = make_data()
     for data in ((x, y, np.ones(24)), iter([(x, y, np.ones(24))])):

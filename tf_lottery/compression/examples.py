@@ -80,6 +80,11 @@ def read_examples(
             f"Argument `{name}` must be a tuple of arrays `(x, y)` or a data set of such batches. "
             f"Received: a {type(data).__name__} without labels"
         )
+    if isinstance(y, dict):
+        raise ValueError(
+            f"Argument `{name}` must have one array of labels, for a model of one output. "
+            f"Received: labels of {sorted(y)}"
+        )
     labels = None if y is None else np.asarray(y)
     found = Examples(make_inputs(model, x, 0, name), labels)
     if labels is not None and len(labels) != len(found):
