@@ -7,7 +7,7 @@ spreads the kernels over four devices; see `several_hosts_cases.py`. What it sho
 processes end with the same masks and weights, and one process with at least 99.9% of these masks.
 Then a worker is killed by SIGKILL after a checkpoint, and all are started again: they should end,
 to the bit, like two processes that nobody interrupted. All devices are cores of this machine.
-About eight minutes on one CPU core.
+Every setting is recorded when it is done; `--only` chooses some. About six minutes on one CPU core.
 """
 
 import argparse
@@ -29,10 +29,10 @@ SCRIPT = pathlib.Path(__file__).with_name("several_hosts_cases.py")
 # Kinds of distribution, with their numbers of processes and of devices in each.
 SETTINGS = {
     "2 processes, data": ("data", 2, 1),
+    "1 process, 4 devices, model": ("model", 1, 4),
+    "4 processes, model": ("model", 4, 1),
     "2 processes, model": ("model", 2, 1),
     "4 processes, data": ("data", 4, 1),
-    "4 processes, model": ("model", 4, 1),
-    "1 process, 4 devices, model": ("model", 1, 4),
 }
 # Cases with checkpoints: the name of the file, and after which writes a worker is killed.
 KILLED = {"IMP": ("search.npz", (1, 2)), "CS": ("search.npz", (2,)), "RigL": ("training.npz", (2,))}
@@ -189,37 +189,52 @@ def measure_kill(out, case, writes, expected):
     }
 
 
+def measure(scratch, setting, expected):
+    """Trains with every method in one setting, and compares with one process."""
+    kind, count, devices = SETTINGS[setting]
+    out = scratch / setting.replace(" ", "_")
+    start(out, kind, count, devices)
+    return {
+        case: compare(results_of(out, case, count), arrays) for case, arrays in expected.items()
+    }
+
+
+def measure_kills(scratch):
+    """Kills workers in every case that has checkpoints."""
+    start(scratch / "whole", "data", 2, cases=list(KILLED))
+    found = {}
+    for case, (_, moments) in KILLED.items():
+        expected = results_of(scratch / "whole", case)[0]
+        for writes in moments:
+            out = scratch / f"killed_{case}_{writes}"
+            found[f"{case}, write {writes}"] = measure_kill(out, case, writes, expected)
+    return found
+
+
 def main():
-    """Trains with every setting, and records the comparison."""
+    """Measures settings and kills, and records each when it is done."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--cases", nargs="*", default=list(several_hosts_cases.CASES))
-    args = parser.parse_args()
+    parser.add_argument("--only", default="", help="part of the name of a setting, or 'killed'")
+    only = parser.parse_args().only
+    given = {
+        "batches": several_hosts_cases.BATCHES,
+        "batch_size": several_hosts_cases.BATCH_SIZE,
+    }
+
+    def keep(name, results):
+        print(name, results, flush=True)
+        record.update("several_hosts", given, {name: results})
+
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        start(scratch / "one", "one", cases=args.cases)
-        expected = {case: results_of(scratch / "one", case)[0] for case in args.cases}
-        results = {}
-        for setting, (kind, count, devices) in SETTINGS.items():
-            out = scratch / setting.replace(" ", "_")
-            start(out, kind, count, devices, args.cases)
-            results[setting] = {
-                case: compare(results_of(out, case, count), expected[case]) for case in args.cases
-            }
-            print(setting, results[setting], flush=True)
-        uninterrupted = scratch / "2_processes,_data"
-        results["a worker killed"] = killed = {}
-        for case, (_, moments) in KILLED.items():
-            for writes in moments if case in args.cases else ():
-                reference = results_of(uninterrupted, case)[0]
-                out = scratch / f"killed_{case}_{writes}"
-                killed[f"{case}, write {writes}"] = measure_kill(out, case, writes, reference)
-        print(killed, flush=True)
-    if args.cases == list(several_hosts_cases.CASES):
-        settings = {
-            "batches": several_hosts_cases.BATCHES,
-            "batch_size": several_hosts_cases.BATCH_SIZE,
-        }
-        record.write("several_hosts", settings, results)
+        if chosen := [setting for setting in SETTINGS if only in setting]:
+            start(scratch / "one", "one")
+            cases = several_hosts_cases.CASES
+            expected = {case: results_of(scratch / "one", case)[0] for case in cases}
+            for setting in chosen:
+                keep(setting, measure(scratch, setting, expected))
+        if only in "a worker killed":
+            keep("a worker killed", measure_kills(scratch))
 
 
 if __name__ == "__main__":
