@@ -32,7 +32,7 @@ from export_tables import (
     xnnpack_arm,
 )
 from markdown import percent, table
-from one_shot_tables import one_shot
+from one_shot_tables import one_shot, one_shot_layers, repair_cost
 from recipe_tables import (
     recipe_cifar10,
     recipe_hub,
@@ -287,6 +287,8 @@ TABLES = (
     export_micro,
     xnnpack_arm,
     one_shot,
+    one_shot_layers,
+    repair_cost,
     channel_groups,
     compressed,
     published_flops,
