@@ -111,6 +111,9 @@ def rows_of_network(sparse, held_out, x, test, cells, repairs=REPAIRS):
     """
     before = tfl.Snapshot(sparse)
     rows = [{"scores": "dense", "pruned": accuracy(sparse, test)}]
+    if measure_statistics(sparse, x):
+        rows[0]["statistics"] = accuracy(sparse, test)
+        before.restore(sparse)
     measured = tfl.sensitivity(sparse, held_out, sparsities=GRID, verbose=0)
     shares = {
         s: sparsities_by_layer(sparse, before, measured, s) for s in {cell[0] for cell in cells}
