@@ -198,7 +198,7 @@ CASES = {
     "tf-lottery sweep, jobs": functools.partial(sweep, jobs=2),
     "tf-lottery stability": stability,
     "compress": compress,
-    "demo": run_demo,
+    "demo, full": run_demo,
 }
 # These start other processes or train several networks.
-SLOW = ("tf-lottery sweep, jobs", "compress", "demo")
+SLOW = ("tf-lottery sweep, jobs", "compress", "demo, full")
