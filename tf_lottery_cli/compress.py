@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 
-from tf_lottery_cli.data_options import DATA, add_own_data_options, reading
+from tf_lottery_cli.data_options import DATA, add_own_data_options, note_classes, reading
 from tf_lottery_cli.model_options import import_custom
 from tf_lottery_cli.parser import (
     add_command,
@@ -17,7 +17,7 @@ from tf_lottery_cli.parser import (
     positive,
     whole,
 )
-from tf_lottery_cli.terminal import import_keras
+from tf_lottery_cli.terminal import Output, import_keras
 
 DESCRIPTION = """\
 Finds the .tflite file of a trained model that meets a budget at the least loss of accuracy.
@@ -219,6 +219,7 @@ def _data(args, input_shape):
 
     how = {"reading": reading(args), "input_shape": input_shape}
     found = read_source(args.data, **how)
+    note_classes(Output(args), found.classes)
     parts = list(map(_given, found.parts))
     if args.validation_data is not None:
         other = read_source(args.validation_data, **how, classes=found.classes)

@@ -15,6 +15,8 @@ DATASETS = (
     "speech_commands",
     "tiny_shakespeare",
 )
+# How many classes are listed.
+_SHOWN = 20
 DATA = """\
 DATA is a .npz file with the arrays x and y; a folder with a folder of images for each class; a .csv
 table with a column of labels; tfds:NAME, of TensorFlow Datasets; or MODULE:FUNCTION, a function of
@@ -171,11 +173,21 @@ def load_data(args, network, output, dataset=None, images=None):
         for part, name in (("train", "training"), ("validation", "validation"), ("test", "test"))
     )
     output.note(f"{found.name}: {sizes}")
-    if found.classes:
-        numbered = ", ".join(f"{i} {name}" for i, name in enumerate(found.classes[:20]))
-        more = f" and {len(found.classes) - 20} more" if len(found.classes) > 20 else ""
-        output.note(f"Classes: {numbered}{more}")
+    note_classes(output, found.classes)
     return found
+
+
+def note_classes(output, classes):
+    """Says which number stands for which class.
+
+    Args:
+        output: `Output`.
+        classes: Tuple of strings, or `None` for numbers.
+    """
+    if classes:
+        numbered = ", ".join(f"{i} {name}" for i, name in enumerate(classes[:_SHOWN]))
+        more = f" and {len(classes) - _SHOWN} more" if len(classes) > _SHOWN else ""
+        output.note(f"Classes: {numbered}{more}")
 
 
 def image_options(args):

@@ -27,6 +27,7 @@ More cases, with settings of their own, stand in a list under `cases`. With `run
 are `ticket`, `teacher` and the arguments of `RetrainSettings`. With `export: float32`, or
 weight_int8 and so on, a TFLite file is written after every training, and the table has its bytes,
 accuracy and milliseconds; with `retrain: {tweaks: all}` tickets of imp and cs are trained again.
+In place of `dataset`, `data: train.npz` names your own data, and `model: mine.keras` your model.
 
   tf-lottery sweep digits.yaml --jobs 2 --out runs/digits
   tf-lottery sweep digits.yaml --address auto --gpus 0.5 --out /shared/digits

@@ -101,8 +101,7 @@ def test_stability(command, refused, own, trained, tmp_path):
 def test_prune_takes_every_kind_of_data(command, own, tmp_path):
     for data in ("pets.csv", "pets.npz"):
         arguments = ("prune", own / "own.keras", "--data", own / data, "--sparsity", 0.5)
-        column = ("--label-column", "animal") if data == "pets.csv" else ()
-        code, out, _ = command(*arguments, *column, "-o", tmp_path / "small.keras", "--json")
+        code, out, _ = command(*arguments, "-o", tmp_path / "small.keras", "--json")
         assert code == 0 and json.loads(out)["summary"]["nonzeros"] == 28
 
 

@@ -44,6 +44,8 @@ def test_column_of_labels(tmp_path):
     assert (x.tolist(), y.tolist()) == ([[2, 0], [4, 1]], [1, 3])
     ((x, y, _),) = read_source(path, needs_labels=False).parts
     assert x.shape == (2, 3) and y is None
+    ((x, y, _),) = read_source(path, needs_labels=False, input_shape=(2,)).parts
+    assert (x.tolist(), y.tolist()) == ([[1, 2], [3, 4]], [0, 1])
     ((x, y, _),) = read_source(write(tmp_path / "bare.csv", "5.5,setosa\n6.5,rosa\n")).parts
     assert (x.tolist(), y.tolist()) == ([[5.5], [6.5]], [1, 0])
 

@@ -10,7 +10,7 @@ from tf_lottery.experiments.data.class_names import numbered
 _DEFAULT = "label"
 
 
-def read_csv(path, label_column=None, needs_labels=True, classes=None):
+def read_csv(path, label_column=None, needs_labels=True, classes=None, width=None):
     """Returns inputs, labels and class names of a table.
 
     Columns are separated by commas, semicolons or tabs. All but the labels are inputs, in their
@@ -18,10 +18,11 @@ def read_csv(path, label_column=None, needs_labels=True, classes=None):
 
     Args:
         path: The file. Its first line may have the names of the columns.
-        label_column: String. Defaults to `None`: the column named `label`, else the last one; if
-            no labels are needed, only the one named `label` is none of the inputs.
+        label_column: String. Defaults to `None`: the column named `label`, else the last one, which
+            is an input if no labels are needed and the model has as many.
         needs_labels: Whether there must be labels. Defaults to `True`.
         classes: Tuple of strings, the names of the classes. Defaults to `None`: those found.
+        width: Integer, the number of columns that the model takes. Defaults to `None`: unknown.
 
     Returns:
         Tuple of an array of shape `(rows, columns)`, an array of labels or `None`, and a tuple
@@ -40,7 +41,8 @@ def read_csv(path, label_column=None, needs_labels=True, classes=None):
     ([[4.5, 3.0], [12.0, 5.0]], [0, 1], ('cat', 'dog'))
     """
     names, rows = _rows(path)
-    chosen = _column_of_labels(path, names, label_column, needs_labels)
+    has_labels = needs_labels or width == len(names) - 1
+    chosen = _column_of_labels(path, names, label_column, has_labels)
     inputs = [i for i in range(len(names)) if i != chosen]
     if not inputs:
         raise ValueError(
@@ -94,12 +96,12 @@ def _is_number(text):
     return True
 
 
-def _column_of_labels(path, names, asked, needs_labels):
+def _column_of_labels(path, names, asked, has_labels):
     if asked is None:
         lower = [name.lower() for name in names]
         if _DEFAULT in lower:
             return lower.index(_DEFAULT)
-        return len(names) - 1 if needs_labels else None
+        return len(names) - 1 if has_labels else None
     if asked not in names:
         near = nearest(asked, names)
         meant = f"; did you mean {near[0]!r}?" if near else ""

@@ -1,7 +1,6 @@
 """Reads the examples that a user names: files, folders, functions."""
 
 import dataclasses
-import errno
 import os
 import pathlib
 
@@ -106,11 +105,12 @@ def read_source(source, reading=None, *, input_shape=None, needs_labels=True, cl
     elif is_function(source) and not path.exists():
         found = Source(call_function(source))
     elif not path.exists():
-        raise FileNotFoundError(errno.ENOENT, _missing(path), source)
+        raise FileNotFoundError(_missing(path))
     elif suffix in (".npz", ".npy"):
         found = Source([read_numpy(path)])
     elif suffix in (".csv", ".tsv"):
-        x, y, names = read_csv(path, reading.label_column, needs_labels, classes)
+        width = input_shape[0] if input_shape and len(input_shape) == 1 else None
+        x, y, names = read_csv(path, reading.label_column, needs_labels, classes, width)
         found = Source([(x, y, None)], names)
     else:
         raise ValueError(f"DATA must be one of: {KINDS}. Received: {source!r}")
@@ -139,5 +139,5 @@ def _missing(path):
     except OSError:
         names = []
     near = nearest(path.name, names)
-    meant = f"; did you mean {str(path.parent / near[0])!r}?" if near else ""
-    return os.strerror(errno.ENOENT) + meant
+    meant = f"; did you mean {str(path.parent / near[0])!r}?" if near else "."
+    return f"DATA must be a file or folder that is there{meant} Received: {str(path)!r}"
