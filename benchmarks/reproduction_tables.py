@@ -3,6 +3,9 @@
 import record
 from markdown import table
 
+# FLOPs a second that an accelerator reaches in a training, to estimate hours.
+SUSTAINED = 50e12
+
 NETWORKS = {
     "resnet_50": "ResNet-50",
     "mobilenet_v1": "MobileNet-v1",
@@ -20,3 +23,41 @@ def published_flops():
         for row in found[key]
     ]
     return table(["network", "sparsity, distribution, method", "published", "counted"], rows)
+
+
+def reproductions():
+    """Returns the table of the trainings of the papers."""
+    found = record.read("reproductions")["results"]
+    rows = [
+        [
+            f"`{name}`",
+            f"{row['found']['parameters']:,}",
+            _beside(row, "megabytes", ".3f"),
+            _beside(row, "inference_flops", ".2f"),
+            f"{row['examples'] / 1e6:,.1f}",
+            f"{row['dense_training_flops'] / SUSTAINED / 3600:,.1f}",
+            f"{row['seconds_a_step']:.2f}",
+            f"{row['peak_bytes'] / 1e9:.1f}",
+        ]
+        for name, row in found.items()
+    ]
+    return table(
+        [
+            "training",
+            "parameters",
+            "MB (paper)",
+            "FLOPs of dense (paper)",
+            "million examples",
+            "hours at 50 TFLOP/s",
+            "seconds for 8 examples",
+            "GB",
+        ],
+        rows,
+    )
+
+
+def _beside(row, name, form):
+    """Returns a number with the paper's in brackets, if it reports one."""
+    published = row["published"].get(name)
+    found = format(row["found"][name], form)
+    return found if published is None else f"{found} ({published:{form}})"

@@ -31,6 +31,7 @@ MODELS = (
     "mlperf-tiny-mobilenet-v1",
     "mlperf-tiny-resnet-8",
     "gru",
+    "gru-512",
 )
 DEFAULT_MODELS = (
     "lenet-300-100; conv-4-norms-small for images of three channels; gru for tiny_shakespeare"

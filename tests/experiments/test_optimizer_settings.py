@@ -34,6 +34,18 @@ def test_schedules():
     assert OptimizerSettings().schedule_of(100) == 1.2e-3
 
 
+def test_rates_rise_and_fall_at_shares_of_the_training():
+    settings = OptimizerSettings(optimizer="sgd", schedule="step", drops=[0.2, 0.6], warm_up=0.1)
+    expected = [0.01, 0.1, 0.1, 0.01, 0.001]
+    assert rates(settings, 100, (0, 9, 20, 21, 61)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("drops", [(0.6, 0.2), (0.5, 0.5), (0.0, 0.5), (1.0,)])
+def test_shares_of_the_training_are_checked(drops):
+    with pytest.raises(ValueError, match="`drops` must be rising shares of the training"):
+        OptimizerSettings(drops=drops)
+
+
 def test_settings_of_experiments_are_settings_of_optimizers():
     train = TrainSettings("rigl", "conv-4", 0.9, optimizer="sgd", schedule="step", augment=["flip"])
     found = train.to_dict()

@@ -120,6 +120,10 @@ class ShuffledBatches(keras.utils.PyDataset):
             x = augmented(x, self.augment, np.random.default_rng([self.seed, number, step]))
         return x, self.y[chosen]
 
+    def for_fit(self):
+        """Returns what `fit` takes: the batches themselves."""
+        return self
+
     def follow_epoch(self):
         """Returns the callback that tells the batches which epoch it is."""
 

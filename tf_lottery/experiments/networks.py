@@ -7,9 +7,9 @@ from tf_lottery.checks import choice
 from tf_lottery.experiments import models, own_network
 
 
-def _gru(input_shape, num_classes, seed):
+def _gru(input_shape, num_classes, seed, units=128, embedding=64):
     return models.gru_language_model(
-        num_classes, units=128, embedding=64, input_shape=input_shape, seed=seed
+        num_classes, units=units, embedding=embedding, input_shape=input_shape, seed=seed
     )
 
 
@@ -42,8 +42,9 @@ MODELS: dict[str, Callable] = {
     "mlperf-tiny-mobilenet-v1": models.mlperf_tiny_mobilenet_v1,
     "mlperf-tiny-resnet-8": models.mlperf_tiny_resnet_8,
     "gru": _gru,
+    "gru-512": functools.partial(_gru, units=512, embedding=128),
 }
-TEXT_MODELS = ("gru",)
+TEXT_MODELS = ("gru", "gru-512")
 # What `default_model` returns for the data sets of `data.load`.
 DEFAULT_MODELS = {
     "digits": "lenet-300-100",

@@ -9,7 +9,7 @@ from tf_lottery._strip import strip
 from tf_lottery.analysis._flops import active_ghosts
 from tf_lottery.checks import choice
 from tf_lottery.experiments import networks
-from tf_lottery.experiments.batches import ShuffledBatches, check_augment
+from tf_lottery.experiments.batches import check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
@@ -165,9 +165,7 @@ def run_retraining(
     model = _apply(ticket, networks.build(settings.model, data, seed))
     chosen = _with_control(ticket, settings.control, settings.model, data, seed)
     chosen.apply(model)
-    batches = ShuffledBatches(
-        *data.train, settings.batch_size, settings.steps_per_epoch, seed, settings.augment
-    )
+    batches = data.batches(settings.batch_size, settings.steps_per_epoch, seed, settings.augment)
     if settings.tweaks is None:
         steps = settings.epochs * len(batches)
         chosen_tweaks = tweaks_for(model, steps, batches, teacher)
@@ -284,6 +282,7 @@ def all_settings(inputs, settings, seed, ticket, teacher=None):
         **dataclasses.asdict(settings),
         "tweaks": list(settings.tweaks),
         "augment": list(settings.augment),
+        "drops": list(settings.drops),
         **networks.identity(settings.model),
     }
 

@@ -8,7 +8,7 @@ from tf_lottery import callbacks
 from tf_lottery._strip import strip
 from tf_lottery.checks import choice, fraction, number_above
 from tf_lottery.experiments import methods, networks
-from tf_lottery.experiments.batches import ShuffledBatches, check_augment
+from tf_lottery.experiments.batches import check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
@@ -23,6 +23,7 @@ from tf_lottery.experiments.run_folder import (
     write_json,
 )
 from tf_lottery.experiments.training_cost import training_cost
+from tf_lottery.retrain import SmoothedCrossentropy
 from tf_lottery.ticket import Ticket
 
 KIND = "train"
@@ -68,6 +69,8 @@ class TrainSettings(OptimizerSettings):
         batch_size: Integer.
         augment: Tuple of `"flip"` and `"shift"`, how training images are changed; see
             `batches.augmented`.
+        label_smoothing: Float in [0, 1), as in Keras: the share of the label that is spread over
+            all classes. Defaults to `0.0`.
         distribution: How the kernels share the sparsity: `"uniform"`, `"er"` or `"erk"`, the
             default without a pattern. With `"gmp"`, `"snip"`, `"grasp"` and `"synflow"` each
             kernel is then ranked by itself.
@@ -107,6 +110,7 @@ class TrainSettings(OptimizerSettings):
     steps_per_epoch: int | None = None
     batch_size: int = 60
     augment: tuple = ()
+    label_smoothing: float = dataclasses.field(default=0.0, kw_only=True)
     distribution: str | None = None
     scope: str | None = None
     pattern: str | None = None
@@ -127,6 +131,7 @@ class TrainSettings(OptimizerSettings):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "augment", check_augment(self.augment))
+        fraction("label_smoothing", self.label_smoothing)
         choice("method", self.method, methods.METHODS)
         if self.model is not None:
             networks.check_name(self.model)
@@ -172,6 +177,18 @@ class TrainSettings(OptimizerSettings):
         fraction("rate", number_above("rate", rate, 0))
         return dataclasses.replace(self, levels=methods.levels_for(self.option("sparsity"), rate))
 
+    def loss_of(self, data):
+        """Returns the loss to train with, `None` if it is the usual one.
+
+        Args:
+            data: `Data`.
+        """
+        if not self.label_smoothing:
+            return None
+        # Keras spreads it over all classes, `SmoothedCrossentropy` over the wrong ones.
+        mass = self.label_smoothing * (data.num_classes - 1) / data.num_classes
+        return SmoothedCrossentropy(mass, from_logits=True)
+
     @property
     def scope_of_ranks(self):
         """What is ranked together: each kernel by itself if a distribution is given."""
@@ -189,7 +206,7 @@ class TrainSettings(OptimizerSettings):
         options = methods.OPTIONS[self.method]
         found = {n: self.option(n) if n in options else getattr(self, n) for n in used}
         # JSON has no tuples, and results should be the same when they are read again.
-        return {**found, "augment": list(self.augment)}
+        return {n: list(value) if isinstance(value, tuple) else value for n, value in found.items()}
 
 
 def run_training(data, settings, directory, seed=0, verbose="auto"):
@@ -228,12 +245,11 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
     directory = pathlib.Path(directory)
     if settings.model is None:
         settings = dataclasses.replace(settings, model=networks.default_model(data))
-    batches = ShuffledBatches(
-        *data.train, settings.batch_size, settings.steps_per_epoch, seed, settings.augment
-    )
+    batches = data.batches(settings.batch_size, settings.steps_per_epoch, seed, settings.augment)
     steps = settings.epochs * len(batches)
     model = methods.starting_model(data, settings, seed, steps)
-    compile_classifier(model, settings.make_optimizer(steps))
+    loss = settings.loss_of(data)
+    compile_classifier(model, settings.make_optimizer(steps), loss)
     if settings.method in methods.SEARCHES:
         progress = methods.ticket_search(settings, len(batches), directory / "search")
         updates, changes, epochs = [], [progress], progress.epochs
@@ -246,9 +262,9 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
     with locked_run(directory, KIND, determining, FILES):
         if results := read_results(directory, RESULTS):
             return results
-        methods.prune_before_training(model, settings, batches)
+        methods.prune_before_training(model, settings, batches.for_fit())
         model.fit(
-            batches,
+            batches.for_fit(),
             epochs=epochs,
             shuffle=False,
             validation_data=data.validation,
@@ -257,6 +273,9 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
             verbose=verbose,
         )
         check_success(directory, progress)
+        if loss is not None:
+            # Without label smoothing, so that the losses of all trainings can be compared.
+            compile_classifier(model, settings.make_optimizer(steps))
         save_model(strip(model), directory / "model.keras")
         tickets = getattr(progress, "tickets", [])
         (tickets or [Ticket.from_model(model)])[-1].save(directory / "ticket.npz")

@@ -20,3 +20,4 @@ from tf_lottery.retrain.distillation import distill as distill
 from tf_lottery.retrain.distillation import remove_distillation as remove_distillation
 from tf_lottery.retrain.label_smoothing import SmoothedCrossentropy as SmoothedCrossentropy
 from tf_lottery.retrain.label_smoothing import keras_label_smoothing as keras_label_smoothing
+from tf_lottery.retrain.warm_up import WarmUp as WarmUp

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tf_lottery.checks import positive_integer
+from tf_lottery.experiments.batches import ShuffledBatches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,11 @@ class Data:
         """Dict of what decides the inputs, for the settings of a run."""
         is_normalized = self.normalization is not None
         return input_settings(self.name, self.image_size, is_normalized, self.digest)
+
+    def batches(self, batch_size, steps_per_epoch=None, seed=0, augment=()) -> ShuffledBatches:
+        """Returns the training examples as batches; see `ShuffledBatches`."""
+        x, y = self.train
+        return ShuffledBatches(x, y, batch_size, steps_per_epoch, seed, augment)
 
     def resized(self, size: int) -> Self:
         """Returns the data with smaller square images, whose pixels are means of several.

@@ -56,6 +56,8 @@ def convert(key: str, value, annotation):
 
     >>> convert("learning_rate", "1e-3", float), convert("augment", "flip,shift", tuple)
     (0.001, ('flip', 'shift'))
+    >>> convert("drops", "0.3,0.6", tuple[float, ...])
+    (0.3, 0.6)
     """
     # Every run has a seed; of other settings the default is taken.
     if value is None and key != "seed":
@@ -63,6 +65,9 @@ def convert(key: str, value, annotation):
     kind = _kind(annotation)
     if kind is tuple:
         return _names(key, value)
+    if typing.get_origin(kind) is tuple:
+        parts = value.split(",") if isinstance(value, str) else [value]
+        return tuple(convert(key, part, typing.get_args(kind)[0]) for part in parts)
     if kind is float and isinstance(value, str):
         value = _number(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -94,7 +99,7 @@ def text_of(value) -> str:
     """
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return "-".join(value) or "none" if isinstance(value, tuple) else str(value)
+    return "-".join(map(text_of, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _kind(annotation):
