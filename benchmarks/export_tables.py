@@ -1,7 +1,7 @@
 """The tables and sentences about exports, from the recorded results."""
 
 import record
-from markdown import table
+from markdown import percent, table
 
 NETWORKS = {
     "lenet": "LeNet-300-100",
@@ -203,3 +203,38 @@ def _peer_cell(row):
     time = f"{microseconds:,.0f}" if microseconds >= 10 else f"{microseconds:.1f}"
     wrong = "" if row["difference"] < WRONG else ", wrong"
     return f"{size:,.0f} / {time}{wrong}"
+
+
+def quantization_aware():
+    """Returns the table of the accuracy of full int8 files, rounded after training and in it."""
+    networks = {"lenet-300-100": "LeNet-300-100", "conv-4-norms-small": "Conv-4 with norms"}
+    cases = {"plain": "as trained", "rescaled": "channels rescaled"}
+    rows = [
+        [
+            networks[row["model"]],
+            cases[row["case"]],
+            *(
+                percent(row[name])
+                for name in (
+                    "float",
+                    "int8",
+                    "float_after_float_fine_tuning",
+                    "int8_after_float_fine_tuning",
+                    "int8_after_rounded_fine_tuning",
+                )
+            ),
+        ]
+        for row in record.read("quantization_aware")["results"]["summary"]
+    ]
+    return table(
+        [
+            "network",
+            "channels",
+            "float",
+            "int8",
+            "float, trained on",
+            "int8, trained on in float",
+            "int8, trained on with rounding",
+        ],
+        rows,
+    )

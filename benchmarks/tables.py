@@ -29,6 +29,7 @@ from export_tables import (
     export_public_files,
     export_sizes,
     export_ticket,
+    quantization_aware,
     xnnpack_arm,
 )
 from markdown import percent, table
@@ -285,6 +286,7 @@ TABLES = (
     export_latency,
     export_peers,
     export_micro,
+    quantization_aware,
     xnnpack_arm,
     one_shot,
     one_shot_layers,
