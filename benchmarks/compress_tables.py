@@ -5,6 +5,7 @@ from markdown import table
 
 TASKS = {
     "mnist": "LeNet-300-100, MNIST",
+    "fashion_mnist": "small Conv-4 with norms, Fashion-MNIST",
     "gestures": "Conv1D, gestures of a watch",
 }
 
