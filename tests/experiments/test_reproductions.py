@@ -33,6 +33,22 @@ def test_batches_depend_on_seed_and_epoch_only(stream):
     assert labels[0] == labels[1], "an epoch is a pass"
 
 
+def test_wide_and_narrow_crops_are_flipped_alike(stream):
+    import tensorflow as tf
+
+    ramp = np.linspace(0, 255, 32).astype("uint8")[None, :, None]
+    content = tf.io.encode_jpeg(np.broadcast_to(ramp, (32, 32, 3)))
+    drawn, flipped = [], []
+    for index in range(60):
+        seed = tf.constant([0, index], "int64")
+        # The first number of a seed decides the shape of its crop.
+        drawn.append(float(tf.random.stateless_uniform((), seed)) < 0.5)
+        image = np.array(stream.augmented(content, 0, seed)[0])
+        flipped.append(image[:, 0].mean() > image[:, -1].mean())
+    assert 0.25 < np.mean(flipped) < 0.75
+    assert 0.25 < np.mean(np.equal(drawn, flipped)) < 0.75
+
+
 def test_images_of_the_test_are_the_middle_of_the_files(stream):
     [(x, y)] = [(np.array(x), np.array(y)) for x, y in stream.test[0]]
     assert x.shape == (6, 8, 8, 3)

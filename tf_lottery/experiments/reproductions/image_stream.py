@@ -96,10 +96,12 @@ class ImageStream:
         """
         import tensorflow as tf
 
+        # With one seed, the same number would decide the shape of a crop and whether it is flipped.
+        of_crop, of_flip = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
             tf.io.extract_jpeg_shape(content),
             tf.zeros((1, 0, 4)),
-            seed,
+            of_crop,
             min_object_covered=0.0,
             aspect_ratio_range=_RATIOS,
             area_range=(_LEAST_AREA, 1.0),
@@ -107,7 +109,7 @@ class ImageStream:
             use_image_if_no_bounding_boxes=True,
         )
         image = self._window(content, begin[0], begin[1], size[0], size[1])
-        return tf.image.stateless_random_flip_left_right(image, seed), label
+        return tf.image.stateless_random_flip_left_right(image, of_flip), label
 
     def _evaluated(self, content, label):
         import tensorflow as tf
