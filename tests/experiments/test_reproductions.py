@@ -31,6 +31,9 @@ def test_batches_depend_on_seed_and_epoch_only(stream):
     assert not all((x == z).all() for (x, _), (z, _) in zip(first, second, strict=True))
     labels = [sorted(np.concatenate([y for _, y in epoch]).tolist()) for epoch in (first, second)]
     assert labels[0] == labels[1], "an epoch is a pass"
+    other = stream.batches(2, seed=4)
+    shifted = epoch_of(other, other.for_fit(), 0)
+    assert not all((x == z).all() for (x, _), (z, _) in zip(second, shifted, strict=True))
 
 
 def test_wide_and_narrow_crops_are_flipped_alike(stream):

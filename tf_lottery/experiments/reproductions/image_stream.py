@@ -184,11 +184,16 @@ class StreamBatches:
     def _batches_of(self, examples, epoch):
         import tensorflow as tf
 
+        # Not their sum: epochs of one seed would be those of another one.
+        seed = tf.stack([tf.constant(self._seed, "int64"), epoch])
+
         def change(index, example):
-            return self._stream.augmented(*example, seed=tf.stack([epoch, index]) + self._seed)
+            of_image = tf.random.experimental.stateless_fold_in(seed, index)
+            return self._stream.augmented(*example, seed=of_image)
 
         count = min(_SHUFFLED, self._stream.num_train)
-        shuffled = examples.shuffle(count, seed=self._seed + epoch)
+        order = tf.random.stateless_uniform((), seed, maxval=2**31 - 1, dtype="int64")
+        shuffled = examples.shuffle(count, seed=order)
         changed = shuffled.enumerate().map(change, num_parallel_calls=-1)
         return changed.batch(self._batch_size, drop_remainder=True).take(self._steps)
 
