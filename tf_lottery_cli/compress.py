@@ -220,7 +220,8 @@ def _data(args, input_shape):
     how = {"reading": reading(args), "input_shape": input_shape}
     found = read_source(args.data, **how)
     note_classes(Output(args), found.classes)
-    parts = list(map(_given, found.parts))
+    # A test without a validation serves as one.
+    parts = [_given(part) for part in found.parts if part is not None]
     if args.validation_data is not None:
         other = read_source(args.validation_data, **how, classes=found.classes)
         return parts[0], _given(other.parts[0])

@@ -44,6 +44,18 @@ def test_parts_that_are_given(saved):
         load_own(strings, test=saved("c", size=2, y=np.array(["a", "c"])))
 
 
+def test_a_test_without_a_validation_stays_the_test(tmp_path):
+    image_files = pytest.importorskip("PIL.Image")
+    for part, count in (("train", 10), ("test", 3)):
+        for name in ("cat", "dog"):
+            (tmp_path / "photos" / part / name).mkdir(parents=True)
+            for i in range(count):
+                image = image_files.new("L", (2, 2))
+                image.save(tmp_path / "photos" / part / name / f"{i}.png")
+    data = load_own(tmp_path / "photos")
+    assert [len(y) for _, y in (data.train, data.validation, data.test)] == [18, 2, 6]
+
+
 @pytest.mark.parametrize("y", [np.eye(3)[np.arange(40) % 3], np.arange(40.0)[:, None] % 3])
 def test_labels_become_class_numbers(saved, y):
     data = load_own(saved(y=y))

@@ -98,6 +98,9 @@ def test_folder_of_images(photos):
         read_source(parts)
     (parts / "val" / "light").rename(parts / "val" / "dark")
     assert [len(y) for _, y, _ in read_source(parts).parts] == [2, 1]
+    (parts / "val").rename(parts / "test")
+    _, validation, test = read_source(parts).parts
+    assert validation is None and len(test[1]) == 1
 
 
 def test_suffixes_are_those_of_keras():
@@ -218,7 +221,15 @@ class Image:
     """Stands for the feature of TensorFlow Datasets."""
 
 
-@pytest.mark.parametrize(("shape", "expected"), [(None, (3, 4, 4, 1)), ((2, 2, 1), (3, 2, 2, 1))])
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        (None, (3, 4, 4, 1)),
+        ((2, 2, 1), (3, 2, 2, 1)),
+        ((None, None, 1), (3, 8, 8, 1)),
+        ((16,), (3, 8, 8, 1)),
+    ],
+)
 def test_images_of_tensorflow_datasets(monkeypatch, shape, expected):
     tf = pytest.importorskip("tensorflow")
     pytest.importorskip("tensorflow_datasets")
@@ -233,8 +244,11 @@ def test_images_of_tensorflow_datasets(monkeypatch, shape, expected):
     )
     builder = types.SimpleNamespace(info=info, as_dataset=as_dataset)
     monkeypatch.setattr(tfds_reader, "_builder", lambda *_: builder)
-    found = read_source("tfds:pets", Reading(pixel_range=(0.0, 1.0)), input_shape=shape)
-    (x, y, _), (_, other, _) = found.parts
+    size = None if shape is None else 8
+    reading = Reading(pixel_range=(0.0, 1.0), image_size=size)
+    found = read_source("tfds:pets", reading, input_shape=shape)
+    (x, y, _), validation, (_, other, _) = found.parts
+    assert validation is None
     assert (x.shape, y.tolist(), other.tolist()) == (expected, [0, 1, 0], [0])
     np.testing.assert_allclose(x, 0.2, rtol=1e-6)
     assert found.classes == ("cat", "dog")

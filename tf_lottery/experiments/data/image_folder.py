@@ -29,8 +29,9 @@ def read_images(folder, reading, input_shape=None, classes=None):
         classes: Tuple of strings, the names that the classes must have. Defaults to `None`.
 
     Returns:
-        Tuple of a list of one to three tuples `(x, y)`, and of the names of the classes. Both are
-        without labels if the images are in no folder.
+        Tuple of a list of one to three tuples `(x, y)`, for training, validation and test, and of
+        the names of the classes. The second is `None` if there is a test without a validation.
+        Both are without labels if the images are in no folder.
 
     Raises:
         ValueError: If there are no images, they cannot be read, or differ in size.
@@ -43,8 +44,13 @@ def read_images(folder, reading, input_shape=None, classes=None):
     parts = [next((folder / n for n in names if (folder / n).is_dir()), None) for names in _PARTS]
     if parts[0] is None or not _folders(parts[0]):
         parts = [folder]
+    while parts[-1] is None:
+        parts.pop()
     found, form = [], _Form(input_shape, reading)
-    for part in [part for part in parts if part is not None]:
+    for part in parts:
+        if part is None:
+            found.append(None)
+            continue
         paths, y, classes = _labelled(part, classes)
         found.append((form.read(paths), y))
     return found, classes

@@ -63,7 +63,7 @@ def load_own(
             shape = input_shape or _image_shape(parts["train"][0])
             read = read_source(other, reading, input_shape=shape, classes=found.classes)
             parts[name] = read.parts[0]
-    pairs = {name: _checked(name, part) for name, part in parts.items()}
+    pairs = {name: _checked(name, part) for name, part in parts.items() if part is not None}
     count = len(pairs["train"][1]) // _SHARE
     for name in ("test", "validation"):
         if name not in pairs:

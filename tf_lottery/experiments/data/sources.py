@@ -26,7 +26,8 @@ class Source:
 
     Args:
         parts: List of one to three tuples `(x, y, sample_weight)`: for training, validation and
-            test. `y` and `sample_weight` may be `None`, and `x` nested arrays.
+            test. `y` and `sample_weight` may be `None`, and `x` nested arrays. With a test alone
+            the validation is `None`.
         classes: Tuple of strings, the names of the classes in the order of their numbers.
             Defaults to `None`: the source has numbers.
     """
@@ -98,10 +99,10 @@ def read_source(source, reading=None, *, input_shape=None, needs_labels=True, cl
     suffix = path.suffix.lower()
     if source.startswith("tfds:"):
         parts, names = read_tfds(source.removeprefix("tfds:"), reading, input_shape)
-        found = Source([(x, y, None) for x, y in parts], names)
+        found = Source([part and (*part, None) for part in parts], names)
     elif path.is_dir():
         parts, names = read_images(path, reading, input_shape, classes)
-        found = Source([(x, y, None) for x, y in parts], names)
+        found = Source([part and (*part, None) for part in parts], names)
     elif is_function(source) and not path.exists():
         found = Source(call_function(source))
     elif not path.exists():
@@ -115,7 +116,7 @@ def read_source(source, reading=None, *, input_shape=None, needs_labels=True, cl
     else:
         raise ValueError(f"DATA must be one of: {KINDS}. Received: {source!r}")
     found = _with_numbers(found, classes)
-    if needs_labels and any(y is None for _, y, _ in found.parts):
+    if needs_labels and any(y is None for _, y, _ in filter(None, found.parts)):
         raise ValueError(
             f"DATA must have labels: {KINDS}. Received: {source!r}, which has inputs alone"
         )
@@ -125,7 +126,11 @@ def read_source(source, reading=None, *, input_shape=None, needs_labels=True, cl
 def _with_numbers(found, classes):
     """Returns a `Source` whose labels are no names."""
     parts, names = [], found.classes or classes
-    for x, y, weights in found.parts:
+    for part in found.parts:
+        if part is None:
+            parts.append(None)
+            continue
+        x, y, weights = part
         if y is not None and np.asarray(y).dtype.kind in "USO":
             y, names = numbered(y, names)
         parts.append((x, y, weights))

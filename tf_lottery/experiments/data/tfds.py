@@ -57,7 +57,8 @@ def read_tfds(name, reading, input_shape=None):
             to `None`: images must have one size.
 
     Returns:
-        Tuple of a list of one to three tuples `(x, y)`, and of the names of the classes or `None`.
+        Tuple of a list of one to three tuples `(x, y)`, for training, validation and test, and of
+        the names of the classes or `None`. The second is `None` if there is a test alone.
 
     Raises:
         ValueError: If the data set has no inputs with class labels, or they differ in shape.
@@ -73,9 +74,15 @@ def read_tfds(name, reading, input_shape=None):
             f"{', '.join(splits)}"
         )
     is_image = "Image" in type(builder.info.features[keys[0]]).__name__
-    shape = input_shape[:2] if is_image and input_shape else (reading.image_size,) * 2
+    shape = (input_shape or ())[:2]
+    if len(shape) < 2 or None in shape:
+        shape = (reading.image_size,) * 2
+    last = max(i for i, split in enumerate(_SPLITS) if split in splits)
     parts = []
-    for split in (split for split in _SPLITS if split in splits):
+    for split in _SPLITS[: last + 1]:
+        if split not in splits:
+            parts.append(None)
+            continue
         examples = builder.as_dataset(split=split, as_supervised=True)
         if is_image and None not in shape:
             examples = examples.map(lambda x, y: (_resized(x, shape), y))
@@ -83,7 +90,10 @@ def read_tfds(name, reading, input_shape=None):
     if is_image:
         low, high = reading.pixel_range
         scale = np.float32((high - low) / 255)
-        parts = [(x.astype("float32") * scale + np.float32(low), y) for x, y in parts]
+        parts = [
+            part and (part[0].astype("float32") * scale + np.float32(low), part[1])
+            for part in parts
+        ]
     names = getattr(builder.info.features[keys[1]], "names", None)
     return parts, None if names is None else tuple(names)
 
