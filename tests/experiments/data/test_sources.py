@@ -46,6 +46,15 @@ def test_column_of_labels(tmp_path):
     assert x.shape == (2, 3) and y is None
     ((x, y, _),) = read_source(path, needs_labels=False, input_shape=(2,)).parts
     assert (x.tolist(), y.tolist()) == ([[1, 2], [3, 4]], [0, 1])
+    # As pandas writes an array.
+    path = write(tmp_path / "numbered.csv", "0,1,Label\n5.5,6,b\n6.5,7,a\n")
+    ((x, y, _),) = read_source(path).parts
+    assert (x.tolist(), y.tolist()) == ([[5.5, 6], [6.5, 7]], [1, 0])
+    path = write(tmp_path / "numbered.csv", "0,1,2,kind\n5,6,7,b\n6,7,8,a\n")
+    assert read_source(path).classes == ("a", "b")
+    path = write(tmp_path / "numbered.csv", "0,1,2\n1,6,8\n0,7,9\n")
+    ((x, y, _),) = read_source(path, Reading(label_column="0")).parts
+    assert (x.tolist(), y.tolist()) == ([[6, 8], [7, 9]], [1, 0])
     ((x, y, _),) = read_source(write(tmp_path / "bare.csv", "5.5,setosa\n6.5,rosa\n")).parts
     assert (x.tolist(), y.tolist()) == ([[5.5], [6.5]], [1, 0])
 
@@ -57,6 +66,7 @@ def test_column_of_labels(tmp_path):
             "a,city,label\n1,Rome,0\n2,Oslo,1\n",
             r"number in every .*'city' \('Rome' in row 1",
         ),
+        (",a,label\n0,5,1\n1,6,0\n", "index=False.* without one in column 1"),
         ("a,b,label\n1,2,0\n1,,1\n", r"'b' \(empty in row 2\)"),
         ("a,label\n1,x\n2,\n", "label in every row.* in row 2"),
         ("a,label\n1,x\n2\n", "2 columns in every row.* with 1 in row 2"),

@@ -40,7 +40,7 @@ def read_csv(path, label_column=None, needs_labels=True, classes=None, width=Non
     >>> x.tolist(), y.tolist(), classes
     ([[4.5, 3.0], [12.0, 5.0]], [0, 1], ('cat', 'dog'))
     """
-    names, rows = _rows(path)
+    names, rows = _rows(path, (_DEFAULT, label_column))
     has_labels = needs_labels or width == len(names) - 1
     chosen = _column_of_labels(path, names, label_column, has_labels)
     inputs = [i for i in range(len(names)) if i != chosen]
@@ -61,20 +61,34 @@ def read_csv(path, label_column=None, needs_labels=True, classes=None, width=Non
     return x, *numbered(labels, classes)
 
 
-def _rows(path):
-    """Returns the names of the columns, and the rows as lists of strings."""
+def _rows(path, known):
+    """Returns the names of the columns, and the rows as lists of strings.
+
+    Args:
+        path: The file.
+        known: Tuple of names; a line with one of them has the names of the columns, also if some
+            are numbers.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
+            delimiter = max(",;\t", key=file.readline().count)
             file.seek(0)
-            delimiter = max(",;\t", key=first.count)
             rows = [row for row in csv.reader(file, delimiter=delimiter) if any(row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"DATA must be a table in UTF-8. Received: {str(path)!r} ({error})"
         ) from None
-    has_names = bool(rows) and not any(map(_is_number, rows[0]))
-    names = [name.strip() for name in rows[0]] if has_names else []
+    first = [text.strip() for text in rows[0]] if rows else []
+    has_names = bool(first) and (
+        _are_names(first) or any(name in known or name.lower() in known for name in first)
+    )
+    names = first if has_names else []
+    if "" in names:
+        raise ValueError(
+            "DATA must have a name for every column or for none; pandas writes its index as a "
+            f"column without a name unless `index=False`. Received: {str(path)!r} without one in "
+            f"column {names.index('') + 1}"
+        )
     rows = rows[has_names:]
     if not rows:
         raise ValueError(f"DATA must have rows of examples. Received: {str(path)!r} with none")
@@ -86,6 +100,13 @@ def _rows(path):
                 f"Received: {str(path)!r} with {len(row)} in row {number}"
             )
     return names, rows
+
+
+def _are_names(texts):
+    """Returns whether no text is a number, or numbers are those that pandas gives to columns."""
+    numbers = list(filter(_is_number, texts))
+    is_counted = numbers == list(map(str, range(len(numbers))))
+    return not numbers or (3 <= len(numbers) < len(texts) and is_counted)
 
 
 def _is_number(text):
