@@ -60,8 +60,27 @@ def test_gradual_pruning_costs_the_mean_of_its_steps(half):
     assert cost["training_flops"] == pytest.approx(30 * 4 * DENSE * densities.mean())
 
 
-def test_models_whose_flops_cannot_be_counted():
-    layers = [keras.Input((None, 3)), keras.layers.LSTM(2)]
-    sparse = tfl.sparsify(keras.Sequential(layers), sparsity=0.5)
-    cost = training_cost(sparse, TrainSettings("static"), 7)
+class Own(keras.layers.Layer):
+    def __init__(self, examples=None):
+        super().__init__()
+        self.examples = examples
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(3, 2), name="kernel")
+
+    def call(self, inputs):
+        if self.examples and inputs.shape[0] != self.examples:
+            raise TypeError("code of the user's own")
+        return keras.ops.matmul(inputs, self.kernel)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer"),
+    [((None, 3), keras.layers.LSTM(2)), ((3,), Own()), ((3,), Own(examples=4))],
+    ids=["open length", "unknown layer", "code that fails"],
+)
+def test_models_whose_flops_cannot_be_counted(shape, layer):
+    sequential = keras.Sequential([layer])
+    sequential.build((4, *shape))
+    cost = training_cost(tfl.sparsify(sequential, sparsity=0.5), TrainSettings("static"), 7)
     assert cost == {"steps": 7, "training_flops": None}

@@ -24,7 +24,7 @@ def training_cost(model, settings, steps, *, updates=(), tickets=()):
 
     Returns:
         Dict of `steps`, and of `training_flops`, `None` if the FLOPs of the model cannot be
-        counted.
+        counted, or those of none of its layers.
 
     Example:
 
@@ -35,7 +35,9 @@ def training_cost(model, settings, steps, *, updates=(), tickets=()):
     cost = {"steps": steps * _trainings(settings, tickets), "training_flops": None}
     try:
         report = flops(model)
-    except ValueError:
+    except Exception:  # A model's own code may fail in any way when it is traced.
+        return cost
+    if not report.rows:
         return cost
     method = getattr(settings, "method", "static")
     if method == "imp":
