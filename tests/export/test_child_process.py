@@ -1,4 +1,5 @@
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -185,6 +186,25 @@ def test_call_that_takes_too_long_is_ended(task):
         with pytest.raises(ChildTimeout, match=message):
             child.call("sleep")
         assert child.has_ended()
+
+
+@pytest.mark.parametrize("what", ["argument", "answer"])
+def test_kept_process_does_not_answer_a_call_that_was_given_up(what, task, monkeypatch):
+    def interrupted(file):
+        raise KeyboardInterrupt
+
+    with KeptProcess(lambda: ChildProcess(task)) as kept:
+        first = kept.call("process")
+        if what == "argument":
+            # It cannot be pickled, after a part of the message was written.
+            with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+                kept.call("add", a=bytes(2**20), b=lambda: None)
+        else:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(pickle, "load", interrupted)
+                kept.call("add", a=1, b=2)
+        assert kept.call("add", a=3, b=4) == 7
+        assert kept.call("process") != first
 
 
 def test_kept_process_is_one_until_it_crashes(task):

@@ -174,4 +174,10 @@ class KeptProcess:
             self.__exit__()
             if is_first or isinstance(error, ChildTimeout):
                 raise
+        except ChildError:
+            raise
+        except BaseException:
+            # What is still in the pipes would be taken for a part of the next call.
+            self.__exit__()
+            raise
         return self.call(name, **arguments)
