@@ -35,6 +35,7 @@ def data_of(classes, features=4):
     ("units", "activation", "loss", "expected", "logits"),
     [
         (3, None, None, CROSSENTROPY, True),
+        (3, "softmax", "CategoricalCrossentropy", CROSSENTROPY, False),
         (3, "softmax", None, CROSSENTROPY, False),
         (1, None, None, keras.losses.BinaryCrossentropy, True),
         (1, "sigmoid", None, keras.losses.BinaryCrossentropy, False),
@@ -91,6 +92,13 @@ def test_data_that_do_not_fit(own, units, data, message):
 def test_label_smoothing_is_refused(own):
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
     with pytest.raises(ValueError, match="without label smoothing.*label_smoothing=0.1"):
+        load_network(own(3, "softmax", loss=loss), data_of(3))
+
+
+@pytest.mark.parametrize("loss", ["mse", keras.losses.CategoricalFocalCrossentropy()])
+def test_losses_of_one_hot_labels_are_refused(own, loss):
+    name = "mean_squared_error" if loss == "mse" else loss.name
+    with pytest.raises(ValueError, match=f"a loss for class numbers.*Received: loss='{name}'"):
         load_network(own(3, "softmax", loss=loss), data_of(3))
 
 

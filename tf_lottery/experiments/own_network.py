@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tf_lottery.calibration.inputs import to_array
-from tf_lottery.experiments.labels import are_logits, class_numbers, takes_logits
+from tf_lottery.experiments.labels import are_logits, class_numbers
 from tf_lottery.experiments.model_file import file_digest, load_plain
 from tf_lottery.export.inputs import make_inputs
 
@@ -79,6 +79,7 @@ def load_network(path, data):
     optimizer = type(optimizer).from_config(optimizer.get_config()) if optimizer else "adam"
     loss, is_other = _loss(model, outputs)
     model.compile(optimizer, loss)
+    _check_loss(model, outputs)
     metrics = [_accuracy(model, outputs)] + ([] if is_other else _other_metrics(saved))
     model.compile(optimizer, loss, metrics=metrics)
     return model
@@ -102,6 +103,7 @@ def _loss(model, outputs):
     """Returns the loss for class numbers, and whether it is another one than the model's."""
     losses = keras.tree.flatten(getattr(model, "loss", None))
     loss = losses[0] if losses else None
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
     if loss is None:
         logits = are_logits(model, outputs)
         if outputs.shape[-1] == 1:
@@ -126,11 +128,30 @@ def _loss(model, outputs):
     return loss, False
 
 
+def _check_loss(model, outputs):
+    """Raises a `ValueError` if the loss of a compiled model does not take class numbers."""
+    if outputs.shape[-1] == 1:
+        return
+    # Of another number than there are classes, so that it is not taken for rows of these.
+    outputs = np.resize(outputs, (outputs.shape[-1] + 1, *outputs.shape[1:]))
+    try:
+        model.compute_loss(
+            y=keras.ops.zeros(outputs.shape[:-1], "int32"),
+            y_pred=keras.ops.convert_to_tensor(outputs),
+        )
+    except Exception as error:  # Backends raise errors of their own.
+        loss = getattr(model.loss, "name", getattr(model.loss, "__name__", model.loss))
+        raise ValueError(
+            "Argument `model` must be compiled with a loss for class numbers, such as "
+            f"'sparse_categorical_crossentropy'. Received: loss={loss!r}"
+        ) from error
+
+
 def _accuracy(model, outputs):
     if outputs.shape[-1] > 1:
         return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     # What Keras makes of the name "accuracy" would compare logits with a half.
-    is_above_zero = takes_logits(model)
+    is_above_zero = are_logits(model, outputs)
     return keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0 if is_above_zero else 0.5)
 
 

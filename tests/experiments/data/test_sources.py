@@ -113,6 +113,18 @@ def test_folder_of_images(photos):
     assert validation is None and len(test[1]) == 1
 
 
+@pytest.mark.parametrize("channels", [None, 1, 3])
+def test_images_of_16_bits(photos, channels):
+    from PIL import Image
+
+    for path in photos.rglob("*.png"):
+        Image.fromarray(np.full((4, 6), 51 * 257, "uint16")).save(path)
+    shape = channels and (None, None, channels)
+    ((x, _, _),) = read_source(photos, input_shape=shape).parts
+    assert x.shape == (3, 4, 6, channels or 1)
+    assert (x == 51).all()
+
+
 def test_suffixes_are_those_of_keras():
     from keras.src.utils.image_dataset_utils import ALLOWLIST_FORMATS
 
@@ -170,6 +182,7 @@ def keras_style(): return (x, y), (x[:1], y[:1])
 def batches(): return Batches(), Batches(), (x[:1], y[:1])
 def inputs(): return x
 def nothing(): return None
+def single(): return iter([(x[0], np.int64(0))]), (x, y)
 def broken(): raise KeyError("oops")
 """
 
@@ -201,6 +214,7 @@ def test_functions(module):
     [
         ("{}:missing", "has no function 'missing'"),
         ("{}:inputs", "must have labels"),
+        ("{}:single", r"have batches, as of `dataset.batch\(32\)`"),
         ("{}:nothing", "which returns NoneType"),
         ("{}:broken", "has failed: KeyError: 'oops'"),
         ("no_such_module_of_a_test:load", "can be imported.*No module named"),

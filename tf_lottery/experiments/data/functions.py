@@ -69,7 +69,15 @@ def _read(source, part):
             f"Received: {source!r}, which returns {type(part).__name__}"
         )
     batches = raw_batches("data", part)
-    return (part, None, None) if batches is None else gather("data", batches)
+    if batches is None:
+        return part, None, None
+    try:
+        return gather("data", batches)
+    except ValueError as error:
+        raise ValueError(
+            "DATA must be a function whose data sets have batches, as of `dataset.batch(32)`. "
+            f"Received: {source!r} ({error})"
+        ) from error
 
 
 def import_module(name):

@@ -9,7 +9,7 @@ from tf_lottery import extras
 
 # As `keras.utils.image_dataset_from_directory`.
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
-_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _PARTS = (("train",), ("validation", "val"), ("test",))
 
 
@@ -118,7 +118,7 @@ class _Form:
         """Returns an array of the images in files."""
         first = _load(paths[0], None, None)
         if self.channels is None:
-            self.channels = 1 if first.mode in ("1", "L", "I", "I;16") else 3
+            self.channels = 1 if first.mode in ("1", "L") or first.mode.startswith("I") else 3
         if self.channels not in _MODES:
             raise ValueError(
                 "DATA must fit the model. Received: a folder of images for a model of "
@@ -148,15 +148,18 @@ def _size(image):
 
 
 def _load(path, mode, size):
-    try:
-        if mode is None:
-            from PIL import Image
+    from PIL import Image
 
-            with Image.open(path) as image:
+    try:
+        with Image.open(path) as image:
+            if mode is None:
                 return image
-        return keras.utils.load_img(
-            path, color_mode=mode, target_size=size, interpolation="bilinear"
-        )
+            if image.mode.startswith("I"):
+                # 16 bits, of which TensorFlow, too, takes the upper eight.
+                image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+            image = image.convert(mode)
+            size = image.size if size is None else size[::-1]
+            return image.resize(size, Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(
             f"DATA must be images that can be read. Received: {str(path)!r}, which cannot be"

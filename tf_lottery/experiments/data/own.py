@@ -93,11 +93,12 @@ def _checked(name, part):
     # Float64 takes twice the memory, and networks compute in less.
     x = keras.tree.map_structure(lambda a: a.astype("float32") if a.dtype == "float64" else a, x)
     labels = _class_numbers(name, np.asarray(y))
-    if not len(labels) or any(len(array) != len(labels) for array in arrays):
+    if not labels.size or any(array.shape[:1] != labels.shape[:1] for array in arrays):
+        shapes = ", ".join(str(array.shape) for array in arrays[:3])
         raise ValueError(
-            "DATA must have a label for every example, at least one. Received: "
-            f"{[array.shape for array in arrays]} and labels of shape {labels.shape} in the {name} "
-            "data"
+            "DATA must have a label for every example, at least one. Received: inputs of shape "
+            f"{shapes}{', ...: a list is one of arrays' if len(arrays) > 3 else ''} and labels of "
+            f"shape {labels.shape} in the {name} data"
         )
     for array in keras.tree.flatten(x):
         if array.dtype.kind == "f" and not np.isfinite(array).all():
