@@ -8,6 +8,7 @@ hidden, since Keras would import it only to set its seed.
 import os
 import pathlib
 import sys
+import unittest.mock
 
 import numpy as np
 
@@ -42,11 +43,23 @@ def print_error(function, *args):
 
 
 def enter_twice(folder):
-    """Locks a folder for all processes, and then once more, as another run would."""
+    """Locks a folder for all processes, once more, as another run would, and where that fails."""
     from tf_lottery.experiments.folder_lock import locked
 
     with locked(folder):
         print_error(locked(folder, wait=0).__enter__)
+    with unittest.mock.patch("tf_lottery.files.sweep", lambda *args, **kwargs: fail()):
+        print_error(locked(folder).__enter__)
+
+
+def check_copy(sparse):
+    """Checks the copy of a network whose kernel has its halves in two processes."""
+    import tf_lottery as tfl
+    from tf_lottery import hosts
+
+    copy, _ = tfl.compact(sparse)
+    (expected,) = sparse.get_kernels().values()
+    np.testing.assert_array_equal(hosts.to_numpy(copy.layers[-1].kernel), expected)
 
 
 def check_values(mask):
@@ -78,6 +91,7 @@ def main():
         os.dup2(log, 1)
         os.dup2(log, 2)
     sparse = cases.run(arguments)
+    check_copy(sparse)
     check_values(sparse.selection.masks[0])
     print_error(hosts.on_writer, fail)
     print_error(hosts.check_same, arguments.index, "directory", "search.npz")

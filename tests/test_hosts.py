@@ -55,7 +55,8 @@ def test_two_processes_share_a_training(several_hosts, tmp_path):
     assert first[1] == second[1]
     assert "another file for the processes [1]" in first[1]
     assert "no other process works" in first[2]
-    assert "Process 0 could not write" in second[2]
+    assert first[3] == "no space left"
+    assert "Process 0 could not write" in second[2] and second[2] == second[3]
     assert list(tmp_path.rglob(".lock")) == []
 
 

@@ -97,6 +97,7 @@ class EarlyStopIteration(SparsityCallback):
         self.runs = [[]]
         if self.path is not None and self.path.exists():
             self.runs = _read_runs(self.path)
+        hosts.check_same(self.runs, "path", self.path)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Discards evaluations of epochs that are trained again."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import pathlib
 import time
@@ -45,17 +46,16 @@ def locked(directory, *, wait=_PATIENCE):
     """
     path = pathlib.Path(directory) / _NAME
     descriptor = hosts.on_writer(_acquire, path, time.monotonic() + wait)
-    if descriptor is None:
-        yield
-        return
     try:
-        files.sweep(directory, is_locked=True)
+        # The others wait, and fail too if this fails.
+        hosts.on_writer(functools.partial(files.sweep, is_locked=True), directory)
         yield
     finally:
-        # Windows deletes no open files.
-        if os.name == "posix":
-            path.unlink(missing_ok=True)
-        os.close(descriptor)
+        if descriptor is not None:
+            # Windows deletes no open files.
+            if os.name == "posix":
+                path.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def is_locked(directory):

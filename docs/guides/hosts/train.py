@@ -22,7 +22,7 @@ BATCH_SIZE, EPOCHS = 64, 5
 def join():
     """Joins the other processes, and distributes the model that is made from now on."""
     if "NUM_PROCESSES" in os.environ:
-        # Used only if the devices are CPUs.
+        # For CPUs. With other devices, Keras agrees on a seed through it.
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         keras.distribution.initialize(
             os.environ["COORDINATOR"],
