@@ -48,14 +48,14 @@ def to_numpy(value):
     Every host gets all of it, through the memory of a device.
 
     Args:
-        value: Tensor or Keras variable.
+        value: Tensor, Keras variable or NumPy array.
 
     Example:
 
     >>> to_numpy(sparse.selection.masks[0]).shape
     (8, 10)
     """
-    if keras.backend.backend() == "jax":
+    if keras.backend.backend() == "jax" and not isinstance(value, np.ndarray):
         tensor = keras.ops.convert_to_tensor(value)
         if not (tensor.is_fully_addressable or tensor.is_fully_replicated):
             from jax.experimental import multihost_utils

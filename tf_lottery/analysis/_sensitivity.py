@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
+from tf_lottery import hosts
 from tf_lottery.analysis._flops import flops
 from tf_lottery.analysis.connectivity import check_model, evaluate
 from tf_lottery.analysis.sensitivity_report import MEASURES, KernelSensitivity, Sensitivity
@@ -182,7 +182,7 @@ def _layer_changes(model, x, names, sparsities, scores, batch_size):
         walk = Walk(plain, model.kernels, input_batches("data", x, batch_size))
         for name, matrix in walk.matrices.items():
             gram = walk.moments(name).gram
-            kernel = ops.convert_to_numpy(matrix.kernel)
+            kernel = hosts.to_numpy(matrix.kernel)
             weights = matrix.split(kernel)
             gram = gram[:, : weights.shape[1], : weights.shape[1]]
             total = max(_energy(gram, weights), 1e-30)

@@ -6,6 +6,7 @@ import itertools
 import keras
 import numpy as np
 
+from tf_lottery import hosts
 from tf_lottery._keras import all_layers
 from tf_lottery.export.compaction.copying import (
     config_of,
@@ -112,7 +113,7 @@ class _Builder:
                 _copy_variables(old, new)
             else:
                 for name, value in edit.weights.items():
-                    _attribute(new, name).assign(value)
+                    hosts.assign(_attribute(new, name), value)
                     _copy_trainable(_attribute(old, name), _attribute(new, name))
 
     def _run(self, scan, inputs, prefix=None):
@@ -271,7 +272,7 @@ def _copy_variables(old, new):
         raise not_copied(old, "whose copy has other weights")
     for source, target in zip(old.variables, new.variables, strict=True):
         # A copy: on JAX, training donates the buffers of a model, so models must not share any.
-        target.assign(np.array(keras.ops.convert_to_numpy(source)))
+        hosts.assign(target, hosts.to_numpy(source).copy())
         _copy_trainable(source, target)
     # `Normalization` computes with copies of its statistics, which this updates.
     if hasattr(new, "finalize_state"):

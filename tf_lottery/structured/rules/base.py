@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from tf_lottery import hosts
 from tf_lottery.structured.graph import Channels
 
 
@@ -204,7 +205,7 @@ class Rule:
 
 def to_numpy(variable):
     """Returns a variable's value as an array of at least single precision."""
-    array = keras.ops.convert_to_numpy(variable)
+    array = hosts.to_numpy(variable)
     return array if array.dtype == "float64" else array.astype("float32")
 
 
