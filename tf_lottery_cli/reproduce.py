@@ -74,7 +74,7 @@ def run(args):
     _check(args)
     import_keras()
     from tf_lottery.experiments import reproductions
-    from tf_lottery.experiments.devices import on_all_devices
+    from tf_lottery.experiments.devices import count_devices, on_all_devices
 
     output = Output(args)
     if args.name is None:
@@ -82,7 +82,13 @@ def run(args):
         return
     chosen = _find(args.name, reproductions.REPRODUCTIONS)
     if args.synthetic:
-        size, steps = args.batch_size or _BATCH_SIZE, args.steps or _STEPS
+        devices, steps = count_devices(), args.steps or _STEPS
+        size = args.batch_size or -(-_BATCH_SIZE // devices) * devices
+        if size % devices:
+            raise ValueError(
+                f"--batch-size must be a multiple of {devices}, the accelerators that share a "
+                f"batch. Received: --batch-size {size}"
+            )
         chosen = chosen.shortened(size, steps)
         data = reproductions.make(chosen, size * steps, args.image_size, args.seed)
     else:

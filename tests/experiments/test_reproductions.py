@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tf_lottery_cli
-from tf_lottery.experiments import networks
+from tf_lottery.experiments import devices, networks
 from tf_lottery.experiments.reproductions import REPRODUCTIONS, load, make, run_reproduction
 from tf_lottery.experiments.reproductions.image_stream import made_stream
 
@@ -105,6 +105,8 @@ def test_wikitext_is_read_from_its_files(tmp_path):
     found = load(REPRODUCTIONS[GRU], tmp_path)
     assert (found.input_shape, found.num_classes, len(found.train[0])) == ((100,), 256, 2)
     assert found.test[1][0, :3].tolist() == [1, 2, 3]
+    (tmp_path / "wiki.test.tokens").write_bytes(bytes(1999))
+    assert len(load(REPRODUCTIONS[GRU], tmp_path).test[0]) == 16, "for eight accelerators"
 
 
 def test_a_training_runs_on_made_examples_and_is_resumed(tmp_path, capsys):
@@ -116,6 +118,13 @@ def test_a_training_runs_on_made_examples_and_is_resumed(tmp_path, capsys):
     assert report["results"]["density"] == pytest.approx(0.25, abs=1e-3)
     assert tf_lottery_cli.main(command) == 0
     assert json.loads(capsys.readouterr().out) == report, "a finished run is not trained again"
+
+
+def test_accelerators_share_the_batches_of_a_trial(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(devices, "count_devices", lambda: 3)
+    command = ["reproduce", GRU, "--synthetic", "--steps", "1", "--out", str(tmp_path)]
+    assert tf_lottery_cli.main([*command, "--batch-size", "4"]) == 2
+    assert "must be a multiple of 3" in capsys.readouterr().err
 
 
 def test_trainings_are_listed_and_typing_errors_named(capsys):

@@ -27,21 +27,34 @@ def on_all_devices():
         yield
 
 
+def count_devices():
+    """Returns between how many accelerators `on_all_devices` shares every batch.
+
+    Example:
+
+    >>> batch_size = 32 * count_devices()
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return max(1, len(tf.config.list_logical_devices("GPU")))
+    return len(keras.distribution.list_devices()) if keras.backend.backend() == "jax" else 1
+
+
 def _mirrored():
     import tensorflow as tf
 
-    if len(tf.config.list_logical_devices("GPU")) < 2:
+    if count_devices() < 2:
         return contextlib.nullcontext()
     return tf.distribute.MirroredStrategy().scope()
 
 
 @contextlib.contextmanager
 def _data_parallel():
-    devices = keras.distribution.list_devices()
-    if len(devices) < 2:
+    if count_devices() < 2:
         yield
         return
-    before = keras.distribution.distribution()
+    before, devices = keras.distribution.distribution(), keras.distribution.list_devices()
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
     try:
         yield

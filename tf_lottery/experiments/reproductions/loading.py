@@ -13,6 +13,8 @@ _SMALL = 32
 _TEXT_FILES = {"train": "wiki.train.tokens", "validation": "wiki.valid.tokens"}
 _TEXT_FILES["test"] = "wiki.test.tokens"
 _BYTES = "".join(map(chr, range(256)))
+# JAX shares a batch between accelerators only if each gets equally many examples.
+_SHARES = 8
 
 
 def load(reproduction, data_dir=None, download=False, seed=0):
@@ -78,7 +80,8 @@ def wikitext(folder):
 
     Args:
         folder: The folder of `wiki.train.tokens`, `wiki.valid.tokens` and `wiki.test.tokens`. They
-            are read from disk as training needs them.
+            are read from disk as training needs them. Of the last two up to seven windows are left
+            out, so that two, four or eight accelerators can share every batch.
 
     Raises:
         OSError: If a file is missing.
@@ -92,7 +95,14 @@ def wikitext(folder):
                 f"Received: {str(folder)!r} without {name!r}"
             )
         parts.append(_windows(np.memmap(path, dtype="uint8", mode="r")))
-    return Data("wikitext-103", *parts, _BYTES)
+    train, *held_out = parts
+    return Data("wikitext-103", train, *map(_shared, held_out), _BYTES)
+
+
+def _shared(part):
+    """Returns as many examples as accelerators can share, or all if there are too few."""
+    count = len(part[1]) // _SHARES * _SHARES or len(part[1])
+    return tuple(array[:count] for array in part)
 
 
 def _windows(codes):
