@@ -200,6 +200,24 @@ def test_targets_of_several_layers_come_from_one_pass(monkeypatch):
     assert [count for _, _, count in found] == [1 + 6 + 6, 1 + 6 + 4, 1 + 6 + 2]
 
 
+class DenseAndInputs(layers.Dense):
+    def call(self, inputs):
+        return super().call(inputs), inputs
+
+    def compute_output_shape(self, input_shape):
+        return super().compute_output_shape(input_shape), input_shape
+
+
+def test_layers_may_return_more_than_their_product():
+    inputs = keras.Input((6,))
+    outputs, _ = DenseAndInputs(5)(inputs)
+    model = keras.Model(inputs, outputs)
+    random_weights(model)
+    sparse, before = pruned(model)
+    report = tfl.repair(sparse, data(), reference=before, match_variances=False)
+    assert report.rows[0].error_after < report.rows[0].error_before
+
+
 def test_unit_without_weights_keeps_its_bias():
     model = two_layers()
     sparse, before = pruned(model)

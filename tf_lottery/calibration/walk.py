@@ -231,7 +231,9 @@ class Walk:
                     counts[id(layer)] = counts.get(id(layer), 0) + step
                     outputs = call(*args, **kwargs)
                     if step == 1:
-                        sizes[id(layer)] = sizes.get(id(layer), 0) + math.prod(outputs.shape)
+                        # A layer of the user's own may have outputs beside the product.
+                        size = math.prod(keras.tree.flatten(outputs)[0].shape)
+                        sizes[id(layer)] = sizes.get(id(layer), 0) + size
                     return outputs
 
                 return count
