@@ -33,7 +33,13 @@ from export_tables import (
     xnnpack_arm,
 )
 from markdown import percent, table
-from one_shot_tables import one_shot, one_shot_layers, repair_cost
+from one_shot_tables import (
+    one_shot,
+    one_shot_cnn,
+    one_shot_cnn_layers,
+    one_shot_layers,
+    repair_cost,
+)
 from recipe_tables import (
     recipe_cifar10,
     recipe_hub,
@@ -290,6 +296,8 @@ TABLES = (
     xnnpack_arm,
     one_shot,
     one_shot_layers,
+    one_shot_cnn,
+    one_shot_cnn_layers,
     repair_cost,
     channel_groups,
     compressed,
