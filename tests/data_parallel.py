@@ -21,3 +21,10 @@ if __name__ == "__main__":
     predictions = model.predict(x, batch_size=8, verbose=0)
     stripped = tfl.strip(model).predict(x, batch_size=8, verbose=0)
     np.testing.assert_allclose(stripped, predictions, atol=1e-6)
+    # Fewer variables are trained after the last change of masks than during the training.
+    model.evaluate(x, y, batch_size=8, verbose=0)
+    moving = tfl.callbacks.RigL(frequency=2, end_step=14)
+    validation = {"validation_data": (x, y), "validation_batch_size": 8}
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[moving], **validation)
+    model.evaluate(x, y, batch_size=8, verbose=0)
+    assert model.density == 0.25

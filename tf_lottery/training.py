@@ -63,6 +63,7 @@ class Training:
     def make_train_function(self):
         """Creates the training function again, for the current trainable variables."""
         _keras.track_parameters(self.fitted)
+        self._forget_evaluation()
         # A loop without `fit` has its own training function.
         if self.fitted.compiled:
             self.fitted.make_train_function(force=True)
@@ -81,6 +82,7 @@ class Training:
             `TrainFunctions` for `switch_back`, or `None` outside of `fit`.
         """
         usual = self.fitted.train_function
+        self._forget_evaluation()
         if functions is not None and functions.usual is usual:
             self.fitted.train_function = functions.switched
             return functions
@@ -96,6 +98,15 @@ class Training:
         # Another callback may have changed what the model computes, and made a third function.
         is_switched = functions is not None and self.fitted.train_function is functions.switched
         self.fitted.train_function = functions.usual if is_switched else None
+        self._forget_evaluation()
+
+    def _forget_evaluation(self):
+        """Lets Keras make the functions anew that JAX has compiled for other variables.
+
+        With several devices they return every variable in a layout that is fixed for it.
+        """
+        if keras.backend.backend() == "jax" and keras.distribution.distribution() is not None:
+            self.fitted.test_function = self.fitted.predict_function = None
 
 
 def find_training(fitted, sparse_model=None, optimizer=None):
