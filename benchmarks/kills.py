@@ -16,6 +16,7 @@ names, with `--only`. About twenty minutes on one CPU core.
 
 import argparse
 import contextlib
+import csv
 import io
 import json
 import math
@@ -158,12 +159,14 @@ def content(path, folder):
         return h5(data)
     if path.suffix == ".tflite":
         return data
+    if path.suffix == ".csv":
+        return without_times(list(csv.DictReader(io.StringIO(data.decode()))))
     text = data.decode().replace(str(folder), "")
     return without_times(json.loads(text)) if path.suffix == ".json" else text
 
 
 def without_times(found):
-    """Returns the content of a JSON file without the times that were measured."""
+    """Returns the content of a JSON or CSV file without the times that were measured."""
     if isinstance(found, list):
         return list(map(without_times, found))
     if isinstance(found, dict):

@@ -178,6 +178,11 @@ def sweep(folder, jobs):
     command(folder, "sweep", path, "--out", folder / "runs", "--jobs", jobs)
 
 
+def compare(folder):
+    options = ("--methods", "dense,static", "--sparsity", "0.9", "--seeds", "1", "--epochs", "1")
+    command(folder, "compare", *options, "--jobs", "1", "--quiet", "--out", folder / "runs")
+
+
 CASES = {
     "imp, weights": functools.partial(imp, rewind="weights", rewind_to_step=3),
     "imp, learning rate": functools.partial(imp, rewind="learning_rate", rewind_to_step=0),
@@ -196,9 +201,10 @@ CASES = {
     "tf-lottery retrain": retrain,
     "tf-lottery sweep": functools.partial(sweep, jobs=1),
     "tf-lottery sweep, jobs": functools.partial(sweep, jobs=2),
+    "tf-lottery compare": compare,
     "tf-lottery stability": stability,
     "compress": compress,
     "demo, full": run_demo,
 }
 # These start other processes or train several networks.
-SLOW = ("tf-lottery sweep, jobs", "compress", "demo, full")
+SLOW = ("tf-lottery sweep, jobs", "tf-lottery compare", "compress", "demo, full")
