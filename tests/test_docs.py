@@ -47,8 +47,26 @@ def code_of(page):
     return "\n".join(BLOCK.findall(page.read_text()))
 
 
+# Pages that train longest, by what guards them in the quick tier.
+SLOW = {
+    "docs/choose.md": "the guides that it leads to run in the quick tier",
+    "docs/guides/channels.md": "tests/structured and tests/export/compaction",
+    "docs/guides/compress.md": "tests/compression",
+    "docs/guides/continuous_sparsification.md": "tests/callbacks and the contract",
+    "docs/guides/controls.md": "tests/controls and tests/analysis",
+    "docs/guides/lottery_tickets.md": "tests/callbacks, the quickstart and the contract",
+}
 WITH_CODE = [page for page in (README, *PAGES) if code_of(page)]
 every_page_with_code = pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
+every_page_to_run = pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.thorough(SLOW[name])] if name in SLOW else [])
+        for page in WITH_CODE
+        for name in [name_of(page)]
+    ],
+    ids=name_of,
+)
 
 
 class Report(str):
@@ -90,7 +108,7 @@ def short(fit):
 
 
 @pytest.mark.filterwarnings("ignore")
-@every_page_with_code
+@every_page_to_run
 def test_code_runs_on_few_examples(page, tmp_path, monkeypatch, capsys):
     sklearn_datasets = pytest.importorskip("sklearn.datasets")
     monkeypatch.chdir(tmp_path)

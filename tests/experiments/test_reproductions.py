@@ -109,6 +109,7 @@ def test_wikitext_is_read_from_its_files(tmp_path):
     assert len(load(REPRODUCTIONS[GRU], tmp_path).test[0]) == 16, "for eight accelerators"
 
 
+@pytest.mark.thorough("the example of `run_reproduction` trains the same")
 def test_a_training_runs_on_made_examples_and_is_resumed(tmp_path, capsys):
     command = ["reproduce", GRU, "--synthetic", "--steps", "2", "--batch-size", "2", "--json"]
     command += ["--out", str(tmp_path / "run")]
@@ -139,8 +140,17 @@ def test_trainings_are_listed_and_typing_errors_named(capsys):
 
 
 @pytest.mark.thorough("the language model runs in the quick tier, and the streams are tested there")
-@pytest.mark.parametrize("name", [name for name in REPRODUCTIONS if "-5x" not in name])
-def test_every_training_runs_end_to_end(name, tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet-50-rigl-80",
+        "mobilenet-v1-rigl-75",
+        "resnet-50-cs-90",
+        "resnet-18-ticket-cifar100",
+        GRU,
+    ],
+)
+def test_trainings_of_every_kind_run_end_to_end(name, tmp_path):
     chosen = REPRODUCTIONS[name].shortened(batch_size=2, steps=2)
     data = make(chosen, count=4, image_size=32)
     report = run_reproduction(chosen, data, tmp_path, verbose=0)

@@ -94,3 +94,13 @@ class OptimizerSettings:
         if self.optimizer == "adam":
             return keras.optimizers.Adam(rate, weight_decay=decay)
         return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+
+    def to_dict(self):
+        """Returns the settings as a dict for JSON, which has lists and no tuples.
+
+        Results are then the same when they are read again.
+        """
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }

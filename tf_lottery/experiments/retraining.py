@@ -278,11 +278,7 @@ def all_settings(inputs, settings, seed, ticket, teacher=None):
         "seed": seed,
         "ticket": ticket,
         **({"teacher": teacher} if is_taught else {}),
-        # JSON has no tuples, and results should be the same when they are read again.
-        **dataclasses.asdict(settings),
-        "tweaks": list(settings.tweaks),
-        "augment": list(settings.augment),
-        "drops": list(settings.drops),
+        **settings.to_dict(),
         **networks.identity(settings.model),
     }
 

@@ -127,8 +127,7 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
     _check_ticket(model, ticket, settings)
     ticket_digest = ticket and digest({"masks": ticket.masks, "weights": ticket.weights})
     arguments = {**data.settings, "seed": seed, "ticket": ticket_digest}
-    chosen = {**dataclasses.asdict(settings), "augment": list(settings.augment)}
-    all_settings = {**arguments, **chosen, **networks.identity(settings.model)}
+    all_settings = {**arguments, **settings.to_dict(), **networks.identity(settings.model)}
     with locked_run(directory, KIND, all_settings, FILES):
         if results := read_results(directory, RESULTS):
             return results

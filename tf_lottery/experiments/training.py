@@ -201,12 +201,10 @@ class TrainSettings(OptimizerSettings):
 
     def to_dict(self):
         """Returns the settings that the method uses, with its defaults, as a dict for JSON."""
-        unused = set(methods.ALL_OPTIONS) - set(methods.OPTIONS[self.method])
-        used = [field.name for field in dataclasses.fields(self) if field.name not in unused]
         options = methods.OPTIONS[self.method]
-        found = {n: self.option(n) if n in options else getattr(self, n) for n in used}
-        # JSON has no tuples, and results should be the same when they are read again.
-        return {n: list(value) if isinstance(value, tuple) else value for n, value in found.items()}
+        unused = set(methods.ALL_OPTIONS) - set(options)
+        found = {n: value for n, value in super().to_dict().items() if n not in unused}
+        return {n: self.option(n) if n in options else value for n, value in found.items()}
 
 
 def run_training(data, settings, directory, seed=0, verbose="auto"):

@@ -32,6 +32,14 @@ def load(reproduction, data_dir=None, download=False, seed=0):
 
     Raises:
         OSError: If the data are missing.
+
+    Example:
+
+    >>> from tf_lottery.experiments.reproductions import REPRODUCTIONS
+    >>> for part in ("train", "valid", "test"):
+    ...     size = pathlib.Path(f"wiki.{part}.tokens").write_text("a" * 2000)
+    >>> load(REPRODUCTIONS["gru-rigl-75-wikitext103"], ".").input_shape
+    (100,)
     """
     if reproduction.dataset == "wikitext-103":
         return wikitext(data_dir)

@@ -30,6 +30,14 @@ def run_reproduction(reproduction, data, directory, seed=0, verbose="auto"):
     Raises:
         ValueError: As `run_training` and `run_retraining`.
         OSError: If `directory` cannot be written.
+
+    Example:
+
+    >>> from tf_lottery.experiments.reproductions import REPRODUCTIONS, make
+    >>> chosen = REPRODUCTIONS["gru-rigl-75-wikitext103"].shortened(batch_size=2, steps=2)
+    >>> report = run_reproduction(chosen, make(chosen, count=4), "runs/reproduce", verbose=0)
+    >>> round(report["found"]["inference_flops"], 2)
+    0.25
     """
     directory = pathlib.Path(directory)
     results = run_training(data, reproduction.settings, directory / "train", seed, verbose)
@@ -87,6 +95,10 @@ def remove_reproduction(directory):
 
     Args:
         directory: The folder.
+
+    Example:
+
+    >>> remove_reproduction("runs/reproduce")
     """
     remove_training(pathlib.Path(directory) / "train")
     remove_retraining(pathlib.Path(directory) / "retrain")
