@@ -82,9 +82,9 @@ class Training:
             `TrainFunctions` for `switch_back`, or `None` outside of `fit`.
         """
         usual = self.fitted.train_function
-        self._forget_evaluation()
         if functions is not None and functions.usual is usual:
             self.fitted.train_function = functions.switched
+            self._forget_evaluation()
             return functions
         self.make_train_function()
         return None if usual is None else TrainFunctions(usual, self.fitted.train_function)
