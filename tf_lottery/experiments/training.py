@@ -199,6 +199,15 @@ class TrainSettings(OptimizerSettings):
         """The share of the surviving weights that a level of `"imp"` prunes."""
         return 1.0 - (1.0 - self.option("sparsity")) ** (1.0 / self.option("levels"))
 
+    @property
+    def num_trainings(self):
+        """How often the method trains the network: levels or rounds, and the ticket of gates."""
+        if self.method == "imp":
+            return self.option("levels") + 1
+        if self.method == "cs":
+            return self.option("rounds") + (self.option("mode") == "ticket")
+        return 1
+
     def to_dict(self):
         """Returns the settings that the method uses, with its defaults, as a dict for JSON."""
         options = methods.OPTIONS[self.method]

@@ -58,9 +58,7 @@ def _trainings(settings, tickets):
     method = getattr(settings, "method", "static")
     if method == "imp":
         return len(tickets)
-    if method == "cs":
-        return settings.option("rounds") + (settings.option("mode") == "ticket")
-    return 1
+    return getattr(settings, "num_trainings", 1)
 
 
 def _sparsities(report, ticket):

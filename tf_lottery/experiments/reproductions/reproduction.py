@@ -50,14 +50,7 @@ class Reproduction:
     @property
     def total_steps(self) -> int:
         """The steps of all trainings: levels, rounds, and the retraining of the ticket."""
-        method = self.settings.method
-        trainings = 1
-        if method == "imp":
-            trainings = self.settings.option("levels") + 1
-        elif method == "cs":
-            is_retrained = self.settings.option("mode") == "ticket"
-            trainings = self.settings.option("rounds") + is_retrained
-        return self.steps * (trainings + (self.retraining is not None))
+        return self.steps * (self.settings.num_trainings + (self.retraining is not None))
 
     def shortened(self, batch_size: int, steps: int) -> "Reproduction":
         """Returns the same with a few steps of small batches, to try it.

@@ -87,14 +87,7 @@ class Run:
     @property
     def epochs(self) -> int:
         """The planned epochs of all levels or rounds, a measure of how long the run takes."""
-        repeats = 1
-        if self.kind == training.KIND:
-            method = self.settings.method
-            if method == "imp":
-                repeats = self.settings.option("levels") + 1
-            elif method == "cs":
-                prunes = self.settings.option("mode") == "prune"
-                repeats = self.settings.option("rounds") + (0 if prunes else 1)
+        repeats = self.settings.num_trainings if self.kind == training.KIND else 1
         return repeats * self.settings.epochs
 
     def train(self, directory, verbose: int | str = 0) -> dict:
