@@ -60,7 +60,39 @@ def _shifted(images, rng):
     return np.moveaxis(windows[np.arange(count), *starts], 1, -1)
 
 
-class ShuffledBatches(keras.utils.PyDataset):
+def check_batch_size(batch_size, num_examples):
+    """Raises a `ValueError` if there are not as many examples as in a batch.
+
+    Args:
+        batch_size: Integer.
+        num_examples: Integer.
+    """
+    if not 0 < batch_size <= num_examples:
+        raise ValueError(
+            f"Argument `batch_size` must be between 1 and the {num_examples} examples. "
+            f"Received: batch_size={batch_size}"
+        )
+
+
+class FollowsEpoch:
+    """Batches that depend on the epoch: a base class.
+
+    Attributes:
+        epoch: Integer, the current epoch.
+    """
+
+    epoch = 0
+
+    def follow_epoch(self):
+        """Returns the callback that tells the batches which epoch it is."""
+
+        def on_epoch_begin(epoch, logs=None):
+            self.epoch = epoch
+
+        return keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin)
+
+
+class ShuffledBatches(FollowsEpoch, keras.utils.PyDataset):
     """Batches of a shuffled data set, in an order that depends on seed and epoch only.
 
     A resumed training thus sees the same batches as one that was not interrupted. The data
@@ -90,11 +122,7 @@ class ShuffledBatches(keras.utils.PyDataset):
 
     def __init__(self, x, y, batch_size, steps_per_epoch=None, seed=0, augment=()):
         super().__init__()
-        if not 0 < batch_size <= len(y):
-            raise ValueError(
-                f"Argument `batch_size` must be between 1 and the {len(y)} examples. "
-                f"Received: batch_size={batch_size}"
-            )
+        check_batch_size(batch_size, len(y))
         self.x, self.y = x, y
         self.batch_size = batch_size
         self.seed = seed
@@ -104,7 +132,6 @@ class ShuffledBatches(keras.utils.PyDataset):
                 "Argument `augment` must be () unless the inputs are images. "
                 f"Received: augment={self.augment} with inputs of shape {np.shape(x)[1:]}"
             )
-        self.epoch = 0
         self._steps_per_pass = len(y) // batch_size
         self._steps_per_epoch = steps_per_epoch or self._steps_per_pass
         self._orders = {}
@@ -123,14 +150,6 @@ class ShuffledBatches(keras.utils.PyDataset):
     def for_fit(self):
         """Returns what `fit` takes: the batches themselves."""
         return self
-
-    def follow_epoch(self):
-        """Returns the callback that tells the batches which epoch it is."""
-
-        def on_epoch_begin(epoch, logs=None):
-            self.epoch = epoch
-
-        return keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin)
 
     def _order(self, number):
         if number not in self._orders:

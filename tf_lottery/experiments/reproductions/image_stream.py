@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 
 from tf_lottery import extras
+from tf_lottery.experiments.batches import FollowsEpoch, check_batch_size
 
 # Mean and deviation of the pixels of ImageNet, in every channel of images in [0, 1].
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -79,11 +79,7 @@ class ImageStream:
                 "Argument `augment` must be (): the images of this data set are cropped and "
                 f"flipped in any case. Received: augment={augment}"
             )
-        if not 0 < batch_size <= self.num_train:
-            raise ValueError(
-                f"Argument `batch_size` must be between 1 and the {self.num_train} examples. "
-                f"Received: batch_size={batch_size}"
-            )
+        check_batch_size(batch_size, self.num_train)
         return StreamBatches(self, batch_size, steps_per_epoch, seed)
 
     def augmented(self, content, label, seed):
@@ -129,7 +125,7 @@ class ImageStream:
         return tf.ensure_shape(image, self.input_shape)
 
 
-class StreamBatches:
+class StreamBatches(FollowsEpoch):
     """Batches of an `ImageStream`, whose order and changes depend on seed and epoch only.
 
     A resumed training thus sees the same batches as one that was not interrupted. Images are
@@ -154,7 +150,6 @@ class StreamBatches:
                 f"Argument `steps_per_epoch` must be between 1 and the {full} batches of a pass. "
                 f"Received: steps_per_epoch={steps_per_epoch}"
             )
-        self.epoch = 0
         self._stream, self._batch_size = stream, batch_size
         self._steps, self._seed = steps, seed
 
@@ -172,14 +167,6 @@ class StreamBatches:
         epoch = tf.data.Dataset.from_tensors(0).map(current)
         batches = epoch.flat_map(lambda number: self._batches_of(examples, number))
         return batches.apply(tf.data.experimental.assert_cardinality(self._steps)).prefetch(-1)
-
-    def follow_epoch(self):
-        """Returns the callback that tells the batches which epoch it is."""
-
-        def on_epoch_begin(epoch, logs=None):
-            self.epoch = epoch
-
-        return keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch_begin)
 
     def _batches_of(self, examples, epoch):
         import tensorflow as tf
