@@ -92,11 +92,20 @@ def test_trainings_have_the_settings_of_the_papers():
     assert all(one.settings.model in networks.MODELS for one in REPRODUCTIONS.values())
 
 
-def test_missing_data_are_named(tmp_path):
+def test_missing_data_are_named(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="must be the folder of .*wiki.train.tokens"):
         load(REPRODUCTIONS[GRU], tmp_path)
-    with pytest.raises(FileNotFoundError, match="that holds 'imagenet2012'"):
-        load(REPRODUCTIONS["resnet-50-cs-90"], str(tmp_path))
+    imagenet = REPRODUCTIONS["resnet-50-cs-90"]
+    with pytest.raises(FileNotFoundError, match=f"'imagenet2012'; .*Received: {tmp_path}"):
+        load(imagenet, str(tmp_path))
+
+    def refuse(self):
+        raise AssertionError("Manual directory does not exist")
+
+    tfds = pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", refuse)
+    with pytest.raises(FileNotFoundError, match="by hand: https://.*/imagenet2012. Received: "):
+        load(imagenet, str(tmp_path), download=True)
 
 
 def test_wikitext_is_read_from_its_files(tmp_path):

@@ -267,7 +267,7 @@ def test_images_of_tensorflow_datasets(monkeypatch, shape, expected):
         supervised_keys=("image", "label"), splits=["train", "test"], features=features
     )
     builder = types.SimpleNamespace(info=info, as_dataset=as_dataset)
-    monkeypatch.setattr(tfds_reader, "_builder", lambda *_: builder)
+    monkeypatch.setattr(tfds_reader, "open_builder", lambda *_: builder)
     size = None if shape is None else 8
     reading = Reading(pixel_range=(0.0, 1.0), image_size=size)
     found = read_source("tfds:pets", reading, input_shape=shape)

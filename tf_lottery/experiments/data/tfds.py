@@ -8,6 +8,7 @@ from tf_lottery import extras
 from tf_lottery.checks import nearest
 
 _SPLITS = ("train", "validation", "test")
+_CATALOG = "https://www.tensorflow.org/datasets/catalog"
 
 
 def read_splits(name, splits, data_dir, download, **kwargs):
@@ -24,7 +25,7 @@ def read_splits(name, splits, data_dir, download, **kwargs):
         OSError: If the data set is missing.
         ImportError: If TensorFlow Datasets is not installed.
     """
-    builder = _builder(name, data_dir, download)
+    builder = open_builder(name, data_dir, download)
     parts = builder.as_dataset(split=splits, batch_size=-1, **kwargs)
     return [_as_numpy(part) for part in parts]
 
@@ -42,7 +43,7 @@ def read_examples(name, splits, data_dir, download):
         OSError: If the data set is missing.
         ImportError: If TensorFlow Datasets is not installed.
     """
-    builder = _builder(name, data_dir, download)
+    builder = open_builder(name, data_dir, download)
     for split in splits:
         yield iter(_as_numpy(builder.as_dataset(split=split, as_supervised=True)))
 
@@ -65,7 +66,7 @@ def read_tfds(name, reading, input_shape=None):
         OSError: If the data set is missing.
         ImportError: If TensorFlow Datasets is not installed.
     """
-    builder = _builder(name, reading.data_dir, reading.download)
+    builder = open_builder(name, reading.data_dir, reading.download)
     keys, splits = builder.info.supervised_keys, builder.info.splits
     if keys is None or len(keys) != 2 or "train" not in splits:
         raise ValueError(
@@ -121,8 +122,18 @@ def _as_numpy(dataset):
     return tfds.as_numpy(dataset)
 
 
-def _builder(name, data_dir, download):
-    """Returns the builder of a data set that is there."""
+def open_builder(name, data_dir, download):
+    """Returns the builder of a data set of TensorFlow Datasets that is there.
+
+    Args:
+        name: String; see `read_splits`, also for the other arguments.
+        data_dir: Folder, or `None`.
+        download: Boolean.
+
+    Raises:
+        OSError: If the data set is missing.
+        ImportError: If TensorFlow Datasets is not installed.
+    """
     extras.require("experiments", "tensorflow_datasets", "tensorflow")
     import tensorflow_datasets as tfds
 
@@ -131,13 +142,27 @@ def _builder(name, data_dir, download):
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise FileNotFoundError(_unknown(name, data_dir)) from error
     if download:
-        builder.download_and_prepare()
+        _download(name, builder, data_dir)
     elif not os.path.isdir(builder.data_dir):
-        raise FileNotFoundError(
-            "Argument `data_dir` (--data-dir) must be a folder of TensorFlow Datasets that holds "
-            f"{name!r}; `download=True` (--download) fetches it. Received: {_where(data_dir)}"
-        )
+        fetching = "`download=True` (--download) fetches it"
+        raise FileNotFoundError(_missing(name, data_dir, fetching))
     return builder
+
+
+def _download(name, builder, data_dir):
+    try:
+        builder.download_and_prepare()
+    # What TensorFlow Datasets raises if files that nobody may pass on are not in its folder.
+    except AssertionError as error:
+        fetching = f"it has to be fetched by hand: {_CATALOG}/{name}"
+        raise FileNotFoundError(_missing(name, data_dir, fetching)) from error
+
+
+def _missing(name, data_dir, fetching):
+    return (
+        "Argument `data_dir` (--data-dir) must be a folder of TensorFlow Datasets that holds "
+        f"{name!r}; {fetching}. Received: {_where(data_dir)}"
+    )
 
 
 def _where(data_dir):

@@ -8,6 +8,7 @@ import numpy as np
 
 from tf_lottery import extras
 from tf_lottery.experiments.batches import FollowsEpoch, check_batch_size
+from tf_lottery.experiments.data.tfds import open_builder
 
 # Mean and deviation of the pixels of ImageNet, in every channel of images in [0, 1].
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -201,24 +202,13 @@ def tfds_stream(
 
     Raises:
         OSError: If the data set is missing.
+        ImportError: If TensorFlow Datasets is not installed.
     """
-    extras.require("experiments", "tensorflow_datasets", "tensorflow")
+    builder = open_builder(name, data_dir, download)
     import tensorflow_datasets as tfds
 
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-        if download:
-            builder.download_and_prepare()
-        splits = builder.info.splits
-        names = {"train": "train", "test": "validation" if "validation" in splits else "test"}
-        num_train = splits["train"].num_examples
-    except (AssertionError, KeyError, tfds.core.DatasetNotFoundError) as error:
-        where = "the usual folder" if data_dir is None else str(data_dir)
-        raise FileNotFoundError(
-            f"Argument `data_dir` must be a folder of TensorFlow Datasets that holds {name!r}, "
-            "which https://www.tensorflow.org/datasets/catalog/overview says how to get. "
-            f"Received: {where}"
-        ) from error
+    splits = builder.info.splits
+    names = {"train": "train", "test": "validation" if "validation" in splits else "test"}
 
     def read(part):
         found = builder.as_dataset(
@@ -227,7 +217,7 @@ def tfds_stream(
         return found.map(lambda example: (example["image"], example["label"]))
 
     classes = builder.info.features["label"].num_classes
-    return ImageStream(name, image_size, classes, num_train, read)
+    return ImageStream(name, image_size, classes, splits["train"].num_examples, read)
 
 
 def made_stream(
