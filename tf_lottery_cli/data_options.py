@@ -11,6 +11,7 @@ DATASETS = (
     *IMAGES,
     "fashion_mnist",
     "cifar100",
+    "tiny_imagenet",
     "gestures",
     "speech_commands",
     "tiny_shakespeare",
@@ -48,7 +49,7 @@ def add_data_options(parser, default="digits", note=""):
             metavar="DATA",
             help=f"your own {part} data (default: a tenth of the training data, held out)",
         )
-    add_folder_options(group, ", or of the files of gestures and fashion_mnist")
+    add_folder_options(group, ", or of the files of gestures, fashion_mnist or tiny_imagenet")
     group.add_argument(
         "--image-size",
         type=whole(1),

@@ -41,7 +41,8 @@ def add_parser(commands):
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="folder of TensorFlow Datasets (default: its usual one), or of WikiText-103's files",
+        help="folder of TensorFlow Datasets (default: its usual one), or of the files of "
+        "WikiText-103 or TinyImageNet",
     )
     parser.add_argument(
         "--download", action="store_true", help="let TensorFlow Datasets fetch what is missing"

@@ -89,6 +89,9 @@ def test_trainings_have_the_settings_of_the_papers():
     assert ticket.rate == pytest.approx(0.2)
     # Fifteen levels after the first training, and the retraining.
     assert REPRODUCTIONS["resnet-18-ticket-cifar100"].total_steps == 17 * 182 * 351
+    tiny = REPRODUCTIONS["resnet-18-ticket-tiny_imagenet"]
+    # 90,000 images in batches of 128, and the weights after 33 of 182 passes.
+    assert (tiny.steps, tiny.settings.rewind_to_step) == (182 * 703, 33 * 703)
     assert all(one.settings.model in networks.MODELS for one in REPRODUCTIONS.values())
 
 
@@ -156,6 +159,7 @@ def test_trainings_are_listed_and_typing_errors_named(capsys):
         "mobilenet-v1-rigl-75",
         "resnet-50-cs-90",
         "resnet-18-ticket-cifar100",
+        "resnet-18-ticket-tiny_imagenet",
         GRU,
     ],
 )
@@ -170,3 +174,6 @@ def test_trainings_of_every_kind_run_end_to_end(name, tmp_path):
     if "megabytes" in report["published"]:
         expected = report["published"]["megabytes"]
         assert report["found"]["megabytes"] == pytest.approx(expected, abs=0.03)
+    if name == "resnet-18-ticket-tiny_imagenet":
+        # 11,173,962 with the 10 classes of CIFAR-10.
+        assert report["found"]["parameters"] == 11_173_962 + 190 * (512 + 1)

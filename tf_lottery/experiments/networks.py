@@ -52,6 +52,7 @@ DEFAULT_MODELS = {
     "cifar10": "conv-4-norms-small",
     "fashion_mnist": "lenet-300-100",
     "cifar100": "conv-4-norms-small",
+    "tiny_imagenet": "conv-4-norms-small",
     "gestures": "lenet-300-100",
     "speech_commands": "lenet-300-100",
     "tiny_shakespeare": "gru",

@@ -38,3 +38,37 @@ def test_gestures_by_name(tmp_path):
         sizes = [len(y) for _, y in (data.train, data.validation, data.test)]
         assert (sizes, data.input_shape) == ([13, 2, 4], (128, 6))
         np.testing.assert_allclose(data.train[0].mean((0, 1)), 0, atol=1e-5)
+
+
+def test_tiny_imagenet_by_name(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    with pytest.raises(OSError, match=r"must be the folder tiny-imagenet-200 of http.*: None"):
+        load("tiny_imagenet")
+    root = tmp_path / "tiny-imagenet-200"
+    for kind, grey in (("n02", 51), ("n01", 102)):
+        folder = root / "train" / kind / "images"
+        folder.mkdir(parents=True)
+        (folder.parent / f"{kind}_boxes.txt").write_text(f"{kind}_0.JPEG\t0\t0\t9\t9\n")
+        for i in range(5):
+            # A few images of TinyImageNet are grey.
+            image.new("L" if i else "RGB", (64, 64), grey if i else (grey,) * 3).save(
+                folder / f"{kind}_{i}.JPEG"
+            )
+    (root / "val" / "images").mkdir(parents=True)
+    for i in range(3):
+        image.new("RGB", (64, 64), (255 * (i == 1),) * 3).save(root / f"val/images/val_{i}.JPEG")
+    with pytest.raises(OSError, match=f"--data-dir.*val_annotations.txt. Received: {root}"):
+        load("tiny_imagenet", root)
+    labels = root / "val" / "val_annotations.txt"
+    # In another order than that of the names.
+    labels.write_text("".join(f"val_{i}.JPEG\tn0{i}\t0\t9\t9\t9\n" for i in (2, 1)))
+    data = load("tiny_imagenet", tmp_path)
+    assert [len(y) for _, y in (data.train, data.validation, data.test)] == [9, 1, 2]
+    assert (data.num_classes, data.input_shape) == (2, (64, 64, 3))
+    x, y = (np.concatenate(pair) for pair in zip(data.train, data.validation, strict=True))
+    np.testing.assert_allclose(x.mean((1, 2, 3)), np.where(y, 0.2, 0.4), atol=0.01)
+    x, y = data.test
+    assert (x[:, 0, 0, 0].tolist(), y.tolist()) == ([0.0, 1.0], [1, 0])
+    labels.write_text("val_0.JPEG\tn03\n")
+    with pytest.raises(ValueError, match="one of the 2 classes in `train`.*'n03'"):
+        load("tiny_imagenet", tmp_path)

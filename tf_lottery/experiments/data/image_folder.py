@@ -56,6 +56,22 @@ def read_images(folder, reading, input_shape=None, classes=None):
     return found, classes
 
 
+def read_files(paths, reading, input_shape=None):
+    """Returns an array of the images in files.
+
+    Args:
+        paths: List of paths.
+        reading: `Reading`; see `read_images`, also for `input_shape`.
+        input_shape: Tuple. Defaults to `None`.
+
+    Raises:
+        ValueError: If an image cannot be read, or they differ in size.
+        ImportError: If Pillow is not installed.
+    """
+    extras.require("experiments", "PIL")
+    return _Form(input_shape, reading).read(paths)
+
+
 def _folders(folder):
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 

@@ -13,12 +13,14 @@ from tf_lottery.experiments.data.parts import Data
 from tf_lottery.experiments.data.speech import fixed_length, mfcc
 from tf_lottery.experiments.data.splits import hold_out
 from tf_lottery.experiments.data.tfds import read_examples, read_splits
+from tf_lottery.experiments.data.tiny_imagenet import tiny_imagenet
 
 IMAGES = ("digits", "mnist", "cifar10")
 DATASETS = (
     *IMAGES,
     "fashion_mnist",
     "cifar100",
+    "tiny_imagenet",
     "gestures",
     "speech_commands",
     "tiny_shakespeare",
@@ -34,13 +36,14 @@ def load(name, data_dir=None, download=False, seed=0, *, image_size=None, normal
     Args:
         name: `"digits"`, the 1,797 handwritten digits of 8 by 8 pixels that come with
             scikit-learn; `"gestures"`, of a smartwatch, from the file of the package `seglearn`;
-            `"fashion_mnist"`, from its files or through TensorFlow Datasets; and through it
-            `"mnist"`, `"cifar10"`, `"cifar100"`, `"speech_commands"`, clips of a second as
-            features of shape `(49, 10, 1)`, or `"tiny_shakespeare"`, a million characters in
-            windows of 100.
+            `"tiny_imagenet"`, from its folder of images; `"fashion_mnist"`, from its files or
+            through TensorFlow Datasets; and through it `"mnist"`, `"cifar10"`, `"cifar100"`,
+            `"speech_commands"`, clips of a second as features of shape `(49, 10, 1)`, or
+            `"tiny_shakespeare"`, a million characters in windows of 100.
         data_dir: Folder of TensorFlow Datasets; for `"fashion_mnist"` also that of its four `.gz`
-            files; for `"gestures"` the file `watch_dataset.npy` or its folder. Defaults to
-            `None`: the usual one of TensorFlow Datasets, or the package `seglearn`.
+            files; for `"gestures"` the file `watch_dataset.npy` or its folder; for
+            `"tiny_imagenet"` the folder `tiny-imagenet-200`. Defaults to `None`: the usual one of
+            TensorFlow Datasets, or the package `seglearn`.
         download: Whether TensorFlow Datasets may download what is missing. Defaults to
             `False`.
         seed: Integer, decides which training images are held out. Defaults to `0`.
@@ -51,8 +54,9 @@ def load(name, data_dir=None, download=False, seed=0, *, image_size=None, normal
             the papers' code; see `Data.normalized`. Defaults to `False`: pixels in [0, 1].
 
     Returns:
-        `Data`, with 5,000 validation examples (300 of the digits; of text and speech, the
-        validation split of TensorFlow Datasets; of the gestures, those of one subject).
+        `Data`, with 5,000 validation examples (300 of the digits; a tenth of TinyImageNet; of
+        text and speech, the validation split of TensorFlow Datasets; of the gestures, those of
+        one subject).
 
     Raises:
         ValueError: If `name` is unknown, or the inputs cannot be resized or normalized.
@@ -73,6 +77,8 @@ def load(name, data_dir=None, download=False, seed=0, *, image_size=None, normal
 
 
 def _load(name, data_dir, download, seed):
+    if name == "tiny_imagenet":
+        return tiny_imagenet(data_dir, seed)
     if name == "tiny_shakespeare":
         return _tiny_shakespeare(data_dir, download)
     if name == "speech_commands":

@@ -15,6 +15,7 @@ _IMAGENET = {
     "image_size": 224,
 }
 _CIFAR_100 = {"dataset": "cifar100", "num_classes": 100, "num_train": 45_000}
+_TINY_IMAGENET = {"dataset": "tiny_imagenet", "num_classes": 200, "num_train": 90_000}
 _RIGL, _CS = "arXiv:1911.11134", "arXiv:1912.04427"
 _TOST = "arXiv:2206.12755 and arXiv:2101.03255"
 # Passes through ImageNet in 32,000 batches of 4,096, and where the learning rate falls.
@@ -113,8 +114,14 @@ def _resnet_50_gates():
     )
 
 
-def _ticket(network):
-    """Returns the search for a ticket on CIFAR-100, and its retraining with tweaks."""
+def _ticket(network, data=_CIFAR_100, ours=""):
+    """Returns the search for a ticket, and its retraining with tweaks.
+
+    Args:
+        network: String, a key of `networks.MODELS`.
+        data: Dict of what `Reproduction` is told about the data. Defaults to that of CIFAR-100.
+        ours: String; see `Reproduction`.
+    """
     common = {
         "batch_size": 128,
         "epochs": 182,
@@ -124,16 +131,16 @@ def _ticket(network):
         "drops": (90 / 182, 135 / 182),
         "weight_decay": 2e-3,
     }
-    steps_per_epoch = _CIFAR_100["num_train"] // common["batch_size"]
+    steps_per_epoch = data["num_train"] // common["batch_size"]
     search = {"levels": 15, "rewind": "weights", "rewind_to_step": 33 * steps_per_epoch}
     return Reproduction(
-        name=f"{network}-ticket-cifar100",
+        name=f"{network}-ticket-{data['dataset']}",
         source=f"{_TOST}, and the official code",
         settings=TrainSettings("imp", network, 1 - 0.8**15, **search, **common),
         retraining=RetrainSettings(network, None, **common),
         ours="Fifteen levels, to 96.5% zeros. Tweaks fade, as the papers say and the code does "
-        "not.",
-        **_CIFAR_100,
+        f"not. {ours}".strip(),
+        **data,
     )
 
 
@@ -172,6 +179,11 @@ _ALL = (
     _mobilenet_rigl(0.9, 5, 0.681, 334.134, 2.392),
     _resnet_50_gates(),
     *map(_ticket, ("resnet-18", "resnet-34", "vgg-16", "mobilenet-v1")),
+    _ticket(
+        "resnet-18",
+        _TINY_IMAGENET,
+        "All settings are those of the code for CIFAR-100, which has none for TinyImageNet.",
+    ),
     _language_model(),
 )
 REPRODUCTIONS: dict[str, Reproduction] = {one.name: one for one in _ALL}

@@ -8,8 +8,8 @@ from tf_lottery.experiments import data as data_sets
 from tf_lottery.experiments.data import TEXT_LENGTH, Data
 from tf_lottery.experiments.reproductions.image_stream import made_stream, tfds_stream
 
-# Rows and columns of images that fit into memory.
-_SMALL = 32
+# Rows and columns of the images of data sets that fit into memory.
+_SIZES = {"cifar100": 32, "tiny_imagenet": 64}
 _TEXT_FILES = {"train": "wiki.train.tokens", "validation": "wiki.valid.tokens"}
 _TEXT_FILES["test"] = "wiki.test.tokens"
 _BYTES = "".join(map(chr, range(256)))
@@ -22,8 +22,8 @@ def load(reproduction, data_dir=None, download=False, seed=0):
 
     Args:
         reproduction: A `Reproduction`.
-        data_dir: Folder of TensorFlow Datasets; for WikiText-103 that of its three text files.
-            Defaults to `None`: the usual one.
+        data_dir: Folder of TensorFlow Datasets; for WikiText-103 that of its three text files,
+            for TinyImageNet that of its images. Defaults to `None`: the usual one.
         download: Whether TensorFlow Datasets may download what is missing. Defaults to `False`.
         seed: Integer, decides which images are held out. Defaults to `0`.
 
@@ -75,7 +75,7 @@ def make(reproduction, count, image_size=None, seed=0):
         codes = rng.integers(0, classes, 3 * count * TEXT_LENGTH + 1).astype("uint8")
         x, y = _windows(codes)
     else:
-        size = image_size or _SMALL
+        size = image_size or _SIZES[reproduction.dataset]
         x = rng.normal(size=(3 * count, size, size, 3)).astype("float32")
         # So that the number of classes can be seen.
         y = np.resize(np.arange(classes)[::-1], 3 * count).astype("int32")

@@ -13,7 +13,7 @@ class Reproduction:
     Args:
         name: String, what it is called in the command.
         source: String, the paper and its table.
-        dataset: String, a data set of TensorFlow Datasets, or `"wikitext-103"`.
+        dataset: String, a data set of TensorFlow Datasets, `"tiny_imagenet"` or `"wikitext-103"`.
         image_size: Integer, rows and columns of images that are read from disk while training.
             Defaults to `None`: a data set that fits into memory.
         num_classes: Integer.
