@@ -268,15 +268,48 @@ def test_readme_is_short():
 
 
 def test_every_public_package_has_a_reference():
-    texts = "\n".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
-    shown = set(re.findall(r"<!-- api: tf_lottery\.?(\w*)", texts))
+    shown = {name.partition(".")[0] for name in references()}
     packages = {
         alias.name
         for node in ast.parse((ROOT / "tf_lottery" / "__init__.py").read_text()).body
         if isinstance(node, ast.ImportFrom) and node.module == "tf_lottery"
         for alias in node.names
     }
-    assert shown == {*packages, ""}
+    # `import tf_lottery` does not import the experiments.
+    assert shown == {*packages, "", "experiments"}
+
+
+def references():
+    """Returns the packages, modules and objects in `tf_lottery` that the reference shows."""
+    texts = "\n".join(page.read_text() for page in (DOCS / "api").rglob("*.md"))
+    return set(re.findall(r"<!-- api: tf_lottery\.?([\w.]*) -->", texts))
+
+
+def names_in_experiments():
+    """Yields what users get there: packages, settings, what runs them, what examples import."""
+    folder = ROOT / "tf_lottery" / "experiments"
+    yield from (f"experiments.{path.parent.name}" for path in folder.glob("*/__init__.py"))
+    for path in folder.glob("*.py"):
+        for found in re.findall(r"^(?:class|def) (run_\w+|\w+Settings)\b", path.read_text(), re.M):
+            yield f"experiments.{path.stem}.{found}"
+    examples = [*PAGES, *DOCS.rglob("*.py"), *(ROOT / "colab").glob("*.ipynb")]
+    text = "\n".join(path.read_text() for path in examples)
+    for module, names in re.findall(r"from tf_lottery\.(experiments[\w.]*) import ([\w, ]+)", text):
+        yield from (f"{module}.{name}" for name in names.split(", "))
+
+
+def test_experiments_have_a_reference():
+    shown, expected = references(), set(names_in_experiments())
+    assert len(expected) > 20
+    for name in expected:
+        assert name in shown or name.rpartition(".")[0] in shown, name
+
+
+def test_what_is_shown_alone_has_an_example():
+    for name in references():
+        module, _, found = f"tf_lottery.{name}".rpartition(".")
+        if name and not importlib.util.find_spec(module).submodule_search_locations:
+            assert ">>> " in getattr(importlib.import_module(module), found).__doc__, name
 
 
 @pytest.mark.thorough("that pages are listed, links lead to files and code runs, the tests above")

@@ -34,6 +34,12 @@ class LotterySettings:
             reinitialization; `None` is all.
         jit_compile: Whether to compile with XLA, which takes seconds and does not speed up
             small steps, or `"auto"`: as Keras decides.
+
+    Example:
+
+    >>> settings = LotterySettings(levels=3)
+    >>> round((1 - settings.rate) ** settings.levels, 3)  # density of the hidden layers
+    0.512
     """
 
     levels: int = 15

@@ -85,6 +85,11 @@ class RetrainSettings(OptimizerSettings):
 
     Raises:
         ValueError: If an argument is outside its range.
+
+    Example:
+
+    >>> RetrainSettings("lenet-5", ("label_smoothing", "soft_activations")).tweaks
+    ('soft_activations', 'label_smoothing')
     """
 
     model: str

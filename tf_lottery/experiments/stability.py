@@ -56,6 +56,12 @@ class StabilitySettings(OptimizerSettings):
 
     Raises:
         ValueError: If an argument is outside its range.
+
+    Example:
+
+    >>> settings = StabilitySettings("lenet-5", rewind_to_step=100)
+    >>> settings.start, settings.points
+    ('shared', 30)
     """
 
     model: str | None = None
@@ -161,6 +167,12 @@ def read_connectivity(results):
 
     Args:
         results: Dict.
+
+    Example:
+
+    >>> results = {"alphas": [0.0, 0.5, 1.0], "losses": [0.1, 0.4, 0.3], "errors": None}
+    >>> round(read_connectivity(results).barrier_loss, 2)
+    0.2
     """
     names = [field.name for field in dataclasses.fields(Connectivity)]
     return Connectivity(**{name: results[name] for name in names})

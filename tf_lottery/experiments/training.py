@@ -101,6 +101,12 @@ class TrainSettings(OptimizerSettings):
 
     Raises:
         ValueError: If an argument is outside its range or the method does not use it.
+
+    Example:
+
+    >>> settings = TrainSettings("rigl", "lenet-5", sparsity=0.95, optimizer="sgd")
+    >>> settings.option("distribution"), settings.learning_rate
+    ('erk', 0.1)
     """
 
     method: str = "gmp"

@@ -88,6 +88,15 @@ def gestures(path: str | os.PathLike, *, validation: tuple = (9,), test: tuple =
     Raises:
         OSError: If there is no such file.
         ValueError: If a subject is in two parts.
+
+    Example:
+
+    >>> rng = np.random.default_rng(0)
+    >>> series = [rng.normal(size=(192, 6)) for subject in range(10)]
+    >>> content = {"X": series, "y": np.arange(10) % 7, "subject": np.arange(1, 11)}
+    >>> np.save("watch_dataset.npy", content)
+    >>> gestures("watch_dataset.npy").train[0].shape
+    (14, 128, 6)
     """
     if set(validation) & set(test):
         raise ValueError(
