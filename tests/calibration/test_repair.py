@@ -277,6 +277,43 @@ def test_models_of_every_kind(make_model, make_data, kind):
     assert all(np.isfinite(np.array(weight)).all() for weight in model.weights)
 
 
+class Borrowing(layers.Dense):
+    """A `Dense` layer with the kernel, and perhaps the bias, of another one."""
+
+    def __init__(self, kernel, bias=None):
+        super().__init__(kernel.shape[-1], use_bias=bias is not None)
+        self.borrowed = [kernel, bias]
+
+    def build(self, input_shape):
+        self._kernel, self.bias = self.borrowed
+        self.built = True
+
+
+def test_kernel_that_two_layers_share_is_listed():
+    inputs = keras.Input((4,))
+    first, last = layers.Dense(4, name="first"), layers.Dense(3, name="last")
+    hidden = first(inputs)
+    model = keras.Model(inputs, last(Borrowing(first.kernel)(hidden)))
+    sparse, before = pruned(model)
+    stored = np.array(first.kernel)
+    report = tfl.repair(sparse, data(20)[:, :4], reference=before)
+    assert report.skipped == {"first/kernel": "several layers share it"}
+    assert [row.path for row in report.rows] == ["last/kernel"]
+    np.testing.assert_array_equal(first.kernel, stored)
+
+
+def test_bias_that_two_layers_share_stays_as_it_is():
+    inputs = keras.Input((4,))
+    first, kernel = layers.Dense(4), keras.Variable(np.eye(4), name="kernel")
+    hidden = first(inputs)
+    model = keras.Model(inputs, Borrowing(kernel, first.bias)(hidden))
+    sparse, before = pruned(model)
+    stored = np.array(first.bias)
+    report = tfl.repair(sparse, data(20)[:, :4], reference=before)
+    assert len(report.rows) == 2
+    np.testing.assert_array_equal(first.bias, stored)
+
+
 def test_layer_inside_a_loop_is_listed():
     model = keras.Sequential([keras.Input((3, 6)), layers.TimeDistributed(layers.Dense(2))])
     sparse, before = pruned(model)

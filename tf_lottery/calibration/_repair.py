@@ -85,8 +85,9 @@ def repair(
     At the end the statistics of batch normalization are measured anew. The masks do not change.
 
     This holds for the kernels of `Dense`, `EinsumDense`, attention and convolutional layers,
-    and the pointwise kernels of separable convolutions. Others, such as those of recurrent layers,
-    stay as they are, and the report lists them. A unit without any kept weight is left alone.
+    and the pointwise kernels of separable convolutions. Others, such as those of recurrent layers
+    and those that several layers share, stay as they are, and the report lists them. A unit without
+    any kept weight is left alone.
 
     At a time, the products of the inputs of one layer are in memory, and the inputs of one batch.
     Every layer takes two calls of the part of the model before it.

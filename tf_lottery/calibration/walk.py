@@ -13,8 +13,9 @@ from tf_lottery import _keras, hosts
 from tf_lottery.calibration.layer_matrices import LayerMatrix, layer_matrix
 from tf_lottery.layers import functional_call
 from tf_lottery.layers.interception import intercepted
-from tf_lottery.layers.kernels import owners_of_weights
+from tf_lottery.layers.kernels import owners_of_weights, shared_weights
 
+IS_SHARED = "several layers share it"
 NOT_CALLED = "its layer is not called"
 # What the targets of several layers may take, which one pass through the reference finds.
 TARGET_BYTES = 2**28
@@ -76,8 +77,11 @@ class Walk:
         self.model = model
         self.batches = batches
         self.values = {id(w): hosts.to_numpy(w).copy() for w in model.weights}
-        owners = owners_of_weights(model)
-        found = {name: layer_matrix(owners[id(v)], v) for name, v in kernels.items()}
+        owners, shared = owners_of_weights(model), shared_weights(model)
+        found = {
+            name: IS_SHARED if id(v) in shared else layer_matrix(owners[id(v)], v)
+            for name, v in kernels.items()
+        }
         self.skipped = {name: why for name, why in found.items() if isinstance(why, str)}
         found = {name: m for name, m in found.items() if name not in self.skipped}
         self._calls, self._sizes = self._count_calls([matrix.layer for matrix in found.values()])
@@ -89,9 +93,10 @@ class Walk:
                 self.skipped[name] = NOT_COMPUTED if is_hidden else NOT_CALLED
         found = {name: m for name, m in found.items() if name not in self.skipped}
         self.matrices = dict(sorted(found.items(), key=lambda pair: order.index(id(pair[1].layer))))
-        masked = {id(kernel) for kernel in kernels.values()}
+        # A bias that is masked, or that other layers need as it is, does not change.
+        fixed = shared | {id(kernel) for kernel in kernels.values()}
         for matrix in self.matrices.values():
-            if id(matrix.bias) in masked:
+            if id(matrix.bias) in fixed:
                 matrix.bias = None
 
     def matrix_with_bias(self, matrix: LayerMatrix, values=None):

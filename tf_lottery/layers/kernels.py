@@ -233,6 +233,29 @@ def owners_of_weights(layer):
     return owners
 
 
+def shared_weights(layer):
+    """Returns the set of the `id` of every weight that several layers use as their own.
+
+    A layer that lists a weight because a layer inside it does is not one of them.
+
+    Args:
+        layer: A built `keras.Layer`.
+
+    Example:
+
+    >>> first, second = keras.layers.Dense(4), keras.layers.Dense(4)
+    >>> first.build((None, 4))
+    >>> second.weight_of_first = first.kernel
+    >>> len(shared_weights(keras.Sequential([first, second])))
+    1
+    """
+    counts = collections.Counter()
+    for sublayer in all_layers(layer):
+        inner = {id(w) for other in all_layers(sublayer)[1:] for w in other.weights}
+        counts.update({id(weight) for weight in sublayer.weights} - inner)
+    return {key for key, count in counts.items() if count > 1}
+
+
 def _selected(name, rules, pairs):
     """Returns the set of the `id` of every weight that at least one rule selects.
 
