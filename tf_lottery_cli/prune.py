@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import warnings
 
 from tf_lottery_cli.data_options import add_own_data_options, inputs_of
 from tf_lottery_cli.model_options import import_custom
@@ -21,6 +22,9 @@ again is no option, or to see what a sparsity costs. The new file is a plain Ker
 DATA is a .npy file, a .npz file with x or with an array for each input of the model, a folder of
 images, a .csv table, tfds:NAME, or MODULE:FUNCTION, a function of yours that returns arrays or a
 tf.data data set. Labels are not used."""
+
+# Arguments of the library, and the options that give them.
+_OPTIONS = {"x": "data", "data": "data", "pattern": "pattern", "sparsity": "sparsity"}
 
 
 def add_parser(commands):
@@ -97,7 +101,7 @@ def run(args):
 
 def _in_options(message):
     """Replaces the names of arguments in a message by those of options."""
-    for argument, option in (("data", "data"), ("x", "data"), ("pattern", "pattern")):
+    for argument, option in _OPTIONS.items():
         message = message.replace(f"Argument `{argument}`", f"--{option}")
     return message
 
@@ -108,7 +112,10 @@ def _pruned(model, data, args):
     from tf_lottery.compression.one_shot import prune_in_one_step
 
     plain = tfl.strip(model) if isinstance(model, tfl.SparseModel) else model
-    sparse = tfl.sparsify(plain, pattern=args.pattern)
+    with warnings.catch_warnings():
+        # No training follows that could revive them.
+        warnings.filterwarnings("ignore", "Training will revive zeros")
+        sparse = tfl.sparsify(plain, pattern=args.pattern)
     options = {"scores": args.scores, "repaired": not args.no_repair}
     report = prune_in_one_step(sparse, data, args.sparsity, **options)
     return tfl.strip(sparse), report

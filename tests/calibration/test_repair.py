@@ -341,7 +341,7 @@ def test_forms_of_inputs_and_reference():
         ({"x": np.full((2, 6), np.nan)}, "`x` must be finite"),
         ({"ridge": -1}, "`ridge` must be"),
         ({"batch_size": 0}, "`batch_size` must be"),
-        ({"reference": "model"}, "`reference` must be the dense network"),
+        ({"reference": "model"}, "`reference` must be the network as it was before"),
         ({"reference": 3}, "`reference` must be a `Snapshot`"),
     ],
 )

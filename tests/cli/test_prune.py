@@ -53,3 +53,10 @@ def test_what_is_refused(refused, trained, examples, tmp_path, contents):
     assert "folder" in refused("prune", trained, *given, "-o", tmp_path / "no" / "x.keras")
     assert "--pattern" in refused("prune", trained, *given, "--pattern", "rows")
     assert contents(tmp_path) == before
+
+
+def test_sparsity_that_the_model_has_already(command, refused, trained, examples, tmp_path):
+    given = ("--data", examples, "--scores", "magnitude")
+    assert command("prune", trained, *given, "--sparsity", 0.75, "--no-repair")[0] == 0
+    message = refused("prune", tmp_path / "dense.pruned.keras", *given, "--sparsity", 0.5)
+    assert "--sparsity must be above 0.75, the share of zeros that the model has" in message

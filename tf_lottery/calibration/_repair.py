@@ -153,9 +153,10 @@ def _dense_weights(model, reference, masks):
     pruned = [np.asarray(values[key])[~mask] for key, mask in masks.items()]
     if any(array.size for array in pruned) and not any(array.any() for array in pruned):
         raise ValueError(
-            "Argument `reference` must be the dense network, but all its weights are zero where "
-            "the model is pruned. Pruning writes zeros into the model itself: take "
-            f"`before = tfl.Snapshot(model)` first. Received: a {type(reference).__name__}"
+            "Argument `reference` must be the network as it was before the model was pruned. Take "
+            "`before = tfl.Snapshot(model)` first, since pruning writes zeros into the model "
+            f"itself. Received: a {type(reference).__name__} whose weights are zero wherever the "
+            "model is pruned"
         )
     return values
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from tf_lottery.calibration import RepairReport, repair
 from tf_lottery.kernel_ranking import kernel_scores, ranked_masks
 from tf_lottery.model import SparseModel
@@ -23,7 +25,7 @@ def prune_in_one_step(
     The kernels get the sparsities that ranking the magnitudes of all weights together gives.
 
     Args:
-        model: A `SparseModel` that is not pruned yet.
+        model: A `SparseModel` that is not pruned yet; it may have zeros.
         data: Unlabelled inputs, as for `tfl.repair`.
         sparsity: Float in (0, 1).
         scores: `"obs"` or `"magnitude"`, which chooses the weights within a kernel. Defaults to
@@ -35,6 +37,9 @@ def prune_in_one_step(
     Returns:
         The `RepairReport`, or `None`.
 
+    Raises:
+        ValueError: If `sparsity` would prune nothing but zeros, or the data do not fit.
+
     Example:
 
     >>> report = prune_in_one_step(tfl.sparsify(model), x, 0.5)
@@ -45,10 +50,24 @@ def prune_in_one_step(
     if budget is not None:
         prune(model, budget=budget)
     else:
-        masks = ranked_masks(model, kernel_scores(model), sparsity, scope="global")
+        magnitudes = kernel_scores(model)
+        masks = ranked_masks(model, magnitudes, sparsity, scope="global")
+        _check_change(magnitudes, masks, sparsity)
         if scores == "obs":
             shares = {path: 1.0 - float(mask.mean()) for path, mask in masks.items()}
             prune(model, shares, scores="obs", data=data)
         else:
             model.set_masks(masks)
     return repair(model, data, reference=before) if repaired else None
+
+
+def _check_change(magnitudes, masks, sparsity):
+    """Raises a `ValueError` if all weights that masks prune are zero already."""
+    pruned = np.concatenate([magnitudes[path][~mask] for path, mask in masks.items()])
+    if pruned.size and not pruned.any():
+        values = np.concatenate([np.ravel(array) for array in magnitudes.values()])
+        share = float(np.mean(values == 0))
+        raise ValueError(
+            f"Argument `sparsity` must be above {share:.4g}, the share of zeros that the model has "
+            f"already. Received: sparsity={sparsity}"
+        )
