@@ -56,6 +56,14 @@ SLOW = {
     "docs/guides/controls.md": "tests/controls and tests/analysis",
     "docs/guides/lottery_tickets.md": "tests/callbacks, the quickstart and the contract",
 }
+# Pages whose code runs in a process of its own: what it needs, and its environment.
+IN_A_PROCESS = {
+    "docs/guides/hosts.md": (
+        "jax",
+        {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+    ),
+    "docs/recipes/keras_hub.md": ("keras_hub", {}),
+}
 WITH_CODE = [page for page in (README, *PAGES) if code_of(page)]
 every_page_with_code = pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 every_page_to_run = pytest.mark.parametrize(
@@ -64,6 +72,7 @@ every_page_to_run = pytest.mark.parametrize(
         pytest.param(page, marks=[pytest.mark.thorough(SLOW[name])] if name in SLOW else [])
         for page in WITH_CODE
         for name in [name_of(page)]
+        if name not in IN_A_PROCESS
     ],
     ids=name_of,
 )
@@ -125,17 +134,31 @@ def test_code_runs_on_few_examples(page, tmp_path, monkeypatch, capsys):
 @pytest.mark.thorough("tests/export writes such files; the code runs without them, and shorter")
 @pytest.mark.parametrize("name", EXPORTING)
 def test_code_runs_as_pasted(name, tmp_path):
-    script = tmp_path / "pasted.py"
+    assert "Milliseconds" in output_of(name, tmp_path)
+
+
+def output_of(name, folder, **environment):
+    """Returns what the code of a page prints in a process of its own."""
+    script = folder / "pasted.py"
     script.write_text(code_of(ROOT / name))
     done = subprocess.run(
         [sys.executable, script.name],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **environment},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "Milliseconds" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.thorough("tests/test_hosts.py, tests/structured; that names exist, the test below")
+@pytest.mark.parametrize("name", IN_A_PROCESS)
+def test_code_runs_in_a_process(name, tmp_path):
+    needed, environment = IN_A_PROCESS[name]
+    if importlib.util.find_spec(needed) is None:
+        pytest.skip(f"needs {needed}")
+    assert output_of(name, tmp_path, **environment)
 
 
 @every_page_with_code
