@@ -120,6 +120,12 @@ def _check(args):
             f"{wrong[0]} is an option of --synthetic: a paper's training has its own. "
             f"Received: {' '.join(f'{name} {given[name]}' for name in wrong)}"
         )
+    data = {"--data-dir": args.data_dir, "--download": args.download}
+    if args.synthetic and (wrong := [name for name, value in data.items() if value]):
+        raise ValueError(
+            "--synthetic makes its examples and reads no data. "
+            f"Received: --synthetic {' '.join(wrong)}"
+        )
     if args.synthetic and args.name is None:
         raise ValueError("NAME must be given with --synthetic. Received: no NAME")
 

@@ -149,6 +149,8 @@ def test_trainings_are_listed_and_typing_errors_named(capsys):
     assert "did you mean resnet-50-rigl-80" in capsys.readouterr().err
     assert tf_lottery_cli.main(["reproduce", GRU, "--steps", "3"]) == 2
     assert "--steps is an option of --synthetic" in capsys.readouterr().err
+    assert tf_lottery_cli.main(["reproduce", GRU, "--synthetic", "--data-dir", "/data"]) == 2
+    assert "Received: --synthetic --data-dir" in capsys.readouterr().err
 
 
 @pytest.mark.thorough("the language model runs in the quick tier, and the streams are tested there")
