@@ -3,6 +3,7 @@
 import configparser
 import pathlib
 import re
+import tempfile
 
 import setuptools
 
@@ -25,4 +26,10 @@ def description():
 
 
 if __name__ == "__main__":
-    setuptools.setup(long_description=description(), long_description_content_type="text/markdown")
+    # In `build`, as setuptools does it, files of an earlier version would get into the package.
+    with tempfile.TemporaryDirectory() as folder:
+        setuptools.setup(
+            long_description=description(),
+            long_description_content_type="text/markdown",
+            options={"build": {"build_base": folder}, "egg_info": {"egg_base": folder}},
+        )
