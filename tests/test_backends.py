@@ -116,6 +116,16 @@ def test_data_parallel_on_jax():
     )
 
 
+@pytest.mark.thorough("`test_hosts.py` trains in two processes")
+def test_three_devices_on_jax():
+    pytest.importorskip("jax")
+    run(
+        [str(TESTS / "three_devices.py")],
+        KERAS_BACKEND="jax",
+        XLA_FLAGS="--xla_force_host_platform_device_count=3",
+    )
+
+
 def assert_same_masks(*outputs):
     """Checks the output of `replicas.py`: equal masks on all replicas, almost equal weights."""
     found = [json.loads(output.splitlines()[-1]) for output in outputs]

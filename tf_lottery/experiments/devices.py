@@ -1,8 +1,13 @@
 """Trains on all accelerators of this machine."""
 
 import contextlib
+import math
+import warnings
 
 import keras
+
+# Examples per step of an evaluation.
+_EVALUATED = 1000
 
 
 @contextlib.contextmanager
@@ -41,6 +46,45 @@ def count_devices():
     return len(keras.distribution.list_devices()) if keras.backend.backend() == "jax" else 1
 
 
+def evaluation_batch_size(examples):
+    """Returns how many examples to evaluate at once, so that devices share all batches or none.
+
+    Keras lays out all batches as it does the first one, which may thus not differ from the last
+    one in whether the devices can share it.
+
+    Args:
+        examples: Tuple of inputs and an array of labels, or of a data set with its own batches,
+            for which this has no effect. `None` if there are none.
+
+    Example:
+
+    >>> evaluation_batch_size((x, y))
+    1000
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or examples is None or len(examples) < 2:
+        return _EVALUATED
+    devices = math.prod(distribution.device_mesh.shape)
+    if len(examples[1]) % devices == 0:
+        return max(_EVALUATED // devices, 1) * devices
+    return _EVALUATED if _EVALUATED % devices else _EVALUATED - 1
+
+
+class _AnyBatch(keras.distribution.DataParallel):
+    """Shares batches between devices; those that it cannot share equally go to each of them."""
+
+    def get_data_layout(self, data_shape):
+        devices = math.prod(self.device_mesh.shape)
+        if data_shape[0] % devices == 0:
+            return super().get_data_layout(data_shape)
+        warnings.warn(
+            f"A batch of {data_shape[0]} examples cannot be shared by {devices} devices, so that "
+            "each computes all of it. To save time, use a number of devices that divides it.",
+            stacklevel=2,
+        )
+        return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
+
+
 def _mirrored():
     import tensorflow as tf
 
@@ -55,7 +99,7 @@ def _data_parallel():
         yield
         return
     before, devices = keras.distribution.distribution(), keras.distribution.list_devices()
-    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    keras.distribution.set_distribution(_AnyBatch(devices=devices))
     try:
         yield
     finally:

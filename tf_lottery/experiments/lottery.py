@@ -9,6 +9,7 @@ from tf_lottery import callbacks
 from tf_lottery._strip import strip
 from tf_lottery.controls import random_reinitialization
 from tf_lottery.experiments.batches import ShuffledBatches
+from tf_lottery.experiments.devices import evaluation_batch_size
 from tf_lottery.experiments.methods import dynamic_frequency
 from tf_lottery.experiments.models import lenet_300_100
 from tf_lottery.experiments.run_folder import locked_run, read_json, save_model, write_json
@@ -252,7 +253,7 @@ def _train(model, data, settings, seed, epochs, path, extra):
         shuffle=False,
         validation_data=data.test,
         validation_freq=settings.epochs_per_level,
-        validation_batch_size=1000,
+        validation_batch_size=evaluation_batch_size(data.test),
         callbacks=[batches.follow_epoch(), watch, measure, *extra],
         verbose=0,
     )

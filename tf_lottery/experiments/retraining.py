@@ -12,6 +12,7 @@ from tf_lottery.experiments import networks
 from tf_lottery.experiments.batches import check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
+from tf_lottery.experiments.devices import evaluation_batch_size
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.progress import time_left
 from tf_lottery.experiments.recipes import prepare, tweaks_for
@@ -40,8 +41,6 @@ FILES = (
     "settings.json",
     "ticket.npz",
 )
-# Examples per step of an evaluation.
-_EVALUATED = 1000
 
 # What can be retrained in place of the ticket: functions of the ticket, of a function that builds
 # a network with a given seed, and of a seed.
@@ -198,7 +197,7 @@ def run_retraining(
             epochs=settings.epochs,
             shuffle=False,
             validation_data=data.validation,
-            validation_batch_size=_EVALUATED,
+            validation_batch_size=evaluation_batch_size(data.validation),
             callbacks=[
                 batches.follow_epoch(),
                 checkpoint,

@@ -10,6 +10,7 @@ from tf_lottery.experiments import networks
 from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
+from tf_lottery.experiments.devices import evaluation_batch_size
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.progress import time_left
 from tf_lottery.experiments.run_folder import (
@@ -30,8 +31,6 @@ RESULTS = {"settings": dict, "density": (int, float), "errors": list, "losses": 
 FILES = ("copy_*.npz", "failures.json", "start_*.npz", "results.json", "settings.json")
 # Training batches at every point for the statistics of batch normalization.
 _STATISTICS_STEPS = 50
-# Examples per step of an evaluation.
-_EVALUATED = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +192,7 @@ def _train(model, data, batches, epochs, checkpoint, verbose):
         epochs=epochs,
         shuffle=False,
         validation_data=data.validation,
-        validation_batch_size=_EVALUATED,
+        validation_batch_size=evaluation_batch_size(data.validation),
         callbacks=[batches.follow_epoch(), checkpoint, *time_left(verbose)],
         verbose=verbose,
     )

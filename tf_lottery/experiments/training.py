@@ -11,6 +11,7 @@ from tf_lottery.experiments import methods, networks
 from tf_lottery.experiments.batches import check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
+from tf_lottery.experiments.devices import evaluation_batch_size
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.progress import time_left
 from tf_lottery.experiments.run_folder import (
@@ -44,8 +45,6 @@ FILES = (
     "settings.json",
     "ticket.npz",
 )
-# Examples per step of an evaluation.
-_EVALUATED = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,7 +280,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
             epochs=epochs,
             shuffle=False,
             validation_data=data.validation,
-            validation_batch_size=_EVALUATED,
+            validation_batch_size=evaluation_batch_size(data.validation),
             callbacks=[batches.follow_epoch(), *changes, *time_left(verbose)],
             verbose=verbose,
         )
@@ -335,7 +334,8 @@ def evaluate(model, data):
     Returns:
         Dict of `test_accuracy`, `test_loss` and, for text, `test_bits_per_character`.
     """
-    test = model.evaluate(*data.test, batch_size=_EVALUATED, verbose=0, return_dict=True)
+    size = evaluation_batch_size(data.test)
+    test = model.evaluate(*data.test, batch_size=size, verbose=0, return_dict=True)
     results = {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
     if data.vocabulary:
         results["test_bits_per_character"] = test["loss"] / math.log(2)
