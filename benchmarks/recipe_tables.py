@@ -68,7 +68,7 @@ def recipe_hub():
         difference = f"{case['difference']:.0e}" if case["difference"] else "0"
         rows.append([name, f"{case['parameters']:,}", *left, difference])
     head = ["small network", "parameters", "parameters left", "FLOPs left"]
-    return table([*head, "largest difference of the outputs"], rows)
+    return table([*head, "largest difference / largest output"], rows)
 
 
 def _methods(benchmark, sparsity, key, form):

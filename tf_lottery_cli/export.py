@@ -24,7 +24,7 @@ DESCRIPTION = """\
 Writes a .keras model, masked or stripped, to a TFLite file without its zeros, runs the file,
 compares it with Keras and times it; a file that does not load or disagrees is not written.
 Use it when training is done. The sparse file is smaller; it is faster only where kernels skip
-zeros: with --pattern 4x1 in training and one example at a time, or on ARM (see `tf-lottery
+zeros, as with --pattern 4x1 in training and one example at a time, or on ARM (see `tf-lottery
 inspect --arm`). With --runtime micro the file is for microcontrollers: all int8, zeros stored,
 run in TFLite Micro's interpreter too if `tflite-micro` is installed. Needs Keras on TensorFlow.
 

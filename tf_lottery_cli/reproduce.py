@@ -9,8 +9,9 @@ from tf_lottery_cli.terminal import Output, import_keras
 DESCRIPTION = """\
 Trains as a paper did, with its network, data, settings and sparsity, on all accelerators of this
 machine, and compares accuracy, FLOPs and bytes with what it reports. Without a name it lists the
-trainings, and what each of them needs. Most take days on several accelerators; --synthetic tries
-one on made examples in a few steps of small batches: that it runs, what it counts, seconds a step.
+trainings, and how many steps each of them has. They are as long as in the papers and need
+accelerators; --synthetic tries one on made examples in a few steps of small batches: that it runs,
+and what it counts.
 
   tf-lottery reproduce
   tf-lottery reproduce resnet-50-rigl-80 --synthetic

@@ -28,19 +28,17 @@ class DynamicSparseTraining(SparsityCallback):
     share of its active weights, those of the smallest magnitude, and grows the same number where
     `grow_scores` is highest. Its density stays exactly the same. A weight that is dropped may
     grow again in the same update, and then keeps its value. New connections start at `grow_init`,
-    with slots of the optimizer reset to zero, as in the official code of RigL; slots that start at
-    the mean of the kernel, or a bias correction of its own for every weight, were measured and not
-    better. An update comes after the optimizer's step and does not replace
-    it. Steps are batches. With `gradient_accumulation_steps` in the optimizer, an update waits
-    for the batch at which the weights change, and gradients are means over the accumulated
-    batches.
+    with slots of the optimizer reset to zero, as in the official code of RigL. An update comes
+    after the optimizer's step and does not replace it. Steps are batches. With
+    `gradient_accumulation_steps` in the optimizer, an update waits for the batch at which the
+    weights change, and gradients are means over the accumulated batches.
 
     Start from random masks, `tfl.sparsify(model, sparsity, scores="random", ...)`, as the papers
-    and the official code do. Masks of the largest random weights are no better, and leave only
-    large weights, so that connections which grow at 0 are the first to be dropped again; a
-    callback warns of such a start, and never redraws the masks or rescales the weights that it was
-    given. A sparse network without normalization also needs `tfl.retrain.rescale_to_density`, since
-    the signal of pruned layers vanishes.
+    and the official code do. Masks of the largest random weights leave only large weights, so that
+    connections which grow at 0 are the first to be dropped again; a callback warns of such a
+    start, and never redraws the masks or rescales the weights that it was given. A sparse network
+    without normalization also needs `tfl.retrain.rescale_to_density`, since the signal of pruned
+    layers vanishes.
 
     A subclass overrides `grow_scores` and, if it needs dense gradients, `gradient_average`. Both
     get and return NumPy arrays and plain numbers. A rule that combines several gradients reads
@@ -327,9 +325,9 @@ class DynamicSparseTraining(SparsityCallback):
             )
         elif not self._first_epoch and self.step == 0 and is_untrained_magnitude(self.model):
             warnings.warn(
-                "The masks keep the largest of untrained weights, which are no better than others, "
-                "so that connections which grow at 0 are soon dropped again: start from random "
-                "masks, `tfl.sparsify(..., scores='random')`, and use "
+                "The masks keep the largest of untrained weights, so that connections which grow "
+                "at 0 are the first to be dropped again: start from random masks, "
+                "`tfl.sparsify(..., scores='random')`, and use "
                 "`tfl.retrain.rescale_to_density` if no normalization follows the kernels.",
                 stacklevel=2,
             )

@@ -126,7 +126,7 @@ def recipe(
     model cannot have, such as ghost skips without convolutions, is refused.
 
     Which tweaks help depends on the length of the training. The paper retrains for 64,000 steps;
-    in 750 steps ghost skips and a teacher cost two points and more, as
+    in 750 steps ghost skips cost about two points and a teacher three and more, as
     `benchmarks/retraining_cifar10_short.py` shows. Trainings below `LONG_TRAINING`, 10,000 steps,
     are therefore without them unless `tweaks` names them; where between these lengths they begin
     to help was not measured. In the released code ghost skips are never removed: the network that
@@ -241,7 +241,7 @@ def fitting_tweaks(model, steps, batches, teacher):
     if teacher is not None and not is_long(steps):
         warnings.warn(
             f"The teacher is not used: in a training of {steps:,} steps, below {LONG_TRAINING:,}, "
-            "distillation lowers the accuracy. Train longer, or name 'distillation' in `tweaks`.",
+            "distillation may cost accuracy. Train longer, or name 'distillation' in `tweaks`.",
             stacklevel=4,
         )
     fits = {
