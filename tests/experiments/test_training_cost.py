@@ -45,10 +45,20 @@ def test_a_search_costs_every_level(half):
     dense = tfl.Ticket.from_model(half)
     for mask in dense.masks.values():
         mask[...] = True
-    settings = TrainSettings("imp", levels=1, **OPTIONS)
+    settings = TrainSettings("imp", levels=1, epochs=3, **OPTIONS)
     cost = training_cost(half, settings, 30, tickets=[dense, tfl.Ticket.from_model(half)])
     assert cost["steps"] == 60
     assert cost["training_flops"] == pytest.approx(30 * 4 * (DENSE + HALF))
+    # The ticket is known before it is trained.
+    assert cost["ticket_cost"] == {"epochs": 3, "steps": 30, "training_flops": 30 * 4 * DENSE}
+    assert cost["flops_coverage"] == 1.0
+
+
+@pytest.mark.parametrize("mode", ["ticket", "prune"])
+def test_gates_cost_all_rounds_before_their_ticket_is_known(half, mode):
+    settings = TrainSettings("cs", rounds=2, mode=mode, epochs=3, **OPTIONS)
+    found = training_cost(half, settings, 30)["ticket_cost"]
+    assert found == {"epochs": 6, "steps": 60, "training_flops": 2 * 30 * 4 * DENSE}
 
 
 def test_gradual_pruning_costs_the_mean_of_its_steps(half):
@@ -72,6 +82,13 @@ class Own(keras.layers.Layer):
         if self.examples and inputs.shape[0] != self.examples:
             raise TypeError("code of the user's own")
         return keras.ops.matmul(inputs, self.kernel)
+
+
+def test_the_share_of_the_weights_that_is_counted():
+    sequential = keras.Sequential([keras.Input((3,)), Own(), keras.layers.Dense(3, use_bias=False)])
+    cost = training_cost(tfl.sparsify(sequential), TrainSettings("dense", **OPTIONS), 7)
+    # Six weights of each layer; a product with those of `Dense` takes 12 FLOPs.
+    assert (cost["flops_coverage"], cost["training_flops"]) == (0.5, 7 * 4 * 3 * 12)
 
 
 @pytest.mark.parametrize(

@@ -239,8 +239,8 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
 
     Returns:
         Dict of `settings`, `density`, `epochs`, the planned number, `test_accuracy`,
-        `test_loss`, for text `test_bits_per_character`, `history`, and the `steps` and
-        `training_flops` of all its trainings; see `training_cost`.
+        `test_loss`, for text `test_bits_per_character`, `history`, and what `training_cost`
+        returns: the `steps` and `training_flops` of all its trainings, and more.
 
     Raises:
         ValueError: If an argument is outside its range, the model does not fit the data, the

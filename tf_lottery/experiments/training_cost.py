@@ -1,6 +1,7 @@
 """What a training costs: its steps and their FLOPs."""
 
 from tf_lottery.analysis._flops import flops
+from tf_lottery.experiments.methods import SEARCHES
 
 # How `training_flops` counts methods that have another name there. The others keep their mask.
 _FORMULAS = {"dense": "dense", "rigl": "rigl", "snfs": "snfs", "gmp": "pruning"}
@@ -23,8 +24,11 @@ def training_cost(model, settings, steps, *, updates=(), tickets=()):
             to `()`.
 
     Returns:
-        Dict of `steps`, and of `training_flops`, `None` if the FLOPs of the model cannot be
-        counted, or those of none of its layers.
+        Dict of `steps`; of `training_flops`, `None` if the FLOPs of the model cannot be counted, or
+        those of none of its layers; and of `flops_coverage`, the share of the weights whose FLOPs
+        are counted. For a search also `ticket_cost`, a dict of the `epochs`, `steps` and
+        `training_flops` after which its ticket was known: without the training of that ticket,
+        which ends a search.
 
     Example:
 
@@ -32,33 +36,55 @@ def training_cost(model, settings, steps, *, updates=(), tickets=()):
     >>> training_cost(sparse, TrainSettings("static", batch_size=10), steps=7)["steps"]
     7
     """
-    cost = {"steps": steps * _trainings(settings, tickets), "training_flops": None}
+    method, count = getattr(settings, "method", "static"), _count(settings, tickets)
+    report = _report(model)
+    per_example = None
+    if report is not None:
+        per_example = _per_example(report, method, settings, steps, updates, tickets)
+    cost = _total(per_example, count, steps, settings.batch_size)
+    if report is not None:
+        cost["flops_coverage"] = report.coverage
+    if method in SEARCHES:
+        # Gates that keep their weights end with the ticket, which is not trained again.
+        found = count - (method == "imp" or settings.option("mode") == "ticket")
+        before = _total(per_example, found, steps, settings.batch_size)
+        cost["ticket_cost"] = {"epochs": found * settings.epochs, **before}
+    return cost
+
+
+def _report(model):
+    """Returns the `FlopsReport` of a model, or `None` if nothing can be counted."""
     try:
         report = flops(model)
     except Exception:  # A model's own code may fail in any way when it is traced.
-        return cost
-    if not report.rows:
-        return cost
-    method = getattr(settings, "method", "static")
-    if method == "imp":
-        levels = (report.with_sparsities(_sparsities(report, ticket)) for ticket in tickets)
-        per_example = sum(level.training("static") for level in levels)
-    elif method == "cs":
-        retrained = report.training("static") if settings.option("mode") == "ticket" else 0.0
-        per_example = settings.option("rounds") * report.training("dense") + retrained
-    else:
-        per_example = report.training(
-            _FORMULAS.get(method, "static"), **_timing(method, updates, steps)
-        )
-    return {**cost, "training_flops": float(per_example * steps * settings.batch_size)}
+        return None
+    return report if report.rows else None
 
 
-def _trainings(settings, tickets):
+def _count(settings, tickets):
     """Returns how often a method trains the network."""
-    method = getattr(settings, "method", "static")
-    if method == "imp":
+    if getattr(settings, "method", "static") == "imp":
         return len(tickets)
     return getattr(settings, "num_trainings", 1)
+
+
+def _per_example(report, method, settings, steps, updates, tickets):
+    """Returns the FLOPs of every training of a method for one example."""
+    if method == "imp":
+        levels = [report.with_sparsities(_sparsities(report, ticket)) for ticket in tickets]
+        return [level.training("static") for level in levels]
+    if method == "cs":
+        soft = [report.training("dense")] * settings.option("rounds")
+        return soft + [report.training("static")] * (settings.option("mode") == "ticket")
+    return [report.training(_FORMULAS.get(method, "static"), **_timing(method, updates, steps))]
+
+
+def _total(per_example, count, steps, batch_size):
+    """Returns the cost of the first trainings of a method, each of so many steps."""
+    total = None
+    if per_example is not None:
+        total = float(sum(per_example[:count]) * steps * batch_size)
+    return {"steps": count * steps, "training_flops": total}
 
 
 def _sparsities(report, ticket):

@@ -150,7 +150,8 @@ class Run:
     def results(self, directory) -> dict | None:
         """Returns the results of a finished run, or `None` if something of it is missing.
 
-        The steps and FLOPs of a ticket that was trained again include those of its search.
+        The steps and FLOPs of a ticket that was trained again include those of its search, but not
+        those of the search's own training of the ticket.
 
         Args:
             directory: The folder of the sweep.
@@ -166,8 +167,10 @@ class Run:
             return None
         if self.search is not None:
             searched = self.search.trained(directory) or {}
+            # Older runs do not know what their ticket alone has cost.
+            ticket = searched.get("ticket_cost", {})
             for name in ("epochs", "steps", "training_flops"):
-                parts = trained.get(name), searched.get(name)
+                parts = trained.get(name), ticket.get(name)
                 trained[name] = None if None in parts else sum(parts)
         return {**trained, **file}
 

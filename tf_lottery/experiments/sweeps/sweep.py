@@ -16,7 +16,7 @@ from tf_lottery.experiments.sweeps.spec import Sweep
 
 KIND = "sweep"
 FILES = ("results.csv", "results.json", "settings.json", "sweep.png")
-_NOT_SHOWN = ("settings", "history", "failures")
+_NOT_SHOWN = ("settings", "history", "failures", "ticket_cost")
 # Seconds to wait for another process of the same sweep that writes the results.
 _PATIENCE = 60
 
