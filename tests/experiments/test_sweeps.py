@@ -252,8 +252,9 @@ def test_a_ticket_of_the_sweep_is_trained_again(tmp_path, monkeypatch):
     second.train(tmp_path)
     assert sweep.unfinished(whole, tmp_path) == [first]
     result = sweeps.run_sweep(whole, tmp_path)
-    # Two levels of two steps, then two epochs of two steps.
-    assert [row["steps"] for row in result.rows] == [4, 8, 8]
+    # Two levels of two steps each; then the first level, and two epochs of two steps.
+    assert [row["steps"] for row in result.rows] == [4, 6, 6]
+    assert [row["total_epochs"] for row in result.rows] == [2, 3, 3]
     flops = [row["training_flops"] for row in result.rows]
     assert flops[1] == flops[2] > flops[0]
     assert [row.get("file_bytes") for row in result.rows] == [None, 7, 7]
@@ -274,6 +275,17 @@ def test_the_table_fits_the_console():
     for cell in ("5.00%", "12,000", "8.3e11", "90.00%", "0.0037"):
         assert cell in texts[80]
     assert "No room" not in texts[80] and "No room for: Steps, File acc." in texts[40]
+
+
+def test_the_table_says_what_its_flops_leave_out():
+    rows = [
+        {"method": "set", "seed": 0, "training_flops": 8e9, "flops_coverage": share}
+        for share in (1.0, 0.5)
+    ]
+    texts = [str(sweeps.SweepResult(("method",), [row], {})) for row in rows]
+    whole, half = (" ".join(text.split()) for text in texts)
+    assert "Train FLOPs cover only 50.0% of the weights" in half
+    assert "cover only" not in whole
 
 
 class Scripted:

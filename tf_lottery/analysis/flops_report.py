@@ -239,10 +239,23 @@ def describe_coverage(report):
     """
     if not report.not_counted:
         return []
-    # Rounded down and below 100%, even if only one small layer is not counted.
-    share = min(math.floor(1000 * report.coverage) / 1000, 0.999)
     return [
-        f"These FLOPs cover only {share:.1%} of the weights.",
+        f"These FLOPs cover only {share_of_weights(report.coverage)}.",
         "Not counted:",
         *(f"{path}: {reason}" for path, reason in report.not_counted.items()),
     ]
+
+
+def share_of_weights(coverage):
+    """Returns a coverage below 1 as a text.
+
+    Args:
+        coverage: Float, a `FlopsReport.coverage`, or a mean of several.
+
+    Example:
+
+    >>> share_of_weights(0.99999)
+    '99.9% of the weights'
+    """
+    # Rounded down and below 100%, even if only one small layer is not counted.
+    return f"{min(math.floor(1000 * coverage) / 1000, 0.999):.1%} of the weights"

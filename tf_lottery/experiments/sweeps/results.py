@@ -19,6 +19,7 @@ _MEASURES = (
     "test_bits_per_character",
     "steps",
     "training_flops",
+    "flops_coverage",
     "file_bytes",
     "file_accuracy",
     "file_milliseconds",

@@ -1,5 +1,6 @@
 """The table of the results of a sweep."""
 
+from tf_lottery.analysis.flops_report import share_of_weights
 from tf_lottery.printable import FittingTable, plain_table
 
 
@@ -70,6 +71,9 @@ def _make(groups, settings, shown, left_out):
 def _caption(groups, left_out):
     seeds = sorted({group["seeds"] for group in groups})
     lines = [] if seeds in ([], [1]) else [f"Mean ± standard deviation over {_range(seeds)} seeds"]
+    covered = min((g["flops_coverage"]["mean"] for g in groups if "flops_coverage" in g), default=1)
+    if covered < 1 and "training_flops" not in left_out:
+        lines.append(f"Train FLOPs cover only {share_of_weights(covered)}")
     if left_out:
         names = [_heading(name).replace("\n", " ") for name in left_out]
         lines.append(f"No room for: {', '.join(names)} (in results.csv)")
