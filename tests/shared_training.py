@@ -74,6 +74,21 @@ def check_values(mask):
     np.testing.assert_array_equal(hosts.to_numpy(mask), values)
 
 
+def check_own_model():
+    """Checks that a process that trains a model on its own devices waits for no other one."""
+    import jax
+    import keras
+
+    from tf_lottery import hosts
+
+    shared = keras.distribution.distribution()
+    assert hosts.is_shared()
+    own = [f"{device.platform}:{device.id}" for device in jax.local_devices()]
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=own))
+    assert not hosts.is_shared() and hosts.is_writer()
+    keras.distribution.set_distribution(shared)
+
+
 def main():
     """Trains, checks and makes the errors."""
     import several_hosts_cases as cases
@@ -93,6 +108,7 @@ def main():
     sparse = cases.run(arguments)
     check_copy(sparse)
     check_values(sparse.selection.masks[0])
+    check_own_model()
     print_error(hosts.on_writer, fail)
     print_error(hosts.check_same, arguments.index, "directory", "search.npz")
     enter_twice(arguments.out)

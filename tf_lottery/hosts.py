@@ -15,6 +15,9 @@ import numpy as np
 def is_shared():
     """Returns whether several processes train one model.
 
+    They do if the distribution has devices of several processes. With those of its own process
+    alone, every process of a job trains another model.
+
     Example:
 
     >>> is_shared()
@@ -22,9 +25,7 @@ def is_shared():
     """
     if keras.backend.backend() != "jax" or keras.distribution.distribution() is None:
         return False
-    import jax
-
-    return jax.process_count() > 1
+    return keras.distribution.distribution().device_mesh.backend_mesh.is_multi_process
 
 
 def is_writer():
