@@ -314,6 +314,15 @@ def test_bias_that_two_layers_share_stays_as_it_is():
     np.testing.assert_array_equal(first.bias, stored)
 
 
+def test_sums_over_batches_need_no_second_array():
+    moments, rows = walk.Moments(), np.array([[[1.0, 2.0]]], "float32")
+    moments.add(rows)
+    gram = moments.gram
+    moments.add(2 * rows)
+    assert moments.gram is gram and gram.dtype == "float64"
+    assert (gram.tolist(), moments.count) == ([[[5.0, 10.0], [10.0, 20.0]]], 2)
+
+
 def test_layer_inside_a_loop_is_listed():
     model = keras.Sequential([keras.Input((3, 6)), layers.TimeDistributed(layers.Dense(2))])
     sparse, before = pruned(model)

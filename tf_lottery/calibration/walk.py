@@ -286,5 +286,9 @@ def _precise(array):
 
 
 def _sum(total, array):
-    # In double precision, since a sum over millions of rows is inexact.
-    return array.astype("float64") if total is None else total + array
+    # In double precision, since a sum over millions of rows is inexact, and in place, since the
+    # products of the inputs of one layer can take hundreds of megabytes.
+    if total is None:
+        return array.astype("float64")
+    total += array
+    return total
