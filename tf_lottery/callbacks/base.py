@@ -1,6 +1,7 @@
 """The base class of the callbacks, with a sparse model and a count of training steps."""
 
 import functools
+import math
 import os
 import warnings
 from typing import Self
@@ -333,11 +334,14 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts the batch, or the batches of one execution, and acts if a step is due."""
+        # Keras counts the last execution of an epoch as if it had all of its batches.
+        last_of_epoch = (self.params.get("steps") or math.inf) - 1
+        batch = min(batch, last_of_epoch)
         self._step += batch - self._last_batch
         self._last_batch = batch
         is_due = self._due is not None and self._step >= self._due
         # Before the end of the epoch, since callbacks may save the model there.
-        is_last = batch + 1 == self.params.get("steps")
+        is_last = batch == last_of_epoch
         if self._check(logs, is_due or is_last) or not is_due:
             return
         # Reading the step is slow on some backends, so batches are counted. Loss scaling can skip
