@@ -514,6 +514,34 @@ def test_skipped_step_does_not_shift_what_follows_a_kill(
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_failure_after_a_restart_takes_back_to_the_restart(make_sparse, make_data, tmp_path):
+    def train(act):
+        model = make_sparse()
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
+        fit(model, make_data(), Watch(act), SET(2, end_step=18), backup, epochs=3)
+        return model
+
+    at_restart = []
+
+    def kill(model, step):
+        if step == 13:
+            at_restart.extend(model.get_masks().values())
+            raise KeyboardInterrupt
+
+    def poison(model, step):
+        kernel = next(iter(model.kernels.values()))
+        kernel.assign(np.full(kernel.shape, np.nan))
+
+    with pytest.raises(KeyboardInterrupt):
+        train(kill)
+    with pytest.warns(UserWarning, match="as they were at step 12; .*`initial_epoch=2`"):
+        model = train(poison)
+    assert int(model.optimizer.iterations) == 12
+    assert all(np.isfinite(kernel).all() for kernel in model.get_kernels().values())
+    for found, expected in zip(model.get_masks().values(), at_restart, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.backend
 @pytest.mark.parametrize(
     "method",

@@ -329,7 +329,9 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         if self._last_batch is None:
             self._last_batch = batch - 1
             self.reset_step()
-            if self._good is not None and self._epoch != self._first_epoch:
+            if self._good is not None and (
+                self._epoch != self._first_epoch or self._good.is_outdated()
+            ):
                 self._good.keep(self._epoch)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:

@@ -57,6 +57,10 @@ class LastGoodState:
             ]
             self._moment, self._checked = moment, None
 
+    def is_outdated(self):
+        """Returns whether a callback has restored another step after the state was copied."""
+        return training_step(self.training.optimizer) != self.snapshot.step
+
     def restore(self):
         """Sets the fitted model and its optimizers to the state that was kept."""
         self.snapshot.restore(self.training.model, optimizer=self.training.optimizer)
