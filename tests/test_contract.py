@@ -576,14 +576,17 @@ def test_two_devices_keep_the_same_zeros(
         np.testing.assert_array_equal(first, second)
 
 
-def test_two_devices_train_as_one_does(two_devices, make_model, make_data, compile_model):
+@pytest.mark.parametrize("algorithm", ["rigl", "snfs"])
+def test_two_devices_train_as_one_does(
+    algorithm, two_devices, make_model, make_data, compile_model
+):
     found = []
     for scope in (contextlib.nullcontext(), two_devices.scope()):
         with scope:
             optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
-            model = compile_model(start("rigl", make_model()), optimizer)
+            model = compile_model(start(algorithm, make_model()), optimizer)
         before = model.get_masks()
-        train(model, make_data(), [ALGORITHMS["rigl"]()])
+        train(model, make_data(), [ALGORITHMS[algorithm]()])
         assert any(np.any(mask != before[path]) for path, mask in model.get_masks().items())
         found.append((model.get_masks().values(), model.get_kernels().values()))
     for mask, expected in zip(found[1][0], found[0][0], strict=True):

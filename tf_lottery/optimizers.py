@@ -70,20 +70,20 @@ def clear_slots(optimizer, trainable, variables):
 def add_overwritten(optimizer, variables, trained=(), decay=0.0):
     """Adds variables to an optimizer that it overwrites with their gradients.
 
-    If the optimizer accumulates gradients, theirs are summed over the batches of a step.
+    A step makes a variable `decay * variable + gradient`. If the optimizer accumulates gradients,
+    theirs are summed over the batches of a step.
 
     Args:
         optimizer: A built Keras optimizer.
         variables: List of variables with `overwrite_with_gradient=True`.
         trained: List of all trainable variables of the model that has them, in its order. The
             optimizer may train others, too. Defaults to `()`: `variables` are the last ones.
-        decay: Float, the factor by which a variable is multiplied when a step with accumulated
-            gradients begins. Defaults to `0.0`.
+        decay: Float, the factor of a variable's old value. Defaults to `0.0`.
     """
     for part in _parts(optimizer):
         position = _first_built(part) if hasattr(part, "optimizers") else None
         _keras.add_overwritten(part, variables, position, trained)
-        if part.gradient_accumulation_steps:
+        if decay or part.gradient_accumulation_steps:
             _keras.overwrite_at_every_batch(part, {id(v): decay for v in variables})
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tf_lottery as tfl
-from tf_lottery.callbacks import SNFS
+from tf_lottery.callbacks import SNFS, RigL
 from tf_lottery.callbacks.snfs import share_out
 from tf_lottery.sparsity.schedules import Constant
 
@@ -49,6 +49,35 @@ def test_redistribution_moves_weights_where_momentum_is_large(make_model, make_d
     assert after != before
     for path, count in after.items():
         assert abs(count - expected[path]) < 1
+
+
+@pytest.mark.filterwarnings("ignore:Training ended")
+@pytest.mark.parametrize(
+    ("make_method", "decay"),
+    [
+        (lambda where: SNFS(100, momentum=0.8, **where), 0.8),
+        (lambda where: RigL(100, grad_accumulation=100, **where), 1.0),
+    ],
+)
+def test_a_model_called_twice_in_a_step_keeps_its_average_once(
+    make_method, decay, make_model, compile_model
+):
+    part = tfl.sparsify(make_model("dense"), 0.5, scores="random")
+    first, second = keras.Input((6,)), keras.Input((6,))
+    difference = keras.layers.Subtract()([part(first), part(second)])
+    whole = compile_model(keras.Model([first, second], difference), keras.optimizers.SGD(0.0))
+    x = list(np.random.default_rng(0).normal(size=(2, 4, 6)).astype("float32"))
+    averages = []
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: averages.append(np.array(part.growth.gradients[0]))
+    )
+    method = make_method({"sparse_model": part, "end_step": 1000})
+    whole.fit(x, np.array([0, 1, 2, 0]), epochs=3, verbose=0, callbacks=[method, watch])
+    # All steps have the same gradient.
+    for steps, average in enumerate(averages, start=1):
+        expected = averages[0] * sum(decay**step for step in range(steps))
+        np.testing.assert_allclose(average, expected, rtol=1e-4)
+    assert np.any(averages[0] != 0)
 
 
 def test_redistribution_needs_freedom(make_model, compile_model):

@@ -31,7 +31,7 @@ def remember(sparse, decay=None, gain=1.0):
 
 def collect(sparse, **kwargs):
     growth = remember(sparse, **kwargs)
-    add_overwritten(sparse.optimizer, growth.gradients)
+    add_overwritten(sparse.optimizer, growth.gradients, decay=growth.decay)
     growth.collect(True)
     sparse.train_function = None
     return growth

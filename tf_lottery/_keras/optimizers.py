@@ -115,14 +115,15 @@ def remove_overwritten(optimizer, variables):
 
 
 def overwrite_at_every_batch(optimizer, decay):
-    """Makes an optimizer with gradient accumulation sum gradients that overwrite variables.
+    """Makes an optimizer sum gradients that overwrite variables, with their old values.
 
     During a step, a variable is `decay` times its value before the step, plus the sum of the
-    gradients of the step's batches so far. Reason: Keras overwrites such variables with the
-    maximum over the batches, for float8 training, and there is no public way to change that.
+    gradients of the step's batches so far. Reason: Keras forgets the old values, and with gradient
+    accumulation takes the maximum over the batches, for float8 training; there is no public way to
+    change that.
 
     Args:
-        optimizer: A built Keras optimizer with `gradient_accumulation_steps`.
+        optimizer: A built Keras optimizer.
         decay: Dict of the ids of variables to floats.
     """
     # The method of the class, even if the instance already has a replacement.
@@ -131,7 +132,7 @@ def overwrite_at_every_batch(optimizer, decay):
     )
 
     def overwrite_with_sums(gradients, variables):
-        is_first = optimizer._iterations % optimizer.gradient_accumulation_steps == 0
+        is_first = optimizer._iterations % (optimizer.gradient_accumulation_steps or 1) == 0
         others = []
         for gradient, variable in zip(gradients, variables, strict=True):
             if id(variable) in decay:

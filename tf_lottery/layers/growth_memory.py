@@ -21,7 +21,8 @@ class GrowthMemory(Part):
     While collection is on, one variable per kernel receives it at every training step. Any Keras
     optimizer overwrites these variables with their gradients, as in Keras' float8 training. They
     have no clipping, weight decay or slots. After a step, the variable is
-    `decay * variable + gain * gradient`.
+    `decay * variable + gain * gradient`, also if a model calls this one several times in a step:
+    calls add up their gradients, and the optimizer adds the old value once.
 
     Args:
         decay: Float in [0, 1], the factor of the old value. Defaults to `None`: no gradients are
@@ -111,8 +112,6 @@ class GrowthMemory(Part):
         return list(map(self._watched, values, self.gradients))
 
     def _watched(self, kernel, gradient):
-        # With gradient accumulation, the optimizer itself sums and decays the gradients.
-        decay = self.decay if self.steps == 1 else 0
         gain = self.gain / self.steps
 
         def watched(kernel, gradient):
@@ -120,9 +119,7 @@ class GrowthMemory(Part):
                 collected = ops.cast(upstream, gradient.dtype)
                 if gain != 1:
                     collected = gain * collected
-                if decay:
-                    collected = collected + decay * gradient
-                elif keras.backend.backend() == "jax":
+                if keras.backend.backend() == "jax":
                     # Only to use the old value: JAX drops unused inputs of the training step, and
                     # then the following ones share buffers with the wrong outputs and are copied.
                     collected = ops.where(False, gradient, collected)
