@@ -50,35 +50,57 @@ def test_the_model_is_left_as_it_was(model, make_data):
         np.testing.assert_array_equal(after[name], value)
 
 
-def test_arrays_are_shuffled_by_seed_and_epoch(make_model, compile_model):
-    model = compile_model(make_model())
-    x = np.arange(24, dtype="float32")[:, None] * np.ones((1, 6), "float32")
-    y = np.zeros(24, "int32")
-    seen = []
-    fit = model.fit
+def batches_seen(model, train, **kwargs):
+    """Returns the batches of every epoch of both trainings."""
+    seen, fit = [], model.fit
 
-    def spy(x, y, *args, **kwargs):
-        seen.append(x[:, 0].astype(int).tolist())
-        return fit(x, y, *args, **kwargs)
+    def spy(batches, callbacks, **kwargs):
+        for epoch in range(kwargs["epochs"]):
+            callbacks[0].on_epoch_begin(epoch)
+            seen.append([batches[i] for i in range(len(batches))])
+        return fit(batches, callbacks=callbacks, **kwargs)
 
     model.fit = spy
-    stability(model, (x, y), (x, y), seeds=(3, 4), epochs=2, batch_size=8, points=2)
+    stability(model, train, train[:2], points=2, **kwargs)
+    return seen
+
+
+def numbered():
+    return np.arange(24.0)[:, None] * np.ones((1, 6)), np.zeros(24, "int32")
+
+
+def test_arrays_are_shuffled_by_seed_and_epoch(make_model, compile_model):
+    model = compile_model(make_model())
+    seen = batches_seen(model, numbered(), seeds=(3, 4), epochs=2, batch_size=9)
+    assert [[len(x) for x, _ in epoch] for epoch in seen] == [[9, 9, 6]] * 4
     expected = [
         np.random.default_rng([seed, epoch]).permutation(24).tolist()
         for seed in (3, 4)
         for epoch in (0, 1)
     ]
-    assert seen == expected
+    assert [np.concatenate([x for x, _ in epoch])[:, 0].tolist() for epoch in seen] == expected
+    assert all(x.dtype == keras.config.floatx() for x, _ in seen[0])
 
 
 def test_sample_weights_follow_their_examples(make_model, compile_model):
-    model = compile_model(make_model())
-    x = np.arange(24, dtype="float32")[:, None] * np.ones((1, 6), "float32")
-    y, seen = np.zeros(24, "int32"), []
-    model.fit = lambda x, y, size, sample_weight, **kwargs: seen.append((x[:, 0], sample_weight))
-    stability(model, (x, y, 2 * x[:, 0]), (x, y), epochs=1, points=2)
-    for examples, sample_weight in seen:
-        np.testing.assert_array_equal(sample_weight, 2 * examples)
+    x, y = numbered()
+    seen = batches_seen(compile_model(make_model()), (x, y, 2 * x[:, 0]), epochs=1)
+    for [(examples, _, sample_weight)] in seen:
+        np.testing.assert_array_equal(sample_weight, 2 * examples[:, 0])
+
+
+def test_averages_replace_weights_only_when_training_ends(make_model, make_data, compile_model):
+    x, y = make_data()
+    average = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+    model = compile_model(make_model(), average)
+    result = stability(model, (x, y), (x, y), epochs=3, batch_size=4, points=2)
+    for epoch in range(3):
+        order = np.random.default_rng([0, epoch]).permutation(24)
+        for chosen in np.split(order, 6):
+            model.train_on_batch(x[chosen], y[chosen])
+    average.finalize_variable_values(model.trainable_variables)
+    for found, expected in zip(weights(result.first), model.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_from_a_ticket(make_model, make_data, compile_model):

@@ -178,21 +178,44 @@ def _trainer(train, epochs, batch_size):
         positive_integer("batch_size", batch_size)
 
     def fit(model, seed):
-        size = len(keras.tree.flatten(train)[0])
-        for epoch in range(epochs):
-            order = np.random.default_rng([seed, epoch]).permutation(size)
-            # Shuffled here, since `fit` would draw the order from the global random state.
-            shuffled = keras.tree.map_structure(lambda a, order=order: np.asarray(a)[order], train)
-            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(shuffled)
-            model.fit(
-                x,
-                y,
-                batch_size,
-                sample_weight=sample_weight,
-                initial_epoch=epoch,
-                epochs=epoch + 1,
-                shuffle=False,
-                verbose=0,
-            )
+        batches = _ShuffledBatches(train, batch_size or 32, seed)
+        shuffle = keras.callbacks.LambdaCallback(on_epoch_begin=batches.shuffle)
+        # One `fit`, since at its end an optimizer with `use_ema` replaces weights by averages.
+        model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[shuffle])
 
     return fit
+
+
+class _ShuffledBatches(keras.utils.PyDataset):
+    """Batches in an order that depends on seed and epoch, and not on the global random state.
+
+    Args:
+        arrays: Tuple of arrays `(x, y)` or `(x, y, sample_weight)`.
+        batch_size: Integer.
+        seed: Integer.
+    """
+
+    def __init__(self, arrays, batch_size, seed):
+        super().__init__()
+        self._arrays = keras.tree.map_structure(_in_default_precision, arrays)
+        self._size = len(keras.tree.flatten(arrays)[0])
+        self._batch_size, self._seed = batch_size, seed
+        self.shuffle(0)
+
+    def shuffle(self, epoch, logs=None):
+        """Draws the order of an epoch."""
+        del logs
+        self._order = np.random.default_rng([self._seed, epoch]).permutation(self._size)
+
+    def __len__(self):
+        return -(-self._size // self._batch_size)
+
+    def __getitem__(self, index):
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        return keras.tree.map_structure(lambda array: array[chosen], self._arrays)
+
+
+def _in_default_precision(array):
+    """Returns an array as `fit` takes it: floating-point numbers in the default precision."""
+    array = np.asarray(array)
+    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
