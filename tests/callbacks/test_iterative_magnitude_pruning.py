@@ -353,6 +353,7 @@ def test_tickets_name_their_pattern(pattern, name, search):
         ({"rewind_to_step": -1}, "`rewind_to_step`"),
         ({"rewind_to_step": 2.0}, "`rewind_to_step`"),
         ({"rewind_to_epoch": 2}, "`rewind_to_epoch`.*below 2"),
+        ({"rewind_to_epoch": True}, "`rewind_to_epoch` must be an integer >= 0"),
         ({"rewind_to_step": 1, "rewind_to_epoch": 1}, "exclude each other"),
     ],
 )

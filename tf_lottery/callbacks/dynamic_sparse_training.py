@@ -309,6 +309,11 @@ class DynamicSparseTraining(SparsityCallback):
             self._schedule = Cosine(self.drop_fraction, end_step=end, begin_step=begin)
         self._updated = self._num_due()
         self._paths, self._pattern = divided_kernels(self.model, self.pattern)
+        self._check_masks()
+        self._warn_of_start(end)
+
+    def _check_masks(self):
+        """Raises a `ValueError` if masks do not follow the pattern."""
         for path, mask in self._growing_masks().items():
             if not self._pattern.holds(mask):
                 raise ValueError(
@@ -316,14 +321,22 @@ class DynamicSparseTraining(SparsityCallback):
                     f"Received: pattern='{self._pattern}', but the mask of {path!r}, of density "
                     f"{mask.mean():.3f}, does not"
                 )
-        if self._updated == len(self._steps) and not self._first_epoch:
+
+    def _warn_of_start(self, end):
+        """Warns if connections will not move, or if the first masks do not suit methods that grow.
+
+        Args:
+            end: Integer, the step before which updates happen.
+        """
+        is_resumed = bool(self._first_epoch)
+        if not is_resumed and self._updated == len(self._steps):
             warnings.warn(
                 "No connections will be moved: an update is due every "
                 f"{self.frequency} steps before step {end}, and training begins at step "
                 f"{self.step}. Train longer, lower `frequency` or raise `end_step`.",
                 stacklevel=2,
             )
-        elif not self._first_epoch and self.step == 0 and is_untrained_magnitude(self.model):
+        elif not is_resumed and self.step == 0 and is_untrained_magnitude(self.model):
             warnings.warn(
                 "The masks keep the largest of untrained weights, so that connections which grow "
                 "at 0 are the first to be dropped again: start from random masks, "

@@ -106,7 +106,7 @@ class EarlyBird(SparsityCallback):
                 f"Argument `window` must be an integer >= 2. Received: window={window}"
             )
         if not isinstance(sparsity, dict):
-            _check_sparsity(sparsity, threshold)
+            sparsity = _checked_sparsity(sparsity, self.threshold)
         self.sparsity = sparsity
         self.window = window
         self.scores = named_scores(scores)
@@ -274,8 +274,8 @@ def mask_distance(first, second):
     return differing / sum(mask.size for mask in first)
 
 
-def _check_sparsity(sparsity, threshold):
-    """Raises a `ValueError` if any two masks of this sparsity are within the threshold."""
+def _checked_sparsity(sparsity, threshold):
+    """Returns the sparsity, or raises a `ValueError` if any two of its masks would agree."""
     if not 0 < number_above("sparsity", sparsity, 0) < 1:
         raise ValueError(
             f"Argument `sparsity` must be above 0 and below 1. Received: sparsity={sparsity}"
@@ -286,3 +286,4 @@ def _check_sparsity(sparsity, threshold):
             f"Argument `threshold` must be below {largest:.3g}, the largest distance that masks of "
             f"sparsity {sparsity} can have. Received: threshold={threshold}"
         )
+    return float(sparsity)

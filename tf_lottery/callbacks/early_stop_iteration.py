@@ -25,7 +25,8 @@ class EarlyStopIteration(SparsityCallback):
     step.
 
     At the end of every epoch, the logs get `early_stop_iteration`, `early_stop_loss` and the
-    metrics at that step, for example `early_stop_accuracy`.
+    metrics at that step, for example `early_stop_accuracy`. These are means over the batches; a
+    metric that is no mean over the examples, such as `AUC`, needs all of them in one batch.
 
     Args:
         validation_data: Tuple of arrays `(x, y)`, or an iterable of such batches that can be

@@ -35,8 +35,8 @@ class IterativeMagnitudePruning(TicketSearch):
 
     Learning-rate schedules of the optimizer are rewound with the step. A `LearningRateScheduler`
     is not: it counts the epochs of `fit`, and must come after the search in the list of
-    callbacks. A rewound level trains for the whole epochs between the rewind point and
-    `epochs_per_level`.
+    callbacks. A rewound level trains for the epochs between the rewind point and
+    `epochs_per_level`, rounded up.
 
     Args:
         levels: Integer > 0. How many times to prune.
@@ -135,9 +135,8 @@ class IterativeMagnitudePruning(TicketSearch):
         self.floor = natural_number("floor", floor)
         self.rewind = choice("rewind", rewind, REWINDS)
         self.optimizer_state = choice("optimizer_state", optimizer_state, OPTIMIZER_STATES)
-        self._check_rewind_point(rewind_to_step, rewind_to_epoch)
-        self.rewind_to_step = rewind_to_step
-        self.rewind_to_epoch = rewind_to_epoch
+        self.rewind_to_step, self.rewind_to_epoch = rewind_to_step, rewind_to_epoch
+        self._check_rewind_point()
         self.seed = seed
         self.steps_per_epoch = None
         self.densities = {}
@@ -255,22 +254,22 @@ class IterativeMagnitudePruning(TicketSearch):
     def _add_ticket(self, weights):
         self.add_ticket(weights, pattern=str(self._pattern))
 
-    def _check_rewind_point(self, step, epoch):
+    def _check_rewind_point(self):
+        step, epoch = self.rewind_to_step, self.rewind_to_epoch
         if step is not None and epoch is not None:
             raise ValueError(
                 "Arguments `rewind_to_step` and `rewind_to_epoch` exclude each other. "
                 f"Received: rewind_to_step={step}, rewind_to_epoch={epoch}"
             )
-        if step is not None and (not isinstance(step, int) or step < 0):
+        if step is not None:
+            self.rewind_to_step = natural_number("rewind_to_step", step)
+        if epoch is None:
+            return
+        self.rewind_to_epoch = natural_number("rewind_to_epoch", epoch)
+        if epoch >= self.epochs_per_level:
             raise ValueError(
-                f"Argument `rewind_to_step` must be an integer >= 0. Received: {step!r}"
-            )
-        if epoch is not None and not (
-            isinstance(epoch, int) and 0 <= epoch < self.epochs_per_level
-        ):
-            raise ValueError(
-                "Argument `rewind_to_epoch` must be an integer >= 0 within the first level, below "
-                f"{self.epochs_per_level}. Received: {epoch!r}"
+                "Argument `rewind_to_epoch` must lie within the first level, below "
+                f"{self.epochs_per_level}. Received: rewind_to_epoch={epoch}"
             )
 
     def _check_budget(self):
