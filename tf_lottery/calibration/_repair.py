@@ -89,8 +89,9 @@ def repair(
     and those that several layers share, stay as they are, and the report lists them. A unit without
     any kept weight is left alone.
 
-    At a time, the products of the inputs of one layer are in memory, and the inputs of one batch.
-    Every layer takes two calls of the part of the model before it.
+    At a time, the products of the inputs of one layer are in memory, and what the model computes
+    from one batch, which is most of it for large images: take a small `batch_size` then. Every
+    layer takes two calls of the part of the model before it.
 
     Args:
         model: A `SparseModel`, pruned by any method and pattern.
