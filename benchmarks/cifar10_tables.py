@@ -1,7 +1,9 @@
-"""The table of dynamic sparse training on CIFAR-10, from the recorded results."""
+"""The tables of methods on CIFAR-10 at 16 pixels, from the recorded results."""
 
+import continuous_cifar10 as continuous_cifar10_runs
 import record
-from markdown import percent, table
+from comparison import Case
+from markdown import percent, signed, table
 
 COLUMNS = {
     "Adam, 98%": ("adam", 0.98),
@@ -24,8 +26,24 @@ ROWS = {
     "static mask, 3x steps": ("static", 3, None),
     "RigL, 3x steps": ("rigl", 3, None),
 }
-DIFFERENCES = {"RigL - static": ("rigl", "static"), "SET - static": ("set", "static")}
-DIFFERENCES["RigL - SET"] = ("rigl", "set")
+DIFFERENCES = {
+    "RigL - static": (("rigl", None), ("static", None)),
+    "SET - static": (("set", None), ("static", None)),
+    "RigL - SET": (("rigl", None), ("set", None)),
+    "gradual, global - RigL": (("gmp", None), ("rigl", None)),
+    "gradual, ERK - RigL": (("gmp", "erk"), ("rigl", None)),
+}
+TICKET_SPARSITIES = (0.9, 0.95, 0.98)
+TICKETS = {
+    "gates with SGD": "cs",
+    "gates with the Adam of the weights": "cs_adam",
+    "magnitude, equal steps": "imp_equal",
+    "magnitude, a fifth of the weights a level": "imp",
+}
+TICKET_DIFFERENCES = {
+    "gates with SGD - magnitude, equal steps": ("cs", "imp_equal"),
+    "gates with SGD - with Adam": ("cs", "cs_adam"),
+}
 
 
 def dynamic_cifar10():
@@ -45,10 +63,42 @@ def dynamic_cifar10():
             cells.append(_cell(results["summary"], fields))
         if any(cells):
             rows.append([name, *cells])
-    for name, methods in DIFFERENCES.items():
-        cells = [_difference(results["differences"], *methods, *c) for c in COLUMNS.values()]
-        rows.append([f"*{name}*", *cells])
+    for name, (better, worse) in DIFFERENCES.items():
+        cells = [
+            _difference(
+                results["differences"],
+                Case(better[0], sparsity, 1, optimizer, better[1]),
+                Case(worse[0], sparsity, 1, optimizer, worse[1]),
+            )
+            for optimizer, sparsity in COLUMNS.values()
+        ]
+        if any(cells):
+            rows.append([f"*{name}*", *cells])
     return table(["method", *COLUMNS], rows)
+
+
+def continuous_cifar10():
+    """Returns the table of tickets by gates and by magnitude, and of their differences."""
+    found = record.read("continuous_cifar10")
+    results = found["results"]
+    steps_an_epoch = found["settings"]["steps"] // continuous_cifar10_runs.EPOCHS
+    rows = []
+    for name, method in TICKETS.items():
+        cells = [
+            _cell(results["summary"], {"method": method, "sparsity": sparsity})
+            for sparsity in TICKET_SPARSITIES
+        ]
+        if any(cells):
+            epochs = max(row["epochs"] for row in results["rows"] if row["method"] == method)
+            rows.append([name, f"{epochs * steps_an_epoch:,}", *cells])
+    for name, (better, worse) in TICKET_DIFFERENCES.items():
+        cells = [
+            _difference(results["differences"], Case(better, sparsity), Case(worse, sparsity))
+            for sparsity in TICKET_SPARSITIES
+        ]
+        if any(cells):
+            rows.append([f"*{name}*", "", *cells])
+    return table(["tickets", "steps", *(f"{1 - s:.0%} density" for s in TICKET_SPARSITIES)], rows)
 
 
 def _cell(summary, fields):
@@ -60,13 +110,9 @@ def _cell(summary, fields):
     return f"{percent(accuracy['mean'])}{deviation} ({found[0]['seeds']})"
 
 
-def _difference(differences, better, worse, optimizer, sparsity):
+def _difference(differences, better, worse):
     """Returns a mean difference with its standard error and the number of seeds."""
-    suffix = "" if optimizer == "adam" else f"_{optimizer}"
-    names = [f"{method}_{sparsity:g}_1x{suffix}" for method in (better, worse)]
     for found in differences:
-        if [found["better"], found["worse"]] == names and found["seeds"]:
-            error = found["standard_error"]
-            deviation = "" if error is None else f" ± {percent(error)}"
-            return f"{100 * found['mean']:+.2f}{deviation} ({found['seeds']})"
+        if [found["better"], found["worse"]] == [better.name, worse.name] and found["seeds"]:
+            return signed(found["mean"], found["standard_error"], found["seeds"])
     return ""

@@ -1,12 +1,13 @@
 """The tables of retraining and stability, from the recorded results."""
 
 import record
-from markdown import percent, table
+from markdown import percent, signed, table
 
 CASES = {
     "vanilla": "the ticket, no tweaks",
     "soft_activations": "soft activations (swish)",
     "ghost_skips": "ghost skips",
+    "ghosts_kept": "ghost skips that stay",
     "rescaled_initialization": "rescaled initialization",
     "label_smoothing": "label smoothing",
     "distillation": "distillation",
@@ -31,6 +32,43 @@ def retraining_mnist():
     return _retraining("retraining_mnist")
 
 
+def retraining_cifar10():
+    """Returns the table of tickets that were retrained for long, with their gains."""
+    results = record.read("retraining_cifar10")["results"]
+    by_case = {(case["case"], case["level"]): case for case in results["summary"]}
+    sparsities = {case["level"]: 1 - case["density"] for case in results["summary"]}
+    levels = sorted(sparsities)
+    highest = [row for row in results["rows"] if row["level"] == levels[-1]]
+    # Ghost skips that stay are weights, too.
+    parameters = {row["case"]: row["parameters"] for row in highest}
+    rows = []
+    for case, name in CASES.items():
+        found = [by_case.get((case, level)) for level in levels]
+        if any(found):
+            cells = [text for one in found for text in (_mean(one), _gain(one))]
+            rows.append([name, *cells, f"{parameters[case]:,}" if case in parameters else ""])
+    head = [text for level in levels for text in (f"{sparsities[level]:.1%} zeros", "gain")]
+    last = f"weights left at {sparsities[levels[-1]]:.1%} zeros"
+    return table(["retrained", *head, last], rows)
+
+
+def stability_cifar10():
+    """Returns the table of barriers against the step to which networks are rewound."""
+    found = record.read("stability_cifar10")["results"]["summary"]
+    rows = [
+        [
+            "dense" if case["kind"] == "dense" else f"ticket, {case['density']:.0%}",
+            str(case["step"]),
+            f"{percent(case['error'])} ({case['seeds']})",
+            _barrier(case["barrier_error"]),
+        ]
+        for kind in ("dense", "ticket")
+        for case in found
+        if case["kind"] == kind
+    ]
+    return table(["network", "from step", "error", "barrier"], rows)
+
+
 def stability():
     """Returns the table of barriers."""
     found = record.read("stability_mnist")["results"]["summary"]
@@ -38,8 +76,7 @@ def stability():
         [
             name,
             percent(case["error"]),
-            f"{percent(case['barrier_error']['mean'])} "
-            f"({percent(case['barrier_error']['min'])} to {percent(case['barrier_error']['max'])})",
+            _barrier(case["barrier_error"]),
         ]
         for name, case in found.items()
     ]
@@ -66,3 +103,21 @@ def _cell(case):
     deviation = "" if case["std"] is None else f" ± {percent(case['std'])}"
     seeds = "" if case["seeds"] >= _SEEDS else f" ({case['seeds']})"
     return f"{percent(case['mean'])}{deviation}{seeds}"
+
+
+def _mean(case):
+    """Returns mean and deviation of the accuracy, and the number of seeds."""
+    return "" if case is None else f"{_cell({**case, 'seeds': _SEEDS})} ({case['seeds']})"
+
+
+def _gain(case):
+    """Returns the mean gain over plain retraining with the same seed, with its standard error."""
+    if case is None or case["case"] == "vanilla" or case["gain"] is None:
+        return ""
+    return signed(case["gain"], case["gain_error"], case["seeds"])
+
+
+def _barrier(found):
+    """Returns mean and range of a barrier."""
+    lowest, highest = percent(found["min"]), percent(found["max"])
+    return f"{percent(found['mean'])} ({lowest} to {highest})"
