@@ -27,11 +27,12 @@ ROWS = {
     "RigL, 3x steps": ("rigl", 3, None),
 }
 DIFFERENCES = {
-    "RigL - static": (("rigl", None), ("static", None)),
-    "SET - static": (("set", None), ("static", None)),
-    "RigL - SET": (("rigl", None), ("set", None)),
-    "gradual, global - RigL": (("gmp", None), ("rigl", None)),
-    "gradual, ERK - RigL": (("gmp", "erk"), ("rigl", None)),
+    "RigL - static": (("rigl", 1, None), ("static", 1, None)),
+    "SET - static": (("set", 1, None), ("static", 1, None)),
+    "RigL - SET": (("rigl", 1, None), ("set", 1, None)),
+    "gradual, global - RigL": (("gmp", 1, None), ("rigl", 1, None)),
+    "gradual, ERK - RigL": (("gmp", 1, "erk"), ("rigl", 1, None)),
+    "RigL - static, 3x steps": (("rigl", 3, None), ("static", 3, None)),
 }
 TICKET_SPARSITIES = (0.9, 0.95, 0.98)
 TICKETS = {
@@ -67,8 +68,8 @@ def dynamic_cifar10():
         cells = [
             _difference(
                 results["differences"],
-                Case(better[0], sparsity, 1, optimizer, better[1]),
-                Case(worse[0], sparsity, 1, optimizer, worse[1]),
+                Case(better[0], sparsity, better[1], optimizer, better[2]),
+                Case(worse[0], sparsity, worse[1], optimizer, worse[2]),
             )
             for optimizer, sparsity in COLUMNS.values()
         ]
