@@ -45,6 +45,19 @@ def test_without_a_stride_only_a_move_raises_the_temperature(control):
     np.testing.assert_allclose(found, [10.0, 10.0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+def test_calls_of_a_step_share_its_temperature_and_penalty(calls, control):
+    for _ in range(2):
+        control.anneal(last_position=4, final_temperature=16.0)
+        for _ in range(calls * 2):
+            control.advance()
+        control.share_steps(2)
+        found = [number(control.advance()[0]) for _ in range(3)]
+        expected = [16.0 ** min(1.0, (2 + i / calls) / 4) for i in range(3)]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert number(control.penalty) == pytest.approx(1e-3 / calls)
+
+
 def test_temperature_stays_outside_of_a_round(control):
     assert [number(control.advance()[0]) for _ in range(3)] == [1.0, 1.0, 1.0]
 

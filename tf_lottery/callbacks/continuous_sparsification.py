@@ -56,6 +56,9 @@ class ContinuousSparsification(TicketSearch):
     `optimizer` with the same. In shorter rounds undecided gates are a sign that they move too
     little. A comparison with another search needs the same rewind point for both.
 
+    If a training step calls the sparse model several times, as in a Siamese network or a GAN, the
+    temperature still rises by steps. With `anneal="epoch"`, each call then adds the penalty.
+
     Callbacks that save or restore weights, such as `EarlyStopping` and `ModelCheckpoint`, must
     come after the search in the list, and start when it retrains. A `LearningRateScheduler`
     counts the epochs of `fit` and does not restart.
@@ -243,6 +246,14 @@ class ContinuousSparsification(TicketSearch):
         super().on_epoch_begin(epoch, logs)
         if self.anneal == "epoch" and self.level < self.rounds:
             self.model.selection.control.move_to(self._epochs_done)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Counts the batch, and finds out in a round's first one how often it calls the gates."""
+        is_first = self._epochs_done == 0 and self._last_batch == -1
+        super().on_train_batch_end(batch, logs)
+        is_annealed = self.anneal == "step" and self.level < self.rounds
+        if is_first and is_annealed and self.failure is None:
+            self.model.selection.control.share_steps(self._last_batch + 1)
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Makes the gates hard for the evaluation."""

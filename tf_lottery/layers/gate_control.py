@@ -113,6 +113,23 @@ class GateControl(keras.layers.Layer):
         """
         self.position.assign(float(position))
 
+    def share_steps(self, steps):
+        """Lets all calls in a training step count as one, after the first steps of a round.
+
+        Without it, the gates of a model that every step calls for several inputs would close
+        several times as fast, and with as many penalties.
+
+        Args:
+            steps: Integer > 0, the training steps since `anneal`, with a stride of 1.
+        """
+        calls = round(float(ops.convert_to_numpy(self.position)) / steps)
+        if calls > 1:
+            self.position.assign(float(steps))
+            self.stride.assign(1.0 / calls)
+            self.gain.assign(self.gain.value / calls)
+            if not self.steers:
+                self.penalty.assign(self.initial_penalty / calls)
+
     def steer(self, num_steps, last_density):
         """Makes the penalty lead the density to a target during a round.
 
