@@ -167,11 +167,12 @@ def summarize(rows):
     ]
 
 
-def differences(rows):
+def differences(rows, pairs=PAIRS):
     """Returns by how much each method beats the next at the same sparsity, seed by seed.
 
     Args:
         rows: List of dicts as in `summarize`.
+        pairs: Tuple of pairs of methods, the better one first. Defaults to `PAIRS`.
 
     Returns:
         List of dicts of `better` and `worse`, names of cases; `seeds`; `mean`, of the
@@ -184,7 +185,7 @@ def differences(rows):
         accuracies.setdefault(case, {})[row["seed"]] = row["test_accuracy"]
     return [
         _difference(better, worse, accuracies)
-        for names in PAIRS
+        for names in pairs
         for better, worse in itertools.product(accuracies, repeat=2)
         if (better.method, worse.method) == names and _alike(better, worse)
     ]
