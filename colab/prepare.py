@@ -21,8 +21,9 @@ STYLE = re.compile(r"\x1b\[[0-9;]*m")
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 INSTALL = """import importlib.util
 
-# The package, or the repository where the package is not published. Keras 3.12 or newer is needed:
-# if a newer one was installed after it had been imported, restart the runtime.
+# The package, or the repository where the package is not published. Colab's runtime 2026.01 has
+# Keras 3.10.0 and TensorFlow 2.19.0: this replaces Keras by the newest, since 3.12 is needed, and
+# leaves TensorFlow as it is. If Keras had been imported before, restart the runtime.
 if importlib.util.find_spec("tf_lottery") is None:
     %pip install -q "tf_lottery[all]" || pip install -q "tf_lottery[all] @ git+{address}"
 """

@@ -202,7 +202,9 @@ def test_every_page_is_in_the_navigation():
     assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
 
 
-@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *PAGES], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [*sorted(ROOT.glob("*.md")), ROOT / "colab" / "README.md", *PAGES], ids=name_of
+)
 def test_links_lead_to_files(page):
     for link in LINK.findall(page.read_text()):
         path, _, anchor = link.partition("#")
