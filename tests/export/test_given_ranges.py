@@ -4,7 +4,6 @@ import pytest
 from keras import layers
 
 import tf_lottery as tfl
-from tf_lottery.export.tasks import interpret
 
 
 def dense():
@@ -26,6 +25,9 @@ def convolution():
 
 @pytest.mark.parametrize("make_layers", [dense, convolution])
 def test_int8_file_computes_what_training_computed(make_layers, tmp_path):
+    # Not above, so that tests are collected where LiteRT is not installed.
+    from tf_lottery.export.tasks import interpret
+
     model = tfl.sparsify(keras.Sequential(make_layers()), 0.5)
     tweak = tfl.retrain.fake_quantization(model)
     rng = np.random.default_rng(0)
