@@ -32,6 +32,7 @@ from export_tables import (
     quantization_aware,
     xnnpack_arm,
 )
+from install_tables import install_all, install_cost
 from markdown import percent, table
 from one_shot_tables import (
     one_shot,
@@ -50,10 +51,13 @@ from recipe_tables import (
 from reproduction_tables import published_flops
 from retraining_tables import retraining_cifar10_short, retraining_mnist, stability
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs"
+ROOT = pathlib.Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 PAGES = (
     DOCS / "benchmarks.md",
     DOCS / "reproduction.md",
+    DOCS / "quickstart.md",
+    ROOT / "README.md",
     *sorted((DOCS / "recipes").glob("*.md")),
 )
 LEVELS = ("0", "3", "5", "7", "9", "11", "13", "15")
@@ -307,6 +311,8 @@ TABLES = (
     recipe_watch,
     recipe_shakespeare,
     recipe_hub,
+    install_all,
+    install_cost,
 )
 
 

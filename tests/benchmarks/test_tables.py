@@ -20,6 +20,7 @@ def tables(monkeypatch):
         "compare_tables",
         "compress_tables",
         "export_tables",
+        "install_tables",
         "one_shot_tables",
         "recipe_tables",
         "reproduction_tables",
