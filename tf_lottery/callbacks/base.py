@@ -90,6 +90,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         self._step = 0
         self._due = None
         self._last_batch = None
+        self._epoch_start = 0
         self._first_epoch = self._epoch = None
 
     def get_config(self) -> dict:
@@ -224,6 +225,16 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         # Not exact if loss scaling skipped steps.
         return max(0, self.step - (self._first_epoch or 0) * steps), epochs * steps
 
+    def _batches_in_epoch(self) -> int:
+        """Returns the number of batches of the epoch that has just ended."""
+        counted, expected = self._last_batch + 1, self.params.get("steps")
+        if expected is None or counted <= expected:
+            return counted
+        # The last execution was counted as a full one. Where an epoch ends with the data, it was
+        # not; with `steps_per_epoch`, it may have been.
+        made = training_step(self.optimizer) - self._epoch_start
+        return min(counted, max(expected, made))
+
     def find_failure(self) -> str | None:
         """Returns why training has failed though all is finite, asked at the end of an epoch.
 
@@ -329,6 +340,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         if self._last_batch is None:
             self._last_batch = batch - 1
             self.reset_step()
+            self._epoch_start = self._step
             if self._good is not None and (
                 self._epoch != self._first_epoch or self._good.is_outdated()
             ):
@@ -337,13 +349,11 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts the batch, or the batches of one execution, and acts if a step is due."""
         # Keras counts the last execution of an epoch as if it had all of its batches.
-        last_of_epoch = (self.params.get("steps") or math.inf) - 1
-        batch = min(batch, last_of_epoch)
         self._step += batch - self._last_batch
         self._last_batch = batch
         is_due = self._due is not None and self._step >= self._due
         # Before the end of the epoch, since callbacks may save the model there.
-        is_last = batch == last_of_epoch
+        is_last = batch + 1 >= (self.params.get("steps") or math.inf)
         if self._check(logs, is_due or is_last) or not is_due:
             return
         # Reading the step is slow on some backends, so batches are counted. Loss scaling can skip

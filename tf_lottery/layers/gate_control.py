@@ -124,7 +124,7 @@ class GateControl(keras.layers.Layer):
         """
         calls = round(float(ops.convert_to_numpy(self.position)) / steps)
         if calls > 1:
-            self.position.assign(float(steps))
+            self.position.assign(self.position.value / calls)
             self.stride.assign(1.0 / calls)
             self.gain.assign(self.gain.value / calls)
             if not self.steers:
