@@ -3,7 +3,8 @@
 import continuous_cifar10 as continuous_cifar10_runs
 import record
 from comparison import Case
-from markdown import percent, signed, table
+from comparison_cells import accuracy_cell, difference_cell
+from markdown import table
 
 COLUMNS = {
     "Adam, 98%": ("adam", 0.98),
@@ -61,12 +62,12 @@ def dynamic_cifar10():
                 "optimizer": optimizer,
                 "sparsity": None if method == "dense" else sparsity,
             }
-            cells.append(_cell(results["summary"], fields))
+            cells.append(accuracy_cell(results["summary"], **fields))
         if any(cells):
             rows.append([name, *cells])
     for name, (better, worse) in DIFFERENCES.items():
         cells = [
-            _difference(
+            difference_cell(
                 results["differences"],
                 Case(better[0], sparsity, better[1], optimizer, better[2]),
                 Case(worse[0], sparsity, worse[1], optimizer, worse[2]),
@@ -86,7 +87,7 @@ def continuous_cifar10():
     rows = []
     for name, method in TICKETS.items():
         cells = [
-            _cell(results["summary"], {"method": method, "sparsity": sparsity})
+            accuracy_cell(results["summary"], method=method, sparsity=sparsity)
             for sparsity in TICKET_SPARSITIES
         ]
         if any(cells):
@@ -94,26 +95,9 @@ def continuous_cifar10():
             rows.append([name, f"{epochs * steps_an_epoch:,}", *cells])
     for name, (better, worse) in TICKET_DIFFERENCES.items():
         cells = [
-            _difference(results["differences"], Case(better, sparsity), Case(worse, sparsity))
+            difference_cell(results["differences"], Case(better, sparsity), Case(worse, sparsity))
             for sparsity in TICKET_SPARSITIES
         ]
         if any(cells):
             rows.append([f"*{name}*", "", *cells])
     return table(["tickets", "steps", *(f"{1 - s:.0%} density" for s in TICKET_SPARSITIES)], rows)
-
-
-def _cell(summary, fields):
-    found = [case for case in summary if all(case[k] == v for k, v in fields.items())]
-    if not found:
-        return ""
-    accuracy = found[0]["test_accuracy"]
-    deviation = "" if accuracy["std"] is None else f" ± {percent(accuracy['std'])}"
-    return f"{percent(accuracy['mean'])}{deviation} ({found[0]['seeds']})"
-
-
-def _difference(differences, better, worse):
-    """Returns a mean difference with its standard error and the number of seeds."""
-    for found in differences:
-        if [found["better"], found["worse"]] == [better.name, worse.name] and found["seeds"]:
-            return signed(found["mean"], found["standard_error"], found["seeds"])
-    return ""

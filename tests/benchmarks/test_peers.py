@@ -12,9 +12,12 @@ from tf_lottery.experiments.data import Data
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 MODULES = (
     "comparison",
+    "comparison_cells",
+    "markdown",
     "peer_gates_mnist",
     "peer_gradual",
     "peer_process",
+    "peer_tables",
     "peer_trainings",
     "record",
     "sharing",
@@ -115,3 +118,26 @@ def test_another_network_is_refused():
     inputs.start(Network())
     with pytest.raises(ValueError, match="differ by 0.5"):
         inputs.start(Network(0.5))
+
+
+def test_table_pairs_seeds(monkeypatch):
+    import peer_tables
+    import peer_trainings
+    from comparison import Case
+
+    rows = [
+        {
+            **dataclasses.asdict(Case(method, 0.966)),
+            "seed": seed,
+            "density": 0.034 + 0.002 * seed,
+            "test_accuracy": 0.97 + 0.01 * seed + gain,
+        }
+        for seed in (0, 1)
+        for method, gain in (("pquant-ml", 0.0), ("cs", 0.004 + 0.002 * seed))
+    ]
+    results = peer_trainings.compare(rows, (("cs", "pquant-ml"),))
+    monkeypatch.setattr(peer_tables.record, "read", lambda name: {"results": results})
+    # Differences of 0.4 and 0.6 points: a deviation of 0.141, divided by the root of two.
+    assert peer_tables.peer_gates_mnist().splitlines()[-1] == (
+        "| 3.50% | 97.50 ± 0.71 (2) | 98.00 ± 0.85 (2) | +0.50 ± 0.10 (2) |"
+    )

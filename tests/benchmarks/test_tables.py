@@ -17,6 +17,7 @@ def tables(monkeypatch):
         "channel_networks",
         "channel_tables",
         "cifar10_tables",
+        "comparison_cells",
         "compare_tables",
         "compress_tables",
         "export_tables",
