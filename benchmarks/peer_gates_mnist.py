@@ -23,7 +23,9 @@ A killed run is resumed when it is started again, and several processes share th
 import argparse
 import functools
 import pathlib
-import sys
+
+import peer_process
+import sharing
 
 PEER = "pquant-ml"
 SEEDS = range(3)
@@ -52,7 +54,6 @@ def train_peer(inputs, initial_value, steps):
         steps: Integer, of an epoch.
     """
     import keras
-    import peer_process
     import pquant
     from pquant.core.keras.train import PQuantCallback
 
@@ -124,7 +125,6 @@ def make_jobs(arrays, python, steps):
         steps: Integer, of an epoch.
     """
     import peer_trainings
-    import sharing
     from comparison import Case, cell_name
 
     from tf_lottery.experiments.run_folder import read_json
@@ -173,23 +173,18 @@ def write_record(name, folder, steps):
 def main():
     """Makes the trainings that are left, or serves one in the other environment."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    sharing.add_arguments(parser, "peer_gates_mnist")
     parser.add_argument("--peer", help="the Python of the environment with PQuantML")
     parser.add_argument("--steps", type=int, default=STEPS, help="of an epoch")
-    if "--serve" in sys.argv:
-        import peer_process
-
-        packages = (PEER, "keras", "tensorflow", "numpy")
-        peer_process.serve(parser.parse_args().serve, train_peer, packages)
-        return
-    import sharing
-
-    from tf_lottery.experiments import data
-
-    sharing.add_arguments(parser, "peer_gates_mnist")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.serve:
+        peer_process.serve(args.serve, train_peer, (PEER, "keras", "tensorflow", "numpy"))
+        return
     if args.peer is None:
         parser.error("--peer is needed: the Python of the environment with PQuantML")
+    from tf_lottery.experiments import data
+
     folder, python = pathlib.Path(args.runs_dir), str(pathlib.Path(args.peer).absolute())
     arrays = functools.cache(lambda: data.load("mnist", args.data_dir))
     jobs = make_jobs(arrays, python, args.steps)

@@ -25,6 +25,9 @@ import functools
 import pathlib
 import sys
 
+import peer_process
+import sharing
+
 PEER = "tensorflow-model-optimization"
 SEEDS = range(3)
 SPARSITIES = (0.95, 0.9)
@@ -74,7 +77,6 @@ def train_peer(inputs, network, sparsity, epochs, steps, schedule):
         steps: Integer, of an epoch.
         schedule: Dict of `begin_step`, `end_step` and `frequency`.
     """
-    import peer_process
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
@@ -173,7 +175,6 @@ def make_jobs(network, arrays, python, steps):
         steps: Integer, of an epoch.
     """
     import peer_trainings
-    import sharing
     from comparison import cell_name
 
     from tf_lottery.experiments.training import run_training
@@ -220,20 +221,16 @@ def write_record(name, folder, steps):
 def main():
     """Makes the trainings that are left, or serves one in the other environment."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    sharing.add_arguments(parser, "peer_gradual")
     parser.add_argument("--peer", default=sys.executable, help="the Python with TFMOT")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--steps", type=int, help="of an epoch, of every network")
-    if "--serve" in sys.argv:
-        import peer_process
-
-        packages = (PEER, "tf_keras", "tensorflow", "numpy")
-        peer_process.serve(parser.parse_args().serve, train_peer, packages)
-        return
-    import sharing
-
-    sharing.add_arguments(parser, "peer_gradual")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.serve:
+        packages = (PEER, "tf_keras", "tensorflow", "numpy")
+        peer_process.serve(args.serve, train_peer, packages)
+        return
     folder, python = pathlib.Path(args.runs_dir), str(pathlib.Path(args.peer).absolute())
     steps = {network: args.steps or NETWORKS[network][2] for network in NETWORKS}
     jobs = []
