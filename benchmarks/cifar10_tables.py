@@ -1,10 +1,12 @@
 """The tables of methods on CIFAR-10 at 16 pixels, from the recorded results."""
 
+import statistics
+
 import continuous_cifar10 as continuous_cifar10_runs
 import record
 from comparison import Case
 from comparison_cells import accuracy_cell, difference_cell
-from markdown import table
+from markdown import percent, table
 
 COLUMNS = {
     "Adam, 98%": ("adam", 0.98),
@@ -40,7 +42,6 @@ TICKETS = {
     "gates with SGD": "cs",
     "gates with the Adam of the weights": "cs_adam",
     "magnitude, equal steps": "imp_equal",
-    "magnitude, a fifth of the weights a level": "imp",
 }
 TICKET_DIFFERENCES = {
     "gates with SGD - magnitude, equal steps": ("cs", "imp_equal"),
@@ -83,7 +84,6 @@ def continuous_cifar10():
     """Returns the table of tickets by gates and by magnitude, and of their differences."""
     found = record.read("continuous_cifar10")
     results = found["results"]
-    steps_an_epoch = found["settings"]["steps"] // continuous_cifar10_runs.EPOCHS
     rows = []
     for name, method in TICKETS.items():
         cells = [
@@ -92,7 +92,7 @@ def continuous_cifar10():
         ]
         if any(cells):
             epochs = max(row["epochs"] for row in results["rows"] if row["method"] == method)
-            rows.append([name, f"{epochs * steps_an_epoch:,}", *cells])
+            rows.append([name, f"{_steps(found, epochs):,}", *cells])
     for name, (better, worse) in TICKET_DIFFERENCES.items():
         cells = [
             difference_cell(results["differences"], Case(better, sparsity), Case(worse, sparsity))
@@ -100,4 +100,52 @@ def continuous_cifar10():
         ]
         if any(cells):
             rows.append([f"*{name}*", "", *cells])
+    if any(row["method"] == "imp" for row in results["rows"]):
+        rows += _held_out(found)
     return table(["tickets", "steps", *(f"{1 - s:.0%} density" for s in TICKET_SPARSITIES)], rows)
+
+
+def _held_out(found):
+    """Returns the rows of gates and of all levels of a longer search, on held-out examples.
+
+    A level is evaluated on these only.
+    """
+    rows = found["results"]["rows"]
+    by_gates, by_level, steps = [], [], []
+    gates = _steps(found, next(row["epochs"] for row in rows if row["method"] == "cs"))
+    for sparsity in TICKET_SPARSITIES:
+        by_gates.append(
+            [
+                row["validation_accuracy"]
+                for row in rows
+                if (row["method"], row["sparsity"]) == ("cs", sparsity)
+            ]
+        )
+        nearest = [
+            min(enumerate(row["levels"]), key=lambda level: abs(level[1]["density"] - 1 + sparsity))
+            for row in rows
+            if row["method"] == "imp"
+        ]
+        by_level.append([level["validation_accuracy"] for _, level in nearest])
+        steps.append(_steps(found, (nearest[0][0] + 1) * continuous_cifar10_runs.EPOCHS))
+    return [
+        ["gates with SGD, held-out examples", f"{gates:,}", *map(_mean, by_gates)],
+        [
+            "magnitude, a fifth a level, held-out examples",
+            f"{steps[0]:,} to {steps[-1]:,}",
+            *map(_mean, by_level),
+        ],
+    ]
+
+
+def _steps(found, epochs):
+    """Returns the steps of so many epochs of the comparison of tickets."""
+    return epochs * found["settings"]["steps"] // continuous_cifar10_runs.EPOCHS
+
+
+def _mean(accuracies):
+    """Returns mean and deviation of accuracies, and their number, or nothing without any."""
+    if not accuracies:
+        return ""
+    deviation = f" ± {percent(statistics.stdev(accuracies))}" if len(accuracies) > 1 else ""
+    return f"{percent(statistics.mean(accuracies))}{deviation} ({len(accuracies)})"
