@@ -41,6 +41,7 @@ from one_shot_tables import (
     one_shot_layers,
     repair_cost,
 )
+from peer_tables import peer_gates_mnist, peer_gradual
 from recipe_tables import (
     recipe_cifar10,
     recipe_hub,
@@ -285,6 +286,8 @@ TABLES = (
     rigl_cost,
     gate_cost,
     peer_step_cost,
+    peer_gates_mnist,
+    peer_gradual,
     channel_peers,
     channel_latency,
     channel_steps,

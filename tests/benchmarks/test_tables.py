@@ -23,6 +23,7 @@ def tables(monkeypatch):
         "export_tables",
         "install_tables",
         "one_shot_tables",
+        "peer_tables",
         "recipe_tables",
         "reproduction_tables",
         "retraining_tables",
