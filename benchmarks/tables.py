@@ -18,7 +18,7 @@ from channel_tables import (
     channel_steps,
     channels_cifar10,
 )
-from cifar10_tables import dynamic_cifar10
+from cifar10_tables import continuous_cifar10, dynamic_cifar10
 from compare_tables import compare_digits
 from compress_tables import compressed
 from export_tables import (
@@ -278,6 +278,7 @@ TABLES = (
     dynamic,
     dynamic_cifar10,
     continuous,
+    continuous_cifar10,
     gate_pruning,
     retraining_cifar10_short,
     retraining_mnist,
