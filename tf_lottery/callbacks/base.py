@@ -225,15 +225,16 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         # Not exact if loss scaling skipped steps.
         return max(0, self.step - (self._first_epoch or 0) * steps), epochs * steps
 
-    def _batches_in_epoch(self) -> int:
-        """Returns the number of batches of the epoch that has just ended."""
+    def _batches_done(self) -> int:
+        """Returns the number of batches that the epoch has had so far."""
         counted, expected = self._last_batch + 1, self.params.get("steps")
-        if expected is None or counted <= expected:
+        shortest = counted - self.fitted.steps_per_execution + 1
+        if shortest == counted or (expected is not None and counted <= expected):
             return counted
         # The last execution was counted as a full one. Where an epoch ends with the data, it was
         # not; with `steps_per_epoch`, it may have been.
         made = training_step(self.optimizer) - self._epoch_start
-        return min(counted, max(expected, made))
+        return min(counted, max(shortest if expected is None else expected, made))
 
     def find_failure(self) -> str | None:
         """Returns why training has failed though all is finite, asked at the end of an epoch.

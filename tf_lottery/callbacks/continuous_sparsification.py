@@ -57,7 +57,8 @@ class ContinuousSparsification(TicketSearch):
     little. A comparison with another search needs the same rewind point for both.
 
     If a training step calls the sparse model several times, as in a Siamese network or a GAN, the
-    temperature still rises by steps. With `anneal="epoch"`, each call then adds the penalty.
+    temperature still rises by steps: calls are counted in the first batch of a round, or its first
+    `steps_per_execution`. With `anneal="epoch"`, each call then adds the penalty.
 
     Callbacks that save or restore weights, such as `EarlyStopping` and `ModelCheckpoint`, must
     come after the search in the list, and start when it retrains. A `LearningRateScheduler`
@@ -253,7 +254,7 @@ class ContinuousSparsification(TicketSearch):
         super().on_train_batch_end(batch, logs)
         is_annealed = self.anneal == "step" and self.level < self.rounds
         if is_first and is_annealed and self.failure is None:
-            self.model.selection.control.share_steps(self._last_batch + 1)
+            self.model.selection.control.share_steps(self._batches_done())
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Makes the gates hard for the evaluation."""

@@ -181,7 +181,7 @@ class IterativeMagnitudePruning(TicketSearch):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Records the epoch, saves the progress and ends the search after the last level."""
         if self.failure is None:
-            self.steps_per_epoch = self._batches_in_epoch()
+            self.steps_per_epoch = self._batches_done()
         super().on_epoch_end(epoch, logs)
 
     def on_train_end(self, logs: dict | None = None) -> None:
