@@ -6,7 +6,8 @@
 Both train on TensorFlow for 16 epochs of 916 steps: three rounds of four epochs, then four epochs
 with the masks found, from the weights at the end of the second epoch. Adam 1.2e-3 for weights and
 gates, batch 60, final temperature 200, and the same initial weights, batches and test images.
-PQuantML has its own `cs_config`, with these lengths and without quantization.
+PQuantML has its own `cs_config`, with these lengths and without quantization. It raises the
+temperature after every epoch; ours rises with every step.
 
 PQuantML has no option for the density. It follows from the initial value of the gates,
 `threshold_init`: 0.0 is its default, and the two others were chosen by the densities alone that

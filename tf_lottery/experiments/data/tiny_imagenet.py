@@ -30,8 +30,9 @@ def tiny_imagenet(folder: str | os.PathLike | None, seed: int = 0) -> Data:
         `Data` of images in [0, 1].
 
     Raises:
-        OSError: If the folder, or one of its images, is missing.
-        ValueError: If an image cannot be read, or its class is not one of the training images'.
+        OSError: If the folder is missing.
+        ValueError: If an image is missing or cannot be read, or its class is not one of the
+            training images'.
         ImportError: If Pillow is not installed.
     """
     root = _root(folder)
