@@ -112,6 +112,8 @@ def test_equals_least_squares_by_force(kind, match_variances):
     assert row.path == path
     assert row.error_after > 0
     assert match_variances or row.error_after < row.error_before
+    rose = row.error_after - row.error_before > 1e-4
+    assert ("match_variances" in str(report)) == rose
 
 
 def two_layers(**kwargs):

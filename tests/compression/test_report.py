@@ -28,7 +28,7 @@ def test_takes_the_cheapest_within_a_standard_error(make_file, make_result):
     assert result.best.name == "alike.tflite" and result.path == "runs/alike.tflite"
     assert result.recommendation.startswith(
         "Take alike.tflite: 150 of 200 bytes, 89.60% accurate, 0.40 points below the model; "
-        "of 3 files that meet what was asked, the cheapest within a standard error (0.5 points)"
+        "of 3 files that meet what was asked, the cheapest within a standard error (0.50 points)"
     )
 
 

@@ -57,8 +57,16 @@ class RepairReport(Printable):
         table.add_column("Repaired", justify="right")
         for row in self.rows:
             table.add_row(row.path, f"{row.error_before:.2%}", f"{row.error_after:.2%}")
+        lines = []
+        # Least squares alone raise no error by more than rounding; scaling the units may.
+        if any(row.error_after - row.error_before > 1e-4 for row in self.rows):
+            lines.append(
+                "Errors rose where units were scaled to vary as in the dense network "
+                "(`match_variances`)"
+            )
         if self.skipped:
-            lines = ["Not repaired:", *(f"{path}: {why}" for path, why in self.skipped.items())]
+            lines += ["Not repaired:", *(f"{path}: {why}" for path, why in self.skipped.items())]
+        if lines:
             table.caption, table.caption_justify = "\n".join(lines), "left"
         return table
 

@@ -86,7 +86,7 @@ class Compression(Printable):
                 "the only file that meets what was asked"
                 if count == 1
                 else f"of {count} files that meet what was asked, the cheapest within a standard "
-                f"error ({100 * self.standard_error:.2g} points) of the most accurate"
+                f"error ({100 * self.standard_error:.2f} points) of the most accurate"
             )
             return f"Take {best.name}: {limits.describe(best)}, {self._loss(best)}; {why}."
         text = (
