@@ -103,7 +103,8 @@ READERS = {
     "get_weights": lambda sparse, path: sparse.get_weights(),
     "density": lambda sparse, path: (sparse.density, sparse.get_kernels(), sparse.matrix_shapes),
 }
-ON_TENSORFLOW_ONLY = {"export", "export_tflite", "export_refused", "sparse_inference_report"}
+NEED_THE_EXTRA = {"export_tflite", "export_refused", "sparse_inference_report"}
+ON_TENSORFLOW_ONLY = {"export", *NEED_THE_EXTRA}
 
 
 def values(sparse):
@@ -161,6 +162,8 @@ def states():
 def test_reading_changes_nothing(state, reader, states, tmp_path):
     if reader in ON_TENSORFLOW_ONLY and not ON_TENSORFLOW:
         pytest.skip("needs Keras on TensorFlow")
+    if reader in NEED_THE_EXTRA:
+        pytest.importorskip("ai_edge_litert")
     if state not in states:
         states[state] = STATES[state]()
     sparse = states[state]
