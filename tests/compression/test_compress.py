@@ -71,6 +71,7 @@ def test_two_cells(compress, make_model, data):
         ({"validation": (np.zeros((9, 6)), np.full(9, 3))}, "labels from 3 to 3"),
         ({"budget": {"kilobytes": 3}}, "`budget` must be one of"),
         ({"max_drop": -0.1}, "`max_drop`"),
+        ({"max_drop": 2}, "0.02 for two points. Received: max_drop=2"),
         ({"finetune": 1}, "`model` must be compiled .* without a loss"),
     ],
 )

@@ -89,8 +89,8 @@ def compress(
         budget: Dict of one or more of `"bytes"`, the size of the `.tflite` file; `"flops"`, those
             of one example without products with zeros, as `tfl.flops` counts them; and
             `"milliseconds"`, of one example on one thread of this machine.
-        max_drop: Float >= 0, how much accuracy a file may lose, 0.01 for a point. Defaults to
-            `0.01`.
+        max_drop: Float in [0, 1], how much accuracy a file may lose, 0.01 for a point. Defaults
+            to `0.01`.
         finetune: Integer >= 0, the epochs of further training: weights are pruned gradually
             meanwhile, channels at once before, since in short trainings that was more accurate by
             up to two points (`benchmarks/channels_cifar10.py`). Defaults to `0`: no training, no
@@ -138,7 +138,7 @@ def compress(
     finetune = natural_number("finetune", finetune)
     check_model(model, finetune)
     limits, grid = Limits.checked(budget), Grid.checked(structures, sparsities, precisions)
-    max_drop = number_above("max_drop", max_drop, 0, inclusive=True)
+    max_drop = _checked_drop(max_drop)
     if learning_rate is not None:
         learning_rate = number_above("learning_rate", learning_rate, 0)
     calibration, seed = positive_integer("calibration", calibration), natural_number("seed", seed)
@@ -173,6 +173,17 @@ def compress(
         remove_compression(task.folder)
     with locked_run(task.folder, KIND, settings_of(task), _patterns(grid.structures)):
         return _run(task, verbose)
+
+
+def _checked_drop(max_drop):
+    """Returns the accuracy that a file may lose, or raises a `ValueError`."""
+    max_drop = number_above("max_drop", max_drop, 0, inclusive=True)
+    if max_drop > 1:
+        raise ValueError(
+            "Argument `max_drop` must be a fraction in [0, 1], 0.02 for two points. "
+            f"Received: max_drop={max_drop}"
+        )
+    return max_drop
 
 
 def remove_compression(directory: str | os.PathLike) -> None:
