@@ -50,7 +50,12 @@ from recipe_tables import (
     recipe_watch,
 )
 from reproduction_tables import published_flops
-from retraining_tables import retraining_cifar10_short, retraining_mnist, stability
+from retraining_tables import (
+    retraining_cifar10,
+    retraining_cifar10_short,
+    retraining_mnist,
+    stability,
+)
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -280,6 +285,7 @@ TABLES = (
     continuous,
     continuous_cifar10,
     gate_pruning,
+    retraining_cifar10,
     retraining_cifar10_short,
     retraining_mnist,
     stability,
