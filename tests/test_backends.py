@@ -78,13 +78,15 @@ def test_core(backend, run_pytest, compiled, request):
 @pytest.mark.parametrize(
     ("chosen", "quick", "all_of_them"),
     [
-        ("rigl-dense or train_as_one", 2, 2),
-        ("cs", 1, 2),
+        ("rigl-dense or train_as_one", 2, 3),
+        pytest.param(
+            "cs", 0, 2, marks=pytest.mark.thorough("the quick tier trains RigL on two devices")
+        ),
         pytest.param(
             "retraining",
             0,
             1,
-            marks=pytest.mark.thorough("the quick tier trains RigL and gates on two devices"),
+            marks=pytest.mark.thorough("the quick tier trains RigL on two devices"),
         ),
         pytest.param(
             "nested and not cs and not retraining",

@@ -576,7 +576,10 @@ def test_two_devices_keep_the_same_zeros(
         np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("algorithm", ["rigl", "snfs"])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["rigl", pytest.param("snfs", marks=pytest.mark.thorough("RigL collects gradients, too"))],
+)
 def test_two_devices_train_as_one_does(
     algorithm, two_devices, make_model, make_data, compile_model
 ):

@@ -264,7 +264,14 @@ def test_gates_of_a_layer_are_learned(make_layer_and_whole, make_data):
     assert sparse.density == 0.25
 
 
-@pytest.mark.parametrize(("target_density", "execution"), [(None, 1), (0.5, 1), (None, 10)])
+@pytest.mark.parametrize(
+    ("target_density", "execution"),
+    [
+        (None, 1),
+        (None, 10),
+        pytest.param(0.5, 1, marks=pytest.mark.thorough("the other cells count calls, too")),
+    ],
+)
 def test_calls_in_a_step_do_not_hurry_the_gates(
     target_density, execution, make_model, compile_model
 ):
