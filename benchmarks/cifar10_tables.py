@@ -5,8 +5,8 @@ import statistics
 import continuous_cifar10 as continuous_cifar10_runs
 import record
 from comparison import Case
-from comparison_cells import accuracy_cell, difference_cell
-from markdown import percent, table
+from comparison_cells import accuracy_cell, difference_cell, mean_cell
+from markdown import table
 
 COLUMNS = {
     "Adam, 98%": ("adam", 0.98),
@@ -147,5 +147,5 @@ def _mean(accuracies):
     """Returns mean and deviation of accuracies, and their number, or nothing without any."""
     if not accuracies:
         return ""
-    deviation = f" ± {percent(statistics.stdev(accuracies))}" if len(accuracies) > 1 else ""
-    return f"{percent(statistics.mean(accuracies))}{deviation} ({len(accuracies)})"
+    std = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    return mean_cell(statistics.mean(accuracies), std, len(accuracies))

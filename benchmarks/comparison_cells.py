@@ -16,9 +16,19 @@ def accuracy_cell(summary, **fields):
     found = [case for case in summary if all(case[k] == v for k, v in fields.items())]
     if not found:
         return ""
-    accuracy = found[0]["test_accuracy"]
-    deviation = "" if accuracy["std"] is None else f" ± {percent(accuracy['std'])}"
-    return f"{percent(accuracy['mean'])}{deviation} ({found[0]['seeds']})"
+    return mean_cell(**found[0]["test_accuracy"], seeds=found[0]["seeds"])
+
+
+def mean_cell(mean, std, seeds):
+    """Returns a mean accuracy with its deviation and the number of seeds.
+
+    Args:
+        mean: Float, a fraction.
+        std: Float, or `None` if there is one seed.
+        seeds: Integer.
+    """
+    deviation = "" if std is None else f" ± {percent(std)}"
+    return f"{percent(mean)}{deviation} ({seeds})"
 
 
 def difference_cell(differences, better, worse):

@@ -1,6 +1,7 @@
 """The tables of retraining and stability, from the recorded results."""
 
 import record
+from comparison_cells import mean_cell
 from markdown import percent, signed, table
 
 CASES = {
@@ -107,7 +108,7 @@ def _cell(case):
 
 def _mean(case):
     """Returns mean and deviation of the accuracy, and the number of seeds."""
-    return "" if case is None else f"{_cell({**case, 'seeds': _SEEDS})} ({case['seeds']})"
+    return "" if case is None else mean_cell(case["mean"], case["std"], case["seeds"])
 
 
 def _gain(case):

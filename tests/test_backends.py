@@ -109,22 +109,13 @@ def test_mirrored_strategy(chosen, quick, all_of_them, run_pytest, request):
 
 
 @pytest.mark.thorough("`test_hosts.py` trains in two processes")
-def test_data_parallel_on_jax():
+@pytest.mark.parametrize(("script", "devices"), [("data_parallel.py", 2), ("three_devices.py", 3)])
+def test_devices_of_jax(script, devices):
     pytest.importorskip("jax")
     run(
-        [str(TESTS / "data_parallel.py")],
+        [str(TESTS / script)],
         KERAS_BACKEND="jax",
-        XLA_FLAGS="--xla_force_host_platform_device_count=2",
-    )
-
-
-@pytest.mark.thorough("`test_hosts.py` trains in two processes")
-def test_three_devices_on_jax():
-    pytest.importorskip("jax")
-    run(
-        [str(TESTS / "three_devices.py")],
-        KERAS_BACKEND="jax",
-        XLA_FLAGS="--xla_force_host_platform_device_count=3",
+        XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
     )
 
 
