@@ -74,29 +74,17 @@ def test_core(backend, run_pytest, compiled, request):
 
 # In one process, TensorFlow requires the same shape for the first sum over replicas of every
 # model. Gates and tweaks change that shape, which is that of the gradients.
-@pytest.mark.runs_pytest("TensorFlow gets its devices when it starts")
+@pytest.mark.thorough("`test_hosts.py` trains in two processes")
 @pytest.mark.parametrize(
-    ("chosen", "quick", "all_of_them"),
+    ("chosen", "number"),
     [
-        ("rigl-dense or train_as_one", 2, 3),
-        pytest.param(
-            "cs", 0, 2, marks=pytest.mark.thorough("the quick tier trains RigL on two devices")
-        ),
-        pytest.param(
-            "retraining",
-            0,
-            1,
-            marks=pytest.mark.thorough("the quick tier trains RigL on two devices"),
-        ),
-        pytest.param(
-            "nested and not cs and not retraining",
-            0,
-            7,
-            marks=pytest.mark.thorough("a sweep over algorithms that share their code"),
-        ),
+        ("rigl-dense or train_as_one", 3),
+        ("cs", 2),
+        ("retraining", 1),
+        ("nested and not cs and not retraining", 7),
     ],
 )
-def test_mirrored_strategy(chosen, quick, all_of_them, run_pytest, request):
+def test_mirrored_strategy(chosen, number, run_pytest):
     found = run_pytest(
         "tests/test_contract.py",
         "-k",
@@ -104,7 +92,6 @@ def test_mirrored_strategy(chosen, quick, all_of_them, run_pytest, request):
         KERAS_BACKEND="tensorflow",
         TF_LOTTERY_TEST_DEVICES="2",
     )
-    number = all_of_them if request.config.option.thorough else quick
     assert re.search(rf"^{number} passed", found, re.MULTILINE)
 
 

@@ -55,6 +55,8 @@ SLOW = {
     "docs/guides/continuous_sparsification.md": "tests/callbacks and the contract",
     "docs/guides/controls.md": "tests/controls and tests/analysis",
     "docs/guides/lottery_tickets.md": "tests/callbacks, the quickstart and the contract",
+    "docs/guides/resume.md": "the contract, and the command's interrupted trainings",
+    "docs/guides/retraining.md": "tests/retrain and the contract",
 }
 # Pages whose code runs in a process of its own: what it needs, and its environment.
 IN_A_PROCESS = {

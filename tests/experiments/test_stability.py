@@ -33,7 +33,10 @@ def ticket(small_networks, digits):
 @pytest.fixture(
     scope="module",
     params=[
-        *(name for name in CASES if name != "masks"),
+        pytest.param("dense", marks=pytest.mark.thorough("the next two are dense, too")),
+        "later",
+        "independent",
+        "ticket",
         pytest.param("masks", marks=pytest.mark.thorough("is independent, and has a ticket")),
     ],
 )

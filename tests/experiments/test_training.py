@@ -25,7 +25,15 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 trains = pytest.mark.usefixtures("mode")
 
 
-@pytest.fixture(scope="module", params=[GMP, RIGL, IMP, CS], ids=["gmp", "rigl", "imp", "cs"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(GMP, id="gmp"),
+        pytest.param(RIGL, id="rigl", marks=pytest.mark.thorough("one training, as gmp")),
+        pytest.param(IMP, id="imp"),
+        pytest.param(CS, id="cs"),
+    ],
+)
 def run(request, mode, small_networks, digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param.method)
     return request.param, folder, training.run_training(digits, request.param, folder, verbose=0)

@@ -125,35 +125,17 @@ def test_models_of_keras_3_are_refused(make_model):
 # The tests that are left out on JAX only read models of TFMOT.
 @needs_tfmot
 @pytest.mark.parametrize(
-    ("backend", "quick", "all_of_them", "tests"),
-    [
-        pytest.param(
-            "tensorflow",
-            21,
-            24,
-            "test",
-            marks=pytest.mark.runs_pytest("the cases of tfmot_cases.py and two examples"),
-            id="tensorflow",
-        ),
-        pytest.param(
-            "jax",
-            0,
-            3,
-            "trained_model or decay",
-            marks=pytest.mark.thorough("the cases run on TensorFlow"),
-            id="jax",
-        ),
-    ],
+    ("backend", "number", "tests"),
+    [("tensorflow", 24, "test"), ("jax", 3, "trained_model or decay")],
+    ids=["tensorflow", "jax"],
 )
-def test_with_tfmot(backend, quick, all_of_them, tests, request):
+@pytest.mark.thorough("imports TFMOT; that schedules are translated is tested above without it")
+def test_with_tfmot(backend, number, tests):
     pytest.importorskip(backend)
-    is_thorough = request.config.option.thorough
-    tier = ["--thorough"] if is_thorough else []
     examples = f"{FOLDER.parent / 'test_docstrings.py'}::test_example[tf_lottery.interop.tfmot"
     files = [FOLDER / "tfmot_cases.py", f"{examples}.pruning_callback]", f"{examples}.ticket]"]
     found = run(
-        ["-m", "pytest", "-q", "-p", "no:xdist", *tier, *map(str, files), "-k", tests],
+        ["-m", "pytest", "-q", "-p", "no:xdist", "--thorough", *map(str, files), "-k", tests],
         KERAS_BACKEND=backend,
     )
-    number = all_of_them if is_thorough else quick
     assert found.strip().splitlines()[-1].startswith(f"{number} passed")

@@ -65,7 +65,6 @@ def test_half_precision_rounds_to_the_steps_of_the_full_kernel():
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.backend
 def test_trains_compiled_beside_other_tweaks():
     x = np.random.default_rng(0).normal(size=(8, 6, 6, 1)).astype("float32")
     stack = [keras.Input((6, 6, 1)), layers.Conv2D(2, 3, padding="same", activation="relu")]
