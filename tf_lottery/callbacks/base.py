@@ -8,7 +8,8 @@ from typing import Self
 
 import keras
 
-from tf_lottery.callbacks.last_good_state import LastGoodState, not_finite
+from tf_lottery.callbacks.last_good_state import LastGoodState, check_finite
+from tf_lottery.callbacks.undone_pruning import warn_of_undone_pruning
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.model.saves import start_recording, stop_recording
 from tf_lottery.printable import ShowsArguments
@@ -291,7 +292,8 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
             sparsity: Float, the sparsity of the model after this callback last pruned it.
         """
         if self.failure is None:
-            self.model.call_after_fit(functools.partial(_warn_if_undone, self.model, sparsity))
+            warn = functools.partial(warn_of_undone_pruning, self.model, sparsity)
+            self.model.call_after_fit(warn)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts the count at the optimizer's step, and keeps the state."""
@@ -303,15 +305,8 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         self.reset_step()
         if self.ends_failed_training:
             self._good = LastGoodState.shared(self.params, self.training)
-            self._check_start()
+            check_finite(self.training)
             self._good.keep("begin")
-
-    def _check_start(self):
-        if bad := not_finite(self.training):
-            raise ValueError(
-                f"Argument `model` must have finite weights when training begins. Received: "
-                f"{self.model.name!r} with NaN or infinity in {bad[:3]}"
-            )
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Writes zeros where weights of a part of the fitted model are pruned."""
@@ -365,27 +360,3 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
                 self._good.keep(self._step)
             self.on_step()
             self._due = self.next_step()
-
-
-def _warn_if_undone(model, sparsity):
-    for path, saved in model.saves.items():
-        if saved is None:
-            undone = not model.has_soft_gates
-            state = "with soft gates, but the model has settled ones"
-        else:
-            undone = saved < model.sparsity - 1e-9
-            state = f"at sparsity {saved:.3f}, but the model has {model.sparsity:.3f}"
-        if undone:
-            warnings.warn(
-                f"The file {path!r} was last written {state} after training. Start "
-                "`ModelCheckpoint(save_best_only=True)` when pruning has ended, or save the "
-                "model after `fit`.",
-                stacklevel=2,
-            )
-    if model.sparsity < sparsity - 1e-9:
-        warnings.warn(
-            f"The sparsity was {sparsity:.3f} and is {model.sparsity:.3f} after training: "
-            "a callback restored earlier weights and masks. Start callbacks like "
-            "`EarlyStopping(restore_best_weights=True)` when pruning has ended.",
-            stacklevel=2,
-        )

@@ -102,6 +102,19 @@ class LastGoodState:
         return f"at step {step} {' and '.join(found)}. {_advice(self.training, is_first)}"
 
 
+def check_finite(training):
+    """Raises a `ValueError` if weights are not finite when training begins.
+
+    Args:
+        training: A `Training`.
+    """
+    if bad := not_finite(training):
+        raise ValueError(
+            f"Argument `model` must have finite weights when training begins. Received: "
+            f"{training.model.name!r} with NaN or infinity in {bad[:_NAMED]}"
+        )
+
+
 def not_finite(training):
     """Returns the names of weights and optimizer slots with NaN or infinity, kernels first.
 
