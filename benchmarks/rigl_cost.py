@@ -126,7 +126,7 @@ def update_resnet_50():
     method.on_train_batch_begin(0)
     seconds = []
     for step in (1, 2, 3):
-        method._step = step
+        method._count.step = step
         method.on_step()
         seconds.append(method.seconds)
     size = sum(mask.size for mask in model.get_masks().values())

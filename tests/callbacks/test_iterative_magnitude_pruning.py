@@ -165,7 +165,13 @@ def test_chunks_of_steps_rewind_to_a_boundary(make_model, make_data, compile_mod
     assert callback.tickets[1].provenance["step"] == 6
 
 
-@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize(
+    "is_known",
+    [
+        pytest.param(True, marks=pytest.mark.thorough("test_step_count.py counts both")),
+        False,
+    ],
+)
 def test_levels_are_as_long_if_the_last_execution_of_an_epoch_is_short(
     is_known, make_model, make_data, compile_model
 ):

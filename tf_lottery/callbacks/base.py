@@ -9,11 +9,12 @@ from typing import Self
 import keras
 
 from tf_lottery.callbacks.last_good_state import LastGoodState, check_finite
+from tf_lottery.callbacks.step_count import StepCount
 from tf_lottery.callbacks.undone_pruning import warn_of_undone_pruning
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.model.saves import start_recording, stop_recording
 from tf_lottery.printable import ShowsArguments
-from tf_lottery.snapshot import Snapshot, training_step
+from tf_lottery.snapshot import Snapshot
 from tf_lottery.training import Training, find_training
 
 # The share of a training after which methods do not change the masks any more.
@@ -88,11 +89,8 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         self.training: Training | None = None
         self.failure: str | None = None
         self._good: LastGoodState | None = None
-        self._step = 0
+        self._count = StepCount()
         self._due = None
-        self._last_batch = None
-        self._epoch_start = 0
-        self._first_epoch = self._epoch = None
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments, as they were given, for Keras' serialization.
@@ -172,12 +170,12 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
             ValueError: If `start_loop` was not called.
             FloatingPointError: If a step was due and a weight is not finite.
         """
-        if self._last_batch is None:
+        if self._count.last_batch is None:
             raise ValueError(
                 "Call `start_loop` before the first training step, and then `after_step`. "
                 f"Received: a {type(self).__name__} whose loop has not started"
             )
-        batch = self._last_batch + 1
+        batch = self._count.last_batch + 1
         self.on_train_batch_end(batch)
         self.on_train_batch_begin(batch + 1)
 
@@ -189,7 +187,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
     @property
     def step(self) -> int:
         """Integer, the number of training steps made so far."""
-        return self._step
+        return self._count.step
 
     def next_step(self) -> int | None:
         """Returns the step after the current one at which to act, or `None`.
@@ -204,7 +202,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
 
     def reset_step(self) -> None:
         """Reads the step from the optimizer, when it was set or training began."""
-        self._step = training_step(self.optimizer)
+        self._count.read(self.optimizer)
         self._due = self.next_step()
 
     def training_span(self) -> tuple[int, int]:
@@ -224,18 +222,13 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
                 f"Received: end_step=None, epochs={epochs}, steps per epoch: {steps}"
             )
         # Not exact if loss scaling skipped steps.
-        return max(0, self.step - (self._first_epoch or 0) * steps), epochs * steps
+        return max(0, self.step - (self._count.first_epoch or 0) * steps), epochs * steps
 
     def _batches_done(self) -> int:
         """Returns the number of batches that the epoch has had so far."""
-        counted, expected = self._last_batch + 1, self.params.get("steps")
-        shortest = counted - self.fitted.steps_per_execution + 1
-        if shortest == counted or (expected is not None and counted <= expected):
-            return counted
-        # The last execution was counted as a full one. Where an epoch ends with the data, it was
-        # not; with `steps_per_epoch`, it may have been.
-        made = training_step(self.optimizer) - self._epoch_start
-        return min(counted, max(shortest if expected is None else expected, made))
+        return self._count.batches_done(
+            self.optimizer, self.fitted.steps_per_execution, self.params.get("steps")
+        )
 
     def find_failure(self) -> str | None:
         """Returns why training has failed though all is finite, asked at the end of an epoch.
@@ -263,13 +256,13 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         if self.params.get("epochs") is None:
             raise FloatingPointError(f"Training failed: {reason}. {state}.")
         warnings.warn(
-            f"Training failed in epoch {self._epoch}: {reason}. {state}{how_to_go_on}.",
+            f"Training failed in epoch {self._count.epoch}: {reason}. {state}{how_to_go_on}.",
             stacklevel=2,
         )
 
     def how_to_go_on(self) -> str:
         """Returns how to start a failed training again, for a message."""
-        return f"; `fit` goes on from there with `initial_epoch={self._epoch}`"
+        return f"; `fit` goes on from there with `initial_epoch={self._count.epoch}`"
 
     def _check(self, logs, weights, ends_epoch=False):
         """Ends the training if loss or weights are not finite. Returns whether it has failed."""
@@ -279,7 +272,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
         self.failure = self._good.failure
         if self.failure is not None:
             return True
-        if text := self._good.find_failure(self._step, logs, weights, ends_epoch):
+        if text := self._good.find_failure(self.step, logs, weights, ends_epoch):
             self.end_training(text + self.failure_advice, self.how_to_go_on())
         return self.failure is not None
 
@@ -297,7 +290,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts the count at the optimizer's step, and keeps the state."""
-        self._first_epoch = self._epoch = None
+        self._count = StepCount()
         self.failure = self._good = None
         self.model.saves.clear()
         start_recording(self.fitted)
@@ -321,10 +314,7 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the count of the epoch's batches."""
-        self._last_batch = None
-        self._epoch = epoch
-        if self._first_epoch is None:
-            self._first_epoch = epoch
+        self._count.begin_epoch(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Ends the training if it has failed; an override then returns without acting."""
@@ -333,30 +323,26 @@ class SparsityCallback(ShowsArguments, keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Reads the step at an epoch's first batch, after `on_epoch_begin` of all callbacks."""
-        if self._last_batch is None:
-            self._last_batch = batch - 1
+        count = self._count
+        if count.last_batch is None:
             self.reset_step()
-            self._epoch_start = self._step
-            if self._good is not None and (
-                self._epoch != self._first_epoch or self._good.is_outdated()
-            ):
-                self._good.keep(self._epoch)
+            count.begin_batches(batch)
+            is_first_epoch = count.epoch == count.first_epoch
+            if self._good is not None and (not is_first_epoch or self._good.is_outdated()):
+                self._good.keep(count.epoch)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts the batch, or the batches of one execution, and acts if a step is due."""
-        # Keras counts the last execution of an epoch as if it had all of its batches.
-        self._step += batch - self._last_batch
-        self._last_batch = batch
-        is_due = self._due is not None and self._step >= self._due
+        self._count.end_batch(batch)
+        is_due = self._due is not None and self.step >= self._due
         # Before the end of the epoch, since callbacks may save the model there.
         is_last = batch + 1 >= (self.params.get("steps") or math.inf)
         if self._check(logs, is_due or is_last) or not is_due:
             return
-        # Reading the step is slow on some backends, so batches are counted. Loss scaling can skip
-        # steps, so the optimizer's step is read before acting.
-        self._step = training_step(self.optimizer)
-        if self._step >= self._due:
+        # The count may be too high, so the optimizer's step is read before acting.
+        self._count.read(self.optimizer)
+        if self.step >= self._due:
             if self._good is not None and self.params.get("epochs") is None:
-                self._good.keep(self._step)
+                self._good.keep(self.step)
             self.on_step()
             self._due = self.next_step()

@@ -250,7 +250,7 @@ class ContinuousSparsification(TicketSearch):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts the batch, and finds out in a round's first one how often it calls the gates."""
-        is_first = self._epochs_done == 0 and self._last_batch == -1
+        is_first = self._epochs_done == 0 and self._count.last_batch == -1
         super().on_train_batch_end(batch, logs)
         is_annealed = self.anneal == "step" and self.level < self.rounds
         if is_first and is_annealed and self.failure is None:

@@ -328,7 +328,7 @@ class DynamicSparseTraining(SparsityCallback):
         Args:
             end: Integer, the step before which updates happen.
         """
-        is_resumed = bool(self._first_epoch)
+        is_resumed = bool(self._count.first_epoch)
         if not is_resumed and self._updated == len(self._steps):
             warnings.warn(
                 "No connections will be moved: an update is due every "

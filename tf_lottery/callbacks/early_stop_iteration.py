@@ -103,7 +103,7 @@ class EarlyStopIteration(SparsityCallback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Discards evaluations of epochs that are trained again."""
         super().on_epoch_begin(epoch, logs)
-        if epoch == self._first_epoch:
+        if epoch == self._count.first_epoch:
             kept = [[e for e in run if e["epoch"] < epoch] for run in self.runs]
             self.runs = [run for run in kept if run] or [[]]
 
@@ -120,7 +120,7 @@ class EarlyStopIteration(SparsityCallback):
             self.runs.append([])
         metrics = self.model.metrics_variables
         values = [ops.convert_to_numpy(variable).copy() for variable in metrics]
-        evaluation = {"epoch": self._epoch, "iteration": self.step, **self._evaluate()}
+        evaluation = {"epoch": self._count.epoch, "iteration": self.step, **self._evaluate()}
         self.runs[-1].append(evaluation)
         for variable, value in zip(metrics, values, strict=True):
             variable.assign(value)
