@@ -10,6 +10,7 @@ import numpy as np
 from tf_lottery import growth, hosts, optimizers
 from tf_lottery.callbacks.base import END_OF_TRAINING, SparsityCallback
 from tf_lottery.callbacks.untrained_masks import is_untrained_magnitude
+from tf_lottery.callbacks.update_schedule import UpdateSchedule, end_of
 from tf_lottery.checks import choice, fraction, natural_number, positive_integer
 from tf_lottery.kernel_ranking import divided_kernels
 from tf_lottery.sparsity import drop_and_grow, patterns
@@ -101,7 +102,7 @@ class DynamicSparseTraining(SparsityCallback):
         self.drop_fraction = drop_fraction
         begin_step = natural_number("begin_step", begin_step)
         if end_step is None:
-            end_step = _end_of(drop_fraction, begin_step)
+            end_step = end_of(drop_fraction, begin_step)
         else:
             end_step = natural_number("end_step", end_step)
         if end_step is not None and end_step <= begin_step:
@@ -113,9 +114,8 @@ class DynamicSparseTraining(SparsityCallback):
         self.grow_init = choice("grow_init", grow_init, GROW_INITS)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.seed = natural_number("seed", seed)
-        self._steps: range = None
         self._accumulated = 1
-        self._schedule: Callable[[int], float] = None
+        self._schedule: UpdateSchedule = None
         self._paths: list[str] = []
         self._pattern: Pattern = self.pattern
         # The number of updates that are done.
@@ -202,7 +202,7 @@ class DynamicSparseTraining(SparsityCallback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts to collect dense gradients, if they are needed."""
-        self._steps = None
+        self._schedule = None
         if self.end_step is None:
             self.training_span()
         growth.start_collecting(self.training)
@@ -215,7 +215,7 @@ class DynamicSparseTraining(SparsityCallback):
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Plans the updates before the first batch, when all callbacks have restored state."""
-        if self._steps is None:
+        if self._schedule is None:
             self.reset_step()
             self._plan()
         super().on_train_batch_begin(batch, logs)
@@ -223,19 +223,17 @@ class DynamicSparseTraining(SparsityCallback):
     def reset_step(self) -> None:
         """Reads the step from the optimizer, which may have been set back."""
         super().reset_step()
-        if self._steps is not None:
+        if self._schedule is not None:
             self._updated = min(self._updated, self._num_due())
 
     def next_step(self) -> int | None:
         """Returns the next step at which connections are moved."""
-        later = [] if self._steps is None else self._steps[self._num_due() :]
-        # Rounded up to the next batch at which the optimizer changes weights.
-        return -(-later[0] // self._accumulated) * self._accumulated if later else None
+        return None if self._schedule is None else self._schedule.next_step(self.step)
 
     def on_step(self) -> None:
         """Moves connections, unless gradients are not finite."""
         self._updated = self._num_due()
-        step = self._steps[self._updated - 1]
+        step = self._schedule.steps[self._updated - 1]
         gradients = growth.collected_gradients(self.model)
         if not all(g is None or np.isfinite(g).all() for g in gradients.values()):
             warnings.warn(
@@ -244,7 +242,7 @@ class DynamicSparseTraining(SparsityCallback):
                 stacklevel=2,
             )
             return
-        masks, share = self._growing_masks(), self._schedule(step)
+        masks, share = self._growing_masks(), self._schedule.drop_fraction(step)
         collected = {path: g for path, g in gradients.items() if g is not None}
         matrices = {**dict.fromkeys(masks), **self.model.to_matrices(collected)}
         num_grown = self.num_grown(masks, share, matrices) or {}
@@ -287,26 +285,28 @@ class DynamicSparseTraining(SparsityCallback):
     def on_train_end(self, logs: dict | None = None) -> None:
         """Stops collecting gradients. Warns if training ended before the first update."""
         super().on_train_end(logs)
-        if self.failure is None and self._steps and self.step < self._steps[0]:
+        steps = [] if self._schedule is None else self._schedule.steps
+        if self.failure is None and steps and self.step < steps[0]:
             warnings.warn(
                 f"Training ended at step {self.step}, before the first connections would have been "
-                f"moved at step {self._steps[0]}: the masks are those of the start. Train longer "
+                f"moved at step {steps[0]}: the masks are those of the start. Train longer "
                 f"or set a `frequency` below {self.frequency}.",
                 stacklevel=2,
             )
         growth.stop_collecting(self.training)
 
     def _plan(self):
-        """Sets the steps of all updates and the schedule of the drop fraction."""
+        """Sets the schedule of the updates."""
         begin, end = self.begin_step, self.end_step
         if end is None:
             start, length = self.training_span()
             begin, end = start + begin, start + round(END_OF_TRAINING * length)
         first = begin if self.begin_step else begin + self.frequency
-        self._steps = range(first, max(first, end), self.frequency)
-        self._schedule = self.drop_fraction
-        if not callable(self._schedule):
-            self._schedule = Cosine(self.drop_fraction, end_step=end, begin_step=begin)
+        steps = range(first, max(first, end), self.frequency)
+        drop_fraction = self.drop_fraction
+        if not callable(drop_fraction):
+            drop_fraction = Cosine(drop_fraction, end_step=end, begin_step=begin)
+        self._schedule = UpdateSchedule(steps, drop_fraction, self._accumulated)
         self._updated = self._num_due()
         self._paths, self._pattern = divided_kernels(self.model, self.pattern)
         self._check_masks()
@@ -329,7 +329,7 @@ class DynamicSparseTraining(SparsityCallback):
             end: Integer, the step before which updates happen.
         """
         is_resumed = bool(self._count.first_epoch)
-        if not is_resumed and self._updated == len(self._steps):
+        if not is_resumed and self._updated == len(self._schedule.steps):
             warnings.warn(
                 "No connections will be moved: an update is due every "
                 f"{self.frequency} steps before step {end}, and training begins at step "
@@ -353,9 +353,7 @@ class DynamicSparseTraining(SparsityCallback):
 
     def _num_due(self):
         """Returns the number of updates that are due up to the current step."""
-        # `_steps` is a range, so the number is computed directly.
-        passed = self.step - self.step % self._accumulated - self._steps.start
-        return min(max(0, passed // self.frequency + 1), len(self._steps))
+        return self._schedule.num_due(self.step)
 
     def _growing_masks(self):
         """Returns the masks, as matrices, of the kernels or groups that are trained and have zeros.
@@ -369,11 +367,3 @@ class DynamicSparseTraining(SparsityCallback):
             trained = [path for path in self._paths if kernels[path].trainable]
             matrices = self.model.to_matrices({path: masks[path] for path in trained})
         return {name: mask for name, mask in matrices.items() if not mask.all()}
-
-
-def _end_of(drop_fraction, begin_step):
-    """Returns the step from which a schedule is 0, or `None` if not after `begin_step`."""
-    end_step = getattr(drop_fraction, "end_step", None)
-    if end_step is None or end_step <= begin_step or drop_fraction(end_step) > 0:
-        return None
-    return end_step
