@@ -7,15 +7,12 @@ import pytest
 
 from tf_lottery.experiments.training import TrainSettings
 
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-CIFAR10 = ("dynamic_cifar10", "continuous_cifar10")
 NAMES = ("dynamic_mnist", "dynamic_cifar10_without_norms", "dynamic_shakespeare")
 
 
 @pytest.fixture
 def comparison(monkeypatch, tmp_path):
     """The module, changed so that it does not train and writes results into a temporary folder."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
     import comparison
 
     def train(arrays, settings, directory, seed, verbose):
@@ -37,10 +34,7 @@ def comparison(monkeypatch, tmp_path):
     monkeypatch.setattr(comparison, "run_training", train)
     monkeypatch.setattr(comparison.data, "load", lambda name, data_dir: name)
     monkeypatch.setattr(comparison.record, "RESULTS", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    yield comparison
-    for name in ("comparison", "record", "sharing", *CIFAR10, *NAMES):
-        sys.modules.pop(name, None)
+    return comparison
 
 
 def test_summary_has_mean_and_deviation(comparison):

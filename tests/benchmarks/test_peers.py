@@ -1,36 +1,11 @@
 import dataclasses
 import json
-import pathlib
-import sys
 
 import numpy as np
 import pytest
 
 from tf_lottery.experiments import methods
 from tf_lottery.experiments.data import Data
-
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-MODULES = (
-    "comparison",
-    "comparison_cells",
-    "markdown",
-    "peer_gates_mnist",
-    "peer_gradual",
-    "peer_process",
-    "peer_tables",
-    "peer_trainings",
-    "record",
-    "sharing",
-)
-
-
-@pytest.fixture(autouse=True)
-def benchmarks(monkeypatch):
-    """Makes the scripts importable."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 class Network:

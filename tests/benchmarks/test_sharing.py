@@ -3,27 +3,6 @@ import sys
 
 import pytest
 
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-MODULES = (
-    "comparison",
-    "dynamic_cifar10",
-    "record",
-    "retraining",
-    "retraining_cifar10",
-    "sharing",
-    "stability_cifar10",
-)
-
-
-@pytest.fixture(autouse=True)
-def benchmarks(monkeypatch, tmp_path):
-    """Makes the scripts importable, and a folder for what they write."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.chdir(tmp_path)
-    yield
-    for name in MODULES:
-        sys.modules.pop(name, None)
-
 
 def finish(directory):
     directory.mkdir(parents=True)

@@ -1,36 +1,11 @@
-import pathlib
-import sys
-
 import pytest
-
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def tables(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+def tables():
     import tables
 
-    yield tables
-    for name in (
-        "tables",
-        "channel_networks",
-        "channel_tables",
-        "cifar10_tables",
-        "comparison_cells",
-        "compare_tables",
-        "compress_tables",
-        "export_tables",
-        "install_tables",
-        "one_shot_tables",
-        "peer_tables",
-        "recipe_tables",
-        "reproduction_tables",
-        "retraining_tables",
-        "markdown",
-        "record",
-    ):
-        sys.modules.pop(name, None)
+    return tables
 
 
 def test_pages_show_the_recorded_results(tables):
@@ -53,4 +28,4 @@ def test_old_numbers_are_replaced(tables):
 def test_readme_shows_what_the_demonstration_printed(tables):
     printed = tables.record.read("compare_digits")["results"]["demo"]["printed"]
     lines = [line.rstrip() for line in printed]
-    assert "\n".join(lines) in (BENCHMARKS.parent / "README.md").read_text()
+    assert "\n".join(lines) in (tables.ROOT / "README.md").read_text()
