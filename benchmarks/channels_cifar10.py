@@ -37,9 +37,9 @@ from tf_lottery.callbacks import GradualMagnitudePruning
 from tf_lottery.experiments import data, models
 from tf_lottery.experiments.batches import ShuffledBatches
 from tf_lottery.experiments.compiling import compile_classifier
+from tf_lottery.experiments.fitting import evaluate_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.run_folder import read_json, save_model, write_json
-from tf_lottery.experiments.training import evaluate
 
 SCORES, WAYS, SEEDS = ("l1", "norm_scale", "taylor", "random"), ("one_shot", "gradual"), range(3)
 BUDGET, SCOPE = {"flops": 0.5}, "global"
@@ -93,7 +93,7 @@ def prune_at_once(sparse, name, arrays, seed):
     scores = scores_of(sparse, name, arrays.train, seed)
     tfl.prune(sparse, budget=BUDGET, scores=scores, scope=SCOPE)
     small = compile_classifier(tfl.compact(sparse)[0], "adam")
-    before = evaluate(small, arrays)["test_accuracy"]
+    before = evaluate_classifier(small, arrays)["test_accuracy"]
     fit(small, arrays, STEPS, seed)
     return small, {"test_accuracy_before_fine_tuning": before}
 
@@ -113,7 +113,7 @@ def prune_gradually(sparse, name, arrays, seed):
 def finish(directory, model, arrays, **found):
     """Writes the results of a training, which end it."""
     costs = {"parameters": model.count_params(), "flops": tfl.flops(model, "mac").dense}
-    write_json(directory / "results.json", {**evaluate(model, arrays), **costs, **found})
+    write_json(directory / "results.json", {**evaluate_classifier(model, arrays), **costs, **found})
 
 
 def make_jobs(arrays, folder):

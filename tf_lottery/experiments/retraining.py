@@ -12,9 +12,8 @@ from tf_lottery.experiments import networks
 from tf_lottery.experiments.batches import check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
-from tf_lottery.experiments.devices import evaluation_batch_size
+from tf_lottery.experiments.fitting import evaluate_classifier, fit_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
-from tf_lottery.experiments.progress import time_left
 from tf_lottery.experiments.recipes import prepare, tweaks_for
 from tf_lottery.experiments.run_folder import (
     check_success,
@@ -27,7 +26,7 @@ from tf_lottery.experiments.run_folder import (
     save_model,
     write_json,
 )
-from tf_lottery.experiments.training import RESULTS, evaluate
+from tf_lottery.experiments.training import RESULTS
 from tf_lottery.experiments.training_cost import training_cost
 from tf_lottery.pruning import sparsify
 from tf_lottery.retrain import TWEAKS
@@ -171,9 +170,8 @@ def run_retraining(
     chosen.apply(model)
     batches = data.batches(settings.batch_size, settings.steps_per_epoch, seed, settings.augment)
     if settings.tweaks is None:
-        steps = settings.epochs * len(batches)
-        chosen_tweaks = tweaks_for(model, steps, batches, teacher)
-        settings = dataclasses.replace(settings, tweaks=chosen_tweaks)
+        tweaks = tweaks_for(model, settings.epochs * len(batches), batches, teacher)
+        settings = dataclasses.replace(settings, tweaks=tweaks)
     taught = None if teacher is None else teacher_digest(teacher)
     determining = all_settings(data.settings, settings, seed, ticket_digest(ticket), taught)
     if (directory / "settings.json").exists():
@@ -192,33 +190,17 @@ def run_retraining(
         _compile(model, prepared.loss, settings, prepared.steps)
         # With the branches of ghost skips, as if none of them faded.
         cost = training_cost(model, settings, prepared.steps)
-        model.fit(
-            batches,
-            epochs=settings.epochs,
-            shuffle=False,
-            validation_data=data.validation,
-            validation_batch_size=evaluation_batch_size(data.validation),
-            callbacks=[
-                batches.follow_epoch(),
-                checkpoint,
-                *prepared.callbacks,
-                *time_left(verbose),
-            ],
-            verbose=verbose,
-        )
+        callbacks = [checkpoint, *prepared.callbacks]
+        fit_classifier(model, data, batches, settings.epochs, callbacks, verbose)
         check_success(directory, checkpoint)
-        prepared.remove()
-        # Compiled without label smoothing, so that the losses of all trainings can be compared.
-        _compile(model, None, settings, prepared.steps)
-        has_ghosts = any(tweak.name == "ghost_skips" for tweak in model.tweaks)
-        save_model(model if has_ghosts else strip(model), directory / "model.keras")
+        _save_without_tweaks(model, prepared, settings, directory / "model.keras")
         chosen.save(directory / "ticket.npz")
         results = {
             "settings": determining,
             "density": model.density,
             "parameters": count_parameters(model),
             "epochs": settings.epochs,
-            **evaluate(model, data),
+            **evaluate_classifier(model, data),
             **cost,
             "history": checkpoint.history,
             **failures(directory),
@@ -264,6 +246,15 @@ def _apply(ticket, plain):
     if match.unmatched:
         raise ValueError(f"{expected} that does not fit in {match.unmatched}")
     return model
+
+
+def _save_without_tweaks(model, recipe, settings, path):
+    """Saves the plain network, or with its ghost skips the sparse one, ready to be evaluated."""
+    recipe.remove()
+    # Compiled without label smoothing, so that the losses of all trainings can be compared.
+    _compile(model, None, settings, recipe.steps)
+    has_ghosts = any(tweak.name == "ghost_skips" for tweak in model.tweaks)
+    save_model(model if has_ghosts else strip(model), path)
 
 
 def all_settings(inputs, settings, seed, ticket, teacher=None):

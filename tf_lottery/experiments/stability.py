@@ -10,9 +10,8 @@ from tf_lottery.experiments import networks
 from tf_lottery.experiments.batches import ShuffledBatches, check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
-from tf_lottery.experiments.devices import evaluation_batch_size
+from tf_lottery.experiments.fitting import fit_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
-from tf_lottery.experiments.progress import time_left
 from tf_lottery.experiments.run_folder import (
     check_success,
     digest,
@@ -142,7 +141,8 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
 
         def train(model, order):
             checkpoint = Checkpoint(directory / f"copy_{list(copies).index(order)}.npz")
-            _train(model, data, copies[order], settings.epochs, checkpoint, verbose)
+            batches = copies[order]
+            fit_classifier(model, data, batches, settings.epochs, [checkpoint], verbose)
             check_success(directory, checkpoint)
 
         found = stability(
@@ -184,18 +184,6 @@ def remove_stability(directory):
         directory: The folder.
     """
     remove_files(directory, KIND, FILES)
-
-
-def _train(model, data, batches, epochs, checkpoint, verbose):
-    model.fit(
-        batches,
-        epochs=epochs,
-        shuffle=False,
-        validation_data=data.validation,
-        validation_batch_size=evaluation_batch_size(data.validation),
-        callbacks=[batches.follow_epoch(), checkpoint, *time_left(verbose)],
-        verbose=verbose,
-    )
 
 
 def _copies(data, settings, seed):

@@ -1,7 +1,6 @@
 """One training of a sparse network by any of the methods, resumable."""
 
 import dataclasses
-import math
 import pathlib
 
 from tf_lottery import callbacks
@@ -11,9 +10,8 @@ from tf_lottery.experiments import methods, networks
 from tf_lottery.experiments.batches import check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
-from tf_lottery.experiments.devices import evaluation_batch_size
+from tf_lottery.experiments.fitting import evaluate_classifier, fit_classifier
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
-from tf_lottery.experiments.progress import time_left
 from tf_lottery.experiments.run_folder import (
     check_success,
     failures,
@@ -275,15 +273,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         if results := read_results(directory, RESULTS):
             return results
         methods.prune_before_training(model, settings, batches.for_fit())
-        model.fit(
-            batches.for_fit(),
-            epochs=epochs,
-            shuffle=False,
-            validation_data=data.validation,
-            validation_batch_size=evaluation_batch_size(data.validation),
-            callbacks=[batches.follow_epoch(), *changes, *time_left(verbose)],
-            verbose=verbose,
-        )
+        fit_classifier(model, data, batches, epochs, changes, verbose)
         check_success(directory, progress)
         if loss is not None:
             # Without label smoothing, so that the losses of all trainings can be compared.
@@ -295,7 +285,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
             "settings": determining,
             "density": model.density,
             "epochs": epochs,
-            **evaluate(model, data),
+            **evaluate_classifier(model, data),
             **training_cost(model, settings, steps, updates=updates, tickets=tickets),
             "history": progress.history,
             **failures(directory),
@@ -322,21 +312,3 @@ def remove_training(directory):
         directory: The folder.
     """
     remove_files(directory, KIND, FILES)
-
-
-def evaluate(model, data):
-    """Evaluates a compiled model on the test examples.
-
-    Args:
-        model: A compiled `keras.Model` with the metric `"accuracy"`.
-        data: `Data`.
-
-    Returns:
-        Dict of `test_accuracy`, `test_loss` and, for text, `test_bits_per_character`.
-    """
-    size = evaluation_batch_size(data.test)
-    test = model.evaluate(*data.test, batch_size=size, verbose=0, return_dict=True)
-    results = {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
-    if data.vocabulary:
-        results["test_bits_per_character"] = test["loss"] / math.log(2)
-    return results
