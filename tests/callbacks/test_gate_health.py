@@ -1,9 +1,12 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
 
 import tf_lottery as tfl
 from tf_lottery.callbacks import ContinuousSparsification
+from tf_lottery.callbacks.gate_health import warn_of_soft_gates
 
 pytestmark = pytest.mark.backend
 
@@ -95,3 +98,12 @@ def test_missed_target_is_warned_about(make_model, make_data, compile_model):
     search = ContinuousSparsification(1, rounds=1, mode="prune", target_density=0.1, verbose=0)
     with pytest.warns(UserWarning, match="density is 1.0000 where 0.1 was asked for"):
         model.fit(*make_data(), epochs=1, verbose=0, callbacks=[search])
+
+
+def test_gates_that_are_soft_again_are_warned_of(make_model):
+    model = tfl.sparsify(make_model(), gate=tfl.SoftGate(0.1))
+    with pytest.warns(UserWarning, match="The gates are soft though the search has ended"):
+        warn_of_soft_gates(model)
+    model.apply_masks()
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        warn_of_soft_gates(model)

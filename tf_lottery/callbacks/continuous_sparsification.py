@@ -1,13 +1,13 @@
 """Continuous Sparsification: gates that learn which weights to keep."""
 
+import functools
 import os
-import warnings
 from typing import Any
 
 import keras
 from keras import ops
 
-from tf_lottery.callbacks.gate_health import ALL_CLOSED, warn_of_doubts
+from tf_lottery.callbacks.gate_health import ALL_CLOSED, warn_of_doubts, warn_of_soft_gates
 from tf_lottery.callbacks.gate_rounds import (
     forget_gates,
     hard_weights,
@@ -292,15 +292,8 @@ class ContinuousSparsification(TicketSearch):
         """Warns if the search is not finished, or other callbacks undid its masks."""
         self.warn_if_undone(1.0 - self.history[-1]["density"])
         super().on_train_end(logs)
-        self.model.call_after_fit(self._warn_if_soft)
-
-    def _warn_if_soft(self):
-        if self.has_ended() and self.model.has_soft_gates:
-            warnings.warn(
-                "The gates are soft though the search has ended: a callback restored earlier "
-                "weights. Start it when the search retrains.",
-                stacklevel=2,
-            )
+        if self.has_ended():
+            self.model.call_after_fit(functools.partial(warn_of_soft_gates, self.model))
 
     def _harden(self, hard):
         # Settled gates must stay settled after an evaluation.

@@ -43,3 +43,17 @@ def warn_of_doubts(model, undecided, level, target_density=None):
         )
     masks = model.get_masks()
     warn_of_emptied({path: np.ones_like(mask) for path, mask in masks.items()}, masks, _ADVICE)
+
+
+def warn_of_soft_gates(model):
+    """Warns if a model has soft gates after the end of its search.
+
+    Args:
+        model: A `SparseModel`.
+    """
+    if model.has_soft_gates:
+        warnings.warn(
+            "The gates are soft though the search has ended: a callback restored earlier "
+            "weights. Start it when the search retrains.",
+            stacklevel=2,
+        )
