@@ -105,7 +105,7 @@ def test_file_is_that_of_the_plain_model(prepare, sparse, make_residual, images,
 
 
 def test_tweaks_that_the_arguments_allow_are_taken(prepare, make_model, monkeypatch):
-    monkeypatch.setattr("tf_lottery.retrain._recipe.LONG_TRAINING", STEPS)
+    monkeypatch.setattr("tf_lottery.retrain.suitable_tweaks.LONG_TRAINING", STEPS)
     everything = prepare(None)
     assert tuple(everything.schedule) == tfl.retrain.TWEAKS
     assert everything.rescaling.one_step_loss[1] > 0

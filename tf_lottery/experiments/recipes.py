@@ -5,7 +5,7 @@ import keras
 from tf_lottery.experiments.compiling import own_loss
 from tf_lottery.experiments.labels import takes_logits
 from tf_lottery.retrain import recipe
-from tf_lottery.retrain._recipe import fitting_tweaks
+from tf_lottery.retrain.suitable_tweaks import fitting_tweaks
 
 # The tweaks for a cross-entropy of several classes.
 _OF_CLASSES = ("label_smoothing", "distillation")

@@ -6,7 +6,6 @@ from tf_lottery.retrain._fake_quantization import (
 )
 from tf_lottery.retrain._ghost_skips import ghost_skips as ghost_skips
 from tf_lottery.retrain._ghost_skips import remove_ghost_skips as remove_ghost_skips
-from tf_lottery.retrain._recipe import TWEAKS as TWEAKS
 from tf_lottery.retrain._recipe import Recipe as Recipe
 from tf_lottery.retrain._recipe import recipe as recipe
 from tf_lottery.retrain._rescale_to_density import rescale_to_density as rescale_to_density
@@ -20,4 +19,5 @@ from tf_lottery.retrain.distillation import distill as distill
 from tf_lottery.retrain.distillation import remove_distillation as remove_distillation
 from tf_lottery.retrain.label_smoothing import SmoothedCrossentropy as SmoothedCrossentropy
 from tf_lottery.retrain.label_smoothing import keras_label_smoothing as keras_label_smoothing
+from tf_lottery.retrain.suitable_tweaks import TWEAKS as TWEAKS
 from tf_lottery.retrain.warm_up import WarmUp as WarmUp

@@ -1,38 +1,24 @@
 """Prepares all tweaks of retraining in one call."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from tf_lottery.callbacks import ActivationAnnealing, DistillationStop, GhostSkipAnnealing
-from tf_lottery.checks import choice, number_above, positive_integer
+from tf_lottery.checks import number_above, positive_integer
 from tf_lottery.layers.ghost_skips import GhostSkips
 from tf_lottery.layers.soft_activations import SoftActivations
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.printable import Printable, plain_table
-from tf_lottery.retrain._ghost_skips import find_convolutions, ghost_skips, remove_ghost_skips
+from tf_lottery.retrain._ghost_skips import ghost_skips, remove_ghost_skips
 from tf_lottery.retrain._rescaled_initialization import rescaled_initialization
-from tf_lottery.retrain._soft_activations import (
-    find_rectifiers,
-    remove_soft_activations,
-    soft_activations,
-)
+from tf_lottery.retrain._soft_activations import remove_soft_activations, soft_activations
 from tf_lottery.retrain.distillation import distill, remove_distillation
 from tf_lottery.retrain.label_smoothing import SmoothedCrossentropy
 from tf_lottery.retrain.outputs import check_from_logits
-
-TWEAKS = (
-    "soft_activations",
-    "ghost_skips",
-    "rescaled_initialization",
-    "label_smoothing",
-    "distillation",
-)
-# Ghost skips and a teacher cost more than they give in a shorter training.
-LONG_TRAINING = 10_000
+from tf_lottery.retrain.suitable_tweaks import chosen_tweaks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -187,11 +173,8 @@ def recipe(
             f"Received: {[tweak.name for tweak in model.tweaks]}"
         )
     steps = positive_integer("steps", steps)
-    ends = {
-        name: _end(name, share, steps)
-        for name, share in (("annealed", annealed), ("distilled", distilled))
-    }
-    chosen = _chosen(model, steps, tweaks, batches, teacher)
+    ends = _ends(steps, annealed, distilled, keep_ghosts)
+    chosen = chosen_tweaks(model, steps, tweaks, batches, teacher)
     if keep_ghosts and "ghost_skips" not in chosen:
         raise ValueError(
             "Argument `keep_ghosts` needs 'ghost_skips' in `tweaks`; short trainings are without "
@@ -199,19 +182,14 @@ def recipe(
         )
     check_from_logits(model.model, from_logits)
     loss = _loss(chosen, loss, smoothing, from_logits)
-    callbacks, rescaling = [], None
+    rescaling = None
     try:
         if "soft_activations" in chosen:
             soft_activations(model, activation)
-            callbacks.append(ActivationAnnealing(ends["annealed"]))
         if "ghost_skips" in chosen:
             ghost_skips(model)
-            if not keep_ghosts:
-                callbacks.append(GhostSkipAnnealing(ends["annealed"]))
         if "distillation" in chosen:
             distill(model, teacher, alpha, temperature, from_logits)
-            if ends["distilled"] < steps:
-                callbacks.append(DistillationStop(end_step=ends["distilled"]))
         if "rescaled_initialization" in chosen:
             rescaling = rescaled_initialization(
                 model, batches, loss, iterations=rescaling_iterations
@@ -219,47 +197,21 @@ def recipe(
     except BaseException:
         _remove_tweaks(model)
         raise
-    last = {
-        "soft_activations": ends["annealed"],
-        "ghost_skips": steps if keep_ghosts else ends["annealed"],
-        "rescaled_initialization": 0,
-        "distillation": ends["distilled"],
-    }
-    schedule = {name: (0, last.get(name, steps)) for name in chosen}
+    schedule = {name: (0, ends[name]) for name in chosen}
+    callbacks = _callbacks(chosen, ends, steps, keep_ghosts)
     return Recipe(model, loss, callbacks, steps, schedule, rescaling, keep_ghosts)
 
 
-def fitting_tweaks(model, steps, batches, teacher):
-    """Returns the names of the tweaks that suit a model and the length of its training.
-
-    Args:
-        model: A `SparseModel`.
-        steps: Integer, the length of the training.
-        batches: As in `recipe`.
-        teacher: As in `recipe`.
-    """
-    if teacher is not None and not is_long(steps):
-        warnings.warn(
-            f"The teacher is not used: in a training of {steps:,} steps, below {LONG_TRAINING:,}, "
-            "distillation may cost accuracy. Train longer, or name 'distillation' in `tweaks`.",
-            stacklevel=4,
-        )
-    fits = {
-        "soft_activations": bool(find_rectifiers(model)),
-        "ghost_skips": is_long(steps) and bool(find_convolutions(model)[0]),
-        "rescaled_initialization": batches is not None,
-        "distillation": is_long(steps) and teacher is not None,
+def _ends(steps, annealed, distilled, keep_ghosts):
+    """Returns a dict of all tweaks to the steps at which they end."""
+    annealing = _end("annealed", annealed, steps)
+    return {
+        "soft_activations": annealing,
+        "ghost_skips": steps if keep_ghosts else annealing,
+        "rescaled_initialization": 0,
+        "label_smoothing": steps,
+        "distillation": _end("distilled", distilled, steps),
     }
-    return tuple(name for name in TWEAKS if fits.get(name, True))
-
-
-def is_long(steps):
-    """Returns whether a training is long enough for ghost skips and distillation.
-
-    Args:
-        steps: Integer, the length of the training.
-    """
-    return steps >= LONG_TRAINING
 
 
 def _end(name, share, steps):
@@ -267,6 +219,18 @@ def _end(name, share, steps):
     if number_above(name, share, 0) > 1:
         raise ValueError(f"Argument `{name}` must be in (0, 1]. Received: {name}={share}")
     return max(1, round(share * steps))
+
+
+def _callbacks(chosen, ends, steps, keep_ghosts):
+    """Returns a list of the callbacks that anneal or end the tweaks."""
+    callbacks = []
+    if "soft_activations" in chosen:
+        callbacks.append(ActivationAnnealing(ends["soft_activations"]))
+    if "ghost_skips" in chosen and not keep_ghosts:
+        callbacks.append(GhostSkipAnnealing(ends["ghost_skips"]))
+    if "distillation" in chosen and ends["distillation"] < steps:
+        callbacks.append(DistillationStop(end_step=ends["distillation"]))
+    return callbacks
 
 
 def _loss(chosen, loss, smoothing, from_logits):
@@ -286,23 +250,3 @@ def _remove_tweaks(model, keep_ghosts=False):
     if not keep_ghosts:
         remove_ghost_skips(model)
     remove_distillation(model)
-
-
-def _chosen(model, steps, tweaks, batches, teacher):
-    """Returns the names of the tweaks, in order."""
-    needed = {
-        "rescaled_initialization": ("batches", batches),
-        "distillation": ("teacher", teacher),
-    }
-    if tweaks is None:
-        return fitting_tweaks(model, steps, batches, teacher)
-    if isinstance(tweaks, str):
-        raise ValueError(f"Argument `tweaks` must be a tuple of names. Received: tweaks={tweaks!r}")
-    for name in tweaks:
-        choice("tweaks", name, TWEAKS)
-        argument, value = needed.get(name, ("", model))
-        if value is None:
-            raise ValueError(
-                f"Argument `{argument}` must be given for {name!r}. Received: {argument}=None"
-            )
-    return tuple(name for name in TWEAKS if name in tweaks)

@@ -14,7 +14,7 @@ from tf_lottery.experiments.folder_lock import FolderInUse
 from tf_lottery.experiments.own_network import is_file
 from tf_lottery.experiments.run_folder import compare_settings, read_results
 from tf_lottery.export.errors import ExportError
-from tf_lottery.retrain._recipe import is_long
+from tf_lottery.retrain.suitable_tweaks import is_long
 from tf_lottery.ticket import Ticket
 
 # Seconds after which a run that another process trains is looked at again.
