@@ -136,14 +136,8 @@ def sparsify(
     pattern = patterns.get(pattern)
     if budget is not None:
         _check_one_target(sparsity or None, budget, pattern)
-    if gate is not None and (sparsity or distribution is not None or keep_zeros or selection):
-        raise ValueError(
-            "Argument `gate` excludes `sparsity`, `distribution`, `keep_zeros` and `selection`: "
-            "gates learn what to prune. Set `target_density` of "
-            "`tfl.callbacks.ContinuousSparsification`. "
-            f"Received: gate={gate}, sparsity={sparsity}, distribution={distribution!r}, "
-            f"keep_zeros={keep_zeros}, selection={selection!r}"
-        )
+    if gate is not None:
+        _check_beside_gate(gate, sparsity, distribution, keep_zeros, selection)
     skipped = {}
     if isinstance(pattern, patterns.Channel) and gate is None and isinstance(model, keras.Model):
         groups, skipped = prunable_groups(model, include, exclude, groups)
@@ -277,6 +271,18 @@ def _check_one_target(sparsity, budget, pattern):
                 "network without them is smaller by: use `pattern='channel'`. "
                 f"Received: budget={budget}, pattern='{pattern}'"
             )
+
+
+def _check_beside_gate(gate, sparsity, distribution, keep_zeros, selection):
+    """Raises a `ValueError` if anything but the gates would decide what is pruned."""
+    if sparsity or distribution is not None or keep_zeros or selection:
+        raise ValueError(
+            "Argument `gate` excludes `sparsity`, `distribution`, `keep_zeros` and `selection`: "
+            "gates learn what to prune. Set `target_density` of "
+            "`tfl.callbacks.ContinuousSparsification`. "
+            f"Received: gate={gate}, sparsity={sparsity}, distribution={distribution!r}, "
+            f"keep_zeros={keep_zeros}, selection={selection!r}"
+        )
 
 
 def check_reachable(model, budget, *, pattern=None, floor=1):
