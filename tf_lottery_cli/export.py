@@ -188,10 +188,6 @@ def run(args):
     model = model_file.load_model(source)
     if target.exists() and target.samefile(source):
         raise ValueError(f"-o must not be the model itself. Received: {str(target)!r}")
-    from rich.console import Console
-
-    from tf_lottery.export import export_tflite
-
     reports = {}
     if args.sparsity is not None:
         model = _pruned(model, args.sparsity, args.pattern)
@@ -199,9 +195,17 @@ def run(args):
         from tf_lottery.export import compact
 
         model, reports["compaction"] = compact(model)
+    reports["export"] = _export(model, target, args)
+    _print(reports, args)
+
+
+def _export(model, target, args):
+    """Writes the file, and returns the report of it."""
+    from tf_lottery.export import export_tflite
+
     examples = functools.partial(inputs_of, args, model)
     try:
-        reports["export"] = export_tflite(
+        return export_tflite(
             model,
             target,
             examples(args.verify_data),
@@ -220,6 +224,11 @@ def run(args):
         )
     except ValueError as error:
         raise ValueError(_in_options(str(error))) from error
+
+
+def _print(reports, args):
+    from rich.console import Console
+
     if args.json:
         compaction = {"compaction": reports["compaction"].to_dict()} if args.compact else {}
         print(json.dumps({**reports["export"].to_dict(), **compaction}, indent=1))
