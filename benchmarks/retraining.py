@@ -90,40 +90,20 @@ def run_benchmark(
 
     changes = {control: {"control": control} for control in controls}
     changes.update({k: v if isinstance(v, dict) else {"tweaks": v} for k, v in tweaks.items()})
-    taught = any("distillation" in change.get("tweaks", ()) for change in changes.values())
-    cells = _cells(changes, levels, args.seeds, claimed)
-
-    def job(case, level, seed):
-        settings = RetrainSettings(
-            model,
-            epochs=budget.retraining,
-            steps_per_epoch=budget.steps_per_epoch,
-            batch_size=budget.batch_size,
-            **{**optimizer, **changes[case]},
-        )
-
-        def train(directory):
-            ticket = Ticket.load(folder / f"imp_seed_{seed}/search/ticket_{level:02d}.npz")
-            teacher = folder / f"teacher_seed_{seed}/model.keras"
-            teacher = keras.saving.load_model(teacher) if taught else None
-            run_retraining(arrays(), settings, ticket, directory, teacher, seed, 0)
-
-        needs = [f"imp_seed_{seed}", *([f"teacher_seed_{seed}"] if taught else [])]
-        return sharing.Job(_name(case, level, seed), train, tuple(needs))
-
     first = {"imp": _search(model, budget, optimizer)}
-    if taught:
+    if any("distillation" in change.get("tweaks", ()) for change in changes.values()):
         first["teacher"] = _teacher(model, budget, optimizer)
+    retrainings = {
+        case: _retraining(model, budget, {**optimizer, **change})
+        for case, change in changes.items()
+    }
+    cells = _cells(changes, levels, args.seeds, claimed)
     jobs = [
-        sharing.Job(
-            f"{kind}_seed_{seed}",
-            lambda directory, seed=seed, settings=settings: run_training(
-                arrays(), settings, directory, seed, verbose=0
-            ),
-        )
+        _first_job(arrays, kind, settings, seed)
         for seed in range(args.seeds)
         for kind, settings in first.items()
     ]
+    jobs += [_job(arrays, folder, retrainings[cell[0]], cell, tuple(first)) for cell in cells]
     recorded = {"dataset": dataset, "model": model, **dataclasses.asdict(budget)}
     recorded.update({"tweaks": tweaks, "optimizer": optimizer})
 
@@ -138,7 +118,29 @@ def run_benchmark(
     if args.finished:
         write()
     else:
-        sharing.share([*jobs, *(job(*cell) for cell in cells)], folder, write, args.trainings)
+        sharing.share(jobs, folder, write, args.trainings)
+
+
+def _first_job(arrays, kind, settings, seed):
+    """Returns the job of a training that retrainings need: a search for tickets or a teacher."""
+
+    def train(directory):
+        run_training(arrays(), settings, directory, seed, verbose=0)
+
+    return sharing.Job(f"{kind}_seed_{seed}", train)
+
+
+def _job(arrays, folder, settings, cell, kinds):
+    """Returns the job of a retraining, which needs the first trainings of some kinds."""
+    _, level, seed = cell
+
+    def train(directory):
+        ticket = Ticket.load(folder / f"imp_seed_{seed}/search/ticket_{level:02d}.npz")
+        path = folder / f"teacher_seed_{seed}/model.keras"
+        teacher = keras.saving.load_model(path) if "teacher" in kinds else None
+        run_retraining(arrays(), settings, ticket, directory, teacher, seed, 0)
+
+    return sharing.Job(_name(*cell), train, tuple(f"{kind}_seed_{seed}" for kind in kinds))
 
 
 def _cells(changes, levels, seeds, claimed):
@@ -226,6 +228,16 @@ def _teacher(model, budget, optimizer):
         steps_per_epoch=budget.steps_per_epoch,
         batch_size=budget.batch_size,
         **optimizer,
+    )
+
+
+def _retraining(model, budget, changes):
+    return RetrainSettings(
+        model,
+        epochs=budget.retraining,
+        steps_per_epoch=budget.steps_per_epoch,
+        batch_size=budget.batch_size,
+        **changes,
     )
 
 
