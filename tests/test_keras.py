@@ -153,6 +153,17 @@ def test_kept_nodes():
     assert before == [len(layer._inbound_nodes + layer._outbound_nodes) for layer in model.layers]
 
 
+@relies_on("`Operation._remat_mode`")
+def test_no_rematerialization():
+    with keras.RematScope():
+        layer = Holder()
+    mode = layer.single._remat_mode
+    assert mode.mode == "full"
+    with _keras.no_rematerialization(layer):
+        assert layer._remat_mode is layer.single._remat_mode is None
+    assert layer.single._remat_mode is mode
+
+
 @relies_on("`Lambda._output_shape`")
 def test_output_shape_of_lambda():
     def shape(inputs):

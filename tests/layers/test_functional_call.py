@@ -1,3 +1,5 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -123,6 +125,25 @@ def test_wrapped_loss_equals_plain_loss_in_training(make_data, compile_model):
         for model in (make(), tfl.sparsify(make()))
     ]
     np.testing.assert_allclose(*histories, rtol=1e-5)
+
+
+def test_layers_that_save_memory_train_as_others(make_data):
+    import tf_lottery as tfl
+
+    x, y = make_data()
+    kernels = []
+    for scope in (contextlib.nullcontext(), keras.RematScope()):
+        with scope:
+            first = keras.layers.Dense(4, kernel_initializer=keras.initializers.GlorotNormal(1))
+            second = keras.layers.Dense(1, kernel_initializer=keras.initializers.GlorotNormal(2))
+        sparse = tfl.sparsify(keras.Sequential([keras.Input((6,)), first, second]), sparsity=0.5)
+        # Stored values of pruned weights must have no effect on gradients either.
+        second.kernel.assign(np.ones((4, 1)))
+        sparse.compile("sgd", "mse", run_eagerly=True)
+        sparse.train_on_batch(x, y)
+        kernels.append(sparse.get_kernels().values())
+    for plain, saving in zip(*kernels, strict=True):
+        np.testing.assert_allclose(saving, plain, rtol=1e-5)
 
 
 def test_unbuilt_layer_is_refused():

@@ -10,6 +10,7 @@ from tf_lottery._keras.layers import is_operation_of_ops as is_operation_of_ops
 from tf_lottery._keras.layers import is_state as is_state
 from tf_lottery._keras.layers import is_symbolic as is_symbolic
 from tf_lottery._keras.layers import kept_nodes as kept_nodes
+from tf_lottery._keras.layers import no_rematerialization as no_rematerialization
 from tf_lottery._keras.layers import output_shape_of_lambda as output_shape_of_lambda
 from tf_lottery._keras.layers import replace_sublayers as replace_sublayers
 from tf_lottery._keras.models import first_epoch as first_epoch

@@ -94,6 +94,27 @@ def kept_nodes(layer):
                 del nodes[length:]
 
 
+@contextlib.contextmanager
+def no_rematerialization(layer):
+    """Makes a layer and its sublayers keep their activations for the gradients in the block.
+
+    Reason: a layer created in a `keras.RematScope` computes its activations a second time instead,
+    and there is no public way to switch that off.
+
+    Args:
+        layer: A `keras.Layer`.
+    """
+    modes = [(sub, sub._remat_mode) for sub in all_layers(layer) if sub._remat_mode is not None]
+    for sublayer, _ in modes:
+        # Set in this way, Keras does not track the value as state of the layer.
+        vars(sublayer)["_remat_mode"] = None
+    try:
+        yield
+    finally:
+        for sublayer, mode in modes:
+            vars(sublayer)["_remat_mode"] = mode
+
+
 def is_operation_of_ops(operation):
     """Returns whether an operation of a functional graph is a call of `keras.ops`.
 

@@ -1,5 +1,6 @@
 """Call a layer with the values of some of its variables replaced."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,8 @@ def functional_call(
     Gradients flow into the replacement tensors. As in an ordinary call, variables that the layer
     assigns, such as batch statistics, seeds or the kernels of spectral normalization, keep their
     new values, and losses that it adds count. Variables of other layers that are used in this call,
-    such as those of tweaks, are read and assigned as outside of it.
+    such as those of tweaks, are read and assigned as outside of it. Layers created in a
+    `keras.RematScope` save memory in this call only on JAX.
 
     Args:
         layer: A built `keras.Layer`; a `keras.Model` is one.
@@ -57,7 +59,10 @@ def functional_call(
     values = {id(variable): (variable, variable.value) for variable in layer.variables}
     values.update((id(variable), (variable, tensor)) for variable, tensor in replacements)
     collect_losses = outer is None or outer.collect_losses
-    with _CallScope(list(values.values()), collect_losses, read_only, outer) as scope:
+    with (
+        _CallScope(list(values.values()), collect_losses, read_only, outer) as scope,
+        _computed_once(layer),
+    ):
         outputs = (call or layer)(*args, **kwargs)
     for variable in scope.assigned.values():
         variable.assign(scope.get_current_value(variable))
@@ -68,6 +73,14 @@ def functional_call(
             # `add_loss` of a functional model raises an error; that of `keras.Layer` does not.
             keras.Layer.add_loss(layer, loss)
     return outputs
+
+
+def _computed_once(layer):
+    """Returns a context in which no layer computes its activations again for the gradients."""
+    if keras.backend.backend() == "jax":
+        return contextlib.nullcontext()
+    # Other backends do it after the call has ended, with the stored values of the variables.
+    return _keras.no_rematerialization(layer)
 
 
 class _CallScope(keras.StatelessScope):
