@@ -61,6 +61,18 @@ def test_model_whose_call_takes_no_training():
     np.testing.assert_allclose(outer(x), outer.layers[-1](sparse(x)), rtol=1e-6)
 
 
+def test_other_arguments_are_those_of_the_model_inside():
+    model = keras.Sequential([keras.Input((4, 2)), layers.SimpleRNN(3)])
+    sparse = tfl.sparsify(model, sparsity=0.5)
+    x, steps = np.ones((1, 4, 2), "float32"), np.array([[True, True, False, False]])
+    outputs = sparse(x, mask=steps)
+    np.testing.assert_allclose(outputs, model(x, mask=steps), rtol=1e-6)
+    assert float(keras.ops.max(keras.ops.abs(outputs - model(x)))) > 1e-3
+    inputs, mask = keras.Input((4, 2)), keras.Input((4,), dtype="bool")
+    outer = keras.Model([inputs, mask], sparse(inputs, mask=mask))
+    np.testing.assert_allclose(outer([x, steps]), outputs, rtol=1e-6)
+
+
 def test_summary_is_that_of_the_model_inside(make_model):
     model = make_model("nested")
     sparse = tfl.sparsify(model, sparsity=0.5)

@@ -76,15 +76,16 @@ class ModelInside(keras.Model):
         """
         return self.model.compute_output_shape(input_shape)
 
-    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
+    def compute_output_spec(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Returns the symbolic output for a symbolic input.
 
         Args:
             inputs: `keras.KerasTensor`, or a structure of them.
             training: Whether it is a training step. Defaults to `None`.
+            **kwargs: Further arguments of the model inside, such as `mask`.
         """
         del training
-        return self.model.compute_output_spec(inputs)
+        return self.model.compute_output_spec(inputs, **kwargs)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> keras.Layer:
         """Returns a layer of the model inside.

@@ -178,9 +178,9 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         """Whether the masks are still being learned."""
         return self.selection.is_soft
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Calls the wrapped model with its effective kernels."""
-        return self.wrapper(inputs, training=training)
+    def call(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Calls the wrapped model, with its own further arguments, and its effective kernels."""
+        return self.wrapper(inputs, training=training, **kwargs)
 
     def effective_kernels(self) -> list[tuple[keras.Variable, Tensor]]:
         """Returns pairs of a kernel and the tensor that replaces it in a call."""
