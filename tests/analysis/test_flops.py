@@ -175,6 +175,25 @@ def test_layer_of_an_unknown_kind():
     assert "Not counted:" in str(tfl.flops(model))
 
 
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_quantized_layers_are_counted_by_their_zeros(mode):
+    dense = layers.Dense(3, use_bias=False)
+    plain = keras.Sequential([keras.Input((4,)), dense])
+    dense.kernel.assign(np.eye(4, 3))
+    plain.quantize(mode)
+    report = tfl.flops(plain, "mac")
+    assert (report.dense, report.sparse) == (12, 3)
+    assert not [path for path in report.not_counted if path.endswith("kernel")]
+
+
+def test_packed_weights_are_not_counted():
+    plain = keras.Sequential([keras.Input((4,)), layers.Dense(3, use_bias=False)])
+    plain.quantize("int4")
+    report = tfl.flops(plain)
+    assert report.rows == []
+    assert set(report.not_counted.values()) == {"no rule for layers quantized to int4"}
+
+
 def test_recurrent_cell_of_an_unknown_kind():
     model = keras.Sequential([keras.Input((5, 4)), layers.RNN(Cell()), layers.Dense(2)])
     reason = "no rule for recurrent cells of type Cell"

@@ -161,6 +161,13 @@ def _nonzeros(model, uses):
     }
 
 
+def _no_rule(layer):
+    """Returns why a layer of a kind that is counted has no `kernel_uses`."""
+    if isinstance(layer, keras.layers.RNN):
+        return f"no rule for recurrent cells of type {type(layer.cell).__name__}"
+    return f"no rule for layers quantized to {layer.quantization_mode}"
+
+
 def _not_counted(layer, calls, counted, paths):
     """Returns a dict of the paths of weights that are not counted to the reasons."""
     called = {id(call.layer) for call in calls}
@@ -169,7 +176,7 @@ def _not_counted(layer, calls, counted, paths):
         if id(sublayer) in counted or isinstance(sublayer, LEFT_OUT):
             reason = None
         elif id(sublayer) in called:
-            reason = f"no rule for recurrent cells of type {type(sublayer.cell).__name__}"
+            reason = _no_rule(sublayer)
         elif isinstance(sublayer, COUNTED):
             reason = NOT_CALLED
         else:

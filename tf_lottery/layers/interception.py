@@ -9,7 +9,8 @@ def intercepted(layer, make_call):
     """Temporarily replaces a layer's `call` by another function.
 
     Keras has no hooks for calls. Replacing `call` of the instance also works in wrappers such as
-    `TimeDistributed`, which do not use `__call__`.
+    `TimeDistributed`, which do not use `__call__`. The `quantized_call` of a quantized layer is
+    replaced too.
 
     Args:
         layer: A `keras.Layer`.
@@ -22,14 +23,18 @@ def intercepted(layer, make_call):
     ...     float(layer(ops.ones(())))
     2.0
     """
-    original, own = layer.call, vars(layer).get("call")
-    vars(layer)["call"] = functools.wraps(original)(make_call(original))
+    is_quantized = getattr(layer, "quantization_mode", None) is not None
+    names = ("call", "quantized_call") if is_quantized else ("call",)
+    own = {name: vars(layer)[name] for name in names if name in vars(layer)}
+    for name in names:
+        original = getattr(layer, name)
+        vars(layer)[name] = functools.wraps(original)(make_call(original))
     try:
         yield
     finally:
-        del vars(layer)["call"]
-        if own is not None:
-            vars(layer)["call"] = own
+        for name in names:
+            del vars(layer)[name]
+        vars(layer).update(own)
 
 
 @contextlib.contextmanager

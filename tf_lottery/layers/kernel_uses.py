@@ -25,6 +25,9 @@ LEFT_OUT = (
     layers.RMSNormalization,
 )
 
+# Quantizations with which a kernel holds several weights in each number.
+PACKED = ("int4", "gptq", "awq")
+
 
 def kernel_uses(layer, input_shape, output_shape):
     """Counts the multiplications with each weight of a layer's kernels in one call.
@@ -39,7 +42,7 @@ def kernel_uses(layer, input_shape, output_shape):
 
     Returns:
         List of pairs of a kernel, a Keras variable, and an integer. It is empty for a
-        recurrent layer whose cell is not one of Keras' own.
+        recurrent layer whose cell is not one of Keras' own, and for packed kernels.
 
     Example:
 
@@ -48,6 +51,8 @@ def kernel_uses(layer, input_shape, output_shape):
     >>> kernel_uses(dense, (2, 5, 4), (2, 5, 3))
     [(<Variable path=dense.../kernel, shape=(4, 3), ...>, 10)]
     """
+    if getattr(layer, "quantization_mode", None) in PACKED:
+        return []
     if isinstance(layer, layers.RNN):
         return _recurrent_uses(layer, input_shape, output_shape)
     if isinstance(layer, layers.Embedding):
