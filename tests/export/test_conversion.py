@@ -132,10 +132,15 @@ def test_keras_computes_on_the_cpu(monkeypatch):
 
 
 @on_tensorflow
-@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
-def test_other_types_than_float32_name_the_way_out(policy):
+@pytest.mark.parametrize(
+    ("policy", "advice"),
+    [
+        ("mixed_float16", "layers compute in float16: build .* 'float32'"),
+        ("int8_from_float32", "layers are quantized to int8: export .* before, with .*'int8'"),
+    ],
+)
+def test_other_types_than_float32_name_the_way_out(policy, advice):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype=policy)])
     made = make_inputs(model, np.ones((1, 3), "float32"), seed=0)
-    dtype = policy.removeprefix("mixed_")
-    with pytest.raises(ExportError, match=rf"layers compute in {dtype}: build .* 'float32'"):
+    with pytest.raises(ExportError, match=advice):
         convert(model, made, ["output_0"])

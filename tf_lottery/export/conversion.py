@@ -114,7 +114,14 @@ def convert(model, inputs, output_names, tweak=None, process=None):
 def _advice(model):
     """Returns advice on layers that do not compute in float32, or an empty string."""
     # Keras has no public way to walk the sublayers of an arbitrary layer.
-    dtypes = {layer.compute_dtype for layer in all_layers(model)}
+    layers = all_layers(model)
+    modes = sorted({getattr(layer, "quantization_mode", None) for layer in layers} - {None})
+    if modes:
+        return (
+            f", and not be quantized by Keras. Some layers are quantized to {', '.join(modes)}: "
+            "export the model that it was before, with an argument such as `quantize='int8'`"
+        )
+    dtypes = {layer.compute_dtype for layer in layers}
     others = sorted(t for t in dtypes if keras.backend.is_float_dtype(t) and t != "float32")
     if not others:
         return ""
