@@ -186,22 +186,32 @@ def test_largest_weights_come_first(pruned, dense_file):
     assert report.sparsity == 1 - nonzeros / 536 and report.stored_sparsity == 0
 
 
-def test_weights_of_four_bits(builder):
+@pytest.mark.parametrize(
+    ("dtype", "packed", "values"),
+    [
+        # The low half of a byte first, and a half of padding.
+        ("int4", [0x78, 0x10, 0xF0, 0x03, 0x05], [-8, 7, 0, 1, 0, -1, 3, 0, 5]),
+        ("uint4", [0x78, 0x10, 0xF0, 0x03, 0x05], [8, 7, 0, 1, 0, 15, 3, 0, 5]),
+        # Four in a byte, the lowest bits first, and three quarters of padding.
+        ("int2", [0b00_01_10_11, 0b01_00_00_11, 0b10], [-1, -2, 1, 0, -1, 0, 0, 1, -2]),
+    ],
+)
+def test_weights_of_less_than_a_byte(dtype, packed, values, builder):
     x = builder.tensor((1, 3))
-    # -8, 7, 0, 1, 0, -1, 3, 0, 5 in pairs, the low half first, and a half of padding.
-    weights = builder.constant(np.array([0x78, 0x10, 0xF0, 0x03, 0x05], "uint8"))
+    weights = builder.constant(np.array(packed, "uint8"))
     tensor = builder.graph.tensors[weights]
-    tensor.shape, tensor.type = [3, 3], builder.schema.TensorType.INT4
+    tensor.shape, tensor.type = [3, 3], getattr(builder.schema.TensorType, dtype.upper())
     unpacked = builder.tensor((3, 3))
     builder.operator("DEQUANTIZE", [weights], [unpacked])
     content = builder.content([x], [builder.fully_connected(x, unpacked)])
     (row,) = tfl.inspect_tflite(content).rows
-    assert (row.dtype, row.shape, row.operator) == ("int4", (3, 3), "FULLY_CONNECTED")
-    assert (row.num_stored, row.nonzeros, row.num_bytes, row.dense_bytes) == (9, 6, 5, 5)
-    assert row.floor_bytes == 5 and row.is_weight
+    assert (row.dtype, row.shape, row.operator) == (dtype, (3, 3), "FULLY_CONNECTED")
+    assert (row.num_stored, row.nonzeros) == (9, 6)
+    assert row.num_bytes == row.dense_bytes == row.floor_bytes == len(packed)
+    assert row.is_weight
     model = flatbuffer.read_model(content)
-    values = flatbuffer.stored_values(model, model.subgraphs[0].tensors[weights])
-    np.testing.assert_array_equal(values, [-8, 7, 0, 1, 0, -1, 3, 0, 5])
+    stored = flatbuffer.stored_values(model, model.subgraphs[0].tensors[weights])
+    np.testing.assert_array_equal(stored, values)
 
 
 def test_large_files_are_not_compressed(kernel, dense_file, monkeypatch):

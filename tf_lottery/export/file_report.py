@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from tf_lottery.export.flatbuffer import BITS
 from tf_lottery.printable import Printable, plain_table
 
-BITS = {"int4": 4}
 # How many tensors are printed unless all are asked for.
 NUM_LARGEST = 12
 

@@ -14,6 +14,8 @@ ALIGNMENT = 16
 # Operators whose second input is a kernel that the runtime accepts in a sparse format.
 WEIGHT_OPERATORS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 WEIGHT_INPUT = 1
+# Types of which one byte holds several numbers, and the bits of each.
+BITS = {"int4": 4, "uint4": 4, "int2": 2}
 
 
 def read_content(file, argument):
@@ -183,8 +185,8 @@ def stored_values(model, tensor):
     Args:
         model: A `ModelT`.
         tensor: A `TensorT` of it. For a sparse one, only the stored values are returned. Numbers
-            of 4 bits become int8. For variables, strings and other types that NumPy lacks, the
-            result is `None`.
+            of less than a byte become int8 or uint8. For variables, strings and other types that
+            NumPy lacks, the result is `None`.
     """
     data = model.buffers[tensor.buffer].data
     if data is None or len(data) == 0:
@@ -193,17 +195,19 @@ def stored_values(model, tensor):
             return None
         data = []
     data, name = np.asarray(data, "uint8"), dtype_name(tensor)
-    if name == "int4":
-        return _nibbles(data, None if tensor.sparsity is not None else tensor.shape)
+    if name in BITS:
+        return _unpacked(data, name, None if tensor.sparsity is not None else tensor.shape)
     try:
         return data.view(np.dtype(name))
     except (TypeError, ValueError):
         return None
 
 
-def _nibbles(data, shape):
-    """Returns the signed numbers of 4 bits in bytes, the low one first. An odd one is padding."""
-    values = np.stack([data << 4, data], axis=-1).view("int8").reshape(-1) >> 4
+def _unpacked(data, name, shape):
+    """Returns the numbers in bytes that hold several, the lowest bits first. Others are padding."""
+    bits = BITS[name]
+    at_top = data[:, None] << np.arange(8 - bits, -1, -bits, dtype="uint8")
+    values = at_top.reshape(-1).view("uint8" if name[0] == "u" else "int8") >> (8 - bits)
     return values if shape is None else values[: math.prod(shape)]
 
 

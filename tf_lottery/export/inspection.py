@@ -10,7 +10,10 @@ from tf_lottery.export import flatbuffer
 from tf_lottery.export.file_report import FileReport, TensorRow
 from tf_lottery.export.sparse_encoding import decode, from_parameters
 
-WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64", "int16", "int8", "uint8", "int4")
+WEIGHT_DTYPES = (
+    *("float32", "float16", "bfloat16", "float64", "int16", "int8", "uint8"),
+    *flatbuffer.BITS,
+)
 # Bytes of the largest file that is compressed to see its size: that takes seconds from here on.
 MAX_GZIP = 5_000_000
 # Operators that only change how a constant is represented.

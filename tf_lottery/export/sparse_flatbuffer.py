@@ -12,6 +12,7 @@ reads correctly:
 """
 
 import copy
+import os
 import warnings
 
 from tf_lottery.checks import choice
@@ -27,7 +28,7 @@ DIRECT_VERSION = 8
 
 
 def sparsify_flatbuffer(
-    content: bytes,
+    content: bytes | str | os.PathLike,
     optimize_for: str = "disk",
     *,
     runtime: str = "litert",
@@ -42,7 +43,7 @@ def sparsify_flatbuffer(
     its outputs are compared with those of `content`.
 
     Args:
-        content: Bytes of a dense-stored file, float or quantized to int8.
+        content: Bytes of a dense-stored file, float or quantized to int8, or its path.
         optimize_for: `"disk"` chooses the smallest form of each constant. `"latency"` chooses
             the form that is expected to run fastest on a CPU, and the smallest among equally
             fast ones. Defaults to `"disk"`.
@@ -54,26 +55,27 @@ def sparsify_flatbuffer(
             cost. Defaults to `1.5`.
 
     Returns:
-        Bytes of the new file, or `content` itself if nothing gets smaller. `content` is also
-        returned, with a warning, if no interpreter here runs it, for lack of its operators.
+        Bytes of the new file, or those of `content` if nothing gets smaller. They are also
+        returned, with a warning, if no interpreter here runs the file, for lack of its operators.
 
     Raises:
+        OSError: If there is no file at the path.
         ValueError: If `content` is not a TFLite file or an argument is none of the above.
         ExportError: If the new file computes something else. It is a `RuntimeError`.
 
     Example:
 
-    >>> import pathlib
     >>> written = tfl.export_tflite(sparse, "dense.tflite", storage="dense", runs=1)
-    >>> small = sparsify_flatbuffer(pathlib.Path("dense.tflite").read_bytes())
+    >>> small = sparsify_flatbuffer("dense.tflite")
     """
     choice("optimize_for", optimize_for, ("disk", "latency"))
     choice("runtime", runtime, ("litert", "portable"))
     check_slowdown(max_slowdown)
-    packed = pack(content, optimize_for, runtime, max_slowdown)
-    if packed == content:
-        return content
-    comparison = compare_files(packed, content)
+    given = flatbuffer.read_content(content, "content")
+    packed = pack(given, optimize_for, runtime, max_slowdown)
+    if packed == given:
+        return given
+    comparison = compare_files(packed, given)
     if comparison.problem:
         raise ExportError(
             f"The file with sparse weights is not right: {comparison.problem} Nothing was made. "
@@ -85,7 +87,7 @@ def sparsify_flatbuffer(
             f"weights cannot be compared with it: {comparison.reason}",
             stacklevel=2,
         )
-        return content
+        return given
     return packed
 
 
