@@ -43,6 +43,11 @@ TICKETS = {
     "gates with the Adam of the weights": "cs_adam",
     "magnitude, equal steps": "imp_equal",
 }
+SMALLEST_TICKETS = {
+    "gates with SGD": "cs",
+    "magnitude, equal steps": "imp_equal",
+    "magnitude, a fifth a level": "imp",
+}
 TICKET_DIFFERENCES = {
     "gates with SGD - magnitude, equal steps": ("cs", "imp_equal"),
     "gates with SGD - with Adam": ("cs", "cs_adam"),
@@ -103,6 +108,31 @@ def continuous_cifar10():
     if any(row["method"] == "imp" for row in results["rows"]):
         rows += _held_out(found)
     return table(["tickets", "steps", *(f"{1 - s:.0%} density" for s in TICKET_SPARSITIES)], rows)
+
+
+def continuous_cifar10_kernels():
+    """Returns the table of how many weights of each kernel the smallest tickets keep."""
+    rows = record.read("continuous_cifar10")["results"]["rows"]
+    smallest = [row for row in rows if row["sparsity"] == TICKET_SPARSITIES[-1]]
+    by_method = {
+        name: [row["kernels"] for row in smallest if row["method"] == method]
+        for name, method in SMALLEST_TICKETS.items()
+    }
+    first = next(iter(by_method.values()))[0]
+    return table(
+        ["kernel", "weights", *by_method],
+        [
+            [
+                path.split("/")[-2],
+                f"{size:,}",
+                *(
+                    f"{statistics.mean(kernels[path][1] for kernels in found):,.0f}"
+                    for found in by_method.values()
+                ),
+            ]
+            for path, (size, _) in first.items()
+        ],
+    )
 
 
 def _held_out(found):

@@ -17,6 +17,7 @@ import sharing
 from tf_lottery.experiments import data, methods
 from tf_lottery.experiments.run_folder import read_json
 from tf_lottery.experiments.training import run_training
+from tf_lottery.ticket import Ticket
 
 # Which methods the papers find better than which.
 PAIRS = (
@@ -132,7 +133,8 @@ def write_record(name, dataset, steps, cells, folder, on_results=None):
         tested = {key: value for key, value in found.items() if key.startswith("test_")}
         reached = {key: found[key] for key in ("density", "epochs")}
         row = {**dataclasses.asdict(case), "seed": seed, **reached, **tested}
-        rows.append({**row, **_validated(found["history"])})
+        kernels = _kernels(folder / cell_name(case, seed) / "ticket.npz")
+        rows.append({**row, **_validated(found["history"]), **kernels})
         recorded["cases"][case.name] = {k: v for k, v in found["settings"].items() if k != "seed"}
     summary = summarize(rows)
     results = {"summary": summary, "differences": differences(rows), "rows": rows}
@@ -215,6 +217,14 @@ def _validated(history):
         for level in history
     ]
     return {"validation_accuracy": levels[-1]["validation_accuracy"], "levels": levels}
+
+
+def _kernels(path):
+    """Returns, of every kernel of a ticket, how many weights it has and how many are kept."""
+    if not path.exists():
+        return {}
+    masks = Ticket.load(path).masks
+    return {"kernels": {name: [mask.size, int(mask.sum())] for name, mask in masks.items()}}
 
 
 def _mean_and_std(rows, key):

@@ -3,9 +3,11 @@ import json
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 
 from tf_lottery.experiments.training import TrainSettings
+from tf_lottery.ticket import Ticket
 
 NAMES = ("dynamic_mnist", "dynamic_cifar10_without_norms", "dynamic_shakespeare")
 
@@ -27,6 +29,8 @@ def comparison(monkeypatch, tmp_path):
             "history": {},
         }
         directory.mkdir()
+        masks = {"net/hidden/kernel": np.array([[True, False, False]])}
+        Ticket(masks, {}).save(directory / "ticket.npz")
         (directory / "results.json").write_text(json.dumps(found))
         return found
 
@@ -75,6 +79,7 @@ def test_results_are_recorded_after_every_training(comparison, monkeypatch, tmp_
     assert [len(summary) for summary, _ in found] == [1, 2, 2, 2]
     assert found[-1] == (recorded["results"]["summary"], tmp_path / "test.png")
     assert [row["seed"] for row in recorded["results"]["rows"]] == [0, 0, 1, 1]
+    assert recorded["results"]["rows"][0]["kernels"] == {"net/hidden/kernel": [3, 1]}
     assert recorded["settings"]["cases"]["rigl_0.9_2x"]["drop_fraction"] == 0.3
 
 
