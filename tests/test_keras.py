@@ -319,6 +319,34 @@ def test_tensorflow_saves_an_optimizer_without_overwritten_variables(optimizer_o
         assert saved() == before
 
 
+class Listed(_keras.SavesListedVariables):
+    """A layer with a variable in a list."""
+
+    def build(self, input_shape):
+        self.scales = [self.add_weight(shape=(2,), initializer="ones")]
+
+    def listed_variables(self):
+        return {"scale": self.scales[0]}
+
+    def call(self, inputs):
+        return inputs * self.scales[0]
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="about TensorFlow's checkpoints"
+)
+@relies_on("`TFLayer._trackable_children`", "SavesListedVariables")
+def test_tensorflow_saves_listed_variables(tmp_path):
+    import tensorflow as tf
+
+    layer = Listed()
+    outer = keras.Sequential([keras.Input((2,)), layer])
+    path = tf.train.Checkpoint(model=outer).save(tmp_path / "checkpoint")
+    layer.scales[0].assign([0, 0])
+    tf.train.Checkpoint(model=outer).restore(path).assert_existing_objects_matched()
+    assert values(layer.scales[0]) == [1, 1]
+
+
 def accumulate(optimizer, variable, gradient, batches):
     """Returns the values of an overwritten variable after each batch."""
     found = []

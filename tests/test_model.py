@@ -97,6 +97,19 @@ def test_weights_survive_saving_alone(make_model, make_data, tmp_path):
     np.testing.assert_array_equal(other(make_data()[0]), sparse(make_data()[0]))
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="about TensorFlow's checkpoints"
+)
+def test_checkpoints_of_tensorflow_have_the_masks(make_model, make_data, tmp_path):
+    import tensorflow as tf
+
+    sparse, other = tfl.sparsify(make_model(), sparsity=0.5), tfl.sparsify(make_model())
+    path = tf.train.Checkpoint(model=sparse).save(tmp_path / "checkpoint")
+    tf.train.Checkpoint(model=other).restore(path).assert_existing_objects_matched()
+    assert other.sparsity == 0.5
+    np.testing.assert_array_equal(other(make_data()[0]), sparse(make_data()[0]))
+
+
 def test_unbuilt_model_is_refused():
     with pytest.raises(ValueError, match="must be built.*Received: 'unbuilt'"):
         tfl.sparsify(keras.Sequential([keras.layers.Dense(3)], name="unbuilt"))

@@ -4,6 +4,7 @@ Everything here was checked with Keras 3.12 to 3.15. `tests/test_keras.py` has a
 function; if a newer Keras breaks one, the failing test names it.
 """
 
+from tf_lottery._keras.checkpoints import SavesListedVariables as SavesListedVariables
 from tf_lottery._keras.layers import all_layers as all_layers
 from tf_lottery._keras.layers import compute_output_spec as compute_output_spec
 from tf_lottery._keras.layers import is_operation_of_ops as is_operation_of_ops

@@ -6,7 +6,7 @@ from tf_lottery import _keras
 from tf_lottery.layers.part import AnyPart, Part, Selection
 
 
-class HasParts(keras.layers.Layer):
+class HasParts(_keras.SavesListedVariables):
     """A Keras layer that a selection and other parts change.
 
     A subclass has the attributes `parts`, a list of `Part`, the selection first, and `kernels`.
@@ -24,6 +24,14 @@ class HasParts(keras.layers.Layer):
             kind: Subclass of `Part`.
         """
         return next((part for part in self.parts if isinstance(part, kind)), None)
+
+    def listed_variables(self) -> dict[str, keras.Variable]:
+        """Returns a dict of names to the variables of all parts, for `tf.train.Checkpoint`."""
+        return {
+            f"{part.name}_{i}": variable
+            for part in self.parts
+            for i, variable in enumerate(part.variables)
+        }
 
     def add_part(self, part: Part) -> None:
         """Adds a part, and creates its variables.
