@@ -178,7 +178,7 @@ def test_command_names_a_missing_backend():
 import sys
 sys.modules["tensorflow"] = None
 import tf_lottery_cli
-print(tf_lottery_cli.main(["inspect", "model.tflite"]))
+print(tf_lottery_cli.main(["inspect", sys.executable]))
 """
     finished = subprocess.run(
         [sys.executable, "-c", code],

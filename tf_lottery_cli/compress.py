@@ -9,6 +9,7 @@ import sys
 import warnings
 
 from tf_lottery_cli.data_options import DATA, add_own_data_options, note_classes, reading
+from tf_lottery_cli.files import existing_file, existing_source
 from tf_lottery_cli.model_options import import_custom
 from tf_lottery_cli.parser import (
     add_command,
@@ -59,10 +60,17 @@ def add_parser(commands):
         DESCRIPTION.format(data=DATA),
         RESUME,
     )
-    parser.add_argument("file", metavar="FILE", help="a .keras model")
-    parser.add_argument("--data", required=True, metavar="DATA", help="training data, see above")
+    parser.add_argument("file", type=existing_file, metavar="FILE", help="a .keras model")
+    parser.add_argument(
+        "--data",
+        type=existing_source,
+        required=True,
+        metavar="DATA",
+        help="training data, see above",
+    )
     parser.add_argument(
         "--validation-data",
+        type=existing_source,
         metavar="DATA",
         help="examples that the model was not trained with (default: a tenth of --data)",
     )

@@ -2,6 +2,7 @@
 
 import argparse
 
+from tf_lottery_cli.files import existing_source
 from tf_lottery_cli.model_options import add_import_option, import_custom, is_file
 from tf_lottery_cli.parser import whole
 
@@ -42,10 +43,13 @@ def add_data_options(parser, default="digits", note=""):
         help=f"digits {'(default) ' if default else ''}comes with scikit-learn: 1,797 images of "
         f"8x8; the others are read through TensorFlow Datasets{note}",
     )
-    names.add_argument("--data", metavar="DATA", help="your own training data, see above")
+    names.add_argument(
+        "--data", type=existing_source, metavar="DATA", help="your own training data, see above"
+    )
     for part in ("validation", "test"):
         group.add_argument(
             f"--{part}-data",
+            type=existing_source,
             metavar="DATA",
             help=f"your own {part} data (default: a tenth of the training data, held out)",
         )

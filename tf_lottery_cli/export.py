@@ -5,6 +5,7 @@ import json
 import pathlib
 
 from tf_lottery_cli.data_options import add_own_data_options, inputs_of
+from tf_lottery_cli.files import existing_file, existing_source
 from tf_lottery_cli.model_options import import_custom
 from tf_lottery_cli.parser import (
     GOALS,
@@ -50,7 +51,7 @@ def add_parser(commands):
     parser = add_command(
         commands, "export", run, "write a model to a TFLite file that was run", DESCRIPTION
     )
-    parser.add_argument("file", metavar="FILE", help="a .keras model")
+    parser.add_argument("file", type=existing_file, metavar="FILE", help="a .keras model")
     parser.add_argument(
         "-o", "--out", metavar="OUT", help="the file to write (default: FILE with .tflite)"
     )
@@ -103,6 +104,7 @@ def _add_form_options(group):
     )
     group.add_argument(
         "--representative-data",
+        type=existing_source,
         metavar="DATA",
         help="typical examples for int8 and int16x8, see above",
     )
@@ -117,6 +119,7 @@ def _add_form_options(group):
     group.add_argument(
         "--associated-file",
         action="append",
+        type=existing_file,
         metavar="FILE",
         help="append a file, such as labels, as TFLite's metadata does (can be repeated)",
     )
@@ -144,6 +147,7 @@ def _add_change_options(group):
 def _add_check_options(group):
     group.add_argument(
         "--verify-data",
+        type=existing_source,
         metavar="DATA",
         help="examples to compare on, see above (default: random)",
     )

@@ -2,6 +2,7 @@
 
 import json
 
+from tf_lottery_cli.files import existing_file
 from tf_lottery_cli.parser import add_command
 from tf_lottery_cli.terminal import import_keras
 
@@ -25,7 +26,7 @@ def add_parser(commands):
     parser = add_command(
         commands, "inspect", run, "list what a TFLite file stores, and how", DESCRIPTION
     )
-    parser.add_argument("file", metavar="FILE", help="a .tflite file")
+    parser.add_argument("file", type=existing_file, metavar="FILE", help="a .tflite file")
     parser.add_argument(
         "--arm", action="store_true", help="say whether ARM's sparse kernels can run it"
     )

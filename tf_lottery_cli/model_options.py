@@ -1,7 +1,8 @@
 """The options that name a network and what its file needs."""
 
 import argparse
-import difflib
+
+from tf_lottery_cli.files import did_you_mean, existing_file
 
 # Repeated here, since the module that defines it imports Keras.
 MODELS = (
@@ -50,22 +51,24 @@ def add_model_option(parser, help):
 
 
 def model(text):
-    """Returns `text` if it is the name of a network or of a file with one.
+    """Returns `text` if it is the name of a network, or the path of a file with one.
 
     Args:
         text: String.
 
     Example:
 
+    >>> open("mine.keras", "wb").close()
     >>> model("lenet-5"), model("mine.keras")
     ('lenet-5', 'mine.keras')
     """
-    if text in MODELS or is_file(text):
+    if text in MODELS:
         return text
-    near = difflib.get_close_matches(text, MODELS, 1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
+    if is_file(text):
+        return existing_file(text)
     raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose a .keras file, or one of {', '.join(MODELS)}){meant}"
+        f"invalid choice: {text!r} (choose a .keras file, or one of {', '.join(MODELS)})"
+        f"{did_you_mean(text, MODELS)}"
     )
 
 

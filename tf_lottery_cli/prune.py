@@ -5,6 +5,7 @@ import pathlib
 import warnings
 
 from tf_lottery_cli.data_options import add_own_data_options, inputs_of
+from tf_lottery_cli.files import existing_file, existing_source
 from tf_lottery_cli.model_options import import_custom
 from tf_lottery_cli.parser import add_command, fraction
 from tf_lottery_cli.terminal import import_keras
@@ -36,12 +37,13 @@ def add_parser(commands):
     parser = add_command(
         commands, "prune", run, "prune a trained model with unlabelled examples", DESCRIPTION
     )
-    parser.add_argument("file", metavar="FILE", help="a .keras model")
+    parser.add_argument("file", type=existing_file, metavar="FILE", help="a .keras model")
     parser.add_argument(
         "-o", "--out", metavar="OUT", help="the file to write (default: FILE with .pruned.keras)"
     )
     parser.add_argument(
         "--data",
+        type=existing_source,
         required=True,
         metavar="DATA",
         help="typical inputs, see above",

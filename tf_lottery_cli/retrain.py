@@ -12,6 +12,7 @@ from tf_lottery_cli.data_options import (
     image_options,
     load_data,
 )
+from tf_lottery_cli.files import existing_file
 from tf_lottery_cli.model_options import MODELS, add_model_option, import_custom
 from tf_lottery_cli.parser import (
     ACTIVATIONS,
@@ -80,7 +81,7 @@ def add_parser(commands):
         DESCRIPTION.format(data=DATA),
         RESUME,
     )
-    parser.add_argument("ticket", metavar="TICKET", help="a .npz ticket")
+    parser.add_argument("ticket", type=existing_file, metavar="TICKET", help="a .npz ticket")
     parser.add_argument(
         "--tweaks",
         type=_tweaks,
@@ -114,6 +115,7 @@ def _add_training_options(parser):
 def _add_tweak_options(group):
     group.add_argument(
         "--teacher",
+        type=existing_file,
         metavar="MODEL",
         help="for distill: a .keras model with logits as outputs, such as tf-lottery train "
         "--method dense writes",

@@ -9,6 +9,7 @@ from tf_lottery_cli.data_options import (
     add_data_options,
     load_data,
 )
+from tf_lottery_cli.files import existing_file
 from tf_lottery_cli.model_options import DEFAULT_MODELS, add_model_option, is_file
 from tf_lottery_cli.parser import (
     STARTS,
@@ -57,6 +58,7 @@ def add_parser(commands):
     parser.add_argument(
         "tickets",
         nargs="*",
+        type=existing_file,
         metavar="TICKET",
         help="a .npz ticket of the model; both copies start from its weights",
     )

@@ -2,6 +2,7 @@
 
 import json
 
+from tf_lottery_cli.files import existing_file
 from tf_lottery_cli.model_options import add_import_option, import_custom
 from tf_lottery_cli.parser import add_command
 from tf_lottery_cli.terminal import import_keras
@@ -25,7 +26,9 @@ def add_parser(commands):
     parser = add_command(
         commands, "summary", run, "show what is sparse in a model or a ticket", DESCRIPTION
     )
-    parser.add_argument("file", metavar="FILE", help="a .keras model or a .npz ticket")
+    parser.add_argument(
+        "file", type=existing_file, metavar="FILE", help="a .keras model or a .npz ticket"
+    )
     add_import_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

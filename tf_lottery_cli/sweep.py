@@ -5,6 +5,7 @@ import os
 import shlex
 import time
 
+from tf_lottery_cli.files import existing_file
 from tf_lottery_cli.parser import add_command, not_negative, positive, whole
 from tf_lottery_cli.sweep_table import add_table_options, train_and_show
 from tf_lottery_cli.terminal import Output, import_keras
@@ -48,7 +49,9 @@ def add_parser(commands):
     parser = add_command(
         commands, "sweep", run, "train many networks and compare them", DESCRIPTION, RESUME
     )
-    parser.add_argument("spec", metavar="SPEC", help="a .yaml, .toml or .json file of settings")
+    parser.add_argument(
+        "spec", type=existing_file, metavar="SPEC", help="a .yaml, .toml or .json file of settings"
+    )
     add_table_options(parser, "runs/sweep")
     _add_places(parser)
     parser.add_argument(

@@ -1,5 +1,7 @@
 """Runs the command in this process, and makes files for it."""
 
+import pathlib
+
 import keras
 import pytest
 
@@ -80,6 +82,19 @@ def files(tmp_path, make_model):
     tfl.Ticket.from_model(sparse, level=3).save(tmp_path / "ticket.npz")
     tfl.strip(sparse).save(tmp_path / "plain.keras")
     return {path.stem: path for path in tmp_path.iterdir()}
+
+
+@pytest.fixture
+def empty_files(tmp_path, monkeypatch):
+    """Returns a function that makes empty files, of paths relative to a new working folder."""
+
+    def make(*paths):
+        monkeypatch.chdir(tmp_path)
+        for path in map(pathlib.Path, paths):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    return make
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_prune_takes_every_kind_of_data(command, own, tmp_path):
     ("arguments", "words"),
     [
         ("--model {}/own.kears --data {}/pets.csv", "--model: invalid choice"),
-        ("--model {}/nwo.keras --data {}/pets.csv", "No such file or directory"),
+        ("--model {}/nwo.keras --data {}/pets.csv", "did you mean '{}/own.keras'?"),
         ("--model {}/old.h5 --data {}/pets.csv", "keras.saving.load_model('{}/old.h5').save("),
         ("--model {}/own.keras --data {}/pet.csv", "did you mean '{}/pets.csv'?"),
         ("--model {}/own.keras --data {}/wide.npz", "(None, 4) float32"),

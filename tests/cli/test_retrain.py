@@ -264,10 +264,10 @@ def test_folder_of_the_ticket(refused, runs, contents, fresh, tmp_path):
         ("t.npz --temperature 0", "must be a number above 0"),
         ("t.npz --activation relu", "--activation: invalid choice: 'relu'"),
         ("t.npz --epochs 0", "--epochs: must be an integer >= 1"),
-        ("missing.npz --tweaks none", "No such file or directory: 'missing.npz'"),
     ],
 )
-def test_wrong_arguments(refused, arguments, words):
+def test_wrong_arguments(refused, empty_files, arguments, words):
+    empty_files("t.npz", "m.keras")
     assert words in refused("retrain", *arguments.split())
 
 

@@ -115,18 +115,19 @@ def test_interrupted_run_goes_on(command, ticket, tmp_path, monkeypatch):
         ("--model lenet", "--model: invalid choice: 'lenet'"),
         ("--dataset minst", "--dataset: invalid choice: 'minst'"),
         ("ticket.npz --rewind-to-step 5", "--rewind-to-step must come with --dense"),
-        ("missing.npz", "missing.npz"),
     ],
 )
-def test_wrong_arguments(refused, arguments, words):
+def test_wrong_arguments(refused, empty_files, arguments, words):
+    empty_files("ticket.npz")
     assert words in refused("stability", *arguments.split())
 
 
-def test_names_of_folders(refused):
+def test_names_of_folders(refused, empty_files):
     paths = ["a/t.npz", "b/t.npz", "b/u.npz", "b/u.npz"]
     expected = {"a_t": "a/t.npz", "b_t": "b/t.npz", "u": "b/u.npz"}
     assert {n: str(path) for n, path in names_of(paths).items()} == expected
     for paths in (("a/t.npz", "c/a/t.npz"), ("dense_shared.npz",)):
+        empty_files(*paths)
         assert "different names" in refused("stability", *paths)
 
 

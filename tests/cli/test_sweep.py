@@ -75,7 +75,6 @@ def test_job_array(command, spec, tmp_path):
     ("arguments", "words"),
     [
         ("sweep", "required: SPEC"),
-        ("sweep none.json", "none.json"),
         ("sweep spec.json --jobs 0", "--jobs: must be an integer >= 1"),
         ("sweep spec.json --jobs 2 --slurm", "not allowed with argument --jobs"),
         ("sweep spec.json --only 2", "--only must be below 2"),

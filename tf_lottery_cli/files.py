@@ -1,0 +1,75 @@
+"""Types of arguments that name files, which must be there before Keras is imported."""
+
+import argparse
+import difflib
+import os
+import pathlib
+
+
+def existing_file(text):
+    """Returns `text` if it is the path of a file.
+
+    Args:
+        text: String.
+
+    Raises:
+        argparse.ArgumentTypeError: If there is no such file, with a similar name in its folder.
+
+    Example:
+
+    >>> ticket.save("ticket.npz")
+    >>> existing_file("ticket.npz")
+    'ticket.npz'
+    """
+    path = pathlib.Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a file. Received: {text!r}, a folder")
+    if not path.exists():
+        raise argparse.ArgumentTypeError(_missing(path, "a file"))
+    return text
+
+
+def existing_source(text):
+    """Returns `text` if it is the path of a file or folder of data, or names data otherwise.
+
+    Args:
+        text: String.
+
+    Raises:
+        argparse.ArgumentTypeError: If it can only be a path, and nothing is there.
+
+    Example:
+
+    >>> existing_source("tfds:mnist"), existing_source("my_data:load")
+    ('tfds:mnist', 'my_data:load')
+    """
+    if ":" not in text and not pathlib.Path(text).exists():
+        raise argparse.ArgumentTypeError(_missing(pathlib.Path(text), "a file or folder"))
+    return text
+
+
+def did_you_mean(name, choices, folder=""):
+    """Returns what an error says about the most similar one of some names, `""` if none is.
+
+    Args:
+        name: String.
+        choices: Sequence of strings.
+        folder: String or path, shown before the name. Defaults to `""`.
+
+    Example:
+
+    >>> did_you_mean("modle.keras", ["data.npz", "model.keras"], folder="runs")
+    "; did you mean 'runs/model.keras'?"
+    """
+    near = difflib.get_close_matches(name, choices, 1)
+    return f"; did you mean {str(pathlib.Path(folder, near[0]))!r}?" if near else ""
+
+
+def _missing(path, kind):
+    """Returns the message about a path where nothing is."""
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        names = []
+    hint = did_you_mean(path.name, names, path.parent) or "."
+    return f"must be {kind} that is there{hint} Received: {str(path)!r}"
