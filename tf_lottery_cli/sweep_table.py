@@ -52,8 +52,9 @@ def train_and_show(args, sweep, conclude=None, **places):
     if missing and places.get("address") is None:
         # Data that cannot be read are refused before a folder is made.
         missing[0].load_data()
+    jobs = places.get("jobs", 1)
     try:
-        with show_progress(sweep.runs, missing, args.quiet) as on_run:
+        with show_progress(sweep.runs, missing, args.quiet, jobs) as on_run:
             result = sweeps.run_sweep(sweep, args.out, on_run=on_run, **places)
     except KeyboardInterrupt:
         result = collect(sweep, args.out)
@@ -86,13 +87,14 @@ def _print_result(args, result, text, conclusions=()):
 
 
 @contextlib.contextmanager
-def show_progress(runs, missing, quiet=False):
+def show_progress(runs, missing, quiet=False, jobs=1):
     """Shows the progress of a sweep on standard error: a bar on a terminal, else a line per run.
 
     Args:
         runs: Sequence of all runs.
         missing: List of the runs that are to be trained.
         quiet: Boolean, whether to show nothing. Defaults to `False`.
+        jobs: Integer, how many runs are trained at once. Defaults to `1`.
 
     Yields:
         The function to give to `run_sweep` as `on_run`.
@@ -101,7 +103,7 @@ def show_progress(runs, missing, quiet=False):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     console = Console(stderr=True, markup=False, quiet=quiet)
-    clock = Clock(missing)
+    clock = Clock(missing, jobs)
     columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
@@ -124,19 +126,26 @@ def show_progress(runs, missing, quiet=False):
 class Clock:
     """Estimates how long a sweep will take, from the epochs that are done and those to do.
 
+    The first run that ends is not counted, since the process starts and compiles in its time. There
+    is no estimate before one more has ended, or as many as are trained at once, since those end at
+    about the same time.
+
     Args:
         missing: List of the runs that are to be trained.
+        jobs: Integer, how many runs are trained at once. Defaults to `1`.
 
     Example:
 
-    >>> Clock([]).left(None)
+    >>> from tf_lottery.experiments.sweeps import Sweep
+    >>> runs = Sweep.from_dict({"method": ["dense", "gmp"]}).runs
+    >>> Clock(runs).left(runs[0])
     ''
     """
 
-    def __init__(self, missing):
-        self.start = time.monotonic()
+    def __init__(self, missing, jobs=1):
         self.epochs = {run.name: run.epochs for run in missing}
-        self.total = sum(self.epochs.values())
+        self.jobs, self.ended = jobs, 0
+        self.first = None
 
     def left(self, run):
         """Returns how long the rest will take, as a text, after a run has ended.
@@ -144,12 +153,14 @@ class Clock:
         Args:
             run: `Run`.
         """
-        if run is not None:
-            self.epochs.pop(run.name, None)
         from tf_lottery.experiments.progress import duration
 
-        rest = sum(self.epochs.values())
-        if not rest:
+        del self.epochs[run.name]
+        rest, now = sum(self.epochs.values()), time.monotonic()
+        self.ended += 1
+        self.first = self.first or (now, rest)
+        start, rest_then = self.first
+        if not rest or self.ended <= self.jobs:
             return ""
-        seconds = (time.monotonic() - self.start) * rest / (self.total - rest)
+        seconds = (now - start) * rest / (rest_then - rest)
         return f"{duration(seconds)} left"

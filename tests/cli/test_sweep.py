@@ -1,9 +1,10 @@
 import json
 import subprocess
+import types
 
 import pytest
 
-from tf_lottery_cli.sweep_table import Clock
+from tf_lottery_cli import sweep_table
 
 trains = pytest.mark.usefixtures("size")
 
@@ -90,14 +91,19 @@ def test_wrong_arguments(refused, spec, tmp_path, monkeypatch, arguments, words)
     assert words in refused(*arguments.split())
 
 
-def test_time_left(monkeypatch):
-    class Run:
-        def __init__(self, name, epochs):
-            self.name, self.epochs = name, epochs
-
-    runs = [Run("a", 1), Run("b", 3)]
-    clock = Clock(runs)
-    clock.start -= 10
-    # One of four epochs took ten seconds.
-    assert clock.left(runs[0]) == "30 s left"
-    assert clock.left(runs[1]) == ""
+@pytest.mark.parametrize(
+    ("jobs", "expected"),
+    [
+        # Without the start of the process, two epochs took 20 seconds.
+        (1, ["", "40 s left", "30 s left", ""]),
+        (2, ["", "", "30 s left", ""]),
+    ],
+)
+def test_time_left(monkeypatch, jobs, expected):
+    times = iter([100.0, 120.0, 130.0, 170.0])
+    time = types.SimpleNamespace(monotonic=lambda: next(times))
+    monkeypatch.setattr(sweep_table, "time", time)
+    epochs = {"a": 1, "b": 2, "c": 1, "d": 3}
+    runs = [types.SimpleNamespace(name=name, epochs=n) for name, n in epochs.items()]
+    clock = sweep_table.Clock(runs, jobs)
+    assert [clock.left(run) for run in runs] == expected
