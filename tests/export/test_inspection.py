@@ -214,6 +214,20 @@ def test_weights_of_less_than_a_byte(dtype, packed, values, builder):
     np.testing.assert_array_equal(stored, values)
 
 
+@pytest.mark.parametrize(
+    ("points", "nonzeros"), [([128], 5), ([128, 0, 3], 2), ([128, 0], 4), (None, 4)]
+)
+def test_zeros_are_where_the_zero_point_is(points, nonzeros, builder):
+    x = builder.tensor((1, 2))
+    weights = builder.constant(np.array([[128, 1], [0, 0], [3, 5]], "uint8"))
+    quantization = builder.schema.QuantizationParametersT()
+    quantization.zeroPoint, quantization.quantizedDimension = points, 0
+    builder.graph.tensors[weights].quantization = quantization
+    content = builder.content([x], [builder.fully_connected(x, weights)])
+    (row,) = tfl.inspect_tflite(content).rows
+    assert (row.dtype, row.nonzeros) == ("uint8", nonzeros)
+
+
 def test_large_files_are_not_compressed(kernel, dense_file, monkeypatch):
     monkeypatch.setattr("tf_lottery.export.inspection.MAX_GZIP", 1000)
     report = tfl.inspect_tflite(dense_file(kernel))

@@ -113,10 +113,26 @@ def _row(model, graph, index, tensor):
         dtype=dtype,
         storage=storage,
         num_stored=values.size,
-        nonzeros=int(np.count_nonzero(values)),
+        nonzeros=int(np.count_nonzero(values != _stored_zero(tensor, shape))),
         num_bytes=num_bytes,
         is_weight=dtype in WEIGHT_DTYPES or is_bias,
     )
+
+
+def _stored_zero(tensor, shape):
+    """Returns the number that stands for zero in a tensor, or an array of one for each element."""
+    points = getattr(tensor.quantization, "zeroPoint", None)
+    # What a sparse tensor leaves out is 0.
+    if points is None or tensor.sparsity is not None or not np.any(points):
+        return 0
+    points, axis = np.asarray(points), tensor.quantization.quantizedDimension
+    if points.size == 1:
+        return points.item()
+    if not 0 <= axis < len(shape) or points.size != shape[axis]:
+        return 0
+    along = [1] * len(shape)
+    along[axis] = -1
+    return np.broadcast_to(points.reshape(along), shape).reshape(-1)
 
 
 def _reader(model, graph, index):
