@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import re
 
 from tf_lottery_cli.data_options import add_own_data_options, inputs_of
 from tf_lottery_cli.files import existing_file, existing_source
@@ -205,7 +206,7 @@ def run(args):
 
 def _export(model, target, args):
     """Writes the file, and returns the report of it."""
-    from tf_lottery.export import export_tflite
+    from tf_lottery.export import ExportError, export_tflite
 
     examples = functools.partial(inputs_of, args, model)
     try:
@@ -228,6 +229,8 @@ def _export(model, target, args):
         )
     except ValueError as error:
         raise ValueError(_in_options(str(error))) from error
+    except ExportError as error:
+        raise RuntimeError(_in_options(str(error))) from error
 
 
 def _print(reports, args):
@@ -242,8 +245,11 @@ def _print(reports, args):
 
 def _in_options(message):
     """Replaces the names of arguments in a message by those of options."""
-    for option in ("quantize", "storage", "representative_data", "io_type", "batch"):
-        message = message.replace(f"Argument `{option}`", f"--{option.replace('_', '-')}")
+    for name in ("quantize", "storage", "representative_data", "io_type", "batch", "tolerance"):
+        option = f"--{name.replace('_', '-')}"
+        message = message.replace(f"Argument `{name}`", option).replace(f"`{name}`", option)
+    message = message.replace("or quantize=None", "or no --quantize")
+    message = re.sub(r"or quantize='(\w+)'", r"or --quantize \1", message)
     return message.replace("Argument `sample_inputs`", "--verify-data")
 
 

@@ -116,6 +116,24 @@ def test_int8_asks_for_data(refused, wide):
     assert "--representative-data must be given" in refused("export", wide, "--quantize", "int8")
 
 
+@pytest.mark.parametrize(
+    ("advice", "expected"),
+    [
+        (
+            "a larger `tolerance`, or quantize='int16x8'",
+            "a larger --tolerance, or --quantize int16x8",
+        ),
+        ("a larger `tolerance`, or quantize=None", "a larger --tolerance, or no --quantize"),
+    ],
+)
+def test_advice_after_a_wrong_file_names_options(refused, wide, monkeypatch, advice, expected):
+    def fail(*_, **__):
+        raise tfl.export.ExportError(f"It differs. Pass {advice}.")
+
+    monkeypatch.setattr(tfl.export, "export_tflite", fail)
+    assert f"Pass {expected}." in refused("export", wide)
+
+
 def test_inspect(command, wide, tmp_path):
     exported(command, wide, "-o", tmp_path / "new.tflite", "--sparsity", 0.75)
     code, out, err = command("inspect", tmp_path / "new.tflite")

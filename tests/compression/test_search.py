@@ -151,6 +151,7 @@ def test_goes_on_where_it_stopped(searched):
     [
         (ValueError("cannot have this precision"), "cannot have this precision"),
         (TypeError("no such argument"), "TypeError: no such argument"),
+        (ExportError("It differs. Pass a larger `tolerance`.", "It differs."), "It differs."),
     ],
 )
 def test_notes_what_cannot_be_made(searched, monkeypatch, error, reason):

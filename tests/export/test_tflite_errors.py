@@ -244,3 +244,5 @@ def test_advice_names_no_precision_that_is_refused(runtime, io_type, sparse):
     with pytest.raises(ExportError, match="more `representative_data`") as caught:
         making._refuse([], sparse.model, settings)
     assert "int16x8" not in str(caught.value)
+    # A search of files, which has no such arguments, shows the rest alone.
+    assert caught.value.problem == ""

@@ -247,5 +247,7 @@ class Search:
 
 
 def _reason(error):
-    is_clear = isinstance(error, ExportError | ValueError)
-    return str(error) if is_clear else f"{type(error).__name__}: {error}"
+    """Returns why a network or file could not be made, without advice for an export by itself."""
+    if isinstance(error, ExportError):
+        return error.problem
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -105,7 +105,7 @@ def make_file(model, inputs, typical, settings, processes, rounded=None, origina
 
 
 def _refuse(candidates, model, settings):
-    problems = " ".join(f"{c.name.capitalize()}: {c.verdict.problem}" for c in candidates)
+    problem = " ".join(f"{c.name.capitalize()}: {c.verdict.problem}" for c in candidates)
     advice = "Nothing was written."
     if settings.io_type != "float32":
         # Integer inputs and outputs, and so microcontrollers, have no other precision.
@@ -121,6 +121,7 @@ def _refuse(candidates, model, settings):
             f"quantize={nearest!r}, which is more precise."
         )
     raise ExportError(
-        f"{problems} {advice} Received: model={model.name!r}, quantize={settings.quantize!r}, "
-        f"storage={settings.storage!r}, tolerance={settings.tolerance}"
+        f"{problem} {advice} Received: model={model.name!r}, quantize={settings.quantize!r}, "
+        f"storage={settings.storage!r}, tolerance={settings.tolerance}",
+        problem,
     )
