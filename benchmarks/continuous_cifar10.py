@@ -19,7 +19,7 @@ The claims, stated before the runs, for the mean of differences with the same se
    compiled with unless its `SoftGate` has an optimizer.
 
 Beside that, magnitude pruning with as many levels as the paper takes, a fifth of the weights each:
-24,000 to 36,000 steps. The seeds (0 to 4, that search 0 to 2) were chosen before, and none is left
+24,000 to 38,000 steps. The seeds (0 to 4, that search 0 to 2) were chosen before, and none is left
 out. A killed run is resumed when it is started again, and several processes share the work; see
 `comparison.py`. About 8 hours on one CPU core.
 """

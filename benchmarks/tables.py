@@ -18,7 +18,7 @@ from channel_tables import (
     channel_steps,
     channels_cifar10,
 )
-from cifar10_tables import continuous_cifar10, dynamic_cifar10
+from cifar10_tables import continuous_cifar10, continuous_cifar10_kernels, dynamic_cifar10
 from compare_tables import compare_digits
 from compress_tables import compressed
 from export_tables import (
@@ -284,6 +284,7 @@ TABLES = (
     dynamic_cifar10,
     continuous,
     continuous_cifar10,
+    continuous_cifar10_kernels,
     gate_pruning,
     retraining_cifar10,
     retraining_cifar10_short,
