@@ -72,3 +72,6 @@ def test_tiny_imagenet_by_name(tmp_path):
     labels.write_text("val_0.JPEG\tn03\n")
     with pytest.raises(ValueError, match="one of the 2 classes in `train`.*'n03'"):
         load("tiny_imagenet", tmp_path)
+    labels.write_text("")
+    with pytest.raises(ValueError, match=f"a line for every image.*an empty file '{labels}'"):
+        load("tiny_imagenet", tmp_path)

@@ -32,7 +32,7 @@ def tiny_imagenet(folder: str | os.PathLike | None, seed: int = 0) -> Data:
     Raises:
         OSError: If the folder is missing.
         ValueError: If an image is missing or cannot be read, or its class is not one of the
-            training images'.
+            training images', or the table of the classes is empty.
         ImportError: If Pillow is not installed.
     """
     root = _root(folder)
@@ -57,6 +57,11 @@ def _root(folder):
 def _read_test(folder, classes):
     """Returns the images of a folder and their labels, which a table has after the file names."""
     rows = [line.split("\t") for line in (folder / _LABELS).read_text().splitlines()]
+    if not rows:
+        raise ValueError(
+            f"{_LABELS} must have a line for every image, with its name and its class. Received: "
+            f"an empty file {str(folder / _LABELS)!r}"
+        )
     numbers = {name: number for number, name in enumerate(classes)}
     if wrong := [row for row in rows if len(row) < 2 or row[1] not in numbers]:
         raise ValueError(
