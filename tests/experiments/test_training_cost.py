@@ -54,6 +54,16 @@ def test_a_search_costs_every_level(half):
     assert cost["flops_coverage"] == 1.0
 
 
+def test_levels_after_rewinding_are_shorter(half):
+    settings = TrainSettings("imp", levels=2, epochs=3, **OPTIONS)
+    tickets = [tfl.Ticket.from_model(half)] * 3
+    cost = training_cost(half, settings, 30, tickets=tickets, epochs=[3, 2, 2])
+    assert cost["steps"] == 30 + 20 + 20
+    assert cost["training_flops"] == pytest.approx(70 * 4 * HALF)
+    assert cost["ticket_cost"]["epochs"] == 5
+    assert cost["ticket_cost"]["steps"] == 50
+
+
 @pytest.mark.parametrize("mode", ["ticket", "prune"])
 def test_gates_cost_all_rounds_before_their_ticket_is_known(half, mode):
     settings = TrainSettings("cs", rounds=2, mode=mode, epochs=3, **OPTIONS)

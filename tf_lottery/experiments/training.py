@@ -236,7 +236,7 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
         verbose: As in `fit`. Defaults to `"auto"`.
 
     Returns:
-        Dict of `settings`, `density`, `epochs`, the planned number, `test_accuracy`,
+        Dict of `settings`, `density`, `epochs`, those of all its trainings, `test_accuracy`,
         `test_loss`, for text `test_bits_per_character`, `history`, and what `training_cost`
         returns: the `steps` and `training_flops` of all its trainings, and more.
 
@@ -279,19 +279,28 @@ def run_training(data, settings, directory, seed=0, verbose="auto"):
             # Without label smoothing, so that the losses of all trainings can be compared.
             compile_classifier(model, settings.make_optimizer(steps))
         save_model(strip(model), directory / "model.keras")
-        tickets = getattr(progress, "tickets", [])
+        tickets, trained = getattr(progress, "tickets", []), _epochs_trained(settings, progress)
         (tickets or [Ticket.from_model(model)])[-1].save(directory / "ticket.npz")
         results = {
             "settings": determining,
             "density": model.density,
-            "epochs": epochs,
+            "epochs": sum(trained),
             **evaluate_classifier(model, data),
-            **training_cost(model, settings, steps, updates=updates, tickets=tickets),
+            **training_cost(
+                model, settings, steps, updates=updates, tickets=tickets, epochs=trained
+            ),
             "history": progress.history,
             **failures(directory),
         }
         write_json(directory / "results.json", results)
     return results
+
+
+def _epochs_trained(settings, progress):
+    """Returns a list of the epochs of every training: of levels or rounds in a search."""
+    if settings.method not in methods.SEARCHES:
+        return [settings.epochs]
+    return [len(level["logs"]["density"]) for level in progress.history]
 
 
 def all_settings(inputs, settings, seed):

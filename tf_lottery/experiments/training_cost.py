@@ -7,7 +7,7 @@ from tf_lottery.experiments.methods import SEARCHES
 _FORMULAS = {"dense": "dense", "rigl": "rigl", "snfs": "snfs", "gmp": "pruning"}
 
 
-def training_cost(model, settings, steps, *, updates=(), tickets=()):
+def training_cost(model, settings, steps, *, updates=(), tickets=(), epochs=None):
     """Returns the steps of a training and their FLOPs, after the training.
 
     FLOPs are those of `tfl.flops` that a training needs which skips all zeros; see
@@ -22,6 +22,9 @@ def training_cost(model, settings, steps, *, updates=(), tickets=()):
         updates: Sequence of the callbacks that `methods.mask_updates` returned. Defaults to `()`.
         tickets: Sequence of the `Ticket` of every level of `"imp"`, or round of `"cs"`. Defaults
             to `()`.
+        epochs: Sequence of integers, the epochs of every level or round that was trained: after the
+            first, a search that rewinds to a later step trains fewer. Defaults to `None`: those of
+            `settings`.
 
     Returns:
         Dict of `steps`; of `training_flops`, `None` if the FLOPs of the model cannot be counted, or
@@ -36,19 +39,22 @@ def training_cost(model, settings, steps, *, updates=(), tickets=()):
     >>> training_cost(sparse, TrainSettings("static", batch_size=10), steps=7)["steps"]
     7
     """
-    method, count = getattr(settings, "method", "static"), _count(settings, tickets)
+    method = getattr(settings, "method", "static")
+    if epochs is None:
+        epochs = [settings.epochs] * _count(settings, tickets)
+    lengths = [steps * trained // settings.epochs for trained in epochs]
     report = _report(model)
     per_example = None
     if report is not None:
         per_example = _per_example(report, method, settings, steps, updates, tickets)
-    cost = _total(per_example, count, steps, settings.batch_size)
+    cost = _total(per_example, lengths, settings.batch_size)
     if report is not None:
         cost["flops_coverage"] = report.coverage
     if method in SEARCHES:
         # Gates that keep their weights end with the ticket, which is not trained again.
-        found = count - (method == "imp" or settings.option("mode") == "ticket")
-        before = _total(per_example, found, steps, settings.batch_size)
-        cost["ticket_cost"] = {"epochs": found * settings.epochs, **before}
+        found = len(epochs) - (method == "imp" or settings.option("mode") == "ticket")
+        before = _total(per_example, lengths[:found], settings.batch_size)
+        cost["ticket_cost"] = {"epochs": sum(epochs[:found]), **before}
     return cost
 
 
@@ -79,12 +85,13 @@ def _per_example(report, method, settings, steps, updates, tickets):
     return [report.training(_FORMULAS.get(method, "static"), **_timing(method, updates, steps))]
 
 
-def _total(per_example, count, steps, batch_size):
-    """Returns the cost of the first trainings of a method, each of so many steps."""
+def _total(per_example, lengths, batch_size):
+    """Returns the cost of the first trainings of a method, from the steps of each."""
     total = None
     if per_example is not None:
-        total = float(sum(per_example[:count]) * steps * batch_size)
-    return {"steps": count * steps, "training_flops": total}
+        trainings = zip(per_example, lengths, strict=False)
+        total = float(sum(one * steps for one, steps in trainings) * batch_size)
+    return {"steps": sum(lengths), "training_flops": total}
 
 
 def _sparsities(report, ticket):

@@ -49,7 +49,10 @@ class Reproduction:
 
     @property
     def total_steps(self) -> int:
-        """The steps of all trainings: levels, rounds, and the retraining of the ticket."""
+        """The most steps of all trainings: levels, rounds, and the retraining of the ticket.
+
+        Levels that rewind to a later step have fewer.
+        """
         return self.steps * (self.settings.num_trainings + (self.retraining is not None))
 
     def shortened(self, batch_size: int, steps: int) -> "Reproduction":
