@@ -55,6 +55,7 @@ from retraining_tables import (
     retraining_cifar10_short,
     retraining_mnist,
     stability,
+    stability_cifar10,
 )
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -290,6 +291,7 @@ TABLES = (
     retraining_cifar10_short,
     retraining_mnist,
     stability,
+    stability_cifar10,
     step_cost,
     rigl_cost,
     gate_cost,
