@@ -47,9 +47,9 @@ def test_configuration_of_an_optimizer_is_kept():
     first, second = again.make_optimizer(), again.make_optimizer()
     # A search writes the configuration, also after an optimizer was made from it.
     assert json.loads(json.dumps(again.get_config())) == gate.get_config()
-    assert first is not second and type(first) is keras.optimizers.SGD
+    assert first is not second and isinstance(first, keras.optimizers.SGD)
     assert (first.momentum, first.nesterov, first.weight_decay) == (0.9, True, None)
-    assert type(tfl.SoftGate(optimizer="adam").make_optimizer()) is keras.optimizers.Adam
+    assert isinstance(tfl.SoftGate(optimizer="adam").make_optimizer(), keras.optimizers.Adam)
     assert tfl.SoftGate().make_optimizer() is None
 
 

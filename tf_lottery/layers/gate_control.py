@@ -198,7 +198,9 @@ class GateControl(keras.layers.Layer):
         if self.steers:
             is_on = self.last_density.value > 0.0
             self.penalty.assign(ops.where(is_on, self._steered(density), self.penalty.value))
-        return self.penalty.value
+        # A copy: the next call in the same step changes the variable, on PyTorch in place, and the
+        # gradient of this one needs its value.
+        return ops.copy(self.penalty.value)
 
     def _initial_state(self):
         return {**_STATE, "penalty": self.initial_penalty}
