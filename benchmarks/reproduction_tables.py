@@ -35,7 +35,7 @@ def reproductions():
             _beside(row, "megabytes", ".3f"),
             _beside(row, "inference_flops", ".2f"),
             f"{row['examples'] / 1e6:,.1f}",
-            f"{row['dense_training_flops'] / SUSTAINED / 3600:,.1f}",
+            f"{row['dense_training_flops'] / SUSTAINED / 3600:.2g}",
             f"{row['seconds_a_step']:.2f}",
             f"{row['peak_bytes'] / 1e9:.1f}",
         ]

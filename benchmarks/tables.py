@@ -49,7 +49,7 @@ from recipe_tables import (
     recipe_shakespeare,
     recipe_watch,
 )
-from reproduction_tables import published_flops
+from reproduction_tables import published_flops, reproductions
 from retraining_tables import (
     retraining_cifar10,
     retraining_cifar10_short,
@@ -319,6 +319,7 @@ TABLES = (
     channel_groups,
     compressed,
     published_flops,
+    reproductions,
     recipe_mnist,
     recipe_cifar10,
     recipe_watch,
