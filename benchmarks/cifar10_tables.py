@@ -5,8 +5,8 @@ import statistics
 import continuous_cifar10 as continuous_cifar10_runs
 import record
 from comparison import Case
-from comparison_cells import accuracy_cell, difference_cell, mean_cell
-from markdown import table
+from comparison_cells import accuracy_cell, difference_cell
+from markdown import mean_cell, table
 
 COLUMNS = {
     "Adam, 98%": ("adam", 0.98),

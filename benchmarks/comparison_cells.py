@@ -1,6 +1,6 @@
 """Cells of tables: accuracies and differences as `comparison.py` records them."""
 
-from markdown import percent, signed
+from markdown import mean_cell, signed
 
 
 def accuracy_cell(summary, **fields):
@@ -17,18 +17,6 @@ def accuracy_cell(summary, **fields):
     if not found:
         return ""
     return mean_cell(**found[0]["test_accuracy"], seeds=found[0]["seeds"])
-
-
-def mean_cell(mean, std, seeds):
-    """Returns a mean accuracy with its deviation and the number of seeds.
-
-    Args:
-        mean: Float, a fraction.
-        std: Float, or `None` if there is one seed.
-        seeds: Integer.
-    """
-    deviation = "" if std is None else f" ± {percent(std)}"
-    return f"{percent(mean)}{deviation} ({seeds})"
 
 
 def difference_cell(differences, better, worse):

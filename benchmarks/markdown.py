@@ -17,6 +17,19 @@ def percent(value):
     return f"{100 * value:.2f}"
 
 
+def mean_cell(mean, std, seeds, sign=""):
+    """Returns a mean in percent with its deviation and the number of seeds.
+
+    Args:
+        mean: Float, a fraction.
+        std: Float, or `None` if there is one seed.
+        seeds: Integer.
+        sign: `"+"` writes the sign of positive numbers too. Defaults to `""`.
+    """
+    deviation = "" if std is None else f" ± {percent(std)}"
+    return f"{100 * mean:{sign}.2f}{deviation} ({seeds})"
+
+
 def signed(mean, error, seeds):
     """Returns a mean difference in points with its sign, standard error and number of seeds.
 
@@ -25,5 +38,4 @@ def signed(mean, error, seeds):
         error: Float, or `None` if there is one seed.
         seeds: Integer.
     """
-    deviation = "" if error is None else f" ± {percent(error)}"
-    return f"{100 * mean:+.2f}{deviation} ({seeds})"
+    return mean_cell(mean, error, seeds, sign="+")

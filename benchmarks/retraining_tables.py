@@ -1,8 +1,7 @@
 """The tables of retraining and stability, from the recorded results."""
 
 import record
-from comparison_cells import mean_cell
-from markdown import percent, signed, table
+from markdown import mean_cell, percent, signed, table
 
 CASES = {
     "vanilla": "the ticket, no tweaks",
