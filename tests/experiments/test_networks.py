@@ -82,6 +82,14 @@ def test_models_that_do_not_fit(model, name, words):
         networks.build(model, make_data(name), seed=0)
 
 
+def test_one_number_for_an_example():
+    part = (np.zeros(4, "float32"), np.arange(4, dtype="int32"))
+    data = Data("own.npz", part, part, part)
+    assert networks.build("lenet-300-100", data, seed=0)(data.train[0]).shape == (4, 4)
+    with pytest.raises(ValueError, match="takes images. .* inputs of shape \\(\\)"):
+        networks.build("conv-4", data, seed=0)
+
+
 def test_conv_4_has_the_papers_size():
     # 2.4 million weights, arXiv:1803.03635, figure 2.
     assert tfl.summary(models.conv_4(seed=0)).size == 2_425_024

@@ -165,8 +165,8 @@ def build(name, data, seed):
             f"Argument `model` must fit the data: {name!r} takes images. Received: model={name!r} "
             f"with {data.name!r}, inputs of shape {data.input_shape}"
         )
-    smallest = SMALLEST_IMAGES.get(name, 1)
-    if min(data.input_shape[:2]) < smallest:
+    smallest = SMALLEST_IMAGES.get(name)
+    if smallest is not None and min(data.input_shape[:2]) < smallest:
         raise ValueError(
             f"Argument `model` must fit the data: {name!r} needs images of at least "
             f"{smallest}x{smallest} pixels. Received: model={name!r} with {data.name!r}, "

@@ -42,6 +42,9 @@ def test_parts_that_are_given(saved):
     strings = saved("names", y=np.array(["a", "b"] * 20))
     with pytest.raises(ValueError, match="classes 'a', 'b', those of the training.*'c'"):
         load_own(strings, test=saved("c", size=2, y=np.array(["a", "c"])))
+    assert load_own(strings, test=saved("n", size=2, y=np.array([0, 1]))).test[1].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="labels below 2, .*Received: 2 in the test data"):
+        load_own(strings, test=saved("m", size=2, y=np.array([0, 2])))
 
 
 def test_a_test_without_a_validation_stays_the_test(tmp_path):

@@ -63,7 +63,11 @@ def load_own(
             shape = input_shape or _image_shape(parts["train"][0])
             read = read_source(other, reading, input_shape=shape, classes=found.classes)
             parts[name] = read.parts[0]
-    pairs = {name: _checked(name, part) for name, part in parts.items() if part is not None}
+    pairs = {
+        name: _checked(name, part, found.classes)
+        for name, part in parts.items()
+        if part is not None
+    }
     count = len(pairs["train"][1]) // _SHARE
     for name in ("test", "validation"):
         if name not in pairs:
@@ -75,7 +79,7 @@ def load_own(
     return data.normalized() if normalize else data
 
 
-def _checked(name, part):
+def _checked(name, part, classes):
     """Returns inputs and class numbers as arrays."""
     x, y, weights = part
     if weights is not None:
@@ -92,7 +96,7 @@ def _checked(name, part):
         )
     # Float64 takes twice the memory, and networks compute in less.
     x = keras.tree.map_structure(lambda a: a.astype("float32") if a.dtype == "float64" else a, x)
-    labels = _class_numbers(name, np.asarray(y))
+    labels = _class_numbers(name, np.asarray(y), classes)
     if not labels.size or any(array.shape[:1] != labels.shape[:1] for array in arrays):
         shapes = ", ".join(str(array.shape) for array in arrays[:3])
         raise ValueError(
@@ -109,7 +113,7 @@ def _checked(name, part):
     return x, labels
 
 
-def _class_numbers(name, labels):
+def _class_numbers(name, labels, classes):
     if labels.ndim > 1 and labels.shape[-1] > 1 and labels.size and is_one_hot(labels):
         labels = labels.argmax(axis=-1)
     elif labels.ndim > 1 and labels.shape[-1] == 1:
@@ -124,6 +128,11 @@ def _class_numbers(name, labels):
         raise ValueError(
             "DATA must have labels that are class numbers, 0 and up, or names; what is predicted "
             f"is a class. Received: {kind} in the {name} data"
+        )
+    if classes and labels.size and labels.max() >= len(classes):
+        raise ValueError(
+            f"DATA must have labels below {len(classes)}, the number of classes of the training "
+            f"data. Received: {labels.max()} in the {name} data"
         )
     return labels.astype("int32")
 
