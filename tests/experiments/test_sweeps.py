@@ -15,7 +15,9 @@ import tf_lottery as tfl
 from tf_lottery.experiments import exporting, sweeps
 from tf_lottery.experiments.run_folder import read_json
 from tf_lottery.experiments.sweeps import places, sweep
+from tf_lottery.experiments.sweeps.run import attempt
 from tf_lottery.experiments.sweeps.spec import Sweep
+from tf_lottery.export import ExportError
 
 SPEC = {
     "dataset": "digits",
@@ -260,6 +262,26 @@ def test_a_ticket_of_the_sweep_is_trained_again(tmp_path, monkeypatch):
     assert [row.get("file_bytes") for row in result.rows] == [None, 7, 7]
     assert [group["tweaks"] for group in result.summary()] == [None, (), ("label_smoothing",)]
     assert "imp, retrained" in str(result)
+
+
+def test_several_files_of_a_ticket_are_several_runs():
+    again = {"export": ["float32", "int8", "float32"]}
+    _, *runs = Sweep.from_dict({"method": "imp", "retrain": again}).runs
+    assert {run.name: run.export for run in runs} == {
+        "imp_seed-0_retrained": "float32",
+        "imp_seed-0_retrained_export-int8": "int8",
+    }
+
+
+def test_a_file_that_is_wrong_gives_no_advice_for_an_export_by_itself(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise ExportError("Dense: it differs. Pass quantize='int16x8'.", "Dense: it differs.")
+
+    (run,) = Sweep.from_dict({"method": "dense", "export": "int8"}).runs
+    monkeypatch.setattr(exporting, "export_run", refuse)
+    monkeypatch.setattr(type(run), "_train", lambda *_: {})
+    message = "The file of `export: int8` cannot be made. Dense: it differs."
+    assert attempt(run, tmp_path) == ("refused", message)
 
 
 def test_the_table_fits_the_console():

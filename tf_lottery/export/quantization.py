@@ -102,9 +102,10 @@ def quantized(content, quantize, inputs=None, io_type="float32", ranges=None, pr
         others = "quantize='weight_int8' or None"
         if io_type != "float32":
             others = f"runtime='litert', io_type='float32' and {others}"
+        problem = f"The model cannot be quantized: {error}"
         raise ExportError(
-            f"The model cannot be quantized: {error} Nothing was written. "
-            f"Pass {others}. Received: quantize={quantize!r}"
+            f"{problem} Nothing was written. Pass {others}. Received: quantize={quantize!r}",
+            problem,
         ) from error
     result = mend(result, content) if quantize in INTEGER else result
     result = with_uint8(result) if io_type == "uint8" else result

@@ -62,13 +62,17 @@ def retrained_runs(search: Run, variants: list[dict[str, Any]]) -> list[Run]:
     Args:
         search: `Run` of a method that finds a ticket.
         variants: List of dicts, as `check_variants` returns them. Settings that are not in a dict
-            are those that the search was given.
+            are those that the search was given. Two that differ in `export` alone are two runs,
+            since a folder holds one file.
     """
     varied = [key for key in _TYPES if len({str(given.get(key)) for given in variants}) > 1]
     runs = {}
     for given in variants:
         texts = [f"{key}-{text_of(given[key])}" for key in varied if key in given]
         name = "_".join([search.name, "retrained", *texts])
+        export = given.get("export", search.export)
+        if name in runs and runs[name].export != export:
+            name = f"{name}_export-{export}"
         options = {k: v for k, v in {**search.given, **given}.items() if k in _TYPES}
         if options.get("tweaks") == ("all",):
             options["tweaks"] = None
@@ -80,6 +84,6 @@ def retrained_runs(search: Run, variants: list[dict[str, Any]]) -> list[Run]:
             settings=retraining.RetrainSettings(model, **options),
             given={**search.given, **given, "retrained": True},
             search=search,
-            export=given.get("export", search.export),
+            export=export,
         )
     return list(runs.values())

@@ -107,10 +107,7 @@ class Run:
             ExportError: If the network cannot be exported.
         """
         results = self._train(directory, verbose)
-        if self.export is None:
-            return results
-        folder = pathlib.Path(directory) / self.name
-        return {**results, **exporting.export_run(folder, self.load_data(), self.export)}
+        return results if self.export is None else {**results, **self._export(directory)}
 
     def load_data(self):
         """Returns the `Data` of the run.
@@ -139,6 +136,15 @@ class Run:
         return retraining.run_retraining(
             data, self.settings, ticket, folder, teacher, self.seed, verbose
         )
+
+    def _export(self, directory):
+        folder = pathlib.Path(directory) / self.name
+        try:
+            return exporting.export_run(folder, self.load_data(), self.export)
+        except ExportError as error:
+            # The rest is advice on arguments that a sweep does not have.
+            message = f"The file of `export: {self.export}` cannot be made. {error.problem}"
+            raise ExportError(message, error.problem) from error
 
     def _sources(self, directory):
         """Returns the paths of the files that the run reads."""
