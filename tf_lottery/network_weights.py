@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from tf_lottery import hosts
+from tf_lottery.layers import Masks
 from tf_lottery.model import SparseModel, named_weights
 from tf_lottery.model.paths import match_paths
 from tf_lottery.snapshot import Snapshot
@@ -64,7 +65,8 @@ def _weights_and_masks(model, name, network):
 
 def _snapshot_masks(model, snapshot):
     """Returns the masks in a snapshot of a model with the same architecture."""
-    if not isinstance(model, SparseModel):
+    # The state of other selections is not the masks, even if there is one array per kernel.
+    if not isinstance(model, SparseModel) or not isinstance(model.selection, Masks):
         return {}
     arrays, names = snapshot.to_arrays(), list(snapshot.weights)
     masks = [arrays[name] for name in arrays if name.startswith("masks/")]
