@@ -1,4 +1,4 @@
-"""Types of arguments that name files, which must be there before Keras is imported."""
+"""Types of arguments that name files and folders, which are sought before Keras is imported."""
 
 import argparse
 import difflib
@@ -25,7 +25,29 @@ def existing_file(text):
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"must be a file. Received: {text!r}, a folder")
     if not path.exists():
-        raise argparse.ArgumentTypeError(_missing(path, "a file"))
+        raise argparse.ArgumentTypeError(_missing(path, "a file", pathlib.Path.is_file))
+    return text
+
+
+def existing_folder(text):
+    """Returns `text` if it is the path of a folder.
+
+    Args:
+        text: String.
+
+    Raises:
+        argparse.ArgumentTypeError: If there is no such folder, with a similar name beside it.
+
+    Example:
+
+    >>> existing_folder(".")
+    '.'
+    """
+    path = pathlib.Path(text)
+    if path.is_file():
+        raise argparse.ArgumentTypeError(f"must be a folder. Received: {text!r}, a file")
+    if not path.exists():
+        raise argparse.ArgumentTypeError(_missing(path, "a folder", pathlib.Path.is_dir))
     return text
 
 
@@ -44,7 +66,8 @@ def existing_source(text):
     ('tfds:mnist', 'my_data:load')
     """
     if ":" not in text and not pathlib.Path(text).exists():
-        raise argparse.ArgumentTypeError(_missing(pathlib.Path(text), "a file or folder"))
+        message = _missing(pathlib.Path(text), "a file or folder", pathlib.Path.exists)
+        raise argparse.ArgumentTypeError(message)
     return text
 
 
@@ -65,10 +88,16 @@ def did_you_mean(name, choices, folder=""):
     return f"; did you mean {str(pathlib.Path(folder, near[0]))!r}?" if near else ""
 
 
-def _missing(path, kind):
-    """Returns the message about a path where nothing is."""
+def _missing(path, kind, is_meant):
+    """Returns the message about a path where nothing is.
+
+    Args:
+        path: The path.
+        kind: String, what must be there.
+        is_meant: Function of a path, whether it is of that kind.
+    """
     try:
-        names = os.listdir(path.parent)
+        names = [name for name in os.listdir(path.parent) if is_meant(path.parent / name)]
     except OSError:
         names = []
     hint = did_you_mean(path.name, names, path.parent) or "."

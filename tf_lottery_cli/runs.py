@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+from tf_lottery_cli.files import existing_folder
 from tf_lottery_cli.parser import add_command
 from tf_lottery_cli.terminal import import_keras
 
@@ -23,7 +24,14 @@ def add_parser(commands):
         commands: What `add_subparsers` returned.
     """
     parser = add_command(commands, "list", run, "show runs and where they stand", DESCRIPTION)
-    parser.add_argument("folder", metavar="DIR", nargs="?", default="runs", help="(default: runs)")
+    parser.add_argument(
+        "folder",
+        type=existing_folder,
+        metavar="DIR",
+        nargs="?",
+        default="runs",
+        help="(default: runs)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 

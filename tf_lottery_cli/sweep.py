@@ -152,11 +152,12 @@ def job_array(args, count):
     """
     spec, out = os.path.abspath(args.spec), os.path.abspath(args.out)
     command = f"tf-lottery sweep {shlex.quote(spec)} --out {shlex.quote(out)}"
+    name = os.path.splitext(os.path.basename(spec))[0]
     gpus = f"#SBATCH --gpus-per-task={args.gpus:g}\n" if args.gpus else ""
     return f"""\
 #!/bin/bash
 # Submit it with sbatch. At the end, make the table: {command}
-#SBATCH --job-name={os.path.splitext(os.path.basename(spec))[0]}
+#SBATCH --job-name={shlex.quote(name)}
 #SBATCH --array=0-{count - 1}
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task={args.cpus:g}

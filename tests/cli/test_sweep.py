@@ -70,6 +70,8 @@ def test_job_array(command, spec, tmp_path):
     assert f"{spec} --out '{tmp_path}/a b' --only \"$SLURM_ARRAY_TASK_ID\"\n" in out
     assert subprocess.run(["bash", "-n"], input=out, text=True).returncode == 0
     assert not (tmp_path / "a b").exists()
+    other = spec.rename(tmp_path / "two words.json")
+    assert "#SBATCH --job-name='two words'\n" in command("sweep", other, "--slurm")[1]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,10 @@ def test_job_array(command, spec, tmp_path):
         ("sweep spec.json --slurm --fresh", "Received: --fresh --slurm"),
         ("sweep spec.json --slurm --gpus 0.5", "--gpus must be a whole number with --slurm"),
         ("sweep spec.json --gpus -1", "--gpus: must be a number of 0 or more"),
-        ("list none", "DIR must be a folder. Received: 'none'"),
+        ("list", "DIR: must be a folder that is there. Received: 'runs'"),
+        ("list runns", "DIR: must be a folder that is there. Received: 'runns'"),
+        ("list spec", "DIR: must be a folder that is there. Received: 'spec'"),
+        ("list spec.json", "DIR: must be a folder. Received: 'spec.json', a file"),
     ],
 )
 def test_wrong_arguments(refused, spec, tmp_path, monkeypatch, arguments, words):
