@@ -37,8 +37,6 @@ result and write it to a TFLite file, which is run and compared with Keras first
 Start with `tf-lottery demo`, which needs no data and no network. `tf-lottery COMMAND -h`
 explains a command and gives an example."""
 
-INTERRUPTED = 130
-
 
 def main(argv=None):
     """Runs the command.
@@ -47,7 +45,8 @@ def main(argv=None):
         argv: List of strings, the arguments. Defaults to those of the process.
 
     Returns:
-        Integer, the exit code: 0, 2 after an error, 130 after Ctrl-C.
+        Integer, the exit code: 0, 1 if the reader of the output has gone, 2 after an error, 130
+        after Ctrl-C.
 
     Raises:
         SystemExit: After `-h` and `--version` (code 0) and for arguments that cannot be
@@ -67,7 +66,7 @@ def main(argv=None):
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("tf-lottery: interrupted", args.when_interrupted, file=sys.stderr)
-        return INTERRUPTED
+        return 130
     except BrokenPipeError:
         # The reader of the output, such as `head`, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,6 @@ import json
 import math
 import pathlib
 import re
-import sys
 import warnings
 
 from tf_lottery_cli.data_options import DATA, add_own_data_options, note_classes, reading
@@ -18,7 +17,7 @@ from tf_lottery_cli.parser import (
     positive,
     whole,
 )
-from tf_lottery_cli.terminal import Output, import_keras
+from tf_lottery_cli.terminal import Output, drawing, import_keras
 
 DESCRIPTION = """\
 Finds the .tflite file of a trained model that meets a budget at the least loss of accuracy.
@@ -34,7 +33,6 @@ have a trained model and a limit. Ctrl-C shows what is known so far; the same co
 {data} Without validation data, a tenth of the
 training data is held out; if the model was trained with it, its accuracy there is flattering."""
 
-INTERRUPTED = 130
 RESUME = "(the same command goes on where it stopped)"
 _UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1024, "Mi": 1024**2}
 _OPTIONS = {
@@ -170,8 +168,9 @@ def run(args):
         ValueError: If the model or the data are not fit for it, or no file meets the budget
             although `--save` was given.
         OSError: If a file cannot be read or written.
-        RuntimeError: If the backend is not TensorFlow.
-        SystemExit: If the search ended early, after what is known was printed.
+        RuntimeError: If the backend is not TensorFlow, or the search ended early. What is known
+            was then printed.
+        KeyboardInterrupt: After Ctrl-C; what is known was then printed.
     """
     names = {"bytes": "max_bytes", "flops": "max_flops", "milliseconds": "max_milliseconds"}
     budget = {kind: getattr(args, name) for kind, name in names.items() if getattr(args, name)}
@@ -203,15 +202,17 @@ def run(args):
     except ValueError as error:
         raise ValueError(_in_options(str(error))) from error
     _print(result, args)
+    if result.stopped == "interrupted":
+        raise KeyboardInterrupt
     if result.stopped:
-        interrupted = result.stopped == "interrupted"
-        print(f"tf-lottery compress: {result.stopped} {RESUME}", file=sys.stderr)
-        sys.exit(INTERRUPTED if interrupted else 2)
+        raise RuntimeError(f"{result.stopped} {RESUME}")
     try:
         if args.save is not None:
             result.save(args.save)
     finally:
-        _plot(result, args.out)
+        if result.files:
+            with drawing("compress", "front.png"):
+                result.plot(pathlib.Path(args.out) / "front.png")
 
 
 def _check_target(path):
@@ -264,12 +265,3 @@ def _print(result, args):
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _plot(result, out):
-    """Draws the plot, without which the results are complete too."""
-    try:
-        if result.files:
-            result.plot(pathlib.Path(out) / "front.png")
-    except (ImportError, OSError) as error:
-        print(f"tf-lottery compress: no front.png: {error}", file=sys.stderr)

@@ -20,7 +20,7 @@ from tf_lottery_cli.parser import (
     step_options,
     whole,
 )
-from tf_lottery_cli.terminal import Output, import_keras
+from tf_lottery_cli.terminal import Output, drawing, import_keras
 
 DESCRIPTION = """\
 Trains two copies of a network from the same weights, with the data in another order, and evaluates
@@ -144,7 +144,8 @@ def run(args):
                 arrays, settings, out / name, args.seed, ticket, output.verbose
             )
     run_folder.write_json(out / "stability.json", results)
-    _draw(results, out / "stability.png", arrays.name)
+    with drawing("stability", "stability.png"):
+        _draw(results, out / "stability.png", arrays.name)
     if args.json:
         print(json.dumps(results, indent=1))
         return

@@ -110,6 +110,20 @@ class Output:
             )
 
 
+@contextlib.contextmanager
+def drawing(command, name):
+    """Draws a picture, without which the results are complete too: says if it cannot be drawn.
+
+    Args:
+        command: String, the subcommand.
+        name: String, the file.
+    """
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        print(f"tf-lottery {command}: no {name}: {one_line(error)}", file=sys.stderr)
+
+
 def print_run(console, folder, results, note=None):
     """Prints the results of a training and the files in its folder.
 

@@ -99,13 +99,19 @@ def test_json(command, asked):
     assert code == 0 and json.loads(out)["best"] == "a.tflite"
 
 
-@pytest.mark.parametrize(("stop", "expected"), [("interrupted", 130), ("No space left", 2)])
-def test_ends_early(command, asked, stop, expected):
+@pytest.mark.parametrize(
+    ("stop", "expected", "said"),
+    [
+        ("interrupted", 130, "tf-lottery: interrupted"),
+        ("No space left", 2, "tf-lottery compress: error: No space left"),
+    ],
+)
+def test_ends_early(command, asked, stop, expected, said):
     arguments, given = asked
     given["stop"] = stop
     code, out, err = command(*arguments, "--max-bytes", "2kB")
     assert code == expected and "Take a.tflite" in out
-    assert err == f"tf-lottery compress: {stop} (the same command goes on where it stopped)\n"
+    assert err == f"{said} (the same command goes on where it stopped)\n"
 
 
 def test_what_is_refused(refused, asked, tmp_path):

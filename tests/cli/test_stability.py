@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -71,6 +72,15 @@ def test_without_tickets_both_dense_networks(command, size, tmp_path):
     assert list(results) == ["dense_shared", "dense_independent"]
     assert results["dense_shared"]["settings"]["rewind_to_step"] == 2
     assert "100.00%" in out
+
+
+def test_without_a_plot(command, tmp_path, monkeypatch):
+    found = {"density": 1.0, "alphas": [0.0, 1.0], "losses": [0.5, 0.5], "errors": [0.1, 0.3]}
+    monkeypatch.setattr(stability, "run_stability", lambda *_: found)
+    monkeypatch.setitem(sys.modules, "tf_lottery.analysis.connectivity_plots", None)
+    code, out, err = command("stability", "--dense", "shared", "--out", tmp_path, "--json")
+    assert code == 0 and json.loads(out) == {"dense_shared": found}
+    assert "tf-lottery stability: no stability.png: import of" in err
 
 
 def test_interrupted(command, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The demonstration: compares tickets with other sparse networks, and exports them."""
 
+import contextlib
 import dataclasses
 import pathlib
 import statistics
@@ -259,7 +260,9 @@ def _run(data, settings, directory, arguments, on_row):
         on_row({**row, "kind": "export"})
         exports.append(_export(row["level"], directory, data.test[0]))
     result = DemoResult(data.name, len(data.test[1]), rows, exports)
-    plot_lottery(rows, directory / "lottery.png", title=f"LeNet-300-100 on {data.name}")
+    # Without matplotlib there is no picture.
+    with contextlib.suppress(ImportError):
+        plot_lottery(rows, directory / "lottery.png", title=f"LeNet-300-100 on {data.name}")
     write_json(directory / "results.json", {"settings": arguments, **result.to_dict()})
     return result
 
