@@ -23,8 +23,9 @@ import keras
 import record
 
 import tf_lottery as tfl
-from tf_lottery.compression.examples import Accuracy, read_examples
+from tf_lottery.compression.examples import read_examples
 from tf_lottery.compression.files import file_accuracy
+from tf_lottery.compression.measures import Accuracy
 from tf_lottery.experiments import data
 from tf_lottery.experiments.data.files import fashion_mnist, gestures
 from tf_lottery.experiments.models import conv_4, lenet_300_100

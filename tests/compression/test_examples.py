@@ -2,68 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_lottery.compression.examples import Accuracy, read_examples
-
-SCORES = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], "float32")
-
-
-@pytest.mark.parametrize(
-    "labels", [[1, 0, 0], [[1], [0], [0]], [1.0, 0.0, 0.0], [[0, 1], [1, 0], [1, 0]]]
-)
-def test_accuracy_of_classes(make_model, labels):
-    accuracy = Accuracy(make_model(), np.array(labels), SCORES)
-    assert accuracy(SCORES) == pytest.approx(2 / 3)
-    assert accuracy.standard_error(0.5) == pytest.approx((0.25 / 3) ** 0.5)
-    assert accuracy(np.full_like(SCORES, np.nan)) == 0.0
-
-
-def test_standard_error_is_never_zero(make_model):
-    accuracy = Accuracy(make_model(), np.array([1, 0, 1]), SCORES)
-    # One more right and one more wrong: 4 of 5.
-    assert accuracy.standard_error(1.0) == pytest.approx((0.8 * 0.2 / 3) ** 0.5)
-
-
-@pytest.mark.parametrize(
-    ("losses", "outputs", "expected"),
-    [
-        ("binary_crossentropy", [0.7, 0.2], 1.0),
-        (keras.losses.BinaryCrossentropy(from_logits=True), [0.7, 0.2], 0.5),
-        ([keras.losses.BinaryCrossentropy(from_logits=True)], [0.7, 0.2], 0.5),
-        # Outputs that are no probabilities are logits.
-        (None, [0.2, -0.2], 1.0),
-    ],
-)
-def test_threshold_of_one_output(make_model, losses, outputs, expected):
-    model, outputs = make_model(), np.array(outputs, "float32")
-    model.loss = losses
-    assert Accuracy(model, np.array([1, 0]), outputs[:, None])(outputs[:, None]) == expected
-    # A model may have a number per example, without an axis.
-    assert Accuracy(model, np.array([1, 0]), outputs)(outputs) == expected
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ([1, 2, 0], "from 0 to 1, for the 2 outputs .* labels from 0 to 2"),
-        ([1, -1, 0], "labels from -1 to 1"),
-        ([1.0, 0.5, 0.0], "labels from 0.0 to 1.0"),
-        ([[1, 0, 0]] * 3, r"labels of shape \(3, 3\).* outputs of shape \(3, 2\)"),
-        (["a", "b", "a"], "and type <U1"),
-        ([[1, 1], [1, 0], [0, 0]], "but the rows are not one-hot"),
-        ([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], "but the rows are not one-hot"),
-    ],
-)
-def test_labels_that_do_not_fit(make_model, labels, message):
-    with pytest.raises(ValueError, match=message):
-        Accuracy(make_model(), np.array(labels), SCORES)
-
-
-def test_training_labels(make_model):
-    accuracy = Accuracy(make_model(), np.array([1, 0, 1]), SCORES)
-    accuracy.check_training_labels(np.array([1, 0]))
-    accuracy.check_training_labels(np.full((5, 2), 0.5))
-    with pytest.raises(ValueError, match="`train` .* labels from 1 to 2"):
-        accuracy.check_training_labels(np.array([1, 2]))
+from tf_lottery.compression.examples import read_examples
 
 
 class Batches(keras.utils.PyDataset):
@@ -100,14 +39,6 @@ def test_labels_of_several_outputs_are_refused(make_model, make_data):
     x, y = make_data()
     with pytest.raises(ValueError, match=r"one array of labels, .* labels of \['a', 'b'\]"):
         read_examples("train", (x, {"b": y, "a": y}), make_model())
-
-
-def test_accuracy_of_positions(make_model):
-    # Two positions of two examples, the last of which is wrong.
-    outputs = np.array([[[0.1, 0.9], [0.8, 0.2]], [[0.3, 0.7], [0.4, 0.6]]], "float32")
-    accuracy = Accuracy(make_model(), np.array([[1, 0], [1, 0]]), outputs)
-    assert accuracy(outputs) == 0.75
-    assert accuracy.standard_error(0.5) == pytest.approx(0.25)
 
 
 def test_sample_weights_are_refused(make_model, make_data):

@@ -1,14 +1,12 @@
 """The data of a compression: inputs and labels, checked against the model."""
 
 import dataclasses
-import math
 from typing import Any
 
 import keras
 import numpy as np
 
 from tf_lottery.calibration.inputs import gather, raw_batches
-from tf_lottery.experiments.labels import are_logits, class_numbers, predicted
 from tf_lottery.export.inputs import Inputs, make_inputs
 
 
@@ -116,64 +114,3 @@ def _refuse_weights(name, batches):
             f"Argument `{name}` must have no sample weights for further training, which would not "
             "take them into account. Received: tuples `(x, y, sample_weight)`"
         )
-
-
-class Accuracy:
-    """Counts which outputs are right.
-
-    Labels are class numbers, with an output for every class; one-hot rows; or 0 and 1 for a
-    single output. A single output is above its threshold for class 1: 0 if the model's loss takes
-    logits or an output is outside [0, 1], else 0.5.
-
-    Args:
-        model: A plain model.
-        labels: Array.
-        outputs: Array of its outputs on as many examples.
-
-    Raises:
-        ValueError: If labels are out of range, or do not fit the outputs.
-
-    Example:
-
-    >>> accuracy = Accuracy(model, y, model.predict(x, verbose=0))
-    >>> 0 <= accuracy(model.predict(x, verbose=0)) <= 1
-    True
-    """
-
-    def __init__(self, model: keras.Model, labels: np.ndarray, outputs: np.ndarray) -> None:
-        outputs = _with_class_axis(outputs)
-        self.threshold = 0.0 if are_logits(model, outputs) else 0.5
-        self.labels = class_numbers("validation", labels, outputs.shape)
-        self._output_shape = outputs.shape[1:]
-
-    def __call__(self, outputs):
-        """Returns the fraction of outputs that are right, 0 if they are not finite."""
-        if not np.isfinite(outputs).all():
-            return 0.0
-        outputs = _with_class_axis(outputs)
-        return float((predicted(outputs, self.threshold) == self.labels).mean())
-
-    def standard_error(self, accuracy):
-        """Returns the standard error of an accuracy: by how much chance moves it.
-
-        It counts one more right and one more wrong output, so that it is above 0 also if all are
-        right.
-        """
-        size = self.labels.size
-        share = (accuracy * size + 1) / (size + 2)
-        return math.sqrt(share * (1 - share) / size)
-
-    def check_training_labels(self, labels):
-        """Raises a `ValueError` if class numbers to train with are out of range.
-
-        Args:
-            labels: Array. Rows of the outputs' shape may be soft labels.
-        """
-        shape = (len(labels), *self._output_shape)
-        if labels.shape != shape or shape[-1] == 1:
-            class_numbers("train", labels, shape)
-
-
-def _with_class_axis(outputs):
-    """Returns outputs with an axis of classes, also of a model with one number per example."""
-    return outputs[:, None] if outputs.ndim == 1 else outputs

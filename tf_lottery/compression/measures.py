@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 
-from tf_lottery.compression.examples import Accuracy
+from tf_lottery.experiments.labels import are_logits, class_numbers, predicted
 
 _REGRESSION = (
     "huber",
@@ -57,6 +57,67 @@ def _fit(labels, shape):
     """Returns whether labels have a shape. A number per example may have an axis of its own."""
     shapes = (shape, shape[:-1], (*shape, 1))
     return labels.shape in shapes and labels.size == math.prod(shape)
+
+
+class Accuracy:
+    """Counts which outputs are right.
+
+    Labels are class numbers, with an output for every class; one-hot rows; or 0 and 1 for a
+    single output. A single output is above its threshold for class 1: 0 if the model's loss takes
+    logits or an output is outside [0, 1], else 0.5.
+
+    Args:
+        model: A plain model.
+        labels: Array.
+        outputs: Array of its outputs on as many examples.
+
+    Raises:
+        ValueError: If labels are out of range, or do not fit the outputs.
+
+    Example:
+
+    >>> accuracy = Accuracy(model, y, model.predict(x, verbose=0))
+    >>> 0 <= accuracy(model.predict(x, verbose=0)) <= 1
+    True
+    """
+
+    def __init__(self, model: keras.Model, labels: np.ndarray, outputs: np.ndarray) -> None:
+        outputs = _with_class_axis(outputs)
+        self.threshold = 0.0 if are_logits(model, outputs) else 0.5
+        self.labels = class_numbers("validation", labels, outputs.shape)
+        self._output_shape = outputs.shape[1:]
+
+    def __call__(self, outputs):
+        """Returns the fraction of outputs that are right, 0 if they are not finite."""
+        if not np.isfinite(outputs).all():
+            return 0.0
+        outputs = _with_class_axis(outputs)
+        return float((predicted(outputs, self.threshold) == self.labels).mean())
+
+    def standard_error(self, accuracy):
+        """Returns the standard error of an accuracy: by how much chance moves it.
+
+        It counts one more right and one more wrong output, so that it is above 0 also if all are
+        right.
+        """
+        size = self.labels.size
+        share = (accuracy * size + 1) / (size + 2)
+        return math.sqrt(share * (1 - share) / size)
+
+    def check_training_labels(self, labels):
+        """Raises a `ValueError` if class numbers to train with are out of range.
+
+        Args:
+            labels: Array. Rows of the outputs' shape may be soft labels.
+        """
+        shape = (len(labels), *self._output_shape)
+        if labels.shape != shape or shape[-1] == 1:
+            class_numbers("train", labels, shape)
+
+
+def _with_class_axis(outputs):
+    """Returns outputs with an axis of classes, also of a model with one number per example."""
+    return outputs[:, None] if outputs.ndim == 1 else outputs
 
 
 class ExplainedVariance:
