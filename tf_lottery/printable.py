@@ -1,6 +1,7 @@
 """Results that print as a table."""
 
 import dataclasses
+import functools
 import inspect
 import io
 import os
@@ -62,6 +63,31 @@ def short_repr(name, arguments):
     """
     values = (f"{key}={_short(value)}" for key, value in arguments.items())
     return f"{name}({', '.join(values)})"
+
+
+def plain(argument):
+    """Returns an argument in a form that JSON can store and that every process writes alike.
+
+    Functions are named, with the arguments that `functools.partial` sets; other objects become
+    their types.
+
+    Args:
+        argument: Anything.
+
+    Example:
+
+    >>> import functools
+    >>> plain(functools.partial(np.mean, axis=0)), plain({"output": 0.5})
+    ('mean(axis=0)', {'output': 0.5})
+    """
+    if argument is None or isinstance(argument, str | int | float):
+        return argument
+    if isinstance(argument, dict):
+        return {key: plain(value) for key, value in argument.items()}
+    if isinstance(argument, functools.partial):
+        positional = {str(i): value for i, value in enumerate(argument.args)}
+        return short_repr(plain(argument.func), {**positional, **argument.keywords})
+    return _short(argument)
 
 
 def _short(value):

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from tf_lottery.callbacks import EarlyBird
 from tf_lottery.callbacks.early_bird import mask_distance
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.snapshot import training_step
+from tf_lottery.sparsity import distributions
 
 
 @pytest.fixture
@@ -183,6 +186,19 @@ def test_directory_of_another_search(make, make_data, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OSError, match="`directory` must be a folder"):
         train(make(), make_data(), [EarlyBird(0.5, directory=tmp_path / "file")], epochs=1)
+
+
+def test_arguments_of_a_distribution_belong_to_the_search(make, make_data, tmp_path):
+    def search(dense_first):
+        uniform = functools.partial(distributions.uniform, dense_first=dense_first)
+        return EarlyBird(0.2, distribution=uniform, directory=tmp_path)
+
+    train(make(), make_data(), [search(True)], epochs=1)
+    found = search(True)
+    train(make(), make_data(), [found], epochs=2, initial_epoch=1)
+    assert len(found.distances) == 2
+    with pytest.raises(ValueError, match="`directory` must be empty .*dense_first=False"):
+        train(make(), make_data(), [search(False)], epochs=1)
 
 
 def test_mask_distance():

@@ -13,6 +13,7 @@ from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.checks import choice, natural_number, number_above, positive_integer
 from tf_lottery.kernel_ranking import kernel_scores, named_scores, ranked_masks, target_sparsity
 from tf_lottery.model import check_settled
+from tf_lottery.printable import plain
 from tf_lottery.snapshot import Snapshot, training_step
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
@@ -218,9 +219,9 @@ class EarlyBird(SparsityCallback):
         shapes = [list(kernel.shape) for kernel in self.model.kernels.values()]
         return {
             **{name: getattr(self, name) for name in names},
-            "scores": getattr(self.scores, "__name__", type(self.scores).__name__),
+            "scores": plain(self.scores),
             "pattern": None if self.pattern is None else str(self.pattern),
-            "distribution": getattr(self.distribution, "__name__", self.distribution),
+            "distribution": plain(self.distribution),
             "shapes": shapes,
         }
 

@@ -59,13 +59,6 @@ def changed(ticket, name, arguments, masks=None, weights=None, pattern=None):
     return dataclasses.replace(ticket, masks=masks, weights=weights, provenance=provenance)
 
 
-def plain(argument):
-    """Returns an argument in a form that JSON can store: functions and objects by name."""
-    if argument is None or isinstance(argument, str | int | float | dict):
-        return argument
-    return getattr(argument, "__name__", repr(argument))
-
-
 def check_seed(seed):
     """Returns a seed as an integer or a list of integers, in a form that JSON can store.
 

@@ -11,12 +11,12 @@ from tf_lottery.controls.changes import (
     check_seed,
     check_ticket,
     generator,
-    plain,
     warn_of_masked_weights,
 )
 from tf_lottery.controls.channels import by_group
 from tf_lottery.model import SparseModel, check_sparse_model
 from tf_lottery.model.paths import match_paths
+from tf_lottery.printable import plain
 from tf_lottery.sparsity import distributions, patterns
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions

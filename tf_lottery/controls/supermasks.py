@@ -13,11 +13,11 @@ from tf_lottery.controls.changes import (
     check_seed,
     check_ticket,
     generator,
-    plain,
     weights_like,
 )
 from tf_lottery.kernel_ranking import advice_for_emptied, warn_of_emptied
 from tf_lottery.model import SparseModel, check_settled
+from tf_lottery.printable import plain
 from tf_lottery.snapshot import Snapshot
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import scores as score_functions
