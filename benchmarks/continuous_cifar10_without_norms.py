@@ -1,7 +1,7 @@
 """Continuous Sparsification in a setting that does not suit it, kept as a warning.
 
 The comparison of `continuous_cifar10.py` in a network without normalization, in rounds of 480
-steps instead of the paper's 29,900, with one optimizer for weights and gates, and with rewind
+steps instead of the paper's 29,920, with one optimizer for weights and gates, and with rewind
 points that differ: half of the first round for gates, the initial weights for magnitude pruning.
 Conv-6 at a quarter of its width, Adam 1.2e-3, batch 60, rounds and levels of 480 steps, which is
 0.6 of an epoch. Gates take three rounds and a retraining for any density; magnitude pruning takes

@@ -121,6 +121,14 @@ def test_iterative_pruning_rewinds_and_makes_tickets(train):
         assert not bias[~kept].any(), level
 
 
+def test_rates_of_channel_groups(train):
+    rate = {"^inner": 0.25, ".": 0.5}
+    search = IterativeMagnitudePruning(1, 1, rate=rate, verbose=0)
+    model, _ = train(search, epochs=search.epochs)
+    kept = {name: int(k.sum()) for name, k in model.kept_channels().items()}
+    assert kept == {"stem": 2, "inner": 4}
+
+
 def test_early_bird(train):
     search = EarlyBird(0.5, threshold=0.4, window=2, scores="norm_scale", scope="global")
     model, _ = train(search, epochs=3)

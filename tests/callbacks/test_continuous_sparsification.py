@@ -331,6 +331,8 @@ def test_weights_are_kept_between_rounds_and_in_prune_mode(search):
     rewritten = callback.tickets[-1].weights[next(iter(model.kernels))] / 2
     assert np.abs(rewritten - watch.kernels[-1][0]).max() < 0.3
     assert float(array(model.selection.scale)) == 1.0
+    # These weights are those at the end of each round, whose steps start at 0.
+    assert [ticket.provenance["step"] for ticket in callback.tickets] == [2 * STEPS] * 2
 
 
 def test_masks_are_taken_before_the_reset(ticket_search):

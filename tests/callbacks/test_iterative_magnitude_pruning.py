@@ -104,6 +104,7 @@ def test_steps_are_rewound(arguments, starts, epochs, search):
     lengths = [12] + [(6 * epochs - 12) // 2] * 2
     firsts = np.cumsum([0, *lengths[:2]])
     assert [watch.steps[first] for first in firsts] == starts
+    assert [ticket.provenance["step"] for ticket in callback.tickets[1:]] == starts[1:]
     for first, length in zip(firsts, lengths, strict=True):
         assert np.diff(watch.steps[first : first + length]).tolist() == [1] * (length - 1)
 

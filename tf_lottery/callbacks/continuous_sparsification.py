@@ -55,7 +55,7 @@ class ContinuousSparsification(TicketSearch):
     make smaller updates of the weights at the beginning of later rounds: Adam 0.15 to 0.32 of full
     ones in the first hundred steps, 0.8 after a thousand. In short rounds, SGD avoids it.
 
-    In the official code a round has 29,900 steps; weights and gates each have SGD at 0.1 with
+    In the official code a round has 29,920 steps; weights and gates each have SGD at 0.1 with
     Nesterov momentum, and rates fall to a tenth after two thirds and again after five sixths of
     every round. To do so, compile with a schedule as long as a round, and give the `SoftGate` an
     `optimizer` with the same. In shorter rounds undecided gates are a sign that they move too
@@ -229,12 +229,13 @@ class ContinuousSparsification(TicketSearch):
         if self.level >= self.rounds:
             return
         is_last = self.level == self.rounds - 1
-        weights = self._rewind_point.weights if self.mode == "ticket" else hard_weights(self.model)
+        is_rewound = self.mode == "ticket"
+        weights = self._rewind_point.weights if is_rewound else hard_weights(self.model)
         if is_last and self.exact_density:
             keep_exactly(self.model, self.target_density)
         undecided = self.history[-1]["logs"]["undecided"][-1]
         warn_of_doubts(self.model, undecided, self.level, self.target_density if is_last else None)
-        self.add_ticket(weights)
+        self.add_ticket(weights, self._rewind_point.step if is_rewound else None)
         self.history[-1]["density"] = self.model.density
         if is_last:
             settle_gates(self.training)

@@ -9,6 +9,7 @@ import keras
 from tf_lottery.callbacks.ticket_search import TicketSearch
 from tf_lottery.checks import choice, natural_number, positive_integer
 from tf_lottery.kernel_ranking import named_scores
+from tf_lottery.printable import plain
 from tf_lottery.pruning import prune
 from tf_lottery.snapshot import start_averages
 from tf_lottery.sparsity import levels as levels_ops
@@ -43,8 +44,8 @@ class IterativeMagnitudePruning(TicketSearch):
         epochs_per_level: Integer > 0. Epochs of level 0.
         rate: Float in (0, 1), the share of the remaining weights that a level prunes. With
             `scope="layer"`, it can be a dict of regular expressions to shares, such as
-            `{"output": 0.1, ".": 0.2}`. The first expression that is found in a kernel's path
-            counts. Defaults to `0.2`.
+            `{"output": 0.1, ".": 0.2}`. The first expression that is found in a kernel's path, or
+            in the name of a channel group, counts. Defaults to `0.2`.
         scope: `"layer"` ranks each kernel separately, as for the small networks of
             arXiv:1803.03635. `"global"` ranks all weights together, as for the deep networks of
             arXiv:1912.05671. Defaults to `"layer"`.
@@ -176,7 +177,7 @@ class IterativeMagnitudePruning(TicketSearch):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts a search, or resumes the one in the directory."""
         super().on_train_begin(logs)
-        self._check_budget()
+        self._check_later_levels()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Records the epoch, saves the progress and ends the search after the last level."""
@@ -243,9 +244,8 @@ class IterativeMagnitudePruning(TicketSearch):
 
     def settings(self) -> dict:
         """Returns the settings that a resumed search must share, as a dict that fits into JSON."""
-        score = getattr(self.scores, "__name__", type(self.scores).__name__)
         pattern = None if self.pattern is None else str(self.pattern)
-        return {**super().settings(), "scores": score, "pattern": pattern}
+        return {**super().settings(), "scores": plain(self.scores), "pattern": pattern}
 
     @property
     def _pattern(self):
@@ -272,9 +272,9 @@ class IterativeMagnitudePruning(TicketSearch):
                 f"{self.epochs_per_level}. Received: rewind_to_epoch={epoch}"
             )
 
-    def _check_budget(self):
-        """Raises errors now that would otherwise occur only in a later level."""
-        levels_ops.rates_by_path(self.rate, list(self.model.kernels))
+    def _check_later_levels(self):
+        """Raises errors that would otherwise come only when a level has been trained."""
+        levels_ops.rates_by_path(self.rate, self.model.prunable_names(self._pattern))
         steps_per_epoch = self.params.get("steps")
         limit = steps_per_epoch and steps_per_epoch * self.epochs_per_level
         if limit and (self.rewind_to_step or 0) >= limit:

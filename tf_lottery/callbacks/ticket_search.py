@@ -10,7 +10,7 @@ import numpy as np
 from tf_lottery import _keras
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.search_state import SearchState
-from tf_lottery.snapshot import Snapshot, learning_rates
+from tf_lottery.snapshot import Snapshot, learning_rates, training_step
 from tf_lottery.ticket import Ticket
 
 
@@ -180,14 +180,19 @@ class TicketSearch(SparsityCallback):
         """Stores the training state to rewind to."""
         self._rewind_point = self.snapshot()
 
-    def add_ticket(self, weights: dict[str, np.ndarray] | None, **provenance: Any) -> None:
+    def add_ticket(
+        self, weights: dict[str, np.ndarray] | None, step: int | None = None, **provenance: Any
+    ) -> None:
         """Adds a ticket of the model's masks, and saves it if the search has a directory.
 
         Args:
             weights: Dict of the initial weights, or `None` for those of the model.
+            step: Integer, the step from which training with these weights goes on. Defaults to
+                `None`: that of the optimizer.
             **provenance: Values that fit into JSON, added to the settings.
         """
-        provenance = {**self.settings(), "step": self._rewind_point.step, **provenance}
+        step = training_step(self.optimizer) if step is None else step
+        provenance = {**self.settings(), "step": step, **provenance}
         ticket = Ticket.from_model(self.model, weights, self.level, provenance)
         self.tickets.append(ticket)
         if self._state is not None:
