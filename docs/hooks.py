@@ -67,15 +67,25 @@ def command_line():
 
 def records():
     """Returns a table of the recorded results in Markdown."""
-    lines = ["| record | script | backend | date | Keras |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| record | script | about | made |", "| --- | --- | --- | --- |"]
     for path in sorted(RESULTS.glob("*.json")):
-        found = json.loads(path.read_text())
-        script = path.stem if (RESULTS.parent / f"{path.stem}.py").exists() else found["benchmark"]
-        keras = found["versions"]["keras"]
-        lines.append(
-            f"| `{path.name}` | `{script}.py` | {found['backend']} | {found['date']} | {keras} |"
-        )
+        found, script = json.loads(path.read_text()), script_of(path)
+        about = ast.get_docstring(ast.parse(script.read_text())).partition("\n")[0]
+        made = f"{found['date']}, Keras {found['versions']['keras']}, {found['backend']}"
+        lines.append(f"| `{path.name}` | `{script.name}` | {about} | {made} |")
     return "\n".join(lines)
+
+
+def script_of(record):
+    """Returns the path of the script that writes a record.
+
+    Args:
+        record: Path of the record, named after the script, and perhaps a data set or backend.
+    """
+    name = record.stem
+    while not (script := RESULTS.parent / f"{name}.py").exists():
+        name, _, _ = name.rpartition("_")
+    return script
 
 
 def repository():
