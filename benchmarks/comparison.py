@@ -95,8 +95,16 @@ def run_benchmark(
 
         return sharing.Job(cell_name(case, seed), train)
 
+    @functools.cache
+    def ended(case, seed):
+        # What a training that has ended is recorded with does not change.
+        return read_training(folder / cell_name(case, seed))
+
     def write():
-        write_record(args.record, dataset, args.steps, cells, folder, on_results)
+        found = {
+            cell: ended(*cell) for cell in cells if sharing.is_finished(folder, cell_name(*cell))
+        }
+        write_record(args.record, dataset, args.steps, found, on_results)
 
     sharing.share([job(*cell) for cell in cells], folder, write, args.trainings)
 
@@ -118,31 +126,43 @@ def cell_name(case, seed):
     return f"{case.name}_seed_{seed}"
 
 
-def write_record(name, dataset, steps, cells, folder, on_results=None):
+def read_training(directory):
+    """Returns what a training that has ended is recorded with, and its settings.
+
+    Args:
+        directory: Path of its folder.
+
+    Returns:
+        Tuple of two dicts.
+    """
+    found = read_json(directory / "results.json")
+    row = {
+        **{key: found[key] for key in ("density", "epochs")},
+        **{key: value for key, value in found.items() if key.startswith("test_")},
+        **_validated(found["history"]),
+        **_kernels(directory / "ticket.npz"),
+    }
+    return row, {key: value for key, value in found["settings"].items() if key != "seed"}
+
+
+def write_record(name, dataset, steps, trainings, on_results=None):
     """Records all trainings that have ended, whichever process made them.
 
     Args:
         name: String, the file of the results.
         dataset: String.
         steps: Integer, of a case of length 1.
-        cells: List of pairs of a case and a seed.
-        folder: Path of the folder of runs.
+        trainings: Dict of pairs of a case and a seed to what `read_training` returned.
         on_results: As in `run_benchmark`. Defaults to `None`.
     """
-    rows, recorded = [], {"dataset": dataset, "steps": steps, "cases": {}}
-    for case, seed in cells:
-        if not sharing.is_finished(folder, cell_name(case, seed)):
-            continue
-        found = read_json(folder / cell_name(case, seed) / "results.json")
-        tested = {key: value for key, value in found.items() if key.startswith("test_")}
-        reached = {key: found[key] for key in ("density", "epochs")}
-        row = {**dataclasses.asdict(case), "seed": seed, **reached, **tested}
-        kernels = _kernels(folder / cell_name(case, seed) / "ticket.npz")
-        rows.append({**row, **_validated(found["history"]), **kernels})
-        recorded["cases"][case.name] = {k: v for k, v in found["settings"].items() if k != "seed"}
+    rows = [
+        {**dataclasses.asdict(case), "seed": seed, **row}
+        for (case, seed), (row, _) in trainings.items()
+    ]
+    settings = {case.name: settings for (case, _), (_, settings) in trainings.items()}
     summary = summarize(rows)
     results = {"summary": summary, "differences": differences(rows), "rows": rows}
-    record.write(name, recorded, results)
+    record.write(name, {"dataset": dataset, "steps": steps, "cases": settings}, results)
     if on_results:
         on_results(summary, record.RESULTS / f"{name}.png")
 

@@ -63,8 +63,13 @@ def test_results_are_recorded_after_every_training(comparison, monkeypatch, tmp_
     def make_settings(case, steps):
         return TrainSettings(case.method, None, case.sparsity, steps_per_epoch=steps)
 
+    def load(path):
+        loaded.append(path)
+        return read_ticket(path)
+
     cases = [comparison.Case("dense"), comparison.Case("rigl", 0.9, length=2)]
-    found = []
+    found, loaded, read_ticket = [], [], Ticket.load
+    monkeypatch.setattr(comparison.Ticket, "load", load)
     monkeypatch.setattr(sys, "argv", ["dynamic", "--seeds", "2"])
     comparison.run_benchmark(
         "test", "digits", cases, make_settings, 30, lambda *args: found.append(args)
@@ -77,6 +82,7 @@ def test_results_are_recorded_after_every_training(comparison, monkeypatch, tmp_
     ]
     recorded = json.loads((tmp_path / "test.json").read_text())
     assert [len(summary) for summary, _ in found] == [1, 2, 2, 2]
+    assert len(loaded) == 4
     assert found[-1] == (recorded["results"]["summary"], tmp_path / "test.png")
     assert [row["seed"] for row in recorded["results"]["rows"]] == [0, 0, 1, 1]
     assert recorded["results"]["rows"][0]["kernels"] == {"net/hidden/kernel": [3, 1]}
