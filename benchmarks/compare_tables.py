@@ -3,12 +3,14 @@
 import record
 from markdown import percent, table
 
+from tf_lottery.experiments.sweeps.table import method_of
+
 
 def compare_digits():
     """Returns the table of `tf-lottery compare --quick`."""
     rows = [
         [
-            group["method"] + (", retrained" if group["retrained"] else ""),
+            method_of(group),
             percent(group["density"]["mean"]),
             percent(group["test_accuracy"]["mean"]),
             f"{group['steps']['mean']:,.0f}",

@@ -3,20 +3,29 @@
 from markdown import mean_cell, signed
 
 
+def find_case(summary, **fields):
+    """Returns the entry of a case, `None` if it has not been trained.
+
+    Args:
+        summary: List of dicts; see `comparison.summarize`.
+        **fields: What the entry has, such as `method` and `sparsity`.
+    """
+    cases = (case for case in summary if all(case[k] == v for k, v in fields.items()))
+    return next(cases, None)
+
+
 def accuracy_cell(summary, **fields):
     """Returns a mean accuracy with its deviation and the number of seeds.
 
     Args:
         summary: List of dicts; see `comparison.summarize`.
-        **fields: What the entry of the case has, such as `method` and `sparsity`.
+        **fields: See `find_case`.
 
     Returns:
         String, empty if the case has not been trained.
     """
-    found = [case for case in summary if all(case[k] == v for k, v in fields.items())]
-    if not found:
-        return ""
-    return mean_cell(**found[0]["test_accuracy"], seeds=found[0]["seeds"])
+    found = find_case(summary, **fields)
+    return "" if found is None else mean_cell(**found["test_accuracy"], seeds=found["seeds"])
 
 
 def difference_cell(differences, better, worse):

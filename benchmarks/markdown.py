@@ -17,6 +17,17 @@ def percent(value):
     return f"{100 * value:.2f}"
 
 
+def spread(mean, std, form=percent):
+    """Returns a mean with its deviation.
+
+    Args:
+        mean: Float.
+        std: Float, or `None` if there is one seed.
+        form: Function of a number to a string. Defaults to `percent`.
+    """
+    return form(mean) if std is None else f"{form(mean)} ± {form(std)}"
+
+
 def mean_cell(mean, std, seeds, sign=""):
     """Returns a mean in percent with its deviation and the number of seeds.
 

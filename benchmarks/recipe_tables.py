@@ -1,7 +1,8 @@
 """The results on the recipe pages, from the recorded results."""
 
 import record
-from markdown import percent, table
+from comparison_cells import find_case
+from markdown import percent, spread, table
 
 METHODS = {
     "dense": "dense",
@@ -35,7 +36,7 @@ def recipe_cifar10():
     for (case, way), name in names.items():
         row = next(row for row in found if (row["case"], row["way"]) == (case, way))
         left = [f"{row[key]['mean']:.2f}" for key in ("flops_left", "parameters_left")]
-        rows.append([name, *left, _spread(row["test_accuracy"], percent)])
+        rows.append([name, *left, spread(**row["test_accuracy"])])
     return table(["network", "FLOPs left", "parameters left", "test accuracy"], rows)
 
 
@@ -74,13 +75,9 @@ def recipe_hub():
 def _methods(benchmark, sparsity, key, form):
     summary, rows = record.read(benchmark)["results"]["summary"], []
     for method, name in METHODS.items():
-        wanted = (method, None if method == "dense" else sparsity, 1)
-        for case in summary:
-            if (case["method"], case["sparsity"], case["length"]) == wanted:
-                text = name if method == "dense" else f"{name}, {1 - sparsity:.0%} of the weights"
-                rows.append([text, _spread(case[key], form)])
+        asked = None if method == "dense" else sparsity
+        found = find_case(summary, method=method, sparsity=asked, length=1)
+        if found is not None:
+            text = name if method == "dense" else f"{name}, {1 - sparsity:.0%} of the weights"
+            rows.append([text, spread(**found[key], form=form)])
     return rows
-
-
-def _spread(values, form):
-    return f"{form(values['mean'])} ± {form(values['std'])}"

@@ -1,7 +1,7 @@
 """The tables of retraining and stability, from the recorded results."""
 
 import record
-from markdown import mean_cell, percent, signed, table
+from markdown import mean_cell, percent, signed, spread, table
 
 CASES = {
     "vanilla": "the ticket, no tweaks",
@@ -100,9 +100,8 @@ def _cell(case):
     """Returns mean and deviation of the accuracy, and the number of seeds if it is small."""
     if case is None:
         return ""
-    deviation = "" if case["std"] is None else f" ± {percent(case['std'])}"
     seeds = "" if case["seeds"] >= _SEEDS else f" ({case['seeds']})"
-    return f"{percent(case['mean'])}{deviation}{seeds}"
+    return f"{spread(case['mean'], case['std'])}{seeds}"
 
 
 def _mean(case):
