@@ -185,6 +185,21 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
             values = part.replace(values, training)
         return list(zip(kernels, values, strict=True))
 
+    def penalized(self) -> list[tuple[keras.Variable, Tensor]]:
+        """Returns pairs of a weight and the tensor that its regularizer gets, zero where pruned.
+
+        Stored values of pruned weights have no effect in a call, and momentum may have moved them.
+        Empty if no kernel or companion has a regularizer, or if the selection changes weights that
+        are kept: gates learn to scale the weights that the regularizer sees.
+        """
+        kernels = self.kernels
+        weights = [*kernels, *self.companions]
+        regularized = any(weight.regularizer is not None for weight in weights)
+        if not regularized or not self.selection.kernels_can_be_assigned:
+            return []
+        values = self.selection.replace([kernel.value for kernel in kernels], None)
+        return [*self.effective_companions(), *zip(kernels, values, strict=True)]
+
     def call_with(
         self, replacements: list[tuple[keras.Variable, Tensor]], *args: Any, **kwargs: Any
     ) -> Any:

@@ -180,6 +180,7 @@ class Selection(Part):
     Attributes:
         kernels_can_be_assigned: Whether layers may assign their kernels in a call, as spectral
             normalization does. Set it to `False` if `replace` changes weights that are kept.
+            Regularizers then get the stored kernels, otherwise those with zeros.
         structured: Whether the masks follow `model.pattern`. Defaults to `False`: structured
             patterns are refused.
 

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 
 from tf_lottery import _keras, hosts, optimizers
+from tf_lottery._typing import Tensor
+from tf_lottery.layers.penalties import penalizing
 
 
 class TrainedWithParts(keras.Model):
@@ -82,6 +84,17 @@ class TrainedWithParts(keras.Model):
     def _check_before_use(self):
         self.check_kernels()
         self.wrapper.check_copy()
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """List of the losses that layers add, and of the penalties of regularizers.
+
+        Regularizers of kernels see zeros where weights are pruned, as in the model that `tfl.strip`
+        returns; those of soft gates see the kernels without their gates. If this model is a part of
+        another one, the other's losses have the penalties of the stored weights.
+        """
+        with penalizing(self.wrapper.penalized()):
+            return super().losses
 
     def compute_loss(
         self,
