@@ -54,6 +54,7 @@ SMALLEST_TICKETS = {
 }
 TICKET_DIFFERENCES = {
     "gates with SGD - magnitude, equal steps": ("cs", "imp_equal"),
+    "gates with Adam - magnitude, equal steps": ("cs_adam", "imp_equal"),
     "gates with SGD - with Adam": ("cs", "cs_adam"),
 }
 

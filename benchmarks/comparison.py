@@ -30,6 +30,7 @@ PAIRS = (
     ("synflow", "static"),
     ("gmp", "rigl"),
     ("cs", "imp_equal"),
+    ("cs_adam", "imp_equal"),
     ("cs", "cs_adam"),
 )
 
