@@ -7,7 +7,7 @@ import pytest
 import tf_lottery as tfl
 from tf_lottery import files
 from tf_lottery.calibration.batch_statistics import BatchStatistics
-from tf_lottery.experiments import networks, stability
+from tf_lottery.experiments import networks, run_folder, stability
 from tf_lottery.experiments.stability import StabilitySettings, read_connectivity, run_stability
 
 SETTINGS = StabilitySettings(
@@ -201,3 +201,29 @@ def test_what_does_not_fit_leaves_no_folder(digits, ticket, tmp_path):
     with pytest.raises(ValueError, match="`batch_size` must be between"):
         run_stability(digits, dataclasses.replace(SETTINGS, batch_size=9999), out)
     assert not out.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Training failed")
+@pytest.mark.usefixtures("mode")
+def test_a_start_that_fails_is_not_kept(digits, tmp_path):
+    settings, _ = CASES["later"]
+    wrong = dataclasses.replace(settings, learning_rate=1e30)
+    with pytest.raises(ValueError, match="Training failed.*goes on"):
+        run_stability(digits, wrong, tmp_path / "failed", verbose=0)
+    assert not [*(tmp_path / "failed").glob("start_*")]
+    found = run_stability(digits, settings, tmp_path / "failed", verbose=0)
+    whole = run_stability(digits, settings, tmp_path / "whole", verbose=0)
+    assert found["losses"] == whole["losses"] and found["failures"][0]["learning_rate"] == 1e30
+
+
+@pytest.mark.usefixtures("mode")
+def test_copies_go_on_with_another_learning_rate(digits, tmp_path):
+    settings, _ = CASES["later"]
+    run_stability(digits, settings, tmp_path, verbose=0)
+    for name in ("results.json", "copy_0.npz", "copy_1.npz"):
+        (tmp_path / name).unlink()
+    run_folder.write_json(tmp_path / "failures.json", {"failures": [{"learning_rate": 0.02}]})
+    other = dataclasses.replace(settings, learning_rate=0.01)
+    run_stability(digits, other, tmp_path, verbose=0)
+    progress = files.load_metadata(tmp_path / "copy_0.npz", "checkpoint")
+    assert progress["learning_rates"] == pytest.approx([0.01])

@@ -5,9 +5,10 @@ import pathlib
 
 from tf_lottery.analysis._stability import stability
 from tf_lottery.analysis.connectivity import Connectivity
+from tf_lottery.callbacks import SparsityCallback
 from tf_lottery.checks import choice, natural_number, positive_integer
 from tf_lottery.experiments import networks
-from tf_lottery.experiments.batches import ShuffledBatches, check_augment
+from tf_lottery.experiments.batches import check_augment
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.fitting import fit_classifier
@@ -152,7 +153,7 @@ def run_stability(data, settings, directory, seed=0, ticket=None, verbose="auto"
             start=start,
             seeds=tuple(copies),
             points=settings.points,
-            batches=ShuffledBatches(*data.train, settings.batch_size, _STATISTICS_STEPS, 3 * seed),
+            batches=data.batches(settings.batch_size, _STATISTICS_STEPS, 3 * seed),
         )
         density = 1.0 if ticket is None else ticket.density
         results = {"settings": all_settings, "density": density, **found.to_dict()}
@@ -189,9 +190,7 @@ def remove_stability(directory):
 def _copies(data, settings, seed):
     """Returns the batches of both copies by their seeds."""
     return {
-        order: ShuffledBatches(
-            *data.train, settings.batch_size, settings.steps_per_epoch, order, settings.augment
-        )
+        order: data.batches(settings.batch_size, settings.steps_per_epoch, order, settings.augment)
         for order in (3 * seed + 1, 3 * seed + 2)
     }
 
@@ -208,14 +207,15 @@ def _starts(model, data, settings, directory, seed, ticket):
         if ticket is not None:
             ticket.apply(model, weights=False)
         if path.exists():
-            starts.append(Snapshot.load(path, model))
+            # After a failure, copies are trained with another learning rate.
+            saved = Snapshot.load(path, model)
+            starts.append(saved.with_learning_rates(fresh.learning_rates))
             continue
         if settings.rewind_to_step:
-            steps = settings.rewind_to_step
-            batches = ShuffledBatches(
-                *data.train, settings.batch_size, steps, 3 * seed, settings.augment
-            )
-            model.fit(batches, shuffle=False, verbose=0)
+            steps, watch = settings.rewind_to_step, SparsityCallback()
+            batches = data.batches(settings.batch_size, steps, 3 * seed, settings.augment)
+            model.fit(batches, shuffle=False, callbacks=[watch], verbose=0)
+            check_success(directory, watch)
         starts.append(Snapshot(model))
         if settings.rewind_to_step:
             starts[-1].save(path)
