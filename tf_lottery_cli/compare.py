@@ -2,14 +2,9 @@
 
 import os
 
+from tf_lottery_cli.argument_types import fraction, several, whole
 from tf_lottery_cli.data_options import IMAGES, add_folder_options
-from tf_lottery_cli.parser import (
-    PRECISIONS,
-    add_command,
-    fraction,
-    several,
-    whole,
-)
+from tf_lottery_cli.parser import PRECISIONS, add_command
 from tf_lottery_cli.sweep_table import add_table_options, train_and_show
 from tf_lottery_cli.terminal import import_keras
 

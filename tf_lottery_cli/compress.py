@@ -7,16 +7,11 @@ import pathlib
 import re
 import warnings
 
+from tf_lottery_cli.argument_types import positive, whole
 from tf_lottery_cli.data_options import DATA, add_own_data_options, note_classes, reading
 from tf_lottery_cli.files import existing_file, existing_source
 from tf_lottery_cli.model_options import import_custom
-from tf_lottery_cli.parser import (
-    add_command,
-    add_output_options,
-    add_run_options,
-    positive,
-    whole,
-)
+from tf_lottery_cli.parser import add_command, add_output_options, add_run_options
 from tf_lottery_cli.terminal import Output, drawing, import_keras
 
 DESCRIPTION = """\

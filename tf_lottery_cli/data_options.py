@@ -2,9 +2,9 @@
 
 import argparse
 
+from tf_lottery_cli.argument_types import whole
 from tf_lottery_cli.files import existing_source
 from tf_lottery_cli.model_options import add_import_option, import_custom, is_file
-from tf_lottery_cli.parser import whole
 
 # Repeated here, since the modules that define them import Keras.
 IMAGES = ("digits", "mnist", "cifar10")

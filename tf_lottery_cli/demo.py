@@ -1,8 +1,9 @@
 """`tf-lottery demo`: a network of each family and its file, or the full lottery experiment."""
 
 from tf_lottery_cli import full_demo
+from tf_lottery_cli.argument_types import whole
 from tf_lottery_cli.compare import add_jobs, add_named_data
-from tf_lottery_cli.parser import add_command, whole
+from tf_lottery_cli.parser import add_command
 from tf_lottery_cli.sweep_table import add_table_options, train_and_show
 from tf_lottery_cli.terminal import import_keras
 

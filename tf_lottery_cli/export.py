@@ -5,21 +5,11 @@ import json
 import pathlib
 import re
 
+from tf_lottery_cli.argument_types import at_least_one, fraction, positive, whole
 from tf_lottery_cli.data_options import add_own_data_options, inputs_of
 from tf_lottery_cli.files import existing_file, existing_source
 from tf_lottery_cli.model_options import import_custom
-from tf_lottery_cli.parser import (
-    GOALS,
-    IO_TYPES,
-    PRECISIONS,
-    RUNTIMES,
-    STORAGES,
-    add_command,
-    at_least_one,
-    fraction,
-    positive,
-    whole,
-)
+from tf_lottery_cli.parser import GOALS, IO_TYPES, PRECISIONS, RUNTIMES, STORAGES, add_command
 from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\

@@ -6,7 +6,7 @@ import json
 import pathlib
 import time
 
-from tf_lottery_cli.parser import whole
+from tf_lottery_cli.argument_types import whole
 from tf_lottery_cli.terminal import Output
 
 OUT = "runs/full_demo"

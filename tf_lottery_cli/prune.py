@@ -4,10 +4,11 @@ import json
 import pathlib
 import warnings
 
+from tf_lottery_cli.argument_types import fraction
 from tf_lottery_cli.data_options import add_own_data_options, inputs_of
 from tf_lottery_cli.files import existing_file, existing_source
 from tf_lottery_cli.model_options import import_custom
-from tf_lottery_cli.parser import add_command, fraction
+from tf_lottery_cli.parser import add_command
 from tf_lottery_cli.terminal import import_keras
 
 DESCRIPTION = """\

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 
-from tf_lottery_cli.parser import add_command, add_output_options, add_run_options, whole
+from tf_lottery_cli.argument_types import whole
+from tf_lottery_cli.parser import add_command, add_output_options, add_run_options
 from tf_lottery_cli.terminal import Output, import_keras
 
 DESCRIPTION = """\

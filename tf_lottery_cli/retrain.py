@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 
+from tf_lottery_cli.argument_types import positive, several, share, whole
 from tf_lottery_cli.data_options import (
     DATA,
     DATASETS,
@@ -22,11 +23,7 @@ from tf_lottery_cli.parser import (
     add_output_options,
     add_run_options,
     add_step_options,
-    positive,
-    several,
-    share,
     step_options,
-    whole,
 )
 from tf_lottery_cli.terminal import Output, import_keras, print_run
 

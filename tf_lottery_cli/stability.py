@@ -4,6 +4,7 @@ import collections
 import json
 import pathlib
 
+from tf_lottery_cli.argument_types import whole
 from tf_lottery_cli.data_options import (
     DATA,
     add_data_options,
@@ -18,7 +19,6 @@ from tf_lottery_cli.parser import (
     add_run_options,
     add_step_options,
     step_options,
-    whole,
 )
 from tf_lottery_cli.terminal import Output, drawing, import_keras
 

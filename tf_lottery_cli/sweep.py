@@ -5,8 +5,9 @@ import os
 import shlex
 import time
 
+from tf_lottery_cli.argument_types import not_negative, positive, whole
 from tf_lottery_cli.files import existing_file
-from tf_lottery_cli.parser import add_command, not_negative, positive, whole
+from tf_lottery_cli.parser import add_command
 from tf_lottery_cli.sweep_table import add_table_options, train_and_show
 from tf_lottery_cli.terminal import Output, import_keras
 

@@ -4,6 +4,7 @@ import itertools
 import json
 
 from tf_lottery_cli import train_options
+from tf_lottery_cli.argument_types import whole
 from tf_lottery_cli.data_options import (
     DATA,
     add_data_options,
@@ -18,7 +19,6 @@ from tf_lottery_cli.parser import (
     add_step_options,
     options_of_method,
     step_options,
-    whole,
 )
 from tf_lottery_cli.terminal import Output, import_keras, print_run
 

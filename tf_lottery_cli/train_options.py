@@ -2,17 +2,8 @@
 
 import argparse
 
-from tf_lottery_cli.parser import (
-    DISTRIBUTIONS,
-    MODES,
-    REWINDS,
-    SCOPES,
-    fraction,
-    number,
-    positive,
-    several,
-    whole,
-)
+from tf_lottery_cli.argument_types import fraction, number, positive, several, whole
+from tf_lottery_cli.parser import DISTRIBUTIONS, MODES, REWINDS, SCOPES
 
 
 def add_sparsity_options(group):

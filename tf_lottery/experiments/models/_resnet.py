@@ -10,7 +10,7 @@ def resnet(
     input_shape: tuple[int | None, ...] = (32, 32, 3),
     num_classes: int = 10,
     seed: int | None = None,
-    width: float = 16,
+    width: int = 16,
     stem_strides: int = 1,
 ) -> keras.Model:
     """Builds a ResNet for CIFAR-10: three stages of blocks of two convolutions.

@@ -105,7 +105,7 @@ def mlperf_tiny_mobilenet_v1(
     """Builds MLPerf Tiny's MobileNet-v1 at a quarter of its width: is there a person or not?
 
     The network of "MLPerf Tiny Benchmark" (arXiv:2106.07597) for visual wake words, 221,794
-    parameters. Other than in `mobilenet_v1(width=0.25)`, all convolutions have biases,
+    parameters. Unlike in `mobilenet_v1(width=0.25)`, all convolutions have biases,
     rectifiers are not cut off at 6, padding is that of TensorFlow, and there is no dropout.
     Weight decay and softmax are left out.
 
