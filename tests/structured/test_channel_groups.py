@@ -95,6 +95,28 @@ def test_concatenation_has_offsets():
     np.testing.assert_array_equal(reader.positions, [[2], [3], [4]])
 
 
+@pytest.mark.parametrize(
+    "index", [lambda x: x[:, 1:], lambda x: x[..., 1:], lambda x: x[:, 1:, ...]]
+)
+def test_index_that_picks_channels(index):
+    inputs = keras.Input((4,))
+    x = index(layers.Dense(3, name="hidden")(inputs))
+    groups = tfl.channel_groups(keras.Model(inputs, layers.Dense(5, name="head")(x)))
+    assert {group.name: len(group.readers) for group in groups} == {"hidden": 0, "hidden#2": 1}
+    [reader] = groups["hidden#2"].readers
+    np.testing.assert_array_equal(groups["hidden#2"].kernels[0].positions, [[1], [2]])
+    np.testing.assert_array_equal(reader.positions, [[0], [1]])
+
+
+@pytest.mark.parametrize("index", [lambda x: x[:, :, 0], lambda x: x[:, :, 0, ...]])
+def test_index_of_a_single_channel(index):
+    inputs = keras.Input((6, 4))
+    x = index(layers.Dense(3, name="hidden")(inputs))
+    groups = tfl.channel_groups(keras.Model(inputs, layers.Dense(5, name="head")(x)))
+    assert list(groups) == []
+    assert {"hidden": 3} in groups.fixed.values()
+
+
 def test_flatten_has_one_position_for_each_pixel():
     inputs = keras.Input((2, 2, 3))
     x = layers.Flatten()(layers.Conv2D(2, 1, name="conv")(inputs))

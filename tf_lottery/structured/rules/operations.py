@@ -4,17 +4,8 @@ import keras
 import numpy as np
 
 from tf_lottery.structured.rules import joins
-from tf_lottery.structured.rules.base import (
-    KERNEL,
-    READER,
-    Rule,
-    Use,
-)
-from tf_lottery.structured.rules.elementwise import (
-    FUNCTIONS,
-    apply,
-    is_zero_at_zero,
-)
+from tf_lottery.structured.rules.base import KERNEL, READER, Rule, Use
+from tf_lottery.structured.rules.elementwise import FUNCTIONS, apply, is_zero_at_zero
 
 LEFT_ALONE = "there is no rule to make {name} smaller"
 
@@ -114,11 +105,10 @@ class _GetItem(Rule):
         items = node.values
         before = items[: items.index(Ellipsis)] if Ellipsis in items else items
         after = items[len(before) + 1 :]
-        count = sum(item is not None for item in before)
-        if Ellipsis in items:
-            last = after[-1] if after else slice(None)
-        else:
-            last = items[-1] if count == len(node.inputs[0].shape) else slice(None)
+        last = after[-1] if after else slice(None)
+        # An ellipsis may also stand for no axis, as in `x[:, 2:, ...]` of a matrix.
+        if sum(item is not None for item in before) == len(node.inputs[0].shape):
+            last = before[-1]
         return last if isinstance(last, slice) else None
 
 
