@@ -291,7 +291,7 @@ def test_rules_for_custom_layers():
     assert len(tfl.channel_groups(model, rules={Scale: ScaleRule()})) == 0
 
 
-@pytest.mark.parametrize("rules", [{Scale: "reader"}, {"Scale": ScaleRule()}])
+@pytest.mark.parametrize("rules", [{Scale: "reader"}, {"Scale": ScaleRule()}, [ScaleRule()]])
 def test_wrong_rules(rules):
     with pytest.raises(ValueError, match=r"Argument `rules` must be .* Received: "):
         tfl.channel_groups(scaled(Scale()), rules=rules)

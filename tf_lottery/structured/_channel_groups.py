@@ -86,9 +86,13 @@ def _macs_if_known(layer, keys, input_shape):
 
 
 def _check_rules(rules):
-    for kind, rule in (rules or {}).items():
-        if not (isinstance(kind, type) and isinstance(rule, Rule)):
-            raise ValueError(
-                "Argument `rules` must be a dict of layer classes to objects of "
-                f"`tf_lottery.structured.Rule`. Received: {kind!r}: {rule!r}"
-            )
+    if rules is None:
+        return
+    is_dict = isinstance(rules, dict)
+    if not is_dict or not all(
+        isinstance(kind, type) and isinstance(rule, Rule) for kind, rule in rules.items()
+    ):
+        raise ValueError(
+            "Argument `rules` must be a dict of layer classes to objects of "
+            f"`tf_lottery.structured.Rule`. Received: rules={rules!r}"
+        )

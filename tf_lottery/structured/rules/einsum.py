@@ -12,9 +12,7 @@ from tf_lottery.structured.rules.base import (
     shrink,
     to_numpy,
 )
-from tf_lottery.structured.rules.elementwise import (
-    is_zero_at_zero,
-)
+from tf_lottery.structured.rules.elementwise import is_zero_at_zero
 from tf_lottery.structured.rules.linear import _Linear, folded, is_changed, taken
 
 

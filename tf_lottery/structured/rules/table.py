@@ -77,10 +77,7 @@ def find_rule(node, rules=None):
     rule = lookup(node.operation, rules)
     if rule is None:
         return None, _unknown(node.operation)
-    is_plain = not (node.values and not rule.takes_values) and not (
-        node.is_training and not rule.takes_flags
-    )
-    reason = ("" if is_plain else NOT_PLAIN) or _misfit(rule, node)
+    reason = _misfit(rule, node) if _is_plain(node, rule) else NOT_PLAIN
     return (None, reason) if reason else (rule, "")
 
 
@@ -96,15 +93,20 @@ def find_exact_rule(node):
     rule = lookup(node.operation)
     if rule is None and not isinstance(node.operation, keras.Model):
         reason = _unknown(node.operation)
-    elif (node.values and not (rule and rule.takes_values)) or (
-        node.is_training and not (rule and rule.takes_flags)
-    ):
+    elif not _is_plain(node, rule):
         reason = NOT_PLAIN
     elif rule is None:
         reason = _misfit(rule, node)
     else:
         reason = rule.left_alone(node) or _misfit(rule, node)
     return (None, reason) if reason else (rule, "")
+
+
+def _is_plain(node, rule):
+    """Returns whether a call has no values and flags besides its tensors that a rule ignores."""
+    takes_values = rule is not None and rule.takes_values
+    takes_flags = rule is not None and rule.takes_flags
+    return (takes_values or not node.values) and (takes_flags or not node.is_training)
 
 
 def _unknown(operation):
