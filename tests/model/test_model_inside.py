@@ -105,6 +105,15 @@ def test_export_serves_the_plain_model_and_changes_nothing(make_model, make_data
         np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the converter needs it")
+def test_converter_of_tensorflow_is_told_what_to_convert(make_model):
+    tf = pytest.importorskip("tensorflow")
+    sparse = tfl.sparsify(make_model(), sparsity=0.5)
+    with pytest.raises(ValueError, match=r"Give it the plain model, `tfl\.strip\(model\)`"):
+        tf.lite.TFLiteConverter.from_keras_model(sparse).convert()
+    assert tf.lite.TFLiteConverter.from_keras_model(tfl.strip(sparse)).convert()
+
+
 def test_export_to_onnx(make_model, make_data, tmp_path):
     runtime = pytest.importorskip("onnxruntime", reason="no ONNX runtime")
     pytest.importorskip("tf2onnx" if keras.backend.backend() == "tensorflow" else "onnx")

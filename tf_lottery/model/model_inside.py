@@ -135,6 +135,19 @@ class ModelInside(keras.Model):
             f"Received: mode={mode!r}"
         )
 
+    def save_spec(self, dynamic_batch: bool = True) -> None:
+        """Raises a `ValueError`: only `tf.lite.TFLiteConverter.from_keras_model` asks for it.
+
+        Of Keras 3 it converts Sequential and functional models; for others it fails with an error
+        that does not name the cause.
+        """
+        del dynamic_batch
+        raise ValueError(
+            "`tf.lite.TFLiteConverter` cannot convert a sparse model. Give it the plain model, "
+            "`tfl.strip(model)`, whose zeros it stores; or write the file without them by "
+            f"`tfl.export_tflite(model, path)`. Received: model={self.name!r}"
+        )
+
 
 def _input_signature(model):
     """Returns the signature that Keras' export to ONNX makes only for models that were called."""
