@@ -80,6 +80,20 @@ def test_blocks_of_integers_in_the_body_of_a_loop(convert_model, quantize_file, 
         assert np.abs(output - exact).max() < 0.1 * np.abs(exact).max()
 
 
+def test_convolutions_of_volumes(convert_model, run_file):
+    inputs = keras.Input((5, 5, 4, 24))
+    x = layers.Conv3DTranspose(24, 2, strides=2)(layers.Conv3D(24, 3)(inputs))
+    model = prune(keras.Model(inputs, x), 0.9)
+    dense = convert_model(model)
+    content = sparsify_flatbuffer(dense)
+    assert sum(sparse_tensors_of_graphs(content)) == 2
+    assert len(content) < 0.25 * len(dense) and changed_constants(content, dense) == []
+    x = np.random.default_rng(0).normal(size=(1, *model.input_shape[1:])).astype("float32")
+    for delegates in (True, False):
+        found, expected = (run_file(file, x, delegates=delegates) for file in (content, dense))
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_layer_that_is_called_twice(convert_model, run_file):
     inputs = keras.Input((48,))
     shared = layers.Dense(48, "tanh")

@@ -11,6 +11,8 @@ IMAGES = ("CONV_2D", "DEPTHWISE_CONV_2D")
 NUM_INPUTS = {
     "ADD": 2,
     "CONV_2D": 2,
+    "CONV_3D": 2,
+    "CONV_3D_TRANSPOSE": 3,
     "DENSIFY": 1,
     "DEPTHWISE_CONV_2D": 2,
     "DEQUANTIZE": 1,

@@ -11,9 +11,19 @@ from tf_lottery.export.file_structure import find_problem
 from tf_lottery.export.trailing_bytes import CheckedBytes, append_trailing, find_trailing
 
 ALIGNMENT = 16
-# Operators whose second input is a kernel that the runtime accepts in a sparse format.
-WEIGHT_OPERATORS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
+# Operators whose second input is a kernel that the runtime accepts in a sparse format, and the
+# positions of the inputs that they multiply by it.
+WEIGHT_OPERATORS = {
+    "CONV_2D": 0,
+    "CONV_3D": 0,
+    "CONV_3D_TRANSPOSE": 2,
+    "DEPTHWISE_CONV_2D": 0,
+    "FULLY_CONNECTED": 0,
+    "TRANSPOSE_CONV": 2,
+}
 WEIGHT_INPUT = 1
+# Operators that only change how a constant is represented.
+UNPACKING = ("DENSIFY", "DEQUANTIZE")
 # Types of which one byte holds several numbers, and the bits of each.
 BITS = {"int4": 4, "uint4": 4, "int2": 2}
 

@@ -16,8 +16,6 @@ WEIGHT_DTYPES = (
 )
 # Bytes of the largest file that is compressed to see its size: that takes seconds from here on.
 MAX_GZIP = 5_000_000
-# Operators that only change how a constant is represented.
-UNPACKING = ("DENSIFY", "DEQUANTIZE")
 
 
 def inspect_tflite(file: str | os.PathLike | bytes) -> FileReport:
@@ -141,12 +139,12 @@ def _reader(model, graph, index):
     """
     kind, position, unpacks, name = "", 0, False, graph.tensors[index].name
     # A constant passes at most one operator of each kind before it is computed with.
-    for _ in range(1 + len(UNPACKING)):
+    for _ in range(1 + len(flatbuffer.UNPACKING)):
         reader = next((op for op in graph.operators if index in op.inputs), None)
         if reader is None:
             break
         kind, position = flatbuffer.operator_name(model, reader), list(reader.inputs).index(index)
-        if kind not in UNPACKING:
+        if kind not in flatbuffer.UNPACKING:
             break
         index = reader.outputs[0]
         if kind == "DENSIFY":

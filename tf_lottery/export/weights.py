@@ -60,13 +60,12 @@ def find_weights(model, graph):
             readers, behind = [use for output in outputs for use in uses[output]], True
         if not readers:
             continue
-        names = {flatbuffer.operator_name(model, op) for op, _ in readers}
-        if names <= set(flatbuffer.WEIGHT_OPERATORS) and all(
+        kinds = [flatbuffer.operator_name(model, op) for op, _ in readers]
+        if set(kinds) <= set(flatbuffer.WEIGHT_OPERATORS) and all(
             position == flatbuffer.WEIGHT_INPUT for _, position in readers
         ):
             operators = [op for op, _ in readers]
-            kind = names.pop() if len(names) == 1 else ""
-            found.append(_describe(graph, index, array, operators, behind, kind))
+            found.append(_describe(graph, index, array, operators, kinds, behind))
     return found
 
 
@@ -80,15 +79,17 @@ def _dense_array(model, tensor):
     return values.reshape(shape)
 
 
-def _describe(graph, index, array, operators, behind, kind):
-    dtypes = {flatbuffer.dtype_name(graph.tensors[op.inputs[0]]) for op in operators}
+def _describe(graph, index, array, operators, kinds, behind):
+    positions = [flatbuffer.WEIGHT_OPERATORS[kind] for kind in kinds]
+    factors = [op.inputs[i] for op, i in zip(operators, positions, strict=True)]
+    dtypes = {flatbuffer.dtype_name(graph.tensors[i]) for i in factors}
     shapes = [graph.tensors[op.outputs[0]].shape or () for op in operators]
     return Weights(
         index=index,
         array=array,
         readers=operators,
         behind_dequantize=behind,
-        operator=kind,
+        operator=kinds[0] if len(set(kinds)) == 1 else "",
         dtype=dtypes.pop() if len(dtypes) == 1 else "",
         rows=max(math.prod(shape[:-1]) for shape in shapes),
     )

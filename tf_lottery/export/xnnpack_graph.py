@@ -13,8 +13,9 @@ import numpy as np
 from tf_lottery.export import flatbuffer
 from tf_lottery.export.xnnpack_rules import DELEGATED, padding
 
-UNPACKING = ("DENSIFY", "DEQUANTIZE")
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+ELEMENTWISE = ("ADD", "MUL", "SUB", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
+TYPES = ("float32", "int8", "uint8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +144,7 @@ class _Reader:
             return frozenset()
         axes = flatbuffer.stored_values(self.model, self.graph.tensors[operator.inputs[1]])
         rank = len(self._shape(operator.inputs[0]))
-        return frozenset() if axes is None else frozenset(int(axis) % rank for axis in axes)
+        return frozenset() if axes is None or not rank else frozenset(int(a) % rank for a in axes)
 
     def _shape(self, tensor):
         shape = self.graph.tensors[tensor].shape
@@ -151,11 +152,11 @@ class _Reader:
 
     def _source(self, tensor):
         """Returns the stored tensor from which a tensor is unpacked at load."""
-        while self.kinds_of_producer(tensor) in UNPACKING:
+        while self._kind_of_producer(tensor) in flatbuffer.UNPACKING:
             tensor = self.graph.operators[self.producers[tensor]].inputs[0]
         return tensor
 
-    def kinds_of_producer(self, tensor):
+    def _kind_of_producer(self, tensor):
         return self.kinds[self.producers[tensor]] if tensor in self.producers else ""
 
     def _is_constant(self, tensor):
@@ -174,7 +175,7 @@ class _Reader:
 
     def _is_unpacking(self, index):
         operator = self.graph.operators[index]
-        return self.kinds[index] in UNPACKING and self._is_constant(operator.inputs[0])
+        return self.kinds[index] in flatbuffer.UNPACKING and self._is_constant(operator.inputs[0])
 
     def _pad(self, index):
         operator = self.graph.operators[index]
@@ -221,10 +222,6 @@ class _Reader:
             steps.append(step)
             parts.append(step if own else -1)
         return parts
-
-
-ELEMENTWISE = ("ADD", "MUL", "SUB", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
-TYPES = ("float32", "int8", "uint8")
 
 
 def _short(name):
