@@ -84,7 +84,7 @@ class FileReport(Printable):
         name: String, what to call the file.
         num_bytes: Integer, its size.
         gzip_bytes: Integer, its size after `gzip -9`, the size of a download. `None` for files
-            above 10 MB, which take long to compress.
+            above 5 MB, which take long to compress.
         rows: List of `TensorRow`. A constant that several tensors share is listed once.
         trailing_bytes: Integer, how many of the bytes follow the flatbuffer, such as the label
             files of its metadata. Defaults to `0`.
