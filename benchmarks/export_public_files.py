@@ -22,7 +22,7 @@ import numpy as np
 import record
 
 import tf_lottery as tfl
-from tf_lottery.export import flatbuffer
+from tf_lottery.export import flatbuffer, flatbuffer_edits
 from tf_lottery.export.weights import find_weights
 
 # Later versions of the first two download their files when they are used.
@@ -99,8 +99,8 @@ def prune(content):
             sizes = np.abs(weights.array.astype("float32"))
             kept = sizes > np.quantile(sizes, PRUNED)
             tensor = graph.tensors[weights.index]
-            tensor.buffer = flatbuffer.add_buffer(model, weights.array * kept)
-    flatbuffer.drop_unused_buffers(model)
+            tensor.buffer = flatbuffer_edits.add_buffer(model, weights.array * kept)
+    flatbuffer_edits.drop_unused_buffers(model)
     return flatbuffer.write_model(model)
 
 

@@ -111,23 +111,19 @@ def test_truncated_file_with_weights_outside_is_refused(file):
         flatbuffer.read_model(outside[:-100])
 
 
-def test_operator_codes_are_added_once(file):
-    model = flatbuffer.read_model(file)
-    assert [flatbuffer.operator_name(model, op) for op in model.subgraphs[0].operators] == [
-        "FULLY_CONNECTED",
-        "FULLY_CONNECTED",
-    ]
-    before = len(model.operatorCodes)
-    index = flatbuffer.operator_code(model, "FULLY_CONNECTED", 8)
-    assert index == before == flatbuffer.operator_code(model, "FULLY_CONNECTED", 8)
-    code = model.operatorCodes[index]
-    assert (code.builtinCode, code.deprecatedBuiltinCode, code.version) == (9, 9, 8)
-
-
-def test_operator_codes_of_today_keep_off_the_field_of_old_runtimes(file):
-    model = flatbuffer.read_model(file)
-    code = model.operatorCodes[flatbuffer.operator_code(model, "GELU", 1)]
-    assert (code.builtinCode, code.deprecatedBuiltinCode) == (150, 127)
+def test_options_behind_the_flatbuffer_are_no_associated_files(builder):
+    x, y = builder.tensor((1, 4)), builder.tensor((1, 4))
+    builder.operator("CUSTOM", [x], [y])
+    builder.model.operatorCodes[0].customCode = b"Delegate"
+    operator, options = builder.graph.operators[0], b"options of a delegate"
+    operator.largeCustomOptionsOffset, operator.largeCustomOptionsSize = 2, len(options)
+    operator.largeCustomOptionsOffset = end = len(builder.content([x], [y]))
+    content = builder.content([x], [y])
+    assert len(content) == end
+    model = flatbuffer.read_model(content + options)
+    assert model.trailing == b""
+    model = flatbuffer.read_model(flatbuffer.write_model(model))
+    assert bytes(model.subgraphs[0].operators[0].customOptions) == options
 
 
 def test_stored_values(builder):
@@ -142,16 +138,3 @@ def test_stored_values(builder):
     np.testing.assert_array_equal(flatbuffer.stored_values(model, tensors[half]), [0.5, -2.0])
     assert flatbuffer.dtype_name(tensors[half]) == "float16"
     assert [flatbuffer.stored_values(model, tensors[i]) for i in (x, odd, text)] == [None] * 3
-
-
-def test_unused_buffers_are_emptied_and_those_of_metadata_kept(file):
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = flatbuffer.read_model(file)
-    unused = flatbuffer.add_buffer(model, np.ones(3, "float32"))
-    kept = flatbuffer.add_buffer(model, np.array([2.0, 3.0], "float32"))
-    model.metadata = [schema.MetadataT(name=b"note", buffer=kept)]
-    flatbuffer.drop_unused_buffers(model)
-    assert model.buffers[unused].data is None
-    assert bytes(model.buffers[kept].data) == np.array([2.0, 3.0], "float32").tobytes()
-    assert all(model.buffers[t.buffer].data is not None for t in model.subgraphs[0].tensors[1:3])

@@ -12,7 +12,12 @@ from rich.console import Console
 
 import tf_lottery as tfl
 from tf_lottery.experiments.models import mobilenet_v1
-from tf_lottery.export import conversion, flatbuffer, sparse_inference_report
+from tf_lottery.export import (
+    conversion,
+    flatbuffer,
+    flatbuffer_edits,
+    sparse_inference_report,
+)
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
 from tf_lottery.export.xnnpack_layout import Layout
@@ -281,12 +286,12 @@ def with_int8_weights(content):
             values = flatbuffer.stored_values(model, tensor)
             stored = copy.copy(tensor)
             stored.type = schema.TensorType.INT8
-            stored.buffer = flatbuffer.add_buffer(model, np.sign(values).astype("int8"))
+            stored.buffer = flatbuffer_edits.add_buffer(model, np.sign(values).astype("int8"))
             stored.quantization = schema.QuantizationParametersT(scale=[1.0], zeroPoint=[0])
             tensor.buffer = 0
             graph.tensors.append(stored)
             unpacking = schema.OperatorT(
-                opcodeIndex=flatbuffer.operator_code(model, "DEQUANTIZE", 2),
+                opcodeIndex=flatbuffer_edits.operator_code(model, "DEQUANTIZE", 2),
                 inputs=[len(graph.tensors) - 1],
                 outputs=[operator.inputs[1]],
             )
@@ -295,6 +300,16 @@ def with_int8_weights(content):
 
 
 @pytest.mark.thorough("two nets of 27 layers; smaller ones have every kind of padding")
+def test_operators_without_the_shape_of_an_image(builder):
+    image = builder.constant(np.ones((1, 2, 2, 1), "float32"))
+    size, axes = (builder.constant(np.array([4, 4], "int32")) for _ in range(2))
+    resized, unknown, mean = (builder.tensor(shape) for shape in ((1, 4, 4, 1), (), ()))
+    builder.operator("RESIZE_BILINEAR", [image, size], [resized])
+    builder.operator("MEAN", [unknown, axes], [mean], ("ReducerOptions", {}))
+    report = sparse_inference_report(builder.content([unknown], [resized, mean]))
+    assert [row.reason for row in report.rows] == ["works on vectors"] * 2
+
+
 @on_tensorflow
 def test_mobilenet():
     symmetric = mobilenet_v1((32, 32, 3), 10, 0, width=0.25, symmetric_padding=True)

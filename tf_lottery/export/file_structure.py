@@ -27,15 +27,33 @@ NUM_INPUTS = {
 }
 
 
-def find_problem(model):
-    """Returns what is broken in a file, or `""`. Absent lists are replaced by empty ones.
+def fill_absent_lists(model):
+    """Replaces the lists that a file leaves out by empty ones.
 
     Args:
         model: A `ModelT`, as the schema's generated code reads it.
     """
+    model.operatorCodes = model.operatorCodes or []
+    for graph in model.subgraphs or []:
+        _fill(graph, "tensors", "operators", "inputs", "outputs")
+        for operator in graph.operators:
+            _fill(operator, "inputs", "outputs")
+
+
+def _fill(holder, *names):
+    for name in names:
+        if getattr(holder, name) is None:
+            setattr(holder, name, [])
+
+
+def find_problem(model):
+    """Returns what is broken in a file, or `""`.
+
+    Args:
+        model: A `ModelT` without absent lists.
+    """
     if model.buffers is None or not model.subgraphs:
         return "it has no graph or no buffers"
-    model.operatorCodes = model.operatorCodes or []
     for number, graph in enumerate(model.subgraphs):
         problem = _graph_problem(model, graph)
         if problem:
@@ -44,9 +62,6 @@ def find_problem(model):
 
 
 def _graph_problem(model, graph):
-    for name in ("tensors", "operators", "inputs", "outputs"):
-        if getattr(graph, name) is None:
-            setattr(graph, name, [])
     for index, tensor in enumerate(graph.tensors):
         problem = _tensor_problem(model, tensor)
         if problem:
@@ -86,9 +101,7 @@ def _operator_problem(model, graph, operator):
     num_tensors = len(graph.tensors)
     for name in ("inputs", "outputs"):
         tensors = getattr(operator, name)
-        if tensors is None:
-            setattr(operator, name, [])
-        elif not _within(tensors, OPTIONAL, num_tensors):
+        if not _within(tensors, OPTIONAL, num_tensors):
             return f"refers to tensors {[int(t) for t in tensors]} of {num_tensors}"
     if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
         return f"is of kind {operator.opcodeIndex} of {len(model.operatorCodes)}"

@@ -1,4 +1,4 @@
-"""Reads, changes and writes TFLite files as objects of TFLite's flatbuffer schema."""
+"""Reads and writes TFLite files as objects of TFLite's flatbuffer schema."""
 
 import math
 import os
@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from tf_lottery import extras
-from tf_lottery.export.file_structure import find_problem
+from tf_lottery.export.file_structure import fill_absent_lists, find_problem
 from tf_lottery.export.trailing_bytes import CheckedBytes, append_trailing, find_trailing
 
 ALIGNMENT = 16
@@ -75,13 +75,13 @@ def read_model(content, argument="content", path=None):
             f"Received: {received}, which begins with {content[:8]!r}"
         )
     model = _read(CheckedBytes(content), argument, received)
-    outside = max((buffer.offset + buffer.size for buffer in model.buffers), default=0)
-    position = find_trailing(content, outside, flatbuffer_utils.convert_bytearray_to_object)
+    parse = flatbuffer_utils.convert_bytearray_to_object
+    position = find_trailing(content, _end_of_references(model), parse)
     try:
         model = flatbuffer_utils.read_model_from_bytearray(CheckedBytes(content))
     except Exception as error:
         raise _incomplete(argument, received, _cause(error)) from error
-    find_problem(model)
+    fill_absent_lists(model)
     for buffer in model.buffers:
         if isinstance(buffer.data, bytes):
             buffer.data = np.frombuffer(buffer.data, "uint8")
@@ -95,12 +95,21 @@ def _read(content, argument, received):
 
     try:
         model = flatbuffer_utils.convert_bytearray_to_object(content)
+        fill_absent_lists(model)
         problem = find_problem(model)
     except Exception as error:  # The generated code raises any kind of error on a damaged file.
         raise _incomplete(argument, received, _cause(error)) from error
     if problem:
         raise _incomplete(argument, received, problem)
     return model
+
+
+def _end_of_references(model):
+    """Returns the end of the last weights or options behind the flatbuffer, 0 if there are none."""
+    operators = [operator for graph in model.subgraphs for operator in graph.operators]
+    ends = [buffer.offset + buffer.size for buffer in model.buffers]
+    ends += [op.largeCustomOptionsOffset + op.largeCustomOptionsSize for op in operators]
+    return max(ends, default=0)
 
 
 def _incomplete(argument, received, problem):
@@ -219,89 +228,3 @@ def _unpacked(data, name, shape):
     at_top = data[:, None] << np.arange(8 - bits, -1, -bits, dtype="uint8")
     values = at_top.reshape(-1).view("uint8" if name[0] == "u" else "int8") >> (8 - bits)
     return values if shape is None else values[: math.prod(shape)]
-
-
-def operator_code(model, name, version):
-    """Returns the index of an operator code, and adds the code if the file lacks it.
-
-    Args:
-        model: A `ModelT`.
-        name: String, the schema's name.
-        version: Integer, of the operator.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    code = getattr(schema.BuiltinOperator, name)
-    for index, entry in enumerate(model.operatorCodes):
-        if (entry.builtinCode, entry.version) == (code, version):
-            return index
-    entry = schema.OperatorCodeT(
-        # Old runtimes read this one-byte field; newer codes do not fit into it.
-        deprecatedBuiltinCode=min(code, 127),
-        builtinCode=code,
-        version=version,
-    )
-    model.operatorCodes.append(entry)
-    return len(model.operatorCodes) - 1
-
-
-def add_buffer(model, values):
-    """Adds a constant's values to a file and returns the index of their buffer.
-
-    Args:
-        model: A `ModelT`.
-        values: NumPy array.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    data = np.ascontiguousarray(values).reshape(-1).view("uint8")
-    model.buffers.append(schema.BufferT(data=data))
-    return len(model.buffers) - 1
-
-
-def drop_unused_buffers(model):
-    """Empties the buffers that neither tensors nor metadata refer to.
-
-    Args:
-        model: A `ModelT`.
-    """
-    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
-    used.update(entry.buffer for entry in model.metadata or [])
-    for index, buffer in enumerate(model.buffers):
-        if index not in used:
-            buffer.data = None
-
-
-def drop_unused_tensors(model):
-    """Removes the tensors of the main graph, and kinds of operators, that nothing refers to.
-
-    Args:
-        model: A `ModelT`.
-    """
-    graph = model.subgraphs[0]
-    entries = [
-        entry
-        for signature in model.signatureDefs or []
-        if signature.subgraphIndex == 0
-        for entry in (*signature.inputs, *signature.outputs)
-    ]
-    used = {i for operator in graph.operators for i in (*operator.inputs, *operator.outputs)}
-    used.update((*graph.inputs, *graph.outputs), (entry.tensorIndex for entry in entries))
-    new = {old: i for i, old in enumerate(i for i in range(len(graph.tensors)) if i in used)}
-    # An input that is left out has the index -1.
-    for holder in (graph, *graph.operators):
-        holder.inputs = [new.get(i, i) for i in holder.inputs]
-        holder.outputs = [new[i] for i in holder.outputs]
-    for entry in entries:
-        entry.tensorIndex = new[entry.tensorIndex]
-    graph.tensors = [graph.tensors[i] for i in new]
-    _drop_unused_codes(model)
-    drop_unused_buffers(model)
-
-
-def _drop_unused_codes(model):
-    operators = [operator for graph in model.subgraphs for operator in graph.operators]
-    used = sorted({operator.opcodeIndex for operator in operators})
-    for operator in operators:
-        operator.opcodeIndex = used.index(operator.opcodeIndex)
-    model.operatorCodes = [model.operatorCodes[i] for i in used]

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from tf_lottery.export import flatbuffer
+from tf_lottery.export import flatbuffer, flatbuffer_edits
 from tf_lottery.layers.fake_quantization import HIGHEST, LOWEST, FakeQuantization
 from tf_lottery.model import SparseModel
 
@@ -95,7 +95,7 @@ def take_ranges(content):
     for signature in model.signatureDefs or []:
         for entry in signature.outputs:
             entry.tensorIndex = replaced.get(entry.tensorIndex, entry.tensorIndex)
-    flatbuffer.drop_unused_tensors(model)
+    flatbuffer_edits.drop_unused_tensors(model)
     return flatbuffer.write_model(model), ranges
 
 

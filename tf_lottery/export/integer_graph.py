@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-from tf_lottery.export import flatbuffer
+from tf_lottery.export import flatbuffer, flatbuffer_edits
 
 # Operators whose inputs are activations, weights and an optional bias.
 LAYERS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
@@ -44,7 +44,7 @@ def mend(content, original):
                 mended += _mend_outputs(tensors[1], [graph.tensors[i] for i in unread])
     if not mended:
         return content
-    flatbuffer.drop_unused_buffers(model)
+    flatbuffer_edits.drop_unused_buffers(model)
     return flatbuffer.write_model(model)
 
 
@@ -86,7 +86,7 @@ def _mend_bias(model, tensors, biases):
 
 
 def _replace(model, tensor, values, scales):
-    tensor.buffer = flatbuffer.add_buffer(model, values)
+    tensor.buffer = flatbuffer_edits.add_buffer(model, values)
     tensor.quantization.scale = scales.astype("float32")
 
 

@@ -2,7 +2,7 @@
 
 import copy
 
-from tf_lottery.export import flatbuffer
+from tf_lottery.export import flatbuffer, flatbuffer_edits
 
 # What unsigned bytes are above signed ones.
 OFFSET = 128
@@ -45,7 +45,7 @@ def _add(model, index, is_input):
     graph.tensors.append(tensor)
     new = len(graph.tensors) - 1
     operator = schema.OperatorT(
-        opcodeIndex=flatbuffer.operator_code(model, "QUANTIZE", 2),
+        opcodeIndex=flatbuffer_edits.operator_code(model, "QUANTIZE", 2),
         inputs=[new if is_input else index],
         outputs=[index if is_input else new],
         builtinOptionsType=schema.BuiltinOptions.QuantizeOptions,

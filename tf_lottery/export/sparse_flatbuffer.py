@@ -16,7 +16,7 @@ import os
 import warnings
 
 from tf_lottery.checks import choice
-from tf_lottery.export import flatbuffer
+from tf_lottery.export import flatbuffer, flatbuffer_edits
 from tf_lottery.export.errors import ExportError
 from tf_lottery.export.sparse_encoding import to_parameters
 from tf_lottery.export.sparse_forms import MAX_SLOWDOWN, best_form, check_slowdown
@@ -112,9 +112,9 @@ def pack(content, optimize_for="disk", runtime="litert", max_slowdown=MAX_SLOWDO
                 layout = array.shape, array.dtype.name, encoding.order, encoding.block
                 key = graph.tensors[weights.index].buffer, layout
                 if key not in buffers:
-                    buffers[key] = flatbuffer.add_buffer(model, encoding.values)
+                    buffers[key] = flatbuffer_edits.add_buffer(model, encoding.values)
                 _store(model, graph, weights, form, buffers[key])
-    flatbuffer.drop_unused_buffers(model)
+    flatbuffer_edits.drop_unused_buffers(model)
     smaller = flatbuffer.write_model(model) if buffers else content
     return bytes(min(smaller, content, key=len))
 
@@ -124,7 +124,7 @@ def _store(model, graph, weights, form, buffer):
     sparse = tensor if form.is_direct else copy.copy(tensor)
     if form.is_direct:
         for operator in weights.readers:
-            operator.opcodeIndex = flatbuffer.operator_code(
+            operator.opcodeIndex = flatbuffer_edits.operator_code(
                 model, "FULLY_CONNECTED", DIRECT_VERSION
             )
     else:
@@ -143,7 +143,7 @@ def _unpack_at_load(model, graph, index, sparse):
     graph.tensors.append(sparse)
     graph.tensors[index].buffer = 0
     operator = schema.OperatorT(
-        opcodeIndex=flatbuffer.operator_code(model, "DENSIFY", 1),
+        opcodeIndex=flatbuffer_edits.operator_code(model, "DENSIFY", 1),
         inputs=[len(graph.tensors) - 1],
         outputs=[index],
         builtinOptionsType=schema.BuiltinOptions.DensifyOptions,

@@ -62,11 +62,13 @@ def role(node):
 
 def _four_axes(node):
     shape = node.input_shape
-    if node.kind == "RESIZE_BILINEAR" and min(shape[1:3]) < 2:
-        return Role(reason="resizes an image of one row or column")
     if node.kind == "SQUARE" and node.readers == ("MEAN",):
         return Role(reason="is merged with the mean behind it into one operator")
-    return Role(inside=True) if len(shape) == 4 else _vectors()
+    if len(shape) != 4:
+        return _vectors()
+    if node.kind == "RESIZE_BILINEAR" and min(shape[1:3]) < 2:
+        return Role(reason="resizes an image of one row or column")
+    return Role(inside=True)
 
 
 def _vectors():
