@@ -310,6 +310,15 @@ def test_operators_without_the_shape_of_an_image(builder):
     assert [row.reason for row in report.rows] == ["works on vectors"] * 2
 
 
+@pytest.mark.parametrize("kind", ["DENSIFY", "RELU"])
+def test_operators_in_a_circle(kind, builder):
+    x, y = builder.tensor((1, 4)), builder.tensor((1, 4))
+    builder.operator(kind, [y], [x])
+    builder.operator(kind, [x], [y])
+    builder.operator("RELU", [y], [builder.tensor((1, 4))])
+    assert sparse_inference_report(builder.content([], [y])).verdict == "dense"
+
+
 @on_tensorflow
 def test_mobilenet():
     symmetric = mobilenet_v1((32, 32, 3), 10, 0, width=0.25, symmetric_padding=True)

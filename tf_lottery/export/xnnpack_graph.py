@@ -152,8 +152,10 @@ class _Reader:
 
     def _source(self, tensor):
         """Returns the stored tensor from which a tensor is unpacked at load."""
-        while self._kind_of_producer(tensor) in flatbuffer.UNPACKING:
-            tensor = self.graph.operators[self.producers[tensor]].inputs[0]
+        # A constant passes at most one operator of each kind; more are in a circle.
+        for _ in flatbuffer.UNPACKING:
+            if self._kind_of_producer(tensor) in flatbuffer.UNPACKING:
+                tensor = self.graph.operators[self.producers[tensor]].inputs[0]
         return tensor
 
     def _kind_of_producer(self, tensor):
@@ -217,7 +219,8 @@ class _Reader:
             own = self._is_delegated(index)
             step = 0
             for before in {self.producers[t] for t in operator.inputs if t in self.producers}:
-                if not self._is_unpacking(before):
+                # What is written later is no input in a file that is in order.
+                if before < index and not self._is_unpacking(before):
                     step = max(step, steps[before] + (own != (parts[before] >= 0)))
             steps.append(step)
             parts.append(step if own else -1)
