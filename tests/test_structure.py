@@ -15,11 +15,11 @@ ROOT = pathlib.Path(tf_lottery.__file__).parents[1]
 # name. It may import only from lower floors.
 FLOORS = [
     {"checks", "extras", "files", "hosts", "keras", "printable", "typing", "version"},
-    {"optimizers", "sparsity"},
+    {"data_sets", "optimizers", "sparsity"},
     {"layers"},
     {"model"},
     {"existing_zeros", "growth", "snapshot", "training", "tweaks"},
-    {"network_weights", "structured"},
+    {"network_weights", "scoring", "structured"},
     {"calibration", "kernel_ranking"},
     {"pruning", "strip", "ticket"},
     {"at_init", "callbacks", "controls", "export"},

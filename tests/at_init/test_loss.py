@@ -4,7 +4,6 @@ import pytest
 from keras import layers, ops
 
 import tf_lottery as tfl
-from tf_lottery.at_init.loss import loss_of_weights
 
 
 def masks(model, batches, **kwargs):
@@ -78,19 +77,3 @@ def test_a_loss_is_needed(linear_net, batch):
     for method in (tfl.at_init.snip, tfl.at_init.grasp):
         with pytest.raises(ValueError, match="`loss` must be given.*not compiled"):
             method(tfl.sparsify(linear_net()), batch, 0.5)
-
-
-def test_some_weights_are_replaced_and_all_other_kernels_masked(linear_net, batch):
-    model = tfl.sparsify(linear_net(use_bias=True))
-    first, second = model.kernels.values()
-    masks = [np.eye(3, 4, dtype=bool), np.ones((4, 2), bool)]
-    model.set_masks(dict(zip(model.kernels, masks, strict=True)))
-    kernel = np.array(ops.convert_to_numpy(first))
-    first.assign(np.where(masks[0], kernel, 5.0))
-    x, y = batch
-    bias = model.model.layers[1].bias
-    with loss_of_weights(model, [bias], "mse") as loss_of:
-        value = float(loss_of([ops.convert_to_tensor([1.0, 2.0])], x, y, None))
-    hidden = x @ kernel + ops.convert_to_numpy(model.model.layers[0].bias)
-    expected = np.mean((hidden @ ops.convert_to_numpy(second) + [1.0, 2.0] - y) ** 2)
-    assert value == pytest.approx(expected, rel=1e-5)

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from tf_lottery import hosts
-from tf_lottery.at_init.batches import read_batches
 from tf_lottery.calibration.batch_statistics import BatchStatistics
 from tf_lottery.checks import positive_integer
+from tf_lottery.data_sets import read_batches
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.network_weights import weights_of
 from tf_lottery.printable import Printable, plain_table

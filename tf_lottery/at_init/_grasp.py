@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from tf_lottery.at_init.batches import read_batches
-from tf_lottery.at_init.loss import (
+from tf_lottery.at_init.ranking import keep_highest, set_masks, target_sparsities
+from tf_lottery.data_sets import read_batches
+from tf_lottery.layers.gradients import hessian_products, value_and_gradients
+from tf_lottery.model import SparseModel
+from tf_lottery.scoring.loss import (
     compile_for,
     effective_kernels,
     loss_of_kernels,
     sum_over_batches,
 )
-from tf_lottery.at_init.ranking import keep_highest, set_masks, target_sparsities
-from tf_lottery.layers.gradients import hessian_products, value_and_gradients
-from tf_lottery.model import SparseModel
 
 
 def grasp(

@@ -11,13 +11,13 @@ from keras import ops
 
 from tf_lottery import hosts
 from tf_lottery.at_init.inputs import ones
-from tf_lottery.at_init.loss import compile_for, effective_kernels
-from tf_lottery.at_init.overrides import computing_in, remembered_activations
 from tf_lottery.at_init.ranking import keep_highest, set_masks, target_sparsities
 from tf_lottery.checks import positive_integer
 from tf_lottery.layers._functional_call import functional_call
 from tf_lottery.layers.gradients import value_and_gradients
 from tf_lottery.model import SparseModel
+from tf_lottery.scoring.loss import compile_for, effective_kernels
+from tf_lottery.scoring.overrides import computing_in, remembered_activations
 from tf_lottery.sparsity import masks as mask_ops
 
 # The shares of a kernel that all paths pass through sum to 1; rounding errors to 1e-7 at most.

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_lottery.calibration.inputs import gather, raw_batches
+from tf_lottery.data_sets import gather, raw_batches
 from tf_lottery.export.inputs import Inputs, make_inputs
 
 

@@ -11,11 +11,12 @@ import numpy as np
 from keras.optimizers import schedules
 
 from tf_lottery._keras import all_layers
-from tf_lottery.calibration.inputs import input_batches, to_array
+from tf_lottery.calibration.inputs import input_batches
 from tf_lottery.compression.examples import Examples, read_examples
 from tf_lottery.compression.grid import Grid
 from tf_lottery.compression.limits import Limits, least_accuracy
 from tf_lottery.compression.measures import Accuracy, ExplainedVariance, make_measure
+from tf_lottery.data_sets import to_array
 from tf_lottery.experiments.run_folder import digest
 from tf_lottery.export.inputs import Inputs
 from tf_lottery.model import SparseModel

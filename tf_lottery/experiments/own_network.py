@@ -5,7 +5,7 @@ import pathlib
 import keras
 import numpy as np
 
-from tf_lottery.calibration.inputs import to_array
+from tf_lottery.data_sets import to_array
 from tf_lottery.experiments.labels import are_logits, class_numbers
 from tf_lottery.experiments.model_file import file_digest, load_plain
 from tf_lottery.export.inputs import make_inputs

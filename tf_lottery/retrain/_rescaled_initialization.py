@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from tf_lottery.at_init.batches import read_batches
-from tf_lottery.at_init.loss import loss_of_weights
-from tf_lottery.at_init.overrides import without_noise
 from tf_lottery.checks import number_above, positive_integer
+from tf_lottery.data_sets import read_batches
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.printable import Printable, plain_table
 from tf_lottery.retrain.scaled_network import ScaleAdam, ScaledNetwork, TrainableWeights
+from tf_lottery.scoring.loss import loss_of_weights
+from tf_lottery.scoring.overrides import without_noise
 
 
 @dataclasses.dataclass(frozen=True)

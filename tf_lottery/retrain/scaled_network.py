@@ -4,9 +4,9 @@ import numpy as np
 from keras import ops
 
 from tf_lottery import hosts
-from tf_lottery.at_init.loss import compile_for, sum_over_batches
 from tf_lottery.layers.gradients import hessian_products, value_and_gradients
 from tf_lottery.model import named_weights
+from tf_lottery.scoring.loss import compile_for, sum_over_batches
 
 # Constants of Adam and the bound of the slopes, as in the official code of GradInit.
 _FIRST_DECAY, _SECOND_DECAY, _EPSILON, _STEEPEST = 0.9, 0.999, 1e-8, 1.0

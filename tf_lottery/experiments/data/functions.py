@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from tf_lottery.calibration.inputs import gather, raw_batches
+from tf_lottery.data_sets import gather, raw_batches
 
 
 def is_function(source):

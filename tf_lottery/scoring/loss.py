@@ -6,8 +6,8 @@ import functools
 import keras
 from keras import ops
 
-from tf_lottery.at_init.overrides import computing_in
 from tf_lottery.layers.gradients import compile_function
+from tf_lottery.scoring.overrides import computing_in
 
 
 def loss_of_kernels(model, loss=None, training=False, temperature=1.0):

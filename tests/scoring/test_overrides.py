@@ -4,7 +4,7 @@ import pytest
 from keras import layers, ops
 
 from tf_lottery._keras import all_layers
-from tf_lottery.at_init.overrides import computing_in, remembered_activations, without_noise
+from tf_lottery.scoring.overrides import computing_in, remembered_activations, without_noise
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])

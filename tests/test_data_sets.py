@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_lottery.at_init.batches import read_batches
+from tf_lottery.data_sets import raw_batches, read_batches
 
 BATCHES = [(np.full((2, 3), i, "float64"), np.array([i, i])) for i in range(3)]
 
@@ -90,3 +90,11 @@ def test_what_cannot_be_iterated():
 def test_steps_outside_their_range(steps):
     with pytest.raises(ValueError, match="`steps` must be an integer > 0"):
         list(read_batches(itertools.repeat(BATCHES[0]), steps))
+
+
+def test_raw_batches_are_those_of_a_data_set_that_ends():
+    assert list(raw_batches("x", Dataset(2))) == BATCHES[:2]
+    assert raw_batches("x", BATCHES) is None
+    for endless in (Dataset(None), tf_dataset().repeat()):
+        with pytest.raises(ValueError, match="`x` must end.*Received: a .*Dataset without end"):
+            raw_batches("x", endless)
