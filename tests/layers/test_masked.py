@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import tf_lottery as tfl
 from tf_lottery.layers import Masked
 from tf_lottery.sparsity import NM, Unstructured
 
@@ -81,3 +82,67 @@ def test_kernels_that_the_pattern_does_not_divide_get_no_mask():
     assert list(masked.skipped.values()) == [
         "its 6 inputs and 2 outputs are not divided by the pattern 2:4"
     ]
+
+
+@pytest.mark.parametrize(
+    "masks", [[], [np.ones((4, 2), bool)], [np.ones((4, 3))], [np.ones((4, 3), bool)] * 2]
+)
+def test_masks_that_do_not_fit_are_refused(masks):
+    masked = Masked(layers.Dense(3))
+    masked.build((None, 4))
+    with pytest.raises(ValueError, match="Argument `masks.* must .*Received"):
+        masked.set_masks(masks)
+    assert masked.get_masks()[0].all()
+
+
+def copy_of(masked):
+    """Returns what `keras.models.clone_model` makes of a layer: it is not built."""
+    return Masked.from_config(masked.get_config())
+
+
+def test_a_copy_that_is_made_before_building_follows_the_same_rules():
+    for rule in ("embeddings", ["embeddings", "."], ("embeddings",)):
+        copy = copy_of(copy_of(Masked(layers.Embedding(5, 4), include=rule)))
+        copy.build((None, 3))
+        assert [kernel.name for kernel in copy.kernels] == ["embeddings"]
+    copy = copy_of(Masked(layers.LSTM(4), exclude="recurrent"))
+    copy.build((None, 3, 2))
+    assert [kernel.name for kernel in copy.kernels] == ["kernel"]
+
+
+def test_a_copy_before_building_refuses_rules_that_no_file_can_hold():
+    masked = Masked(layers.Embedding(5, 4), include=layers.Embedding)
+    with pytest.raises(ValueError, match="`include` must be .*build it before. Received"):
+        masked.get_config()
+    masked.build((None, 3))
+    copy = copy_of(masked)
+    copy.build((None, 3))
+    assert len(copy.kernels) == 1
+
+
+def test_a_copy_of_a_copy_has_the_same_kernels(make_model):
+    masked = Masked(layers.LSTM(4), exclude="recurrent")
+    masked.build((None, 3, 2))
+    copy = copy_of(copy_of(masked))
+    copy.build((None, 3, 2))
+    assert [kernel.name for kernel in copy.kernels] == ["kernel"]
+    wrapper = tfl.sparsify(make_model("residual"), pattern="channel").wrapper
+    copy = copy_of(copy_of(wrapper))
+    copy.build()
+    assert len(copy.companions) == len(wrapper.companions) > 0
+
+
+@pytest.mark.filterwarnings("error:.*does not support masking")
+def test_masks_of_time_steps_pass_through():
+    x = np.array([[1, 2, 0, 0], [3, 0, 0, 0]])
+    recurrent = layers.LSTM(3, return_sequences=True)
+    ends = layers.Embedding(5, 2, mask_zero=True), layers.LSTM(2)
+    wrapped, plain = (
+        keras.Sequential([keras.Input((4,), dtype="int32"), ends[0], middle, ends[1]])
+        for middle in (Masked(recurrent), recurrent)
+    )
+    np.testing.assert_allclose(
+        wrapped.predict(x, verbose=0), plain.predict(x, verbose=0), atol=1e-6
+    )
+    last = keras.Sequential([keras.Input((4,), dtype="int32"), ends[0], Masked(layers.LSTM(2))])
+    assert last.layers[-1].compute_mask(None, np.ones((2, 4), bool)) is None

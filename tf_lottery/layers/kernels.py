@@ -256,6 +256,17 @@ def shared_weights(layer):
     return {key for key, count in counts.items() if count > 1}
 
 
+def listed_rules(rules):
+    """Returns the rules of `include` or `exclude` as a list.
+
+    Args:
+        rules: A rule, a list of them or `None`.
+    """
+    if rules is None:
+        return []
+    return list(rules) if isinstance(rules, list | tuple) else [rules]
+
+
 def _selected(name, rules, pairs):
     """Returns the set of the `id` of every weight that at least one rule selects.
 
@@ -268,7 +279,7 @@ def _selected(name, rules, pairs):
         ValueError: If a rule is of another type or selects no weight.
     """
     selected = set()
-    for rule in rules if isinstance(rules, list | tuple) else [] if rules is None else [rules]:
+    for rule in listed_rules(rules):
         selects = _make_selector(name, rule)
         found = {id(weight) for weight, owner in pairs if selects(weight, owner)}
         if not found:

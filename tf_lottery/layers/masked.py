@@ -14,11 +14,13 @@ from tf_lottery.layers.companion_masks import CompanionMasks
 from tf_lottery.layers.couples_channels import CouplesChannels
 from tf_lottery.layers.has_parts import HasParts
 from tf_lottery.layers.kernel_list import KernelList, select_kernels
+from tf_lottery.layers.kernels import listed_rules
 from tf_lottery.layers.masks import Masks
 from tf_lottery.layers.missing_masks import sparsity_of, warn_if_missing
 from tf_lottery.layers.ownership import check_unclaimed, claim
 from tf_lottery.layers.part import Selection
 from tf_lottery.layers.saves_seeds import SavesSeeds
+from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.groups import Group
 
@@ -166,6 +168,12 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
         values = self.effective_kernels(training)
         return self.call_with(values, inputs, *args, training=training, **kwargs)
 
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """Returns the mask that belongs to the outputs, such as that of time steps, or `None`."""
+        if not self.layer.supports_masking:
+            return None
+        return self.layer.compute_mask(inputs, previous_mask)
+
     def check_copy(self) -> None:
         """Warns if the wrapper was made from a configuration and its masks were never set."""
         if self._expected_sparsity is not None and not _keras.is_symbolic():
@@ -240,8 +248,20 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
         """Sets the masks and writes zeros into the pruned positions of the kernels.
 
         Args:
-            masks: List of boolean arrays.
+            masks: List of boolean arrays, one for every kernel.
+
+        Raises:
+            ValueError: If an array is missing, is not boolean or has another shape. No mask is
+                changed then.
         """
+        kernels, masks = self.kernels, list(map(np.asarray, masks))
+        if len(masks) != len(kernels):
+            raise ValueError(
+                f"Argument `masks` must have one array for each of the {len(kernels)} kernels "
+                f"{self.keys}. Received: {len(masks)} arrays"
+            )
+        for key, mask, kernel in zip(self.keys, masks, kernels, strict=True):
+            mask_ops.check_mask(f"masks[{key!r}]", mask, kernel.shape)
         self._expected_sparsity = None
         self.selection.keep(masks)
         self.apply_masks()
@@ -292,18 +312,44 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
         self._expected_sparsity = None
 
     def get_config(self) -> dict:
-        """Returns the configuration. It has the selected kernels, not `include` and `exclude`."""
+        """Returns the configuration. Once built, it has the kernels instead of the rules for them.
+
+        Raises:
+            ValueError: If the wrapper is not built, and a rule is no regular expression.
+        """
         return {
             **super().get_config(),
             "format": FORMAT,
             "layer": keras.saving.serialize_keras_object(self.layer),
-            "kernels": None if self._kernel_list is None else self._kernel_list.get_config(),
             "skipped": self.skipped,
-            "sparsity": None if self._kernel_list is None else sparsity_of(self),
             "pattern": keras.saving.serialize_keras_object(self.pattern),
-            "groups": self._groups_config(),
             "parts": [keras.saving.serialize_keras_object(part) for part in self.parts],
+            **(
+                self._config_before_build() if self._kernel_list is None else self._kernels_config()
+            ),
         }
+
+    def _kernels_config(self):
+        return {
+            "kernels": self._kernel_list.get_config(),
+            "sparsity": sparsity_of(self),
+            "groups": self._groups_config(),
+        }
+
+    def _config_before_build(self):
+        found = {"kernels": self._saved_kernels, "sparsity": self._expected_sparsity}
+        if self._saved_kernels is not None:
+            return {**found, "groups": self._saved_members}
+        rules = {name: listed_rules(self._rules[name]) for name in ("include", "exclude")}
+        for name, listed in rules.items():
+            if not all(isinstance(rule, str) for rule in listed):
+                raise ValueError(
+                    f"Argument `{name}` must be one or more regular expressions in the "
+                    "configuration of a wrapper that is not built yet; build it before. "
+                    f"Received: {name}={self._rules[name]!r} of {self.name!r}"
+                )
+            rules[name] = listed or self._rules[name]
+        return {**found, "groups": self._groups_config(), **rules}
 
     @classmethod
     def from_config(cls, config: dict) -> Self:
