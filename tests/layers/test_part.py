@@ -116,6 +116,23 @@ def test_parts_come_in_the_order_of_what_they_do(learned):
     assert learned.growth is memory
 
 
+def test_only_parts_that_were_added_can_be_removed(make_model):
+    sparse = tfl.sparsify(make_model())
+    for part in (sparse.selection, tfl.layers.GrowthMemory()):
+        with pytest.raises(ValueError, match="`part` must be one of the parts .*Received"):
+            sparse.remove_part(part)
+    assert sparse.parts == [sparse.selection]
+
+
+def test_a_part_that_is_added_before_building_gets_its_variables_once():
+    masked = tfl.layers.Masked(keras.layers.Dense(3))
+    memory = tfl.layers.GrowthMemory(decay=0.9)
+    masked.add_part(memory)
+    assert memory.variables == []
+    masked.build((None, 4))
+    assert [tuple(v.shape) for v in memory.variables] == [(4, 3), (4, 3)]
+
+
 @pytest.mark.backend
 def test_wrappers_inside_parts_are_not_those_of_the_model(make_model):
     student, teacher = tfl.sparsify(make_model()), tfl.sparsify(make_model())

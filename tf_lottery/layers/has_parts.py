@@ -34,7 +34,7 @@ class HasParts(_keras.SavesListedVariables):
         }
 
     def add_part(self, part: Part) -> None:
-        """Adds a part, and creates its variables.
+        """Adds a part, and creates its variables once the kernels exist.
 
         Args:
             part: A `Part`, which is no `Selection`, since there is exactly one.
@@ -47,15 +47,25 @@ class HasParts(_keras.SavesListedVariables):
                 "Argument `part` must be a new `tf_lottery.layers.Part`, and no `Selection`. "
                 f"Received: {part!r}"
             )
-        part.create_variables(self.kernels)
+        # `build` does it for the parts that exist by then.
+        if self.built:
+            part.create_variables(self.kernels)
         self._set_parts([*self.parts, part])
 
     def remove_part(self, part: Part) -> None:
         """Removes a part.
 
         Args:
-            part: One of `parts`.
+            part: One of `parts`, not the selection.
+
+        Raises:
+            ValueError: If it is the selection or no part of this layer.
         """
+        if isinstance(part, Selection) or not any(part is other for other in self.parts):
+            raise ValueError(
+                f"Argument `part` must be one of the parts of {self.name!r}, and no `Selection`. "
+                f"Received: {part!r}"
+            )
         self._set_parts([other for other in self.parts if other is not part])
 
     def _set_parts(self, parts):
