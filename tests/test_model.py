@@ -326,3 +326,18 @@ def test_model_with_gates_compiles_without_an_optimizer(make_model):
     model = tfl.sparsify(make_model(), gate=tfl.SoftGate())
     model.compile(optimizer=None, loss="mse")
     assert model.optimizer is None
+
+
+def test_random_seeds_that_a_file_lacks_are_named(tmp_path):
+    def make(*between):
+        ends = keras.layers.Dense(5), keras.layers.Dense(2)
+        return tfl.sparsify(keras.Sequential([keras.Input((4,)), ends[0], *between, ends[1]]))
+
+    plain, random = make(), make(keras.layers.Dropout(0.5))
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    with pytest.raises(ValueError, match="1 random seeds.*Received: 0 states"):
+        random.load_weights(tmp_path / "plain.weights.h5")
+    random.save_weights(tmp_path / "random.weights.h5")
+    plain.load_weights(tmp_path / "random.weights.h5")
+    x = np.ones((2, 4))
+    np.testing.assert_array_equal(plain(x), random(x))

@@ -19,13 +19,23 @@ class SavesSeeds(keras.layers.Layer):
             store[f"seed_{i}"] = ops.convert_to_numpy(seed)
 
     def load_own_variables(self, store: Any) -> None:
-        """Loads what `save_own_variables` saved."""
+        """Loads what `save_own_variables` saved. States of seeds that the layer lacks are left out.
+
+        Raises:
+            ValueError: If the state of a random seed is missing.
+        """
         # A Keras store has `keys`, but cannot be iterated.
         values = {key: store[key] for key in store.keys()}  # noqa: SIM118
-        seeds = [values.pop(f"seed_{i}") for i in range(len(self._seeds()))]
+        seeds = {f"seed_{i}": seed for i, seed in enumerate(self._seeds())}
+        saved = {key: values.pop(key) for key in list(values) if key.startswith("seed_")}
+        if not seeds.keys() <= saved.keys():
+            raise ValueError(
+                f"{self.name!r} has {len(seeds)} random seeds, such as those of dropout layers, "
+                f"and needs a saved state of each. Received: {len(saved)} states"
+            )
         super().load_own_variables(values)
-        for seed, value in zip(self._seeds(), seeds, strict=True):
-            seed.assign(value)
+        for key, seed in seeds.items():
+            seed.assign(saved[key])
 
     def _seeds(self):
         weights = {id(weight) for weight in self.weights}
