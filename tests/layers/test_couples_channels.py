@@ -143,6 +143,8 @@ def test_what_does_not_suit_groups_is_refused(make_model, residual_groups, make_
         tfl.SparseModel(make_model(), pattern="channel", groups=residual_groups)
     with pytest.raises(ValueError, match="`pattern` must be 'unstructured' with Gates"):
         Masked(make_model("residual"), pattern="channel", selection=Gates(), groups=residual_groups)
+    with pytest.raises(ValueError, match="`pattern` must be 'unstructured' with Gates"):
+        tfl.sparsify(make_model("residual"), pattern="channel", gate=tfl.SoftGate())
     model = make_coupled()
     model.model.get_layer("inner").enable_lora(2)
     with pytest.raises(ValueError, match="'inner' got LoRA adapters"):

@@ -69,6 +69,13 @@ def test_keras_without_several_optimizers_is_named(monkeypatch):
 
 
 @needs_several
+def test_gates_with_an_optimizer_can_be_compiled_without_one(make_model):
+    model = tfl.sparsify(make_model(), gate=tfl.SoftGate(optimizer="sgd"))
+    model.compile(optimizer=None, loss="mse")
+    assert model.optimizer is None
+
+
+@needs_several
 @pytest.mark.backend
 def test_gates_are_trained_by_their_own_optimizer(make_model, make_data, tmp_path):
     """A step at 0.3 moves gates six times as far as one at 0.05, and the weights as before."""

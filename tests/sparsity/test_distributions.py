@@ -199,6 +199,8 @@ def test_a_path_comes_before_expressions_and_the_rest_has_the_default():
 def test_broken_expressions_are_refused():
     with pytest.raises(ValueError, match=r"`rate` must have valid regular expressions.*'\('"):
         distributions.values_by_path("rate", {"(": 0.1}, ["a"])
+    with pytest.raises(ValueError, match="must have valid regular expressions.*Received: 3 .first"):
+        distributions.values_by_path("rate", {3: 0.1}, ["a"])
 
 
 def test_spread_gives_each_kernel_its_sparsity():

@@ -154,6 +154,13 @@ def test_negative_and_infinite_scores_are_ranked():
     np.testing.assert_array_equal(masks.top_k_masks(scores, 0.5), [False, False, True, True])
 
 
+def test_scores_can_be_lists():
+    scores = [[4.0, 1.0], [2.0, 3.0]]
+    for pattern in ("unstructured", "1x1"):
+        kept = masks.top_k_masks({"a": scores}, 0.5, pattern=pattern)["a"]
+        np.testing.assert_array_equal(kept, [[True, False], [False, True]])
+
+
 def test_scores_are_left_unchanged():
     scores = SCORES.copy()
     masks.top_k_masks(scores, 0.5)

@@ -74,15 +74,15 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
                     "Arguments `gate` and `selection` exclude each other. "
                     f"Received: gate={gate}, selection={selection!r}"
                 )
-            if not groups and isinstance(patterns.get(pattern), patterns.Channel):
+            selection = selection if gate is None else Gates(gate)
+            wrapper = Masked(model, include, exclude, pattern, selection, groups)
+            if not groups and isinstance(wrapper.pattern, patterns.Channel):
                 raise ValueError(
                     "Argument `groups` must hold at least one group of the model's channels for "
                     "the pattern 'channel'. `tfl.sparsify(model, pattern='channel')` finds them, "
                     "and `tfl.channel_groups(model)` shows what must stay and why. "
                     f"Received: groups={groups}"
                 )
-            selection = selection if gate is None else Gates(gate)
-            wrapper = Masked(model, include, exclude, pattern, selection, groups)
         own = {"dtype": "float32", "autocast": False}
         super().__init__(**{"name": f"sparse_{wrapper.layer.name}", **kwargs, **own})
         self.wrapper = wrapper
@@ -155,12 +155,15 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         """Removes a part, and undoes what `strip` may have written for it into the model.
 
         Args:
-            part: One of `parts`.
+            part: One of `parts`, not the selection.
+
+        Raises:
+            ValueError: If it is the selection or no part of this model.
         """
-        for target, name, value in part.removal_edits(self.model):
-            setattr(target, name, value)
         with self._changed_parts():
             self.wrapper.remove_part(part)
+        for target, name, value in part.removal_edits(self.model):
+            setattr(target, name, value)
 
     @contextlib.contextmanager
     def _changed_parts(self):

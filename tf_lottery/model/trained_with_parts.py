@@ -46,8 +46,10 @@ class TrainedWithParts(keras.Model):
     def _with_own_optimizers(self, optimizer):
         """Returns the optimizer together with those of the parts."""
         own = {k: v for part in self.parts for k, v in part.own_optimizers().items()}
-        inner = [optimizer, *optimizers.inner_optimizers(optimizer)] if own else []
-        if not own or any(hasattr(found, "optimizers") for found in inner):
+        if not own or optimizer is None:
+            return optimizer
+        inner = [optimizer, *optimizers.inner_optimizers(optimizer)]
+        if any(hasattr(found, "optimizers") for found in inner):
             return optimizer
         if len(inner) > 1:
             raise ValueError(

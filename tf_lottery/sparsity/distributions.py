@@ -223,7 +223,7 @@ def values_by_path(name, values, paths, default=None):
 def _found(name, expression, path):
     try:
         return re.search(expression, path)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise ValueError(
             f"Argument `{name}` must have valid regular expressions. "
             f"Received: {expression!r} ({error})"

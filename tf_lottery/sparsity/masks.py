@@ -76,6 +76,7 @@ def top_k_masks(
             {"scores": scores}, sparsity, pattern=pattern, scope=scope, masks=masks, floor=floor
         )
         return found["scores"]
+    scores = {name: np.asarray(array) for name, array in scores.items()}
     pattern, floor = patterns.get(pattern), natural_number("floor", floor)
     sparsities = named_sparsities(scores, sparsity, scope)
     masks = _checked_masks(scores, masks)
