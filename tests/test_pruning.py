@@ -165,6 +165,13 @@ def test_kernels_that_another_pattern_does_not_divide_keep_their_masks(make_mode
     assert [mask.any() for mask in masks(sparse)] == [True, True]
 
 
+@pytest.mark.parametrize("arguments", [{}, {"scores": "obs", "data": np.eye(6)}])
+def test_the_warning_of_kernels_that_keep_their_masks_points_at_the_call(arguments, make_model):
+    with pytest.warns(UserWarning, match="keep their masks") as warned:
+        tfl.prune(tfl.sparsify(make_model()), 0.5, pattern="4x1", **arguments)
+    assert [w.filename for w in warned if "keep their masks" in str(w.message)] == [__file__]
+
+
 def test_pattern_that_divides_no_kernel_is_refused(make_model):
     with pytest.raises(ValueError, match="`pattern` must divide at least one.*Received.*5x1"):
         tfl.prune(tfl.sparsify(make_model()), 0.5, pattern="5x1")

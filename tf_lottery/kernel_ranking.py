@@ -178,14 +178,16 @@ def target_sparsity(model, sparsity, *, distribution=None, scope="layer", patter
     return distributions.spread(distribution, shapes, sparsity)
 
 
-def divided_kernels(model, pattern=None):
+def divided_kernels(model, pattern=None, stacklevel=4):
     """Returns the paths of the kernels that a pattern divides, and the pattern.
 
-    Warns if it does not divide some kernels. The warning points two calls up.
+    Warns if it does not divide some kernels.
 
     Args:
         model: A `SparseModel`.
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
+        stacklevel: Integer, as in `warnings.warn`. Defaults to `4`: two calls above the function
+            that calls this one.
 
     Raises:
         ValueError: If the pattern divides no kernel.
@@ -210,7 +212,7 @@ def divided_kernels(model, pattern=None):
         warnings.warn(
             f"Some kernels keep their masks: {left_out}. Leave them out with `exclude`, or create "
             f"the model with `tfl.sparsify(model, pattern='{pattern}')`, which leaves them out.",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
     return [path for path in reasons if path not in left_out], pattern
 

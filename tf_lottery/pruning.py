@@ -242,7 +242,7 @@ def prune(
     elif scores == "wanda":
         values = wanda_scores(model, data)
     else:
-        paths, _ = divided_kernels(model, pattern)
+        paths, _ = divided_kernels(model, pattern, stacklevel=3)
         sparsity = of_divided(sparsity, paths, model.kernels)
         return prune_by_obs(model, data, sparsity, pattern=pattern, paths=paths, floor=floor)
     if budget is not None:
