@@ -1,8 +1,11 @@
+import functools
+
 import keras
 import pytest
 
 from tf_lottery.experiments.optimizer_settings import OptimizerSettings
 from tf_lottery.experiments.retraining import RetrainSettings
+from tf_lottery.experiments.stability import StabilitySettings
 from tf_lottery.experiments.training import TrainSettings
 
 
@@ -60,3 +63,12 @@ def test_settings_of_experiments_are_settings_of_optimizers():
 def test_settings_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be .* Received: .*{value!r}"):
         OptimizerSettings(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["epochs", "steps_per_epoch", "batch_size"])
+@pytest.mark.parametrize(
+    "make", [TrainSettings, functools.partial(RetrainSettings, "lenet-5"), StabilitySettings]
+)
+def test_a_training_has_a_length(make, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be an integer > 0. Received: {name}=0"):
+        make(**{name: 0})

@@ -247,7 +247,6 @@ def test_conflict_is_found_before_weights_are_rescaled(run, monkeypatch):
         ({"tweaks": ("distillation",)}, "`teacher` must be given for 'distillation'"),
         ({"tweaks": ("soft_activations",), "activation": "relu"}, "`activation` must be"),
         ({"annealed": 1.5}, r"`annealed` must be in \(0, 1\]"),
-        ({"epochs": 0}, "`steps` must be an integer > 0"),
         ({"batch_size": 101}, "`batch_size` must be between 1 and the 100 examples"),
     ],
 )

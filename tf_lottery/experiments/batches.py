@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tf_lottery.checks import choice
+from tf_lottery.checks import choice, positive_integer
 
 AUGMENTATIONS = ("flip", "shift")
 
@@ -24,6 +24,20 @@ def check_augment(augment):
     for name in augment:
         choice("augment", name, AUGMENTATIONS)
     return tuple(augment)
+
+
+def check_length(epochs, steps_per_epoch, batch_size):
+    """Raises a `ValueError` if a training has no epochs, steps or examples.
+
+    Args:
+        epochs: Integer.
+        steps_per_epoch: Integer, or `None` for one pass through the data.
+        batch_size: Integer.
+    """
+    positive_integer("epochs", epochs)
+    positive_integer("batch_size", batch_size)
+    if steps_per_epoch is not None:
+        positive_integer("steps_per_epoch", steps_per_epoch)
 
 
 def augmented(images, augment, rng):

@@ -9,7 +9,7 @@ from tf_lottery._strip import strip
 from tf_lottery.analysis._flops import active_ghosts
 from tf_lottery.checks import choice
 from tf_lottery.experiments import networks
-from tf_lottery.experiments.batches import check_augment
+from tf_lottery.experiments.batches import check_augment, check_length
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.fitting import evaluate_classifier, fit_classifier
@@ -107,6 +107,7 @@ class RetrainSettings(OptimizerSettings):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "augment", check_augment(self.augment))
+        check_length(self.epochs, self.steps_per_epoch, self.batch_size)
         networks.check_name(self.model)
         if self.tweaks is not None:
             for name in self.tweaks:

@@ -8,7 +8,7 @@ from tf_lottery.analysis.connectivity import Connectivity
 from tf_lottery.callbacks import SparsityCallback
 from tf_lottery.checks import choice, natural_number, positive_integer
 from tf_lottery.experiments import networks
-from tf_lottery.experiments.batches import check_augment
+from tf_lottery.experiments.batches import check_augment, check_length
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.fitting import fit_classifier
@@ -75,12 +75,12 @@ class StabilitySettings(OptimizerSettings):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "augment", check_augment(self.augment))
+        check_length(self.epochs, self.steps_per_epoch, self.batch_size)
         choice("start", self.start, STARTS)
         if self.model is not None:
             networks.check_name(self.model)
             if self.start == "independent":
                 networks.check_new_weights(self.model, "start", self.start)
-        positive_integer("epochs", self.epochs)
         natural_number("rewind_to_step", self.rewind_to_step)
         if positive_integer("points", self.points) < 2:
             raise ValueError(

@@ -7,7 +7,7 @@ from tf_lottery import callbacks
 from tf_lottery._strip import strip
 from tf_lottery.checks import choice, fraction, number_above
 from tf_lottery.experiments import methods, networks
-from tf_lottery.experiments.batches import check_augment
+from tf_lottery.experiments.batches import check_augment, check_length
 from tf_lottery.experiments.checkpoint import Checkpoint
 from tf_lottery.experiments.compiling import compile_classifier
 from tf_lottery.experiments.fitting import evaluate_classifier, fit_classifier
@@ -134,6 +134,7 @@ class TrainSettings(OptimizerSettings):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "augment", check_augment(self.augment))
+        check_length(self.epochs, self.steps_per_epoch, self.batch_size)
         fraction("label_smoothing", self.label_smoothing)
         choice("method", self.method, methods.METHODS)
         if self.model is not None:
