@@ -12,6 +12,7 @@ from tf_lottery.optimizers import (
     loss_scale,
     remove_overwritten,
     slots,
+    start_averages,
 )
 
 pytestmark = pytest.mark.backend
@@ -237,3 +238,13 @@ def test_variables_excluded_from_weight_decay(wrap, others, variables):
     expected = [1.0 if i in (0, 6, *others) else 0.95 for i in range(8)]
     means = [np.mean(keras.ops.convert_to_numpy(value)) for value in found]
     np.testing.assert_allclose(means, expected, rtol=1e-6)
+
+
+def test_averages_start_at_the_weights(variables):
+    optimizer = built(optimizers.SGD(0.1, use_ema=True), variables)
+    for variable in variables:
+        variable.assign(variable + 1.0)
+    start_averages(optimizer, variables)
+    averages = [v for v in optimizer.variables if v.name.endswith("_average")]
+    for average, variable in zip(averages, variables, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (average, variable)))

@@ -4,7 +4,7 @@ import pytest
 
 import tf_lottery as tfl
 from tf_lottery.growth import prepare_collecting
-from tf_lottery.snapshot import start_averages, training_step
+from tf_lottery.optimizers import training_step
 from tf_lottery.training import Training
 
 pytestmark = pytest.mark.backend
@@ -139,18 +139,6 @@ def test_step_is_that_of_the_innermost_optimizer(make_model, make_data, compile_
     model.fit(*make_data(), batch_size=8, epochs=1, verbose=0)
     snapshot.restore(model, kinds=("step",))
     assert training_step(optimizer) == 6
-
-
-def test_averages_start_at_the_weights(make_model, make_data, compile_model):
-    optimizer = keras.optimizers.SGD(0.1, use_ema=True)
-    model = compile_model(tfl.sparsify(make_model()), optimizer)
-    model.fit(*make_data(), batch_size=8, epochs=1, verbose=0)
-    for variable in model.trainable_variables:
-        variable.assign(variable + 1.0)
-    start_averages(Training.of(model))
-    averages = [v for v in optimizer.variables if v.name.endswith("_average")]
-    assert len(averages) == 4
-    assert_same(values(averages), values(model.trainable_variables))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Access to the variables of Keras optimizers: their slots, and the variables they train."""
+"""Access to the variables of Keras optimizers: slots, steps, rates, and what they train."""
 
 import collections
 
@@ -65,6 +65,22 @@ def clear_slots(optimizer, trainable, variables):
             weight = hosts.to_numpy(variable).copy()
             start = initial_value(optimizer, kind, weight)
             hosts.assign(slot, np.broadcast_to(start, slot.shape))
+
+
+def start_averages(optimizer, trainable):
+    """Sets the moving averages of an optimizer with `use_ema` to the weights.
+
+    Keras initializes averages only at iteration 0, so they must be set after rewinding to a
+    later step.
+
+    Args:
+        optimizer: A built Keras optimizer.
+        trainable: List of all trainable variables of the model.
+    """
+    for variable, found in zip(trainable, slots(optimizer, trainable), strict=True):
+        if "average" in found:
+            # A copy: on JAX the two would share a buffer, which a step cannot donate twice.
+            hosts.assign(found["average"], hosts.to_numpy(variable).copy())
 
 
 def add_overwritten(optimizer, variables, trained=(), decay=0.0):
@@ -160,6 +176,36 @@ def step_variables(optimizer):
         optimizer: A built Keras optimizer.
     """
     return [variable for variable in optimizer.variables if variable.name == "iteration"]
+
+
+def training_step(optimizer):
+    """Returns the number of training steps an optimizer has made.
+
+    Every batch counts, also if it only accumulates gradients, except batches that a loss-scale
+    optimizer skipped. Learning-rate schedules use this step.
+
+    Args:
+        optimizer: A built Keras optimizer.
+    """
+    return int(ops.convert_to_numpy(step_variables(optimizer)[-1]))
+
+
+def rate_variables(optimizer):
+    """Returns the learning rates of an optimizer that are variables, not schedules.
+
+    Args:
+        optimizer: A built Keras optimizer.
+    """
+    return [variable for variable in optimizer.variables if variable.name == "learning_rate"]
+
+
+def learning_rates(optimizer):
+    """Returns a list of the learning rates of an optimizer, without those that are schedules.
+
+    Args:
+        optimizer: A built Keras optimizer.
+    """
+    return [float(ops.convert_to_numpy(variable)) for variable in rate_variables(optimizer)]
 
 
 def loss_scale(optimizer):

@@ -6,14 +6,13 @@ from typing import Self
 
 import keras
 import numpy as np
-from keras import ops
 
 from tf_lottery import files, hosts
 from tf_lottery.layers import GrowthMemory
 from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.layers.masked import masked_layers
 from tf_lottery.model import SparseModel
-from tf_lottery.optimizers import build_optimizer, slots, step_variables
+from tf_lottery.optimizers import build_optimizer, rate_variables, step_variables
 
 # Custom parts can add further kinds.
 KINDS = (
@@ -190,43 +189,6 @@ class Snapshot:
             return cls.from_arrays(model, arrays)
 
 
-def training_step(optimizer):
-    """Returns the number of training steps an optimizer has made.
-
-    Every batch counts, also if it only accumulates gradients, except batches that a loss-scale
-    optimizer skipped. Learning-rate schedules use this step.
-
-    Args:
-        optimizer: A Keras optimizer.
-    """
-    return int(ops.convert_to_numpy(step_variables(optimizer)[-1]))
-
-
-def learning_rates(optimizer):
-    """Returns a list of the learning rates of an optimizer, without those that are schedules.
-
-    Args:
-        optimizer: A built Keras optimizer.
-    """
-    return [float(ops.convert_to_numpy(variable)) for variable in _rate_variables(optimizer)]
-
-
-def start_averages(training):
-    """Sets the moving averages of an optimizer with `use_ema` to the weights.
-
-    Keras initializes averages only at iteration 0, so they must be set after rewinding to a
-    later step.
-
-    Args:
-        training: A `Training`.
-    """
-    trained = training.trained_variables
-    for variable, found in zip(trained, slots(training.optimizer, trained), strict=True):
-        if "average" in found:
-            # A copy: on JAX the two would share a buffer, which a step cannot donate twice.
-            hosts.assign(found["average"], hosts.to_numpy(variable).copy())
-
-
 class _State:
     """The variables of a model that training changes.
 
@@ -280,15 +242,11 @@ def _optimizer_state(model, optimizer):
         return {"optimizer": [], "learning_rate": [], "step": []}
     build_optimizer(optimizer, model)
     steps = step_variables(optimizer)
-    rates = _rate_variables(optimizer)
+    rates = rate_variables(optimizer)
     # Dense gradients for growth are among the optimizer's variables, but are not slots.
     others = {id(v) for v in [*steps, *rates, *model.variables]}
     slots = [v for v in optimizer.variables if id(v) not in others]
     return {"optimizer": slots, "learning_rate": rates, "step": steps}
-
-
-def _rate_variables(optimizer):
-    return [v for v in optimizer.variables if v.name == "learning_rate"]
 
 
 def _restore_part(part, values, kept):

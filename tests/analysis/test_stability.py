@@ -4,7 +4,7 @@ import pytest
 
 import tf_lottery as tfl
 from tf_lottery.analysis._stability import stability
-from tf_lottery.snapshot import training_step
+from tf_lottery.optimizers import training_step
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 import tf_lottery as tfl
 from tf_lottery.callbacks import ContinuousSparsification
-from tf_lottery.snapshot import training_step
+from tf_lottery.optimizers import training_step
 
 STEPS = 6  # per epoch, with batches of 4
 # With these settings gates open or close within a dozen steps.

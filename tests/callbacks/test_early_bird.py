@@ -8,7 +8,7 @@ import tf_lottery as tfl
 from tf_lottery.callbacks import EarlyBird
 from tf_lottery.callbacks.early_bird import mask_distance
 from tf_lottery.experiments.checkpoint import Checkpoint
-from tf_lottery.snapshot import training_step
+from tf_lottery.optimizers import training_step
 from tf_lottery.sparsity import distributions
 
 

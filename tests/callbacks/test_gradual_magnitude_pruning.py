@@ -4,7 +4,7 @@ import pytest
 
 import tf_lottery as tfl
 from tf_lottery.callbacks import GradualMagnitudePruning
-from tf_lottery.snapshot import training_step
+from tf_lottery.optimizers import training_step
 from tf_lottery.sparsity import Constant, Polynomial
 
 

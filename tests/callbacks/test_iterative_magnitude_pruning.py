@@ -5,7 +5,7 @@ import pytest
 import tf_lottery as tfl
 from tf_lottery.callbacks import IterativeMagnitudePruning
 from tf_lottery.experiments.models import lenet_300_100
-from tf_lottery.snapshot import training_step
+from tf_lottery.optimizers import training_step
 
 
 class Watch(keras.callbacks.Callback):

@@ -6,7 +6,7 @@ from keras import layers
 import tf_lottery as tfl
 from tf_lottery.growth import prepare_collecting
 from tf_lottery.layers import Gates, Masked, SoftGate
-from tf_lottery.snapshot import training_step
+from tf_lottery.optimizers import training_step
 from tf_lottery.training import Training
 
 pytestmark = pytest.mark.backend

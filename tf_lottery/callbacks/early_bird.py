@@ -13,8 +13,9 @@ from tf_lottery.callbacks.resumable_folder import ResumableFolder
 from tf_lottery.checks import choice, natural_number, number_above, positive_integer
 from tf_lottery.kernel_ranking import kernel_scores, named_scores, ranked_masks, target_sparsity
 from tf_lottery.model import check_settled
+from tf_lottery.optimizers import training_step
 from tf_lottery.printable import plain
-from tf_lottery.snapshot import Snapshot, training_step
+from tf_lottery.snapshot import Snapshot
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
 from tf_lottery.ticket import Ticket

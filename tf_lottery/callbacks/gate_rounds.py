@@ -6,8 +6,7 @@ import numpy as np
 from keras import ops
 
 from tf_lottery.kernel_ranking import ranked_masks
-from tf_lottery.optimizers import clear_slots
-from tf_lottery.snapshot import start_averages
+from tf_lottery.optimizers import clear_slots, start_averages
 from tf_lottery.sparsity import gates as gate_ops
 from tf_lottery.ticket import Ticket
 
@@ -35,7 +34,7 @@ def forget_gates(training):
     """
     gates = training.model.selection.gates
     clear_slots(training.optimizer, training.trained_variables, gates)
-    start_averages(training)
+    start_averages(training.optimizer, training.trained_variables)
 
 
 def settle_gates(training):

@@ -9,9 +9,9 @@ import keras
 from tf_lottery.callbacks.ticket_search import TicketSearch
 from tf_lottery.checks import choice, natural_number, positive_integer
 from tf_lottery.kernel_ranking import named_scores
+from tf_lottery.optimizers import start_averages
 from tf_lottery.printable import plain
 from tf_lottery.pruning import prune
-from tf_lottery.snapshot import start_averages
 from tf_lottery.sparsity import levels as levels_ops
 from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
@@ -228,7 +228,7 @@ class IterativeMagnitudePruning(TicketSearch):
             self.restore(self._start, ("learning_rate",))
         if self.optimizer_state == "fresh":
             self.restore(self._start, ("optimizer",))
-            start_averages(self.training)
+            start_averages(self.training.optimizer, self.training.trained_variables)
         elif self.rewind == "weights":
             self.restore(self._rewind_point, ("optimizer",))
         self.model.apply_masks()

@@ -8,7 +8,8 @@ import numpy as np
 from tf_lottery import hosts
 from tf_lottery.layers import Gates, GrowthMemory
 from tf_lottery.layers.masked import masked_layers
-from tf_lottery.snapshot import Snapshot, learning_rates, training_step
+from tf_lottery.optimizers import learning_rates, training_step
+from tf_lottery.snapshot import Snapshot
 from tf_lottery.training import optimizers_in
 
 _NAMED = 3

@@ -1,6 +1,6 @@
 """The count of training steps, by the batches that Keras reports."""
 
-from tf_lottery.snapshot import training_step
+from tf_lottery.optimizers import training_step
 
 
 class StepCount:

@@ -10,7 +10,8 @@ import numpy as np
 from tf_lottery import _keras
 from tf_lottery.callbacks.base import SparsityCallback
 from tf_lottery.callbacks.search_state import SearchState
-from tf_lottery.snapshot import Snapshot, learning_rates, training_step
+from tf_lottery.optimizers import learning_rates, training_step
+from tf_lottery.snapshot import Snapshot
 from tf_lottery.ticket import Ticket
 
 

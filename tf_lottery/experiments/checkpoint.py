@@ -5,7 +5,8 @@ import pathlib
 
 from tf_lottery import _keras, files, hosts
 from tf_lottery.callbacks.base import SparsityCallback
-from tf_lottery.snapshot import Snapshot, learning_rates
+from tf_lottery.optimizers import learning_rates
+from tf_lottery.snapshot import Snapshot
 
 
 class Checkpoint(SparsityCallback):
