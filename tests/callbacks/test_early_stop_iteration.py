@@ -34,8 +34,9 @@ def test_metrics_of_training_do_not_notice(make_model, make_data, compile_model)
         np.testing.assert_allclose(histories[1][name], values, rtol=1e-6)
 
 
-def test_best_is_the_earliest_minimum_and_reaches_the_logs(make_data):
+def test_best_is_the_earliest_minimum_and_reaches_the_logs(make_model, make_data, compile_model):
     measure = EarlyStopIteration(make_data())
+    measure.set_model(compile_model(tfl.sparsify(make_model())))
     measure.runs = [[{"iteration": 1, "loss": 2.0}, {"iteration": 2, "loss": 1.0}]]
     measure.runs[0].append({"iteration": 3, "loss": 1.0})
     logs = {}
@@ -52,6 +53,15 @@ def test_every_level_is_a_run(make_model, make_data, compile_model):
     steps = [[evaluation["iteration"] for evaluation in run] for run in measure.runs]
     assert steps == [[3, 6], [3, 6], [3, 6]]
     assert all("early_stop_loss" in level["logs"] for level in search.history)
+
+
+@pytest.mark.backend
+def test_batches_that_were_counted_but_not_made_start_no_run(make_model, make_data, compile_model):
+    measure = EarlyStopIteration(make_data(), frequency=10)
+    # Of the second execution of an epoch, Keras counts four batches where there are two.
+    model = compile_model(tfl.sparsify(make_model()), run_eagerly=False, steps_per_execution=4)
+    train(model, make_data(), [measure], 4)
+    assert [[e["iteration"] for e in run] for run in measure.runs] == [[10, 22]]
 
 
 def test_file_keeps_runs_and_forgets_what_is_trained_again(

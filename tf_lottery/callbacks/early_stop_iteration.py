@@ -128,6 +128,8 @@ class EarlyStopIteration(SparsityCallback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds the best evaluation of the run to `logs`."""
         super().on_epoch_end(epoch, logs)
+        # A count that is too high would look as if the step had been set back afterwards.
+        self._count.read(self.optimizer)
         if logs is not None and self.runs[-1]:
             best = {name: value for name, value in self.best().items() if name != "epoch"}
             logs.update({f"early_stop_{name}": value for name, value in best.items()})
