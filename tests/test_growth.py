@@ -29,13 +29,13 @@ def training():
 MOVED = np.array([[True, True], [False, False], [True, False]])
 
 
-def test_new_connections_start_from_zero_and_rest(training):
+def test_new_connections_start_from_zero_and_pruned_ones_rest(training):
     [path] = training.model.kernels
     assert growth.move_connections(training, {path: MOVED}) == 1
     expected = [[1.0, 0.0], [0.0, 0.0], [5.0, 0.0]]
     assert training.model.get_kernels()[path].tolist() == expected
     [momentum] = [v for v in training.optimizer.variables if v.name.endswith("momentum")]
-    assert np.array(momentum).tolist() == [[7.0, 0.0], [7.0, 7.0], [7.0, 7.0]]
+    assert np.array(momentum).tolist() == [[7.0, 0.0], [0.0, 0.0], [7.0, 0.0]]
 
 
 def test_new_connections_can_start_from_values(training):

@@ -124,7 +124,7 @@ def descent_step(training, gradient):
 
 
 def move_connections(training, masks, values=None):
-    """Sets masks, and resets the values and optimizer slots of new connections.
+    """Sets masks, and resets the values and optimizer slots of new and of pruned connections.
 
     New channels of groups also get values for their biases and normalization, the means over the
     other channels.
@@ -154,21 +154,19 @@ def move_connections(training, masks, values=None):
     before, weights = model.get_masks(), model.get_kernels()
     channels = model.kept_channels()
     model.set_masks(masks)
-    kernels, trained = model.kernels, training.trained_variables
-    positions = {id(variable): i for i, variable in enumerate(trained)}
-    slots = optimizers.slots(training.optimizer, trained)
-    num_new = 0
+    kernels, num_new = model.kernels, 0
     for path, mask in masks.items():
         new, weight = mask & ~before[path], weights[path] * mask
         num_new += int(np.count_nonzero(new))
         if values is not None:
             weight[new] = values[path][new]
         hosts.assign(kernels[path], weight)
-        # The kernel of a frozen layer has no slots.
-        position = positions.get(id(kernels[path]))
-        for kind, slot in ({} if position is None else slots[position]).items():
-            start = optimizers.initial_value(training.optimizer, kind, weight)
-            slot.assign(ops.where(new, start, slot.value))
+    optimizers.clear_slots(
+        training.optimizer,
+        training.trained_variables,
+        [kernels[path] for path in masks],
+        [~(mask & before[path]) for path, mask in masks.items()],
+    )
     _start_channels(training, channels)
     if model.growth is not None:
         model.growth.explore(list(model.get_masks().values()))
@@ -211,10 +209,8 @@ def _start_channels(training, before):
         training: A `Training` of a `SparseModel`.
         before: What `SparseModel.kept_channels` returned before the masks changed.
     """
-    model, trained = training.model, training.trained_variables
+    model, variables, places = training.model, [], []
     members, after = model.wrapper.named_members(), model.kept_channels()
-    found = optimizers.slots(training.optimizer, trained)
-    slots = {id(v): kinds for v, kinds in zip(trained, found, strict=True)}
     for group in model.groups:
         old, new = before[group.name], after[group.name] & ~before[group.name]
         if not new.any() or not old.any():
@@ -228,9 +224,9 @@ def _start_channels(training, before):
             variable.assign(values)
             is_new = np.zeros(values.shape, bool)
             np.moveaxis(is_new, member.axis, 0)[member.positions[new]] = True
-            for kind, slot in slots.get(id(variable), {}).items():
-                start = optimizers.initial_value(training.optimizer, kind, values)
-                slot.assign(ops.where(is_new, start, slot.value))
+            variables.append(variable)
+            places.append(is_new)
+    optimizers.clear_slots(training.optimizer, training.trained_variables, variables, places)
 
 
 def _strategy(model):

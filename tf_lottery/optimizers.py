@@ -2,7 +2,6 @@
 
 import collections
 
-import numpy as np
 from keras import ops
 
 from tf_lottery import _keras, hosts
@@ -50,21 +49,23 @@ def slots(optimizer, variables):
     return found
 
 
-def clear_slots(optimizer, trainable, variables):
+def clear_slots(optimizer, trainable, variables, places=None):
     """Resets the slots of some weights to their initial values; see `initial_value`.
 
     Args:
         optimizer: A built Keras optimizer.
         trainable: List of all trainable variables of the model.
-        variables: List of the variables whose slots are reset.
+        variables: List of the variables whose slots are reset. Those that are not trainable have
+            none.
+        places: List of boolean arrays with the shapes of `variables`, true where slots are reset.
+            Defaults to `None`: everywhere.
     """
-    chosen = {id(variable) for variable in variables}
+    places = [True] * len(variables) if places is None else places
+    chosen = {id(variable): place for variable, place in zip(variables, places, strict=True)}
     for variable, found in zip(trainable, slots(optimizer, trainable), strict=True):
         for kind, slot in found.items() if id(variable) in chosen else ():
-            # A copy: on JAX the two would share a buffer, which a step cannot donate twice.
-            weight = hosts.to_numpy(variable).copy()
-            start = initial_value(optimizer, kind, weight)
-            hosts.assign(slot, np.broadcast_to(start, slot.shape))
+            start = initial_value(optimizer, kind, hosts.to_numpy(variable))
+            slot.assign(ops.where(chosen[id(variable)], start, slot.value))
 
 
 def start_averages(optimizer, trainable):

@@ -7,7 +7,7 @@ import keras
 
 from tf_lottery import _keras, hosts
 from tf_lottery.model import SparseModel, check_sparse_model
-from tf_lottery.optimizers import build_optimizer, inner_optimizers
+from tf_lottery.optimizers import build_optimizer, clear_slots, inner_optimizers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,16 @@ class Training:
             ValueError: If the optimizer is not built and is not that of the fitted model.
         """
         build_optimizer(self.optimizer, self.fitted)
+
+    def clear_pruned_slots(self):
+        """Resets the optimizer's slots of pruned weights, so that their stored values stay zero.
+
+        Momentum of earlier steps would move them. Masks hide that, but not from what looks at a
+        stored kernel as a whole, such as Keras' constraints and the norms of some optimizers.
+        """
+        masks, kernels = self.model.get_masks(), self.model.kernels
+        places = [~masks[path] for path in kernels]
+        clear_slots(self.optimizer, self.trained_variables, list(kernels.values()), places)
 
     def make_train_function(self):
         """Creates the training function again, for the current trainable variables."""

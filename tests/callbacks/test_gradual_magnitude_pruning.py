@@ -36,6 +36,20 @@ def test_masks_follow_the_schedule(make_model, make_data, compile_model):
     assert found[-1] == round(0.9 * 72) / 72
 
 
+@pytest.mark.backend
+def test_constraints_hold_for_the_weights_that_are_kept():
+    layer = keras.layers.Dense(4, kernel_constraint=keras.constraints.UnitNorm())
+    model = tfl.sparsify(keras.Sequential([keras.Input((8,)), layer]))
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    sgd = keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(sgd, "mean_squared_error", run_eagerly=on_tensorflow)
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(16, 8)).astype("float32"), rng.normal(size=(16, 4)).astype("float32")
+    train(model, data, GradualMagnitudePruning(Polynomial(0.5, end_step=3), frequency=1))
+    [kernel] = model.get_kernels().values()
+    np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), 1.0, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("floor", "kept"), [(0, [4, 0]), (2, [2, 2])])
 def test_floor_is_that_of_pruning(floor, kept, make_model, make_data, compile_model):
     model = compile_model(tfl.sparsify(make_model()), keras.optimizers.SGD(0.0))

@@ -143,6 +143,7 @@ class GradualMagnitudePruning(SparsityCallback):
             initial=self._initial,
             seed=[self.seed, due],
         )
+        self.training.clear_pruned_slots()
         self._reached = self.model.sparsity
 
     def on_train_begin(self, logs: dict | None = None) -> None:

@@ -232,6 +232,7 @@ class IterativeMagnitudePruning(TicketSearch):
         elif self.rewind == "weights":
             self.restore(self._rewind_point, ("optimizer",))
         self.model.apply_masks()
+        self.training.clear_pruned_slots()
         self._add_ticket(weights)
 
     def end_level(self) -> None:
