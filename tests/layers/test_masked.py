@@ -50,6 +50,14 @@ def test_several_call_arguments():
     assert len(masked.selection.masks) == 4
 
 
+def test_layer_inside_time_distributed():
+    masked = Masked(layers.Dense(2, dtype="mixed_float16"))
+    outputs = layers.TimeDistributed(masked)(np.ones((1, 3, 4), "float32"))
+    kernel = keras.ops.convert_to_numpy(masked.layer.kernel)
+    np.testing.assert_allclose(outputs[0], 3 * [kernel.sum(0)], rtol=1e-2)
+    assert masked(keras.Input((4,))).dtype == "float16"
+
+
 def test_functional_model_with_a_wrapper_survives_saving(tmp_path):
     inputs = keras.Input((6,))
     masked = Masked(layers.Dense(4), include="kernel")

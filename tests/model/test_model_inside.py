@@ -18,6 +18,7 @@ def test_shapes_and_layers_are_those_of_the_model_inside(kind, make_model, make_
         assert getattr(sparse, name) == getattr(model, name)
     assert sparse.count_params() == model.count_params()
     assert sparse.compute_output_shape(sparse.input_shape) == model.output_shape
+    assert sparse.layers == model.layers
     last = sparse.get_layer(index=-1)
     assert last is model.layers[-1] is sparse.get_layer(last.name)
     features = keras.Model(sparse.inputs, last.output)
@@ -68,6 +69,8 @@ def test_other_arguments_are_those_of_the_model_inside():
     outputs = sparse(x, mask=steps)
     np.testing.assert_allclose(outputs, model(x, mask=steps), rtol=1e-6)
     assert float(keras.ops.max(keras.ops.abs(outputs - model(x)))) > 1e-3
+    # The outputs have no time steps.
+    assert sparse.compute_mask(x, steps) is None
     inputs, mask = keras.Input((4, 2)), keras.Input((4,), dtype="bool")
     outer = keras.Model([inputs, mask], sparse(inputs, mask=mask))
     np.testing.assert_allclose(outer([x, steps]), outputs, rtol=1e-6)

@@ -34,7 +34,8 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
     The wrapped layer itself is not changed. Only during a call, its kernels have other values.
 
     Args:
-        layer: A `keras.Layer` or model. It is wrapped, not copied.
+        layer: A `keras.Layer` or model. It is wrapped, not copied. Wrap whole recurrent layers,
+            `Masked(Bidirectional(LSTM(8)))`, not the cells or layers that they are made of.
         include: Which weights to prune instead of the default; see
             `tf_lottery.layers.find_kernels`. Defaults to `None`.
         exclude: Which weights not to prune. Defaults to `None`.
@@ -173,6 +174,15 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
         if not self.layer.supports_masking:
             return None
         return self.layer.compute_mask(inputs, previous_mask)
+
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the shape of the layer's output, as `TimeDistributed` asks for it."""
+        return self.layer.compute_output_shape(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the symbolic output of a call, of the data type that the layer has."""
+        # Keras would make it of the output's shape and the data type of this wrapper.
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
     def check_copy(self) -> None:
         """Warns if the wrapper was made from a configuration and its masks were never set."""

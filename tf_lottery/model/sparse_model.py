@@ -185,6 +185,10 @@ class SparseModel(KernelsByName, TrainedWithParts, RecordsSaves, ModelInside):
         """Calls the wrapped model, with its own further arguments, and its effective kernels."""
         return self.wrapper(inputs, training=training, **kwargs)
 
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """Returns the mask that belongs to the outputs, such as that of time steps, or `None`."""
+        return self.wrapper.compute_mask(inputs, previous_mask)
+
     def effective_kernels(self) -> list[tuple[keras.Variable, Tensor]]:
         """Returns pairs of a kernel and the tensor that replaces it in a call."""
         return self.wrapper.effective_kernels()
