@@ -110,6 +110,12 @@ def test_checkpoints_of_tensorflow_have_the_masks(make_model, make_data, tmp_pat
     np.testing.assert_array_equal(other(make_data()[0]), sparse(make_data()[0]))
 
 
+def test_older_format_of_files_is_refused(make_model, tmp_path):
+    with pytest.raises(ValueError, match=r"end in '.keras'.*Received: '.*model.h5'"):
+        tfl.sparsify(make_model()).save(tmp_path / "model.h5")
+    assert not list(tmp_path.iterdir())
+
+
 def test_unbuilt_model_is_refused():
     with pytest.raises(ValueError, match="must be built.*Received: 'unbuilt'"):
         tfl.sparsify(keras.Sequential([keras.layers.Dense(3)], name="unbuilt"))

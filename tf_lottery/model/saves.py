@@ -39,7 +39,17 @@ class RecordsSaves(keras.Model):
         return None if self.has_soft_gates else sparsity
 
     def save(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """Saves as any Keras model; see `keras.Model.save`."""
+        """Saves as any Keras model; see `keras.Model.save`.
+
+        Raises:
+            ValueError: If the file has Keras' older format, which cannot hold a sparse model.
+        """
+        if os.fspath(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                "Argument `filepath` must end in '.keras', since Keras cannot load a sparse model "
+                "from its older format. For a plain model, which it can, call "
+                f"`tfl.strip(model).save(...)`. Received: {os.fspath(filepath)!r}"
+            )
         with _recorded([self], filepath):
             super().save(filepath, *args, **kwargs)
 
