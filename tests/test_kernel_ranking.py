@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 import tf_lottery as tfl
 from tf_lottery.kernel_ranking import ranked_masks, target_sparsity
@@ -16,6 +17,15 @@ def test_masks_are_ranked_from_any_scores_without_being_set(make_model):
     assert sparse.density == 1.0
     again = ranked_masks(sparse, scores, 0.5, scope="global", masks=found)
     np.testing.assert_array_equal(again[output], found[output])
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "channel"])
+def test_scores_that_are_not_numbers_are_named(pattern, make_model):
+    sparse = tfl.sparsify(make_model(), pattern=pattern)
+    kernel = next(iter(sparse.kernels.values()))
+    kernel.assign(np.full(kernel.shape, np.nan))
+    with pytest.raises(ValueError, match=r"NaN in the weights.*one NaN in \['[^']*hidden[^']*'\]"):
+        tfl.prune(sparse, 0.5)
 
 
 def test_target_sparsity(make_model):

@@ -27,7 +27,8 @@ def kernel_scores(model, scores="magnitude", *, initial=None, seed=0, pattern=No
         pattern: A `Pattern`. Defaults to `None`: that of the model.
 
     Raises:
-        ValueError: If the scores are unknown, or those of channels and the model has no groups.
+        ValueError: If the scores are unknown, those of channels and the model has no groups, or
+            not numbers.
 
     Example:
 
@@ -36,13 +37,20 @@ def kernel_scores(model, scores="magnitude", *, initial=None, seed=0, pattern=No
     """
     scores = named_scores(scores)
     if isinstance(scores, dict) or scores in group_scores.SCORES.values():
-        return scores_of_channels(model, scores, pattern)
-    initial = getattr(initial, "weights", initial) or {}
-    rng = np.random.default_rng(seed)
-    return {
-        path: scores(kernel, initial_weights=initial.get(path), rng=rng)
-        for path, kernel in model.get_kernels().items()
-    }
+        found = scores_of_channels(model, scores, pattern)
+    else:
+        initial = getattr(initial, "weights", initial) or {}
+        rng = np.random.default_rng(seed)
+        found = {
+            path: scores(kernel, initial_weights=initial.get(path), rng=rng)
+            for path, kernel in model.get_kernels().items()
+        }
+    if bad := [name for name, array in found.items() if np.isnan(array).any()]:
+        raise ValueError(
+            "Argument `scores` must be numbers; look for NaN in the weights of the model. "
+            f"Received: at least one NaN in {bad}"
+        )
+    return found
 
 
 def named_scores(scores):

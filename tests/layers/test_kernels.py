@@ -118,6 +118,13 @@ def test_rules_that_fit_nothing_are_refused(argument, rule, message, make_model)
         find_kernels(make_model("dense"), **{argument: rule})
 
 
+def test_kernels_without_weights_are_skipped():
+    model = keras.Sequential([keras.Input((0,)), layers.Dense(3), layers.Dense(2)])
+    selection = find_kernels(model, include="kernel")
+    assert [tuple(kernel.shape) for kernel in selection.kernels] == [(3, 2)]
+    assert list(selection.skipped.values()) == ["empty: its layer has no inputs or no outputs"]
+
+
 def test_custom_layer_is_skipped_with_the_reason():
     class Bilinear(keras.layers.Layer):
         def build(self, shape):

@@ -26,6 +26,7 @@ IS_DEPTHWISE = "a depthwise kernel: has few weights, pruned only if `include` as
 IS_EMBEDDING = "the table of an embedding: pruned only if `include` asks for it"
 IS_UNKNOWN = "not the kernel of a known kind of layer, pruned only if `include` asks for it"
 IS_FROZEN = "frozen, so not trained: pruned only if `include` asks for it"
+IS_EMPTY = "empty: its layer has no inputs or no outputs"
 IS_INTEGER = "not floating point, for example quantized"
 NOT_INCLUDED = "not selected by `include`"
 EXCLUDED = "selected by `exclude`"
@@ -93,6 +94,8 @@ def find_kernels(
     for weight, owner in pairs:
         if not keras.backend.is_float_dtype(weight.dtype):
             reason = IS_INTEGER if _is_array(weight) else None
+        elif 0 in weight.shape:
+            reason = IS_EMPTY
         elif id(weight) in excluded:
             reason = EXCLUDED
         elif include is not None:
