@@ -13,6 +13,7 @@ import pytest
 
 import tf_lottery as tfl
 from tf_lottery import files
+from tf_lottery.files import atomic
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_other_kind_is_refused(written):
 
 @pytest.mark.parametrize("version", [1, 4, "3"])
 def test_other_formats_are_refused(version, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "FORMAT", version)
+    monkeypatch.setattr("tf_lottery.files.arrays.FORMAT", version)
     files.save_arrays(tmp_path / "other.npz", "thing", {}, {})
     monkeypatch.undo()
     with pytest.raises(ValueError, match=f"`path`.*has format {version}.*reads format 3"):
@@ -254,7 +255,7 @@ def test_files_that_may_still_be_written_are_left(tmp_path):
     # The module is loaded without its package, which would import Keras.
     code = (
         "import os, runpy, signal\n"
-        f"names = runpy.run_path({files.__file__!r})\n"
+        f"names = runpy.run_path({atomic.__file__!r})\n"
         f"with names['atomic_path']({str(tmp_path / 'killed.npz')!r}):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
