@@ -27,6 +27,14 @@ def layer(builder, kind, pruned):
         kernel, x = with_dead_units(pruned((3, 3, 16, 8), 0.9)), builder.tensor((1, 6, 6, 16))
         weights = builder.constant(kernel.transpose(3, 0, 1, 2))
         return x, builder.convolution(x, weights, bias, (1, 4, 4, 8))
+    if kind == "transposed":
+        kernel, x = with_dead_units(pruned((3, 3, 16, 8), 0.9)), builder.tensor((1, 2, 2, 16))
+        shape, y = builder.constant(np.array([1, 4, 4, 8], "int32")), builder.tensor((1, 4, 4, 8))
+        fields = {"padding": builder.schema.Padding.VALID, "strideW": 1, "strideH": 1}
+        inputs = [shape, builder.constant(kernel.transpose(3, 0, 1, 2)), x, bias]
+        options = "TransposeConvOptions", fields
+        builder.operator("TRANSPOSE_CONV", inputs, [y], options, version=3)
+        return x, y
     kernel, x = with_dead_units(pruned((1, 3, 3, 8), 0.5)), builder.tensor((1, 6, 6, 8))
     y = builder.tensor((1, 4, 4, 8))
     fields = {"padding": builder.schema.Padding.VALID, "strideW": 1, "strideH": 1}
@@ -38,7 +46,13 @@ def layer(builder, kind, pruned):
 
 @pytest.mark.parametrize(
     "kind, mode",
-    [("dense", "int8"), ("convolution", "int8"), ("depthwise", "int8"), ("dense", "int16x8")],
+    [
+        ("dense", "int8"),
+        ("convolution", "int8"),
+        ("depthwise", "int8"),
+        ("transposed", "int8"),
+        ("dense", "int16x8"),
+    ],
 )
 def test_dead_units_keep_their_bias(kind, mode, builder, pruned, quantize_file, run_file):
     x, y = layer(builder, kind, pruned)

@@ -6,8 +6,13 @@ import numpy as np
 
 from tf_lottery.export import flatbuffer, flatbuffer_edits
 
-# Operators whose inputs are activations, weights and an optional bias.
-LAYERS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
+# Layers, and which of their inputs are the activations, the weights and the optional bias.
+LAYERS = {
+    "CONV_2D": (0, 1, 2),
+    "DEPTHWISE_CONV_2D": (0, 1, 2),
+    "FULLY_CONNECTED": (0, 1, 2),
+    "TRANSPOSE_CONV": (2, 1, 3),
+}
 # A bias is stored as a multiple of `input scale * weight scale`, of 64 bits if the activations
 # have 16. A bias above the first number gets a new scale, at which its multiple is the second
 # one: precise, and far from overflow, which kernels of 16-bit activations have at 2**47.
@@ -34,14 +39,17 @@ def mend(content, original):
     for graph in model.subgraphs:
         readers = collections.Counter(i for op in graph.operators for i in op.inputs)
         for operator in graph.operators:
-            tensors = [graph.tensors[i] if i >= 0 else None for i in operator.inputs]
             name = flatbuffer.operator_name(model, operator)
-            # Weights that several layers share cannot be rescaled for one of them.
-            if name in LAYERS and all(readers[i] == 1 for i in operator.inputs[1:3]):
-                mended += _mend_bias(model, tensors, biases)
+            if name in LAYERS and _has_bias(operator, LAYERS[name]):
+                inputs, weights, bias = (operator.inputs[i] for i in LAYERS[name])
+                # Weights that several layers share cannot be rescaled for one of them.
+                if readers[weights] == readers[bias] == 1:
+                    tensors = [graph.tensors[i] for i in (inputs, weights, bias)]
+                    mended += _mend_bias(model, *tensors, biases)
             if name == "SPLIT":
                 unread = [i for i in operator.outputs if not readers[i] and i not in graph.outputs]
-                mended += _mend_outputs(tensors[1], [graph.tensors[i] for i in unread])
+                source = graph.tensors[operator.inputs[1]]
+                mended += _mend_outputs(source, [graph.tensors[i] for i in unread])
     if not mended:
         return content
     flatbuffer_edits.drop_unused_buffers(model)
@@ -57,10 +65,12 @@ def _constants(content):
     }
 
 
-def _mend_bias(model, tensors, biases):
-    if len(tensors) < 3 or tensors[2] is None:
-        return False
-    inputs, weights, bias = tensors
+def _has_bias(operator, positions):
+    bias = max(positions)
+    return len(operator.inputs) > bias and operator.inputs[bias] >= 0
+
+
+def _mend_bias(model, inputs, weights, bias, biases):
     dtype = flatbuffer.dtype_name(bias)
     if dtype not in LARGEST_BIAS:
         return False
