@@ -250,6 +250,18 @@ def test_sweeping_deletes_only_temporary_files(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
+def test_sweeping_leaves_what_it_may_not_delete(tmp_path, monkeypatch):
+    left = tmp_path / f".a.npz.{'0' * 32}.part"
+    left.touch()
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(left))
+
+    monkeypatch.setattr(type(left), "unlink", refuse)
+    files.sweep(tmp_path, is_locked=True)
+    assert left.exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_files_that_may_still_be_written_are_left(tmp_path):
     # The module is loaded without its package, which would import Keras.

@@ -148,6 +148,15 @@ def test_interrupted(sparse, path, replace_task, fast_convert, tmp_path):
 
 
 @on_tensorflow
+def test_what_a_killed_export_left_is_deleted(sparse, tmp_path, fast_convert):
+    left = tmp_path / f".model.tflite.{'0' * 32}.part"
+    left.touch()
+    os.utime(left, (0, 0))
+    export_tflite(sparse, tmp_path / "model.tflite", storage="dense", runs=1)
+    assert os.listdir(tmp_path) == ["model.tflite"]
+
+
+@on_tensorflow
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_full_disk(error, sparse, path, fast_convert, monkeypatch):
     def write_bytes(self, data):

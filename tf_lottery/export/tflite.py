@@ -143,6 +143,7 @@ def export_tflite(
         quantize, storage, optimize_for, tolerance, runs, runtime, io_type, max_slowdown
     )
     with files.atomic_path(path) as temporary, settled(model), Processes() as processes:
+        files.sweep(temporary.parent)
         quantization.check_combination(plain, quantize, storage, representative_data, io_type)
         is_rounded = fake_quantization_of(model, quantize) is not None
         rounded = model if is_rounded else None

@@ -66,6 +66,8 @@ def atomic_path(path):
 def sweep(directory, *, is_locked=False):
     """Deletes what killed processes have left of `atomic_path` in a folder.
 
+    What other users have left stays.
+
     Args:
         directory: The folder.
         is_locked: Whether no other process writes there, so that all temporary files are left
@@ -74,7 +76,8 @@ def sweep(directory, *, is_locked=False):
     """
     for path in pathlib.Path(directory).glob(".*.part*"):
         if (match := _PART.fullmatch(path.name)) and (is_locked or _is_abandoned(path, match[1])):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):
+                path.unlink(missing_ok=True)
 
 
 def _writer(process):
