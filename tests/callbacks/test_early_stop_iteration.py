@@ -95,8 +95,15 @@ def test_batches_of_an_iterable(make_model, make_data, compile_model):
         ({"frequency": 0}, "`frequency`"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"validation_data": (1, 2, 3)}, "`validation_data`"),
+        ({"validation_data": iter([(1, 2)])}, "`validation_data`"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message, make_data):
     with pytest.raises(ValueError, match=f"{message} must .*Received"):
         EarlyStopIteration(**{"validation_data": make_data(), **arguments})
+
+
+def test_no_examples(make_model, make_data, compile_model):
+    model = compile_model(tfl.sparsify(make_model()))
+    with pytest.raises(ValueError, match="`validation_data` must have at least one example"):
+        train(model, make_data(), [EarlyStopIteration([], frequency=1)], 1)

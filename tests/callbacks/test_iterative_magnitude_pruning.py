@@ -362,6 +362,7 @@ def test_tickets_name_their_pattern(pattern, name, search):
         ({"scores": "magnitud"}, "`scores`"),
         ({"pattern": "2of4"}, "`pattern`"),
         ({"floor": -1}, "`floor` must be an integer >= 0"),
+        ({"seed": -1}, "`seed` must be an integer >= 0"),
         ({"rewind": "weight"}, "`rewind` must be one of"),
         ({"optimizer_state": "old"}, "`optimizer_state`"),
         ({"rewind_to_step": -1}, "`rewind_to_step`"),

@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -65,11 +65,12 @@ class EarlyStopIteration(SparsityCallback):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        is_pair = isinstance(validation_data, tuple) and len(validation_data) == 2
-        if isinstance(validation_data, tuple) and not is_pair:
+        is_tuple = isinstance(validation_data, tuple)
+        if isinstance(validation_data, Iterator) or (is_tuple and len(validation_data) != 2):
+            size = f" of {len(validation_data)}" if is_tuple else ", which can be read only once"
             raise ValueError(
-                "Argument `validation_data` must be `(x, y)` or an iterable of such batches. "
-                f"Received: a tuple of {len(validation_data)}"
+                "Argument `validation_data` must be `(x, y)` or an iterable of such batches that "
+                f"can be read repeatedly. Received: a {type(validation_data).__name__}{size}"
             )
         self.validation_data = validation_data
         self.frequency = positive_integer("frequency", frequency)
@@ -149,6 +150,10 @@ class EarlyStopIteration(SparsityCallback):
             size += count
             for name, value in results.items():
                 totals[name] = totals.get(name, 0.0) + count * float(value)
+        if not size:
+            raise ValueError(
+                "Argument `validation_data` must have at least one example. Received: none"
+            )
         return {name: total / size for name, total in totals.items()}
 
     def _batches(self):

@@ -52,7 +52,7 @@ class GradualMagnitudePruning(SparsityCallback):
         pattern: A pattern, or its name. Defaults to `None`: that of the model.
         floor: Integer >= 0, the minimum number of weights that every kernel keeps; see
             `tfl.prune`. Defaults to `1`.
-        seed: Integer, for `scores="random"`. Defaults to `0`.
+        seed: Integer >= 0, for `scores="random"`. Defaults to `0`.
         **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
             model; see `tfl.callbacks.SparsityCallback`.
 
@@ -112,7 +112,7 @@ class GradualMagnitudePruning(SparsityCallback):
         self.scores = named_scores(scores)
         self.pattern = None if pattern is None else patterns.get(pattern)
         self.floor = natural_number("floor", floor)
-        self.seed = seed
+        self.seed = natural_number("seed", seed)
         self._initial = None
         self._reached = 0.0
 

@@ -69,7 +69,7 @@ class IterativeMagnitudePruning(TicketSearch):
             if the order of the data depends only on the epoch. Defaults to `None`: nothing is
             saved.
         verbose: Whether to print a line per level. Defaults to `None`: the setting of `fit`.
-        seed: Integer, for `scores="random"`. Defaults to `0`.
+        seed: Integer >= 0, for `scores="random"`. Defaults to `0`.
         **kwargs: `sparse_model` and `optimizer`, if the sparse model is a part of the fitted
             model; see `tfl.callbacks.SparsityCallback`.
 
@@ -138,7 +138,7 @@ class IterativeMagnitudePruning(TicketSearch):
         self.optimizer_state = choice("optimizer_state", optimizer_state, OPTIMIZER_STATES)
         self.rewind_to_step, self.rewind_to_epoch = rewind_to_step, rewind_to_epoch
         self._check_rewind_point()
-        self.seed = seed
+        self.seed = natural_number("seed", seed)
         self.steps_per_epoch = None
         self.densities = {}
 
