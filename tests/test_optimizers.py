@@ -180,6 +180,15 @@ def test_cleared_slots_are_as_at_the_beginning(variables):
     np.testing.assert_allclose(momenta, [0.1, *[0.19] * 4, 0.1, 0.19, 0.19], rtol=1e-5)
 
 
+def test_slots_are_cleared_in_places(variables):
+    optimizer = built(optimizers.SGD(0.1, momentum=0.5), variables)
+    optimizer.apply([keras.ops.ones(v.shape) for v in variables])
+    first, last = np.eye(4, 3, dtype=bool), np.arange(12).reshape(4, 3) > 9
+    clear_slots(optimizer, variables, [variables[0], variables[0]], [first, last])
+    momentum = np.array(slots(optimizer, variables)[0]["momentum"])
+    assert (momentum == 0).tolist() == (first | last).tolist()
+
+
 def test_cleared_accumulators_are_not_zero(variables):
     optimizer = built(optimizers.Adagrad(initial_accumulator_value=0.25), variables)
     optimizer.apply([keras.ops.ones(v.shape) for v in variables])

@@ -56,12 +56,14 @@ def clear_slots(optimizer, trainable, variables, places=None):
         optimizer: A built Keras optimizer.
         trainable: List of all trainable variables of the model.
         variables: List of the variables whose slots are reset. Those that are not trainable have
-            none.
+            none. A variable can occur several times, with other places.
         places: List of boolean arrays with the shapes of `variables`, true where slots are reset.
             Defaults to `None`: everywhere.
     """
     places = [True] * len(variables) if places is None else places
-    chosen = {id(variable): place for variable, place in zip(variables, places, strict=True)}
+    chosen = {}
+    for variable, place in zip(variables, places, strict=True):
+        chosen[id(variable)] = chosen.get(id(variable), False) | place
     for variable, found in zip(trainable, slots(optimizer, trainable), strict=True):
         for kind, slot in found.items() if id(variable) in chosen else ():
             start = initial_value(optimizer, kind, hosts.to_numpy(variable))
