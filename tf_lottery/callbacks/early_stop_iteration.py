@@ -65,12 +65,15 @@ class EarlyStopIteration(SparsityCallback):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        is_tuple = isinstance(validation_data, tuple)
-        if isinstance(validation_data, Iterator) or (is_tuple and len(validation_data) != 2):
-            size = f" of {len(validation_data)}" if is_tuple else ", which can be read only once"
+        problem = ""
+        if isinstance(validation_data, Iterator):
+            problem = f"a {type(validation_data).__name__}, which can be read only once"
+        elif isinstance(validation_data, tuple) and len(validation_data) != 2:
+            problem = f"a tuple of {len(validation_data)}"
+        if problem:
             raise ValueError(
                 "Argument `validation_data` must be `(x, y)` or an iterable of such batches that "
-                f"can be read repeatedly. Received: a {type(validation_data).__name__}{size}"
+                f"can be read repeatedly. Received: {problem}"
             )
         self.validation_data = validation_data
         self.frequency = positive_integer("frequency", frequency)
