@@ -9,8 +9,8 @@ import numpy as np
 
 from tf_lottery import files, hosts
 from tf_lottery.layers import GrowthMemory
-from tf_lottery.layers.kernels import unique_paths
 from tf_lottery.layers.masked import masked_layers
+from tf_lottery.layers.weights import unique_paths
 from tf_lottery.model import SparseModel
 from tf_lottery.optimizers import build_optimizer, rate_variables, step_variables
 

@@ -3,7 +3,6 @@ import pytest
 from keras import layers
 
 from tf_lottery.layers import find_kernels, matrix_shapes
-from tf_lottery.layers.kernels import unique_paths
 
 
 def names(variables):
@@ -140,18 +139,6 @@ def test_custom_layer_is_skipped_with_the_reason():
         "not the kernel of a known kind of layer, pruned only if `include` asks for it"
     ]
     assert len(find_kernels(model, include="mixing").kernels) == 1
-
-
-@pytest.mark.backend
-def test_repeated_paths_become_unique():
-    class Variable:
-        path = "a/kernel"
-
-    assert unique_paths([Variable(), Variable(), Variable()]) == [
-        "a/kernel",
-        "a/kernel#2",
-        "a/kernel#3",
-    ]
 
 
 @pytest.mark.parametrize("argument", ["include", "exclude"])

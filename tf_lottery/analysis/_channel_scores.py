@@ -12,7 +12,7 @@ from tf_lottery import hosts
 from tf_lottery.data_sets import read_batches
 from tf_lottery.layers.gradients import value_and_gradients
 from tf_lottery.layers.interception import intercepted
-from tf_lottery.layers.kernels import owners_of_weights
+from tf_lottery.layers.weights import owners_of_weights
 from tf_lottery.model import SparseModel, check_settled
 from tf_lottery.scoring.loss import compile_for, effective_kernels, loss_of_kernels
 from tf_lottery.sparsity import group_scores

@@ -15,8 +15,8 @@ from tf_lottery.layers.call_trace import trace
 from tf_lottery.layers.ghost_skips import GhostSkips
 from tf_lottery.layers.inputs import symbolic_inputs
 from tf_lottery.layers.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
-from tf_lottery.layers.kernels import is_float_state, owners_of_weights
 from tf_lottery.layers.masked import masked_layers
+from tf_lottery.layers.weights import is_float_state, owners_of_weights
 from tf_lottery.model import SparseModel, named_weights
 
 NOT_CALLED = "its layer is not called"

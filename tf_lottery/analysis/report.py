@@ -12,7 +12,7 @@ from tf_lottery.analysis import storage
 from tf_lottery.analysis._flops import active_ghosts, flops
 from tf_lottery.analysis.flops_report import FlopsReport, describe_coverage
 from tf_lottery.layers import Masked, find_kernels
-from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.layers.weights import unique_paths
 from tf_lottery.model import SparseModel
 from tf_lottery.printable import Printable, plain_table
 

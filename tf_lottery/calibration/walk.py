@@ -13,7 +13,7 @@ from tf_lottery import _keras, hosts
 from tf_lottery.calibration.layer_matrices import LayerMatrix, layer_matrix
 from tf_lottery.layers import functional_call
 from tf_lottery.layers.interception import intercepted
-from tf_lottery.layers.kernels import owners_of_weights, shared_weights
+from tf_lottery.layers.weights import owners_of_weights, shared_weights
 
 IS_SHARED = "several layers share it"
 NOT_CALLED = "its layer is not called"

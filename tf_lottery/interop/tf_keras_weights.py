@@ -6,7 +6,7 @@ import re
 
 import keras
 
-from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.layers.weights import unique_paths
 from tf_lottery.model import SparseModel
 
 _Named = collections.namedtuple("_Named", "path")

@@ -5,7 +5,8 @@ import dataclasses
 import keras
 
 from tf_lottery import files
-from tf_lottery.layers.kernels import IS_FROZEN, find_kernels, owners_of_weights, unique_paths
+from tf_lottery.layers.kernels import IS_FROZEN, find_kernels
+from tf_lottery.layers.weights import owners_of_weights, unique_paths
 
 
 @dataclasses.dataclass(frozen=True)

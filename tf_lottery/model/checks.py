@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from tf_lottery.layers import Gates
-from tf_lottery.layers.kernels import unique_paths
+from tf_lottery.layers.weights import unique_paths
 from tf_lottery.model.sparse_model import SparseModel
 
 

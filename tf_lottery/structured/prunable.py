@@ -1,6 +1,7 @@
 """The channel groups of a model that pruning may touch."""
 
-from tf_lottery.layers.kernels import EXCLUDED, IS_FROZEN, IS_INTEGER, find_kernels, unique_paths
+from tf_lottery.layers.kernels import EXCLUDED, IS_FROZEN, IS_INTEGER, find_kernels
+from tf_lottery.layers.weights import unique_paths
 from tf_lottery.sparsity.groups import Group
 from tf_lottery.structured._channel_groups import channel_groups
 
