@@ -70,7 +70,7 @@ ON_TENSORFLOW = (
     "tf_lottery.export.inspection",
     "tf_lottery.export.sparse_flatbuffer",
     "tf_lottery.export.tflite",
-    "tf_lottery.export.xnnpack",
+    "tf_lottery.export.xnnpack.sparse_inference",
 )
 # These use functions of a backend directly.
 ON_EVERY_BACKEND = ("tf_lottery.layers._functional_call", "tf_lottery.layers.gradients")

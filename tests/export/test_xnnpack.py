@@ -20,9 +20,9 @@ from tf_lottery.export import (
 )
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer
-from tf_lottery.export.xnnpack_layout import Layout
-from tf_lottery.export.xnnpack_report import OperatorRow, SparseInferenceReport
-from tf_lottery.export.xnnpack_rules import Role
+from tf_lottery.export.xnnpack.layout import Layout
+from tf_lottery.export.xnnpack.report import OperatorRow, SparseInferenceReport
+from tf_lottery.export.xnnpack.rules import Role
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TFLite's converter needs TensorFlow"

@@ -10,6 +10,6 @@ from tf_lottery.export.report import ExportReport as ExportReport
 from tf_lottery.export.report import StoredFile as StoredFile
 from tf_lottery.export.sparse_flatbuffer import sparsify_flatbuffer as sparsify_flatbuffer
 from tf_lottery.export.tflite import export_tflite as export_tflite
+from tf_lottery.export.xnnpack import OperatorRow as OperatorRow
+from tf_lottery.export.xnnpack import SparseInferenceReport as SparseInferenceReport
 from tf_lottery.export.xnnpack import sparse_inference_report as sparse_inference_report
-from tf_lottery.export.xnnpack_report import OperatorRow as OperatorRow
-from tf_lottery.export.xnnpack_report import SparseInferenceReport as SparseInferenceReport

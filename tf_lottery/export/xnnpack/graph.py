@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from tf_lottery.export import flatbuffer
-from tf_lottery.export.xnnpack_rules import DELEGATED, padding
+from tf_lottery.export.xnnpack.rules import DELEGATED, padding
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 ELEMENTWISE = ("ADD", "MUL", "SUB", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")

@@ -10,9 +10,9 @@ from tf_lottery.export import flatbuffer
 from tf_lottery.export.conversion import convert, keras_outputs
 from tf_lottery.export.inputs import make_inputs
 from tf_lottery.export.sparse_flatbuffer import pack
-from tf_lottery.export.xnnpack_explain import explain
-from tf_lottery.export.xnnpack_graph import read_nodes
-from tf_lottery.export.xnnpack_report import SparseInferenceReport
+from tf_lottery.export.xnnpack.explain import explain
+from tf_lottery.export.xnnpack.graph import read_nodes
+from tf_lottery.export.xnnpack.report import SparseInferenceReport
 from tf_lottery.model import SparseModel
 
 

@@ -44,7 +44,7 @@ def role(node):
     """Returns the `Role` of a node.
 
     Args:
-        node: A `Node` of `tf_lottery.export.xnnpack_graph`.
+        node: A `Node` of `tf_lottery.export.xnnpack.graph`.
     """
     if node.dtypes - {"float32"}:
         types = ", ".join(sorted(node.dtypes - {"float32"}))

@@ -6,7 +6,7 @@ ends in an operator that switches the layout back. If it does not, the next oper
 channels-first values as channels-last ones.
 """
 
-from tf_lottery.export.xnnpack_rules import multiplies_pixels, reduces_images
+from tf_lottery.export.xnnpack.rules import multiplies_pixels, reduces_images
 
 
 class Layout:

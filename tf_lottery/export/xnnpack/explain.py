@@ -1,8 +1,8 @@
 """Explains what XNNPACK does with every operator of a network, and why."""
 
-from tf_lottery.export.xnnpack_layout import Layout
-from tf_lottery.export.xnnpack_report import OperatorRow, SparseInferenceReport
-from tf_lottery.export.xnnpack_rules import Role, multiplies_pixels, role
+from tf_lottery.export.xnnpack.layout import Layout
+from tf_lottery.export.xnnpack.report import OperatorRow, SparseInferenceReport
+from tf_lottery.export.xnnpack.rules import Role, multiplies_pixels, role
 
 OUTSIDE = Role(reason="is not run by XNNPACK")
 NO_END = "no `GlobalAveragePooling2D` or depth-to-space ends the part that fits"
