@@ -63,6 +63,8 @@ NO_EXAMPLE = {
     "TicketMatch": "of `Ticket.apply`",
     "TicketSearch": "base of `IterativeMagnitudePruning` and `ContinuousSparsification`",
 }
+# Packages that only the library itself uses.
+INTERNAL = ("files",)
 # These write TFLite files.
 ON_TENSORFLOW = (
     "tf_lottery.compression",
@@ -241,7 +243,8 @@ def test_all_lines_with_a_prompt_are_examples():
 
 def public_objects():
     """Returns a dict of names to the functions and classes that the packages export."""
-    public = [f for f in FILES if f.name == "__init__.py" and not f.parent.name.startswith("_")]
+    packages = [file for file in FILES if file.name == "__init__.py"]
+    public = [f for f in packages if f.parent.name[0] != "_" and f.parent.name not in INTERNAL]
     modules = [importlib.import_module(module_name(file)) for file in public]
     found = [pair for module in modules for pair in vars(module).items() if pair[0][0] != "_"]
     return {
