@@ -103,7 +103,7 @@ def find_exact_rule(node):
 
 
 def _is_plain(node, rule):
-    """Returns whether a call has no values and flags besides its tensors that a rule ignores."""
+    """Returns whether a rule, or none, allows for all that a call has besides its tensors."""
     takes_values = rule is not None and rule.takes_values
     takes_flags = rule is not None and rule.takes_flags
     return (takes_values or not node.values) and (takes_flags or not node.is_training)
