@@ -1,6 +1,7 @@
 import contextlib
 import random
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -332,6 +333,19 @@ def test_model_with_gates_compiles_without_an_optimizer(make_model):
     model = tfl.sparsify(make_model(), gate=tfl.SoftGate())
     model.compile(optimizer=None, loss="mse")
     assert model.optimizer is None
+
+
+def test_saved_weights_keep_their_places(tmp_path):
+    """Keras names places by attributes of the model. Files of earlier versions have these."""
+    dense = [keras.layers.Dense(5), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((4,)), dense[0], keras.layers.Dropout(0.5), dense[1]])
+    tfl.sparsify(model).save_weights(tmp_path / "model.weights.h5")
+    found = set()
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.add(name) if hasattr(item, "shape") else None)
+    places = ["layer/layers/dense", "layer/layers/dense_1", "parts/masks"]
+    expected = {f"layers/masked/{place}/vars/{i}" for place in places for i in (0, 1)}
+    assert found == {*expected, "layers/masked/vars/seed_0"}
 
 
 def test_random_seeds_that_a_file_lacks_are_named(tmp_path):

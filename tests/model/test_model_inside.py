@@ -18,7 +18,6 @@ def test_shapes_and_layers_are_those_of_the_model_inside(kind, make_model, make_
         assert getattr(sparse, name) == getattr(model, name)
     assert sparse.count_params() == model.count_params()
     assert sparse.compute_output_shape(sparse.input_shape) == model.output_shape
-    assert sparse.layers == model.layers
     last = sparse.get_layer(index=-1)
     assert last is model.layers[-1] is sparse.get_layer(last.name)
     features = keras.Model(sparse.inputs, last.output)

@@ -33,11 +33,6 @@ class ModelInside(keras.Model):
         return getattr(self.model, "output_names", None)
 
     @property
-    def layers(self) -> list[keras.Layer]:
-        """List of the layers of the model inside, which it calls with its effective kernels."""
-        return self.model.layers
-
-    @property
     def inputs(self) -> list[keras.KerasTensor]:
         """Symbolic inputs of the model inside."""
         return self.model.inputs
