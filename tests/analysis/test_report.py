@@ -26,6 +26,21 @@ def test_skipped_weights_come_with_the_reason(make_model):
     assert all(path in str(summary).replace("\n", "") for path in ("embeddings", "kernel"))
 
 
+@pytest.mark.parametrize("gate", [None, tfl.SoftGate()])
+def test_masks_of_a_sparse_model_inside_another_count(gate, make_model):
+    inside = tfl.sparsify(make_model(), sparsity=0.0 if gate else 0.75, gate=gate)
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inside(inputs)))
+    for kernel in inside.wrapper.kernels:
+        # Momentum moves what pruned weights store.
+        kernel.assign(keras.ops.ones(kernel.shape))
+    summary = tfl.summary(model)
+    found = {row.shape: row.nonzeros for row in summary.rows}
+    assert found == {(6, 8): 0 if gate else 12, (8, 3): 0 if gate else 6, (3, 2): 6}
+    assert summary.skipped == {}
+    assert summary.num_parameters == summary.flops.num_parameters == 72 + 8 + 3 + 6 + 2
+
+
 def test_dict_is_fit_for_json(make_model):
     summary = tfl.summary(tfl.sparsify(make_model(), sparsity=0.5))
     found = json.loads(json.dumps(summary.to_dict()))

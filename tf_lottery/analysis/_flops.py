@@ -15,8 +15,8 @@ from tf_lottery.layers.call_trace import trace
 from tf_lottery.layers.ghost_skips import GhostSkips
 from tf_lottery.layers.inputs import symbolic_inputs
 from tf_lottery.layers.kernel_uses import COUNTED, LEFT_OUT, kernel_uses, same_padded_shape
-from tf_lottery.layers.masked import masked_layers
 from tf_lottery.layers.weights import is_float_state, owners_of_weights
+from tf_lottery.layers.wrappers_inside import masks_by_kernel, plain_weights
 from tf_lottery.model import SparseModel, named_weights
 
 NOT_CALLED = "its layer is not called"
@@ -91,7 +91,8 @@ def flops(
         if id(variable) in uses or not_counted.get(path) == NOT_CALLED:
             not_counted[path] = READ_ELSEWHERE
     size = sum(math.prod(named[path].shape) for path in not_counted)
-    num_parameters = layer.count_params() + sum(branch.count_params() for _, branch in ghosts)
+    num_parameters = sum(math.prod(weight.shape) for weight in plain_weights(layer))
+    num_parameters += sum(branch.count_params() for _, branch in ghosts)
     report = FlopsReport(
         layer.name, convention, rows, not_counted, num_parameters, num_not_counted=size
     )
@@ -143,11 +144,7 @@ def _count_uses(calls, convention):
 
 def _nonzeros(model, uses):
     """Returns how many weights of every kernel are not zero."""
-    masks = {
-        id(kernel): mask
-        for layer in masked_layers(model)
-        for kernel, mask in zip(layer.kernels, layer.get_masks(), strict=True)
-    }
+    masks = masks_by_kernel(model)
     if masks:
         # A kernel without a mask counts as dense, even if some of its weights are zero.
         counted = {key: masks.get(key) for key in uses}

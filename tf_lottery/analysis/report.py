@@ -1,6 +1,7 @@
 """`tfl.summary`: which weights of a model are sparse, which are not, and what it costs."""
 
 import dataclasses
+import math
 import re
 import textwrap
 
@@ -13,6 +14,7 @@ from tf_lottery.analysis._flops import active_ghosts, flops
 from tf_lottery.analysis.flops_report import FlopsReport, describe_coverage
 from tf_lottery.layers import Masked, find_kernels
 from tf_lottery.layers.weights import unique_paths
+from tf_lottery.layers.wrappers_inside import masks_by_kernel, plain_weights
 from tf_lottery.model import SparseModel
 from tf_lottery.printable import Printable, plain_table
 
@@ -145,7 +147,7 @@ def summary(model: keras.Layer, input_shape: tuple | list | dict | None = None) 
 
     Args:
         model: A `SparseModel`, whose zeros are those of its masks, or any built Keras model,
-            whose zeros are those in its kernels.
+            whose zeros are those in its kernels and of the masks of sparse models in it.
         input_shape: Tuple, the shape of one example without the batch axis, for the FLOPs of
             models that leave it open; see `tfl.flops`. Defaults to `None`.
 
@@ -169,18 +171,34 @@ def summary(model: keras.Layer, input_shape: tuple | list | dict | None = None) 
         layer, kernels, counted = model.layer, model.kernels, model.get_masks()
         paths, skipped = model.keys, model.skipped
     else:
-        layer, selection = model, find_kernels(model, frozen=True)
-        kernels = counted = selection.kernels
-        paths, skipped = unique_paths(kernels), selection.skipped
+        layer, (kernels, counted, skipped) = model, _kernels_of(model)
+        paths = unique_paths(kernels)
     rows = [
         KernelRow(path, tuple(kernel.shape), int(np.prod(kernel.shape)), _nonzeros(variable))
         for path, kernel, variable in zip(paths, kernels, counted, strict=True)
     ]
-    skipped, size = dict(skipped), layer.count_params()
+    skipped = dict(skipped)
+    size = sum(math.prod(weight.shape) for weight in plain_weights(layer))
     for _, branch in active_ghosts(model):
         skipped[f"{branch.name}/kernel"] = "a ghost skip, which is dense"
         size += branch.count_params()
     return Summary(layer.name, rows, skipped, size, *_flops(model, input_shape))
+
+
+def _kernels_of(model):
+    """Returns the kernels of a model that may contain sparse ones, and why others are left out.
+
+    Returns:
+        The list of the kernels; a list of their masks, or of the kernels themselves if they have
+        none; and a dict of the paths of other weights to the reason.
+    """
+    selection, masks = find_kernels(model, frozen=True), masks_by_kernel(model)
+    chosen = {*masks, *map(id, selection.kernels)}
+    weights = plain_weights(model)
+    kernels = [weight for weight in weights if id(weight) in chosen]
+    others = {weight.path for weight in weights if id(weight) not in chosen}
+    skipped = {path: why for path, why in selection.skipped.items() if path in others}
+    return kernels, [masks.get(id(kernel), kernel) for kernel in kernels], skipped
 
 
 def _flops(model, input_shape):
