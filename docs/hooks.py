@@ -2,7 +2,9 @@
 
 A comment such as `<!-- api: tf_lottery.callbacks -->` becomes the reference of what the package
 exports, `<!-- cli -->` the help of every command, `<!-- records -->` the table of recorded results,
-and `<!-- include: FILE -->` a file's text.
+and `<!-- include: FILE -->` a file's text. Members that a class inherits stand with the class that
+has them; of a class whose bases are not exported, `<!-- api: PACKAGE, all members of CLASS -->`
+shows them too.
 """
 
 import ast
@@ -39,15 +41,21 @@ def _is_module(node, alias):
     return path.is_dir() or path.with_suffix(".py").is_file()
 
 
-def reference(package):
+def reference(package, whole=None):
     """Returns the reference of a package in Markdown.
 
     Args:
         package: String, the dotted name of a package or module. Of a module, all is shown.
+        whole: String, the name of a class that is shown with the members it inherits. Defaults to
+            `None`.
     """
     if not ROOT.joinpath(*package.split(".")).is_dir():
         return f"::: {package}"
-    return "\n\n".join(f"::: {package}.{name}" for name in exported_names(package))
+    options = "\n    options: {inherited_members: true}"
+    return "\n\n".join(
+        f"::: {package}.{name}{options if name == whole else ''}"
+        for name in exported_names(package)
+    )
 
 
 def command_line():
@@ -106,7 +114,8 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Replaces the comments of a page, and the addresses of pictures."""
     del page, config, files
-    markdown = re.sub(r"<!-- api: (\S+) -->", lambda match: reference(match[1]), markdown)
+    api = r"<!-- api: ([\w.]+)(?:, all members of (\w+))? -->"
+    markdown = re.sub(api, lambda match: reference(*match.groups()), markdown)
     markdown = re.sub(
         r"<!-- include: (\S+) -->", lambda match: (ROOT / match[1]).read_text(), markdown
     )
