@@ -5,22 +5,19 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
-import numpy as np
 
-from tf_lottery import _keras, files, hosts
+from tf_lottery import _keras, files
 from tf_lottery._typing import Tensor
 from tf_lottery.layers._functional_call import functional_call
 from tf_lottery.layers.companion_masks import CompanionMasks
-from tf_lottery.layers.couples_channels import CouplesChannels
-from tf_lottery.layers.has_parts import HasParts
+from tf_lottery.layers.has_masks import HasMasks
 from tf_lottery.layers.kernel_list import KernelList, select_kernels
 from tf_lottery.layers.kernels import listed_rules
 from tf_lottery.layers.masks import Masks
-from tf_lottery.layers.missing_masks import sparsity_of, warn_if_missing
+from tf_lottery.layers.missing_masks import sparsity_of
 from tf_lottery.layers.ownership import check_unclaimed, claim
 from tf_lottery.layers.part import Selection
 from tf_lottery.layers.saves_seeds import SavesSeeds
-from tf_lottery.sparsity import masks as mask_ops
 from tf_lottery.sparsity import patterns
 from tf_lottery.sparsity.groups import Group
 
@@ -28,7 +25,7 @@ FORMAT = 2
 
 
 @keras.saving.register_keras_serializable("tf_lottery")
-class Masked(CouplesChannels, HasParts, SavesSeeds):
+class Masked(HasMasks, SavesSeeds):
     """Calls a layer with the effective kernels that its parts compute from the stored kernels.
 
     The wrapped layer itself is not changed. Only during a call, its kernels have other values.
@@ -106,7 +103,7 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
         self._groups = tuple(groups or ())
         self._rules = {"include": include, "exclude": exclude, "pattern": self.pattern}
         self._kernel_list: KernelList = None
-        self._saved_kernels = self._expected_sparsity = None
+        self._saved_kernels = None
         self._saved_members: list[list[dict]] = None
         self.skipped = {}
         self.parts = [selection, *([CompanionMasks()] if groups else [])]
@@ -184,11 +181,6 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
         # Keras would make it of the output's shape and the data type of this wrapper.
         return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
-    def check_copy(self) -> None:
-        """Warns if the wrapper was made from a configuration and its masks were never set."""
-        if self._expected_sparsity is not None and not _keras.is_symbolic():
-            self._expected_sparsity = warn_if_missing(self, self._expected_sparsity)
-
     def effective_kernels(
         self, training: bool | None = None
     ) -> list[tuple[keras.Variable, Tensor]]:
@@ -202,21 +194,6 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
         for part in self.parts:
             values = part.replace(values, training)
         return list(zip(kernels, values, strict=True))
-
-    def penalized(self) -> list[tuple[keras.Variable, Tensor]]:
-        """Returns pairs of a weight and the tensor that its regularizer gets, zero where pruned.
-
-        Stored values of pruned weights have no effect in a call, and momentum may have moved them.
-        Empty if no kernel or companion has a regularizer, or if the selection changes weights that
-        are kept: gates learn to scale the weights that the regularizer sees.
-        """
-        kernels = self.kernels
-        weights = [*kernels, *self.companions]
-        regularized = any(weight.regularizer is not None for weight in weights)
-        if not regularized or not self.selection.kernels_can_be_assigned:
-            return []
-        values = self.selection.replace([kernel.value for kernel in kernels], None)
-        return [*self.effective_companions(), *zip(kernels, values, strict=True)]
 
     def call_with(
         self, replacements: list[tuple[keras.Variable, Tensor]], *args: Any, **kwargs: Any
@@ -249,66 +226,6 @@ class Masked(CouplesChannels, HasParts, SavesSeeds):
             f"normalization, and {type(self.selection).__name__} would change the assigned value "
             "again. Leave it out with `exclude`, or use masks: `tfl.sparsify(model, sparsity)`."
         )
-
-    def get_masks(self) -> list[np.ndarray]:
-        """Returns the masks as a list of boolean arrays, true where a weight is kept."""
-        return self.selection.kept(self.kernels)
-
-    def set_masks(self, masks: list[np.ndarray]) -> None:
-        """Sets the masks and writes zeros into the pruned positions of the kernels.
-
-        Args:
-            masks: List of boolean arrays, one for every kernel.
-
-        Raises:
-            ValueError: If an array is missing, is not boolean or has another shape. No mask is
-                changed then.
-        """
-        kernels, masks = self.kernels, list(map(np.asarray, masks))
-        if len(masks) != len(kernels):
-            raise ValueError(
-                f"Argument `masks` must have one array for each of the {len(kernels)} kernels "
-                f"{self.keys}. Received: {len(masks)} arrays"
-            )
-        for key, mask, kernel in zip(self.keys, masks, kernels, strict=True):
-            mask_ops.check_mask(f"masks[{key!r}]", mask, kernel.shape)
-        self._expected_sparsity = None
-        self.selection.keep(masks)
-        self.apply_masks()
-
-    def get_kernels(self) -> list[np.ndarray]:
-        """Returns the effective kernels, with zeros for pruned weights, as a list of arrays."""
-        return self.selection.settled(self.kernels)
-
-    def apply_masks(self) -> None:
-        """Writes the effective values into the kernels, and settles soft gates."""
-        kernels = self.kernels
-        for kernel, value in zip(kernels, self.get_kernels(), strict=True):
-            hosts.assign(kernel, value)
-        self.selection.commit(kernels)
-        self._apply_companion_masks()
-
-    def settled_kernels(self) -> list[np.ndarray]:
-        """Returns the kernels of the plain layer that computes the same, as a list of arrays.
-
-        Raises:
-            ValueError: If no plain layer can compute the same.
-        """
-        for part in self.parts:
-            part.check_settle()
-        settled = self.get_kernels()
-        if not self.selection.is_soft:
-            self._check_settled(settled)
-        return settled
-
-    def _check_settled(self, settled):
-        values = self.selection.replace([kernel.value for kernel in self.kernels], False)
-        for key, value, array in zip(self.keys, values, settled, strict=True):
-            if not np.allclose(hosts.to_numpy(value), array, atol=1e-6, equal_nan=True):
-                raise ValueError(
-                    f"{type(self.selection).__name__} must return by `settled` what `replace` "
-                    f"makes of a kernel, unless `is_soft`. Received: other values for {key!r}"
-                )
 
     def save_own_variables(self, store: Any) -> None:
         """Saves the states of the random seeds. The parts save their own variables."""
