@@ -14,7 +14,7 @@ import statistics
 import record
 import sharing
 
-from tf_lottery.experiments import data, methods
+from tf_lottery.experiments import data
 from tf_lottery.experiments.run_folder import read_json
 from tf_lottery.experiments.training import run_training
 from tf_lottery.ticket import Ticket
@@ -45,6 +45,7 @@ class Case:
         length: Integer. Defaults to `1`.
         optimizer: String, as in `TrainSettings`. Defaults to `"adam"`.
         distribution: String, as in `TrainSettings`. Defaults to `None`: the method's default.
+        rescale: Boolean, as in `TrainSettings`. Defaults to `None`: without normalization.
     """
 
     method: str
@@ -52,12 +53,14 @@ class Case:
     length: int = 1
     optimizer: str = "adam"
     distribution: str | None = None
+    rescale: bool | None = None
 
     @property
     def name(self):
         """String, a name for folders."""
         parts = [self.method, self.sparsity and f"{self.sparsity:g}", f"{self.length}x"]
         parts += [self.optimizer if self.optimizer != "adam" else None, self.distribution]
+        parts += [{True: "rescaled", False: "not_rescaled"}.get(self.rescale)]
         return "_".join(filter(None, parts))
 
 
@@ -108,18 +111,6 @@ def run_benchmark(
         write_record(args.record, dataset, args.steps, found, on_results)
 
     sharing.share([job(*cell) for cell in cells], folder, write, args.trainings)
-
-
-def not_rescaled(method):
-    """Returns the arguments of `TrainSettings` for initial weights as a dense network has them.
-
-    `TrainSettings` rescales those of sparse networks without normalization. The recorded networks
-    have the weights of their papers.
-
-    Args:
-        method: String, as in `TrainSettings`.
-    """
-    return {"rescale": False} if "rescale" in methods.OPTIONS[method] else {}
 
 
 def cell_name(case, seed):
@@ -220,7 +211,7 @@ def differences(rows, pairs=PAIRS):
 
 def _alike(one, other):
     """Returns whether two cases have the same budget. Methods have distributions of their own."""
-    names = ("sparsity", "length", "optimizer")
+    names = ("sparsity", "length", "optimizer", "rescale")
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 

@@ -4,7 +4,7 @@ from markdown import mean_cell, signed
 
 
 def find_case(summary, **fields):
-    """Returns the entry of a case, `None` if it has not been trained.
+    """Returns the first entry of a case, `None` if it has not been trained.
 
     Args:
         summary: List of dicts; see `comparison.summarize`.

@@ -172,18 +172,14 @@ def test_cases_have_settings_and_names_of_their_own(comparison, name):
         settings = benchmark.make_settings(case, 50)
         assert (settings.method, settings.sparsity) == (case.method, case.sparsity)
         assert (settings.epochs, settings.steps_per_epoch) == (1, 50)
+        assert settings.rescale == case.rescale
 
 
 def test_picture_of_the_lengths(comparison, tmp_path):
     import dynamic_mnist
 
     summary = [
-        {
-            "method": case.method,
-            "sparsity": case.sparsity,
-            "length": case.length,
-            "test_accuracy": {"mean": 0.9, "std": None},
-        }
+        {**dataclasses.asdict(case), "test_accuracy": {"mean": 0.9, "std": None}}
         for case in dynamic_mnist.CASES
     ]
     dynamic_mnist.plot_lengths(summary, tmp_path / "lengths.png")
