@@ -2,6 +2,8 @@
 
 import contextlib
 
+import keras
+
 
 @contextlib.contextmanager
 def penalizing(pairs):
@@ -23,12 +25,21 @@ def penalizing(pairs):
     before = [variable.regularizer for variable, _ in pairs]
     try:
         for (variable, value), regularizer in zip(pairs, before, strict=True):
-            variable.regularizer = _on(value, regularizer)
+            variable.regularizer = _OfValue(value, regularizer)
         yield
     finally:
         for (variable, _), regularizer in zip(pairs, before, strict=True):
             variable.regularizer = regularizer
 
 
-def _on(value, regularizer):
-    return lambda _: regularizer(value)
+class _OfValue(keras.regularizers.Regularizer):
+    """A regularizer of a value that is not that of its variable."""
+
+    # Before 3.15, Keras takes no other callables for regularizers of variables.
+
+    def __init__(self, value, regularizer):
+        self._value, self._regularizer = value, regularizer
+
+    def __call__(self, x):
+        del x
+        return self._regularizer(self._value)
