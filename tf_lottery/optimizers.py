@@ -66,7 +66,9 @@ def clear_slots(optimizer, trainable, variables, places=None):
         chosen[id(variable)] = chosen.get(id(variable), False) | place
     for variable, found in zip(trainable, slots(optimizer, trainable), strict=True):
         for kind, slot in found.items() if id(variable) in chosen else ():
-            start = initial_value(optimizer, kind, hosts.to_numpy(variable))
+            start = initial_value(optimizer, kind, variable)
+            # Read only for slots that copy the weight: several hosts gather it for that.
+            start = hosts.to_numpy(variable) if start is variable else start
             slot.assign(ops.where(chosen[id(variable)], start, slot.value))
 
 
@@ -229,7 +231,7 @@ def initial_value(optimizer, kind, weight):
     Args:
         optimizer: A Keras optimizer.
         kind: String, as in `slots`.
-        weight: Array, the value of the weight that the slot belongs to.
+        weight: The weight that the slot belongs to.
     """
     parts = [optimizer, *inner_optimizers(optimizer)]
     # Schedule-free optimizers name a copy of the weights "momentum".
