@@ -90,10 +90,10 @@ def script_of(record):
     Args:
         record: Path of the record, named after the script, and perhaps a data set or backend.
     """
-    name = record.stem
-    while not (script := RESULTS.parent / f"{name}.py").exists():
-        name, _, _ = name.rpartition("_")
-    return script
+    parts = record.stem.split("_")
+    names = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
+    scripts = (RESULTS.parent / f"{name}.py" for name in names)
+    return next(script for script in scripts if script.exists())
 
 
 def repository():
