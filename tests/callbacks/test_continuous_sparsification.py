@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import tf_lottery as tfl
+from tf_lottery import optimizers
 from tf_lottery.callbacks import ContinuousSparsification
 from tf_lottery.optimizers import training_step
 
@@ -404,6 +405,16 @@ def test_target_density_is_met(target_density):
     assert logs["undecided"][-1] < 0.05
     assert model.evaluate(x / 16, y, verbose=0)[1] > 0.85
     assert len(set(logs["gate_penalty"])) == 10
+
+
+def test_momentum_of_pruned_weights_is_forgotten_in_prune_mode(search):
+    sgd = keras.optimizers.SGD(0.05, momentum=0.9)
+    _, _, model = search(optimizer=sgd, mode="prune", rounds=1)
+    trained = model.trainable_variables
+    found = zip(trained, optimizers.slots(model.optimizer, trained), strict=True)
+    momentum = {id(variable): array(slots["momentum"]) for variable, slots in found if slots}
+    for kernel, mask in zip(model.wrapper.kernels, model.wrapper.get_masks(), strict=True):
+        np.testing.assert_array_equal(momentum[id(kernel)] != 0, mask)
 
 
 def test_exact_density_keeps_the_highest_values(search, make_model):

@@ -45,6 +45,7 @@ def settle_gates(training):
     """
     training.model.apply_masks()
     forget_gates(training)
+    training.clear_pruned_slots()
 
 
 def keep_exactly(model, density):
