@@ -115,6 +115,9 @@ class _CallScope(keras.StatelessScope):
             current = self.get_current_value(variable)
             if current is None:
                 current = ops.cast(variable.value, variable.dtype)
-            value = ops.stop_gradient(value) + (current - ops.stop_gradient(current))
+            # Keras 3.12 gives the assigned value the precision of the layer.
+            dtype = keras.backend.standardize_dtype(current.dtype)
+            value = ops.stop_gradient(ops.cast(value, dtype))
+            value = value + (current - ops.stop_gradient(current))
         super().add_update((variable, value))
         self.assigned[id(variable)] = variable
