@@ -1,5 +1,6 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -56,6 +57,9 @@ def test_every_level_is_a_run(make_model, make_data, compile_model):
 
 
 @pytest.mark.backend
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras on PyTorch has no `steps_per_execution`"
+)
 def test_batches_that_were_counted_but_not_made_start_no_run(make_model, make_data, compile_model):
     measure = EarlyStopIteration(make_data(), frequency=10)
     # Of the second execution of an epoch, Keras counts four batches where there are two.
