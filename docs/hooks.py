@@ -54,7 +54,7 @@ def reference(package, whole=None):
     options = "\n    options: {inherited_members: true}"
     return "\n\n".join(
         f"::: {package}.{name}{options if name == whole else ''}"
-        for name in exported_names(package)
+        for name in sorted(exported_names(package), key=str.lower)
     )
 
 
