@@ -5,6 +5,8 @@ import difflib
 import os
 import pathlib
 
+_KINDS = {"a file": pathlib.Path.is_file, "a folder": pathlib.Path.is_dir}
+
 
 def existing_file(text):
     """Returns `text` if it is the path of a file.
@@ -21,12 +23,7 @@ def existing_file(text):
     >>> existing_file("ticket.npz")
     'ticket.npz'
     """
-    path = pathlib.Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"must be a file. Received: {text!r}, a folder")
-    if not path.exists():
-        raise argparse.ArgumentTypeError(_missing(path, "a file", pathlib.Path.is_file))
-    return text
+    return _existing(text, "a file", "a folder")
 
 
 def existing_folder(text):
@@ -43,12 +40,7 @@ def existing_folder(text):
     >>> existing_folder(".")
     '.'
     """
-    path = pathlib.Path(text)
-    if path.is_file():
-        raise argparse.ArgumentTypeError(f"must be a folder. Received: {text!r}, a file")
-    if not path.exists():
-        raise argparse.ArgumentTypeError(_missing(path, "a folder", pathlib.Path.is_dir))
-    return text
+    return _existing(text, "a folder", "a file")
 
 
 def existing_source(text):
@@ -86,6 +78,16 @@ def did_you_mean(name, choices, folder=""):
     """
     near = difflib.get_close_matches(name, choices, 1)
     return f"; did you mean {str(pathlib.Path(folder, near[0]))!r}?" if near else ""
+
+
+def _existing(text, kind, other):
+    """Returns `text` if it is the path of something that is there, and not of the other kind."""
+    path = pathlib.Path(text)
+    if _KINDS[other](path):
+        raise argparse.ArgumentTypeError(f"must be {kind}. Received: {text!r}, {other}")
+    if not path.exists():
+        raise argparse.ArgumentTypeError(_missing(path, kind, _KINDS[kind]))
+    return text
 
 
 def _missing(path, kind, is_meant):
